@@ -1,0 +1,207 @@
+//! What every broker promises.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sse_protocol::EventId;
+
+use crate::{Epoch, NewRecord, Offset, Position, Record, Topic};
+
+/// A future on the heap, as the [`Broker`] trait returns them.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The log behind a hub.
+///
+/// # Promises
+///
+/// * **One order.** Every committed record has an offset; offsets of an epoch strictly increase, in
+///   the order in which the tail is handed the records.
+/// * **Acknowledged is safe.** [`append`](Self::append) answers after the commit, and the tail is told after it too, so no
+///   reader sees what a crash takes back. How safe is [`durability`](Self::durability).
+/// * **Once.** A publisher's id is stored once while it is retained: the same id with the same
+///   content answers the first one's position, with other content it is a conflict.
+/// * **All or nothing.** The records of one `append` are committed together, side by side in the
+///   order, or none is; only duplicates and conflicts are left out, and each says so.
+pub trait Broker: Send + Sync + 'static {
+    /// Puts records into the log; one answer for each, in order.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once called, the records are on their way whether or not the future is polled to its end;
+    /// dropping it only drops the answer.
+    ///
+    /// # Errors
+    ///
+    /// When nothing of it was committed, or when that is not known; see [`AppendError`].
+    fn append(
+        &self,
+        records: Vec<NewRecord>,
+    ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>>;
+
+    /// Reads the next page of the log after an offset.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>>;
+
+    /// Where the retained record with a publisher's `id` stands.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    fn locate(&self, id: EventId) -> BoxFuture<'static, Result<Option<Offset>, ReadError>>;
+
+    /// The snapshots of all topics that begin with `prefix`, in the order of the topics.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    fn snapshots(&self, prefix: &str)
+    -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>>;
+
+    /// What the log covers now.
+    fn bounds(&self) -> Bounds;
+
+    /// How safe an acknowledged record is.
+    fn durability(&self) -> Durability;
+
+    /// Sets who is told of committed records. To be called once, before the first append.
+    fn follow(&self, tail: Arc<dyn Tail>);
+
+    /// Commits what is under way and closes the log; later appends fail with [`AppendError::Closed`].
+    fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+/// Who is told of what was committed.
+pub trait Tail: Send + Sync + 'static {
+    /// Takes the next committed records, in order. Called by one thread at a time, with no lock of
+    /// the broker held, before the publishers of these records are answered.
+    fn committed(&self, records: &[Arc<Record>]);
+}
+
+/// What became of one record of an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Appended {
+    /// It is in the log.
+    Stored(Position),
+    /// The same record was there already, at this position; nothing new was stored.
+    Duplicate(Position),
+    /// Its id belongs to a record with other content, at this position; it was not stored.
+    Conflict(Position),
+}
+
+/// Why an append failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The log is closed, or closing.
+    #[error("the log is closed")]
+    Closed,
+    /// Too much is waiting to be committed; nothing was stored, and trying again later helps.
+    #[error("too much is waiting to be committed")]
+    Busy,
+    /// There is no space left; nothing was stored, and publishing works again once there is.
+    #[error("no space is left for the log")]
+    Full,
+    /// An earlier commit failed, and nothing is stored until the log has been opened again.
+    #[error("the log cannot be written: {reason}")]
+    Fenced {
+        /// What happened.
+        reason: Arc<str>,
+    },
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The storage failed.
+    #[error("the log cannot be read: {reason}")]
+    Storage {
+        /// What happened.
+        reason: Arc<str>,
+    },
+}
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub struct ReadRequest {
+    /// Only records after this offset.
+    pub after: Offset,
+    /// Only records of these topics.
+    pub scope: Scope,
+    /// At most so many records; at least one is read where there is one.
+    pub max_records: usize,
+    /// At most so many bytes of event data, but always one record.
+    pub max_bytes: usize,
+}
+
+/// Which records concern a reader. It may be too wide, never too narrow: the reader filters again.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// Every record.
+    All,
+    /// Records that have at least one of these topics.
+    Topics(Arc<[Topic]>),
+}
+
+/// A piece of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The records, in order, oldest first.
+    pub records: Vec<Arc<Record>>,
+    /// How far this page reaches: there is no record within the scope after `request.after` and up
+    /// to here that is not in it. Read on from here.
+    pub upto: Offset,
+    /// Whether records after `request.after` may have been trimmed before they were read: then this
+    /// page begins with the oldest that is left.
+    pub trimmed: bool,
+}
+
+/// What a log covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Which log this is.
+    pub epoch: Epoch,
+    /// Everything after this offset is retained; everything up to it may be gone.
+    pub floor: Offset,
+    /// The newest committed offset; 0 when nothing was ever committed.
+    pub head: Offset,
+}
+
+/// How safe a record is once its publisher has the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Durability {
+    /// It is in this process's memory.
+    Memory,
+    /// It is with the operating system: it survives a crash of the process, not of the machine.
+    Os,
+    /// It is on the disk: it survives the loss of power.
+    Fsync,
+}
+
+impl Durability {
+    /// Its name in answers and configuration: `memory`, `os`, `fsync`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Os => "os",
+            Self::Fsync => "fsync",
+        }
+    }
+}
+
+impl std::fmt::Display for Durability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,1 @@
+//! A Server-Sent Events hub: the server binary and the embeddable library
