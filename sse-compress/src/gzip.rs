@@ -1,0 +1,31 @@
+//! The few bytes of gzip (RFC 1952) and of deflate (RFC 1951) that we write ourselves.
+
+/// The start of a gzip member: deflate, no flags, no time, unknown system (RFC 1952, section 2.3).
+pub(crate) const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// An empty last block with fixed codes: it ends a deflate stream at a byte boundary (RFC 1951, section 3.2.3).
+pub(crate) const LAST_BLOCK: [u8; 2] = [0x03, 0x00];
+
+/// The most that one stored block holds (RFC 1951, section 3.2.4).
+const STORED_BLOCK_BYTES: usize = 0xffff;
+
+/// The end of a gzip member: the checksum, and the length modulo 2^32.
+pub(crate) fn trailer(crc: u32, len: u64) -> [u8; 8] {
+    let len = len as u32; // ISIZE is defined as the low 32 bits
+    let mut trailer = [0; 8];
+    trailer[..4].copy_from_slice(&crc.to_le_bytes());
+    trailer[4..].copy_from_slice(&len.to_le_bytes());
+    trailer
+}
+
+/// Appends `plain` as stored blocks, which can stand at any byte boundary of a deflate stream.
+pub(crate) fn store(plain: &[u8], out: &mut Vec<u8>) {
+    out.reserve(plain.len() + 5 * plain.len().div_ceil(STORED_BLOCK_BYTES));
+    for part in plain.chunks(STORED_BLOCK_BYTES) {
+        let len = part.len() as u16; // a chunk is no longer than 0xffff
+        out.push(0); // not the last block, stored; five bits of padding
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&(!len).to_le_bytes());
+        out.extend_from_slice(part);
+    }
+}
