@@ -1,0 +1,127 @@
+//! Events to bytes.
+//!
+//! Each function appends one complete block, blank line included, to a buffer that can be reused. None of
+//! them can fail: what the format cannot carry was refused when [`EventId`] and [`EventType`](crate::EventType)
+//! were made.
+//!
+//! A space follows the colon unless the value is empty, so a value's own leading space survives.
+//!
+//! ```
+//! use sse_protocol::{EventRef, encoder};
+//!
+//! let mut out = Vec::new();
+//! encoder::comment("still here", &mut out);
+//! encoder::event(EventRef::new("two\nlines"), &mut out);
+//! assert_eq!(out, b": still here\n\ndata: two\ndata: lines\n\n");
+//! ```
+
+use alloc::vec::Vec;
+
+use crate::{EventId, EventRef, Retry};
+
+/// Appends an event.
+///
+/// CR, LF and CRLF in its data each begin a new `data` line; a trailing one survives as an empty last line.
+pub fn event(event: EventRef<'_>, out: &mut Vec<u8>) {
+    out.reserve(event_len_hint(event));
+    if let Some(event_type) = event.event_type {
+        field(b"event: ", event_type.as_str().as_bytes(), out);
+    }
+    if let Some(id) = event.id {
+        field(b"id: ", id.as_str().as_bytes(), out);
+    }
+    if let Some(time) = event.retry {
+        retry_field(time, out);
+    }
+    lines(b"data: ", event.data.as_bytes(), out);
+    out.push(b'\n');
+}
+
+/// How many bytes [`event`] appends for this event.
+#[must_use]
+pub fn event_len(event: EventRef<'_>) -> usize {
+    let event_type = event.event_type.map_or(0, |t| t.as_str().len() + 8);
+    let id = event.id.map_or(0, |id| {
+        if id.is_empty() {
+            4
+        } else {
+            id.as_str().len() + 5
+        }
+    });
+    let retry = event.retry.map_or(0, |r| 8 + decimal_len(r.as_millis()));
+    let mut data = 0;
+    each_line(event.data.as_bytes(), |line| {
+        data += if line.is_empty() { 6 } else { line.len() + 7 };
+    });
+    event_type + id + retry + data + 1
+}
+
+/// Appends a comment; each of its lines begins with a colon. Readers ignore it, proxies see a byte.
+pub fn comment(text: &str, out: &mut Vec<u8>) {
+    lines(b": ", text.as_bytes(), out);
+    out.push(b'\n');
+}
+
+/// Appends a block that only sets the reader's reconnection time.
+pub fn retry(retry: Retry, out: &mut Vec<u8>) {
+    retry_field(retry, out);
+    out.push(b'\n');
+}
+
+/// Appends a block that only sets the reader's last event id: nothing is dispatched, but the reader resumes
+/// from here.
+pub fn id(id: &EventId, out: &mut Vec<u8>) {
+    field(b"id: ", id.as_str().as_bytes(), out);
+    out.push(b'\n');
+}
+
+fn event_len_hint(event: EventRef<'_>) -> usize {
+    event.data.len()
+        + event.event_type.map_or(0, |t| t.as_str().len())
+        + event.id.map_or(0, |id| id.as_str().len())
+        + 64
+}
+
+/// Writes one field; `name` ends with colon and space, and an empty value takes no space.
+fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    if value.is_empty() {
+        out.extend_from_slice(&name[..name.len() - 1]);
+    } else {
+        out.extend_from_slice(name);
+        out.extend_from_slice(value);
+    }
+    out.push(b'\n');
+}
+
+fn lines(name: &[u8], text: &[u8], out: &mut Vec<u8>) {
+    each_line(text, |line| field(name, line, out));
+}
+
+/// Calls `each` for every line of `text`: at least one, and one more after a trailing line end.
+fn each_line(mut text: &[u8], mut each: impl FnMut(&[u8])) {
+    while let Some(end) = memchr::memchr2(b'\r', b'\n', text) {
+        each(&text[..end]);
+        let crlf = text[end] == b'\r' && text.get(end + 1) == Some(&b'\n');
+        text = &text[end + 1 + usize::from(crlf)..];
+    }
+    each(text);
+}
+
+fn retry_field(retry: Retry, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut millis = retry.as_millis();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (millis % 10) as u8;
+        millis /= 10;
+        if millis == 0 {
+            break;
+        }
+    }
+    field(b"retry: ", &digits[at..], out);
+}
+
+fn decimal_len(number: u64) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+}

@@ -1,0 +1,105 @@
+//! The test oracle: a slow decoder written straight from the standard.
+//!
+//! It takes the whole stream at once, as text, and follows the standard's sentences one by one. The fast
+//! decoder is proved against it; so can others be.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::Limits;
+
+/// What the stream says, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "they are those of `Decoded`")]
+pub enum Item {
+    Event {
+        event_type: String,
+        data: String,
+        last_event_id: String,
+        retry: Option<u64>,
+    },
+    Comment(String),
+    Retry(u64),
+    Dropped,
+}
+
+/// Decodes one whole connection that begins with `last_event_id`; gives what it says and the last event id
+/// after it.
+#[must_use]
+pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<Item>, String) {
+    let stream = stream.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(stream);
+    let mut items = Vec::new();
+    let mut id_buffer = last_event_id.clone();
+    let (mut type_buffer, mut data_buffer) = (String::new(), String::new());
+    let (mut retry, mut id_bytes, mut skipping) = (None, 0, false);
+    for raw in lines(stream) {
+        let line = String::from_utf8_lossy(raw);
+        if line.is_empty() {
+            last_event_id.clone_from(&id_buffer);
+            if let Some(data) = data_buffer.strip_suffix('\n') {
+                let event_type = if type_buffer.is_empty() {
+                    "message"
+                } else {
+                    &type_buffer
+                };
+                let (event_type, data) = (event_type.to_owned(), data.to_owned());
+                let last_event_id = last_event_id.clone();
+                items.push(Item::Event {
+                    event_type,
+                    data,
+                    last_event_id,
+                    retry,
+                });
+            }
+            (type_buffer, data_buffer) = (String::new(), String::new());
+            (retry, id_bytes, skipping) = (None, 0, false);
+            continue;
+        }
+        if skipping {
+            continue;
+        }
+        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            _ if raw.len() > limits.max_line_bytes() => skipping = true,
+            "" => items.push(Item::Comment(value.to_owned())),
+            "event" => value.clone_into(&mut type_buffer),
+            "data" => data_buffer = data_buffer + value + "\n",
+            "id" if !value.contains('\0') => {
+                value.clone_into(&mut id_buffer);
+                id_bytes = value.len();
+            }
+            "retry" if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) => {
+                retry = Some(value.parse().unwrap_or(u64::MAX));
+                items.extend(retry.map(Item::Retry));
+            }
+            _ => {}
+        }
+        if data_buffer.len() + type_buffer.len() + id_bytes > limits.max_event_bytes() {
+            skipping = true;
+        }
+        if skipping {
+            items.push(Item::Dropped);
+            (type_buffer, data_buffer) = (String::new(), String::new());
+            id_buffer.clone_from(&last_event_id);
+            (retry, id_bytes) = (None, 0);
+        }
+    }
+    (items, last_event_id)
+}
+
+/// The lines that have an end: at CRLF, LF or CR.
+fn lines(mut stream: &[u8]) -> Vec<&[u8]> {
+    let mut lines = Vec::new();
+    while let Some(end) = stream.iter().position(|&b| b == b'\r' || b == b'\n') {
+        lines.push(&stream[..end]);
+        let end_len = if stream[end..].starts_with(b"\r\n") {
+            2
+        } else {
+            1
+        };
+        stream = &stream[end + end_len..];
+    }
+    lines
+}
