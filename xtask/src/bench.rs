@@ -1,0 +1,105 @@
+//! `cargo xtask bench`: the crates' criterion benchmarks, and a record of what they measured.
+//!
+//! A figure without its machine says nothing, so `--save` writes what criterion estimated together
+//! with commit, processor and compiler to `docs/bench/<date>-<commit>.json`. A second run of the
+//! same commit on the same day adds to the file, and replaces what it measured again.
+
+mod record;
+
+use std::time::SystemTime;
+
+use clap::ValueEnum;
+
+use crate::shell::{Cmd, Failure, Outcome};
+use crate::workspace::{Crate, Workspace};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What to measure
+    #[arg(default_value = "all")]
+    what: What,
+    /// Keep the estimates under docs/bench
+    #[arg(long)]
+    save: bool,
+    /// Arguments for criterion, such as a filter of names, after `--`
+    #[arg(last = true)]
+    criterion: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Decoding and encoding: sse-protocol
+    Codec,
+    /// Fan-out and admission: sse-pool
+    Pool,
+    /// Message and stream compression: sse-compress
+    Compress,
+    /// Append and replay: sse-broker
+    Broker,
+    /// Every crate that has benchmarks
+    All,
+}
+
+impl What {
+    /// The crate it stands for; `None` for all.
+    fn package(self) -> Option<&'static str> {
+        match self {
+            Self::Codec => Some("sse-protocol"),
+            Self::Pool => Some("sse-pool"),
+            Self::Compress => Some("sse-compress"),
+            Self::Broker => Some("sse-broker"),
+            Self::All => None,
+        }
+    }
+}
+
+/// `cargo xtask bench`
+pub(crate) fn run(args: &Args) -> Outcome {
+    let workspace = Workspace::load()?;
+    let started = SystemTime::now();
+    for krate in chosen(&workspace, args.what)? {
+        let benches = krate.targets_of("bench").flat_map(|name| ["--bench", name]);
+        Cmd::cargo(["bench", "-p", &krate.name])
+            .args(benches)
+            .args(["--"])
+            .args(&args.criterion)
+            .run()?;
+    }
+    let reports = workspace.target_dir.join("criterion");
+    println!("\nreports: {}", reports.join("report/index.html").display());
+    if args.save {
+        let file = record::save(&workspace.root, &reports, started)?;
+        println!("saved: {}", file.display());
+    }
+    Ok(())
+}
+
+fn chosen(workspace: &Workspace, what: What) -> Outcome<Vec<&Crate>> {
+    let wanted: Vec<_> = match what.package() {
+        Some(name) => workspace.find(name).into_iter().collect(),
+        None => workspace.crates.iter().collect(),
+    };
+    let has_benches = |krate: &&Crate| krate.targets_of("bench").next().is_some();
+    let found: Vec<_> = wanted.into_iter().filter(has_benches).collect();
+    if found.is_empty() {
+        let name = what.package().unwrap_or("the workspace");
+        return Err(Failure::new(format!("{name} has no benchmark")));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_for_a_benchmark_names_a_crate_of_the_workspace() {
+        let workspace = Workspace::load().unwrap();
+        for package in What::value_variants()
+            .iter()
+            .filter_map(|what| what.package())
+        {
+            assert!(workspace.find(package).is_some(), "{package}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What each section runs, and what it needs to run it.
+
+use super::Section;
+use super::tally::Tally;
+use crate::setup::{Tool, installed_program};
+use crate::shell::{Cmd, Failure, Outcome};
+use crate::tidy;
+use crate::workspace::Workspace;
+
+/// What `section` needs beyond Rust itself.
+pub(super) fn tools(section: Section) -> &'static [Tool] {
+    match section {
+        Section::Fmt => &[Tool::Rustfmt],
+        Section::Tidy | Section::Doc | Section::Loom | Section::Crash => &[],
+        Section::Clippy | Section::Features => &[Tool::Clippy],
+        Section::Test => &[Tool::Browser],
+        Section::Deny | Section::Advisories => &[Tool::CargoDeny],
+        Section::Miri => &[Tool::Nightly, Tool::Miri],
+        Section::Fuzz => &[Tool::Nightly, Tool::CargoFuzz],
+    }
+}
+
+/// Runs `section` and counts its tests.
+pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) -> Outcome {
+    match section {
+        Section::Fmt => Cmd::cargo(["fmt", "--all", "--check"]).run(),
+        Section::Tidy => tidy::run(),
+        Section::Clippy => clippy(&["--workspace", "--all-targets"]),
+        Section::Features => features(workspace),
+        Section::Doc => Cmd::cargo(["doc", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings")
+            .run(),
+        Section::Deny => deny(workspace, &["bans", "licenses", "sources"]),
+        Section::Advisories => deny(workspace, &["advisories"]),
+        Section::Test => test(tally, Cmd::cargo(["test", "--workspace", "--no-fail-fast"])),
+        Section::Loom => loom(workspace, tally),
+        Section::Crash => crash(workspace, tally),
+        Section::Miri => miri(tally),
+        Section::Fuzz => fuzz(workspace),
+    }
+}
+
+fn clippy(what: &[&str]) -> Outcome {
+    Cmd::cargo(["clippy", "--quiet"])
+        .args(what)
+        .args(["--", "-D", "warnings"])
+        .run()
+}
+
+/// Features only add, so each crate must build with none of them and with all of them.
+fn features(workspace: &Workspace) -> Outcome {
+    for krate in workspace
+        .crates
+        .iter()
+        .filter(|krate| !krate.features.is_empty())
+    {
+        if krate.targets_of("lib").next().is_some() {
+            clippy(&["-p", &krate.name, "--lib", "--no-default-features"])?;
+        }
+        clippy(&["-p", &krate.name, "--all-targets", "--all-features"])?;
+    }
+    Ok(())
+}
+
+fn deny(workspace: &Workspace, checks: &[&str]) -> Outcome {
+    let program = installed_program(workspace, "cargo-deny")
+        .ok_or_else(|| Failure::new("cargo-deny is missing"))?;
+    Cmd::new(program)
+        .args(["--all-features", "check"])
+        .args(checks)
+        .dir(&workspace.root)
+        .run()
+}
+
+/// Runs `cmd` and counts the tests it reports; none at all is a failure.
+fn test(tally: &mut Tally, cmd: Cmd) -> Outcome {
+    let before = tally.passed();
+    let shown = cmd.to_string();
+    cmd.run_lines(|line| tally.read(line))?;
+    if tally.passed() == before {
+        return Err(Failure::new(format!("`{shown}` ran no test")));
+    }
+    Ok(())
+}
+
+/// The tests named `loom…`, wherever they are, in a target folder of their own: `--cfg loom` is
+/// seen by every dependency and would otherwise make each later build start again.
+fn loom(workspace: &Workspace, tally: &mut Tally) -> Outcome {
+    let mut found = false;
+    for krate in &workspace.crates {
+        for name in krate
+            .targets_of("test")
+            .filter(|name| name.starts_with("loom"))
+        {
+            found = true;
+            let cmd = Cmd::cargo(["test", "--release", "-p", &krate.name, "--test", name])
+                .env("RUSTFLAGS", "--cfg loom")
+                .env("CARGO_TARGET_DIR", workspace.target_dir.join("loom"))
+                .env("CARGO_PROFILE_RELEASE_LTO", "off");
+            test(tally, cmd)?;
+        }
+    }
+    if found {
+        Ok(())
+    } else {
+        Err(Failure::new("no crate has a test named `loom…`"))
+    }
+}
+
+fn crash(workspace: &Workspace, tally: &mut Tally) -> Outcome {
+    let _ = (workspace, tally);
+    Err(Failure::new("not known yet"))
+}
+
+/// The unit tests of the codec. There is no `unsafe` of ours to look at: what is checked is how
+/// we use the crates that have some, with a few cases of each property because Miri is slow.
+fn miri(tally: &mut Tally) -> Outcome {
+    let cmd = Cmd::nightly_cargo(["miri", "test", "-p", "sse-protocol", "--lib"])
+        .env("MIRIFLAGS", "-Zmiri-disable-isolation")
+        .env("PROPTEST_CASES", "8");
+    test(tally, cmd)
+}
+
+/// Each target of `fuzz/` for [`FUZZ_SECONDS`].
+fn fuzz(workspace: &Workspace) -> Outcome {
+    let program = installed_program(workspace, "cargo-fuzz")
+        .ok_or_else(|| Failure::new("cargo-fuzz is missing"))?;
+    let cargo_fuzz = |args: &[&str]| {
+        let nightly = Cmd::new("rustup").args(["run", "nightly"]);
+        nightly
+            .args([&program])
+            .args(["fuzz"])
+            .args(args)
+            .dir(&workspace.root)
+    };
+    let targets = cargo_fuzz(&["list"]).output()?;
+    if targets.trim().is_empty() {
+        return Err(Failure::new("`fuzz/` has no target"));
+    }
+    for target in targets.lines() {
+        let limit = format!("-max_total_time={FUZZ_SECONDS}");
+        cargo_fuzz(&["run", target, "--", &limit]).run()?;
+    }
+    Ok(())
+}
+
+/// Long enough to get past what a target finds in its first seconds; found by nothing better.
+const FUZZ_SECONDS: u32 = 60;
