@@ -1,0 +1,176 @@
+//! Who gets a place: a total, and a share per client address.
+
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
+
+use crate::{Limits, sync::Mutex};
+
+/// Why a connection was not admitted. All of these pass: trying again later may work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Every place is taken.
+    #[error("the pool is full")]
+    Full,
+    /// The client's address has its share already.
+    #[error("too many connections from this address")]
+    TooManyFromAddress,
+    /// The pool admits nobody any more: this node is leaving.
+    #[error("the pool is draining")]
+    Draining,
+}
+
+/// A place in the pool, given back when it is dropped.
+///
+/// [`Pool::admit`](crate::Pool::admit) gives one out and [`Pool::connect`](crate::Pool::connect) takes it; from
+/// then on the place belongs to the connection, and comes back when that is dropped. So a place is held for
+/// the whole of a connection's life, from before its first byte is answered.
+#[must_use = "dropping a permit gives the place back"]
+pub struct Permit {
+    admission: Arc<Admission>,
+    address: AddressKey,
+}
+
+impl Permit {
+    pub(crate) fn is_from(&self, admission: &Arc<Admission>) -> bool {
+        Arc::ptr_eq(&self.admission, admission)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.release(self.address);
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What counts as one client address: an IPv4 address, or the /64 that one IPv6 site is given.
+///
+/// An IPv4-mapped IPv6 address is the IPv4 address. A /64 and not an address, because whoever has one IPv6
+/// address has 2^64 of them (RFC 6177, RFC 4291 §2.5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum AddressKey {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+impl From<IpAddr> for AddressKey {
+    fn from(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip.octets()),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+pub(crate) struct Admission {
+    max_total: usize,
+    max_per_address: usize,
+    places: Mutex<Places>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    taken: usize,
+    peak: usize,
+    draining: bool,
+    by_address: HashMap<AddressKey, u32>,
+    accepted: u64,
+    refused_full: u64,
+    refused_address: u64,
+    refused_draining: u64,
+}
+
+/// The counters of admission, for [`Stats`](crate::Stats).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdmissionStats {
+    pub(crate) active: usize,
+    pub(crate) peak: usize,
+    pub(crate) accepted: u64,
+    pub(crate) refused_full: u64,
+    pub(crate) refused_address: u64,
+    pub(crate) refused_draining: u64,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            max_total: limits.max_connections,
+            max_per_address: limits.max_connections_per_ip,
+            places: Mutex::new(Places::default()),
+        }
+    }
+
+    pub(crate) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, Refusal> {
+        let address = AddressKey::from(ip);
+        self.take(address)?;
+        Ok(Permit {
+            admission: Arc::clone(self),
+            address,
+        })
+    }
+
+    fn take(&self, address: AddressKey) -> Result<(), Refusal> {
+        let mut guard = self.places.lock();
+        let places = &mut *guard;
+        if places.draining {
+            places.refused_draining += 1;
+            return Err(Refusal::Draining);
+        }
+        if places.taken >= self.max_total {
+            places.refused_full += 1;
+            return Err(Refusal::Full);
+        }
+        let share = places.by_address.get(&address).copied().unwrap_or(0);
+        if share as usize >= self.max_per_address || share == u32::MAX {
+            places.refused_address += 1;
+            return Err(Refusal::TooManyFromAddress);
+        }
+        places.by_address.insert(address, share + 1);
+        places.taken += 1;
+        places.peak = places.peak.max(places.taken);
+        places.accepted += 1;
+        Ok(())
+    }
+
+    fn release(&self, address: AddressKey) {
+        let mut guard = self.places.lock();
+        let places = &mut *guard;
+        places.taken -= 1;
+        if let Some(share) = places.by_address.get_mut(&address) {
+            *share -= 1;
+            if *share == 0 {
+                places.by_address.remove(&address);
+                let capacity = places.by_address.capacity();
+                if capacity > 64 && places.by_address.len() < capacity / 8 {
+                    places.by_address.shrink_to(capacity / 4);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn set_draining(&self, draining: bool) {
+        self.places.lock().draining = draining;
+    }
+
+    pub(crate) fn stats(&self) -> AdmissionStats {
+        let places = self.places.lock();
+        AdmissionStats {
+            active: places.taken,
+            peak: places.peak,
+            accepted: places.accepted,
+            refused_full: places.refused_full,
+            refused_address: places.refused_address,
+            refused_draining: places.refused_draining,
+        }
+    }
+}

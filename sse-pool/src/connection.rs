@@ -1,0 +1,180 @@
+//! A reader with a waker of its own: what a task holds.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use crate::{CloseReason, ConnectionId, Entry, Pool, ReaderKey, Selector, shard::Waiter};
+
+/// Who a connection is. The pool routes by `id` and `identities` and only keeps the rest.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// Its name, unique among the open connections of the pool.
+    pub id: ConnectionId,
+    /// The client's address.
+    pub ip: IpAddr,
+    /// The `User-Agent` it sent.
+    pub user_agent: Option<Arc<str>>,
+    /// The session it belongs to.
+    pub session: Option<Arc<str>>,
+    /// The user it belongs to.
+    pub user: Option<Arc<str>>,
+    /// The private topics this reader *is* (`session/…`, `user/…`): it always gets their entries, and entries
+    /// whose audience names nothing else.
+    pub identities: Arc<[Arc<str>]>,
+    /// When it connected, in milliseconds since the Unix epoch.
+    pub connected_at_unix_ms: u64,
+}
+
+impl ConnectionInfo {
+    /// A connection of which nothing else is known.
+    #[must_use]
+    pub fn new(id: ConnectionId, ip: IpAddr) -> Self {
+        Self {
+            id,
+            ip,
+            user_agent: None,
+            session: None,
+            user: None,
+            identities: Arc::default(),
+            connected_at_unix_ms: 0,
+        }
+    }
+}
+
+/// Where a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the next entry.
+    Live,
+    /// After this offset. When the window does not reach back to it, the first read says
+    /// [`Lagged`](Read::Lagged); an offset beyond the head skips what the window gets up to it.
+    After(u64),
+}
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Read {
+    /// Entries, at the end of the given vector.
+    Entries,
+    /// Something this reader may want was evicted before it was read. Read on from the log after `after`
+    /// (the log reaches back to at most `floor` + 1 here: from `floor` on the window is complete), then
+    /// [rejoin](Connection::rejoin). Until then every read says so again.
+    Lagged {
+        /// The reader's cursor.
+        after: u64,
+        /// The offset after which the window is complete.
+        floor: u64,
+    },
+    /// The connection was closed; nothing more will come.
+    Closed(CloseReason),
+}
+
+/// A connection of the pool: a cursor, a selector and a waker. Leaves the pool when it is dropped.
+///
+/// One task reads; anyone may close it, look at it or change its selector through the [`Pool`].
+pub struct Connection<T> {
+    pool: Pool<T>,
+    key: ReaderKey,
+}
+
+impl<T> Connection<T> {
+    pub(crate) fn new(pool: Pool<T>, key: ReaderKey) -> Self {
+        Self { pool, key }
+    }
+
+    /// The place of this connection in the pool.
+    #[must_use]
+    pub fn key(&self) -> ReaderKey {
+        self.key
+    }
+
+    /// The name of this connection.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.info().id.clone()
+    }
+
+    /// Who this connection is.
+    #[must_use]
+    pub fn info(&self) -> Arc<ConnectionInfo> {
+        self.pool
+            .with_reader(self.key, |reader| Arc::clone(&reader.info))
+            .expect("the reader stays until its connection is dropped")
+    }
+
+    /// What this connection wants now.
+    #[must_use]
+    pub fn selector(&self) -> Arc<Selector> {
+        self.pool
+            .with_reader(self.key, |reader| Arc::clone(&reader.selector))
+            .expect("the reader stays until its connection is dropped")
+    }
+
+    /// Everything up to this offset was delivered to it or is not for it.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.pool.cursor(self.key).unwrap_or_default()
+    }
+
+    /// Takes what is ready, or waits.
+    ///
+    /// Appends entries to `out` in order, up to `max_bytes` of [`size_bytes`](Entry::size_bytes) but always at
+    /// least one. On `Pending`, `Lagged` and `Closed` nothing is appended. When nothing is ready the task is
+    /// woken by the first entry this reader wants, and the reader costs nothing until then: however far the
+    /// window moves on meanwhile, it is not lost.
+    ///
+    /// `now` is taken as a sign of life. Cost: the entries of the reader's own topics; with patterns, all
+    /// entries since its cursor.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping a future that waits on this loses nothing. Entries that were handed out are not handed out
+    /// again.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        max_bytes: usize,
+        out: &mut Vec<Arc<Entry<T>>>,
+    ) -> Poll<Read> {
+        match self
+            .pool
+            .read(self.key, now, max_bytes, out, Waiter::Task(cx.waker()))
+        {
+            Some(read) => Poll::Ready(read),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sets the cursor: what was read from elsewhere reached `after`.
+    ///
+    /// An offset beyond the pool's head is fine; what the window gets up to it is skipped.
+    pub fn rejoin(&mut self, after: u64) {
+        self.pool.rejoin(self.key, after);
+    }
+
+    /// A sign of life: something was written, a heartbeat or a batch of a replay.
+    pub fn touch(&self, now: Instant) {
+        self.pool.touch(self.key, now);
+    }
+}
+
+impl<T> Drop for Connection<T> {
+    fn drop(&mut self) {
+        self.pool.leave(self.key);
+    }
+}
+
+impl<T> fmt::Debug for Connection<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+//! What the window holds: one event, encoded once, with what routing needs to know.
+
+use std::sync::Arc;
+
+use crate::ConnectionId;
+
+/// One event in the window: an opaque payload and what routing looks at.
+///
+/// Entries are shared (`Arc<Entry<T>>`) by all shards and all readers; a payload is never copied.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sse_pool::Entry;
+///
+/// let entry = Entry::new(7, "id: 7\ndata: hello\n\n", 19, vec![Arc::from("news")]);
+/// assert_eq!(entry.offset, 7);
+/// assert!(entry.audience.is_empty(), "public unless said otherwise");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    /// The place in the one order of all entries: strictly increasing, not necessarily contiguous.
+    pub offset: u64,
+    /// What is delivered; the pool never looks at it.
+    pub payload: T,
+    /// What the entry counts for against the window's and a read's bound, in bytes.
+    pub size_bytes: usize,
+    /// The topics it was published to. Naming one twice means the same as once.
+    pub topics: Arc<[Arc<str>]>,
+    /// Who may see it: empty means everyone, otherwise every name must be among a connection's identities.
+    pub audience: Arc<[Arc<str>]>,
+    /// When not empty, only these connections get it, whatever its topics.
+    pub recipients: Arc<[ConnectionId]>,
+    /// What a type filter compares. An entry without a label passes every filter.
+    pub label: Option<Arc<str>>,
+    /// What [`Overflow::DropLowPriority`](crate::Overflow::DropLowPriority) drops first.
+    pub priority: Priority,
+}
+
+impl<T> Entry<T> {
+    /// A public entry of normal priority, without a label.
+    pub fn new(
+        offset: u64,
+        payload: T,
+        size_bytes: usize,
+        topics: impl Into<Arc<[Arc<str>]>>,
+    ) -> Self {
+        Self {
+            offset,
+            payload,
+            size_bytes,
+            topics: topics.into(),
+            audience: Arc::default(),
+            recipients: Arc::default(),
+            label: None,
+            priority: Priority::Normal,
+        }
+    }
+}
+
+/// How dear an entry is when not everything can be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Dropped first.
+    Low,
+    /// The default.
+    #[default]
+    Normal,
+    /// Dropped last.
+    High,
+}

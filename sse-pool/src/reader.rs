@@ -1,0 +1,114 @@
+//! A connection as a shard sees it.
+
+use std::{sync::Arc, task::Waker, time::Instant};
+
+use crate::{
+    CloseReason, ConnectionInfo, Permit, Selector, TopicFilter, patterns::PatternKey, topics::Link,
+};
+
+/// ```text
+///            nothing to read                      close()
+///   Ready ───────────────────▶ Parked        any ─────────▶ Closed
+///     ▲                          │
+///     └──── an entry matches ────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It reads, writes, or has been told to; `next_seq` says from where.
+    Ready,
+    /// It has seen everything; the next entry it wants sets its cursor and wakes it.
+    Parked,
+    /// It is out of the index and learns of it at its next read.
+    Closed(CloseReason),
+}
+
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) info: Arc<ConnectionInfo>,
+    pub(crate) selector: Arc<Selector>,
+    /// The pool's table counts these uses.
+    pub(crate) patterns: Box<[PatternKey]>,
+    pub(crate) links: Links,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) _permit: Permit,
+    /// The next sequence number to look at, while `Ready`.
+    pub(crate) next_seq: u64,
+    /// Everything up to this offset was delivered or is not for this reader. May be ahead of the window,
+    /// after a replay from a log that knows more; what the window gets up to it is then skipped.
+    pub(crate) cursor: u64,
+    /// From this sequence number on the shard still has every entry addressed to this reader.
+    pub(crate) direct_from: u64,
+    pub(crate) delivered_entries: u64,
+    pub(crate) delivered_bytes: u64,
+    /// The last sign of life, or since when it has owed one.
+    pub(crate) since: Instant,
+    pub(crate) generation: u32,
+    /// How often the cursor was set from outside: a scan under way sees that it must start again.
+    pub(crate) seeks: u32,
+    pub(crate) state: State,
+    /// Announced on the shard's ready list instead of by a waker of its own.
+    pub(crate) batch: bool,
+    /// It took entries and has not come back since.
+    pub(crate) in_hand: bool,
+    /// It was told that it lagged and has not rejoined.
+    pub(crate) lagging: bool,
+}
+
+impl Reader {
+    pub(crate) fn follows_all(&self) -> bool {
+        matches!(self.selector.topics, TopicFilter::All)
+    }
+
+    /// Its entries are found by asking patterns, which is done without the lock.
+    pub(crate) fn scans(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+}
+
+/// The nodes a reader is a member of; most readers have one.
+#[derive(Debug)]
+pub(crate) enum Links {
+    One(Link),
+    Many(Box<[Link]>),
+}
+
+impl Links {
+    pub(crate) fn none() -> Self {
+        Self::Many(Box::default())
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Link] {
+        match self {
+            Self::One(link) => std::slice::from_ref(link),
+            Self::Many(links) => links,
+        }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Link] {
+        match self {
+            Self::One(link) => std::slice::from_mut(link),
+            Self::Many(links) => links,
+        }
+    }
+}
+
+impl FromIterator<Link> for Links {
+    fn from_iter<I: IntoIterator<Item = Link>>(links: I) -> Self {
+        let links: Box<[Link]> = links.into_iter().collect();
+        match *links {
+            [link] => Self::One(link),
+            _ => Self::Many(links),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_is_small() {
+        assert!(size_of::<Reader>() <= 176, "{}", size_of::<Reader>());
+        assert_eq!(size_of::<Links>(), 16);
+    }
+}

@@ -1,0 +1,114 @@
+//! The bounded window of the newest entries.
+//!
+//! Two numberings are used. *Offsets* are the log's and may have holes. *Sequence numbers* count the entries
+//! of this window one by one, since the pool began, and are what cursors and topic lists use inside: an entry
+//! is found by a subtraction.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{Entry, WindowConfig};
+
+/// A sequence number before every entry that ever was: the place of a cursor older than the window.
+pub(crate) const ANCIENT: u64 = 0;
+
+#[derive(Debug)]
+pub(crate) struct Window<T> {
+    entries: VecDeque<Arc<Entry<T>>>,
+    /// The sequence number of the oldest entry, or of the next one when there is none. Starts at 1.
+    base: u64,
+    bytes: usize,
+    /// The offset after which the window is complete.
+    floor: u64,
+    head: u64,
+    bounds: WindowConfig,
+}
+
+impl<T> Window<T> {
+    pub(crate) fn new(bounds: WindowConfig, start_offset: u64) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            base: ANCIENT + 1,
+            bytes: 0,
+            floor: start_offset,
+            head: start_offset,
+            bounds,
+        }
+    }
+
+    pub(crate) const fn head(&self) -> u64 {
+        self.head
+    }
+
+    pub(crate) const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The sequence number of the oldest entry.
+    pub(crate) const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The sequence number the next entry will have.
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.entries.len() as u64
+    }
+
+    pub(crate) fn get(&self, seq: u64) -> Option<&Arc<Entry<T>>> {
+        self.entries
+            .get(usize::try_from(seq.checked_sub(self.base)?).ok()?)
+    }
+
+    /// Up to `limit` entries from `seq` on.
+    pub(crate) fn range_from(&self, seq: u64) -> impl Iterator<Item = &Arc<Entry<T>>> {
+        let start = usize::try_from(seq.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        self.entries.range(start.min(self.entries.len())..)
+    }
+
+    /// The first entry after `offset`, or [`ANCIENT`] when the window is not complete after it.
+    pub(crate) fn seq_after(&self, offset: u64) -> u64 {
+        if offset < self.floor {
+            ANCIENT
+        } else if offset >= self.head {
+            self.end()
+        } else {
+            self.base + self.entries.partition_point(|entry| entry.offset <= offset) as u64
+        }
+    }
+
+    /// The offset just before `seq`, which must lie in the window or at its end.
+    pub(crate) fn offset_before(&self, seq: u64) -> u64 {
+        self.get(seq.wrapping_sub(1))
+            .map_or(self.floor, |entry| entry.offset)
+    }
+
+    pub(crate) fn push(&mut self, entry: Arc<Entry<T>>) -> u64 {
+        let seq = self.end();
+        self.head = entry.offset;
+        self.bytes += entry.size_bytes;
+        self.entries.push_back(entry);
+        seq
+    }
+
+    /// Takes the oldest entry out while the window is over its bounds; the newest always stays.
+    pub(crate) fn evict(&mut self) -> Option<(u64, Arc<Entry<T>>)> {
+        let over =
+            self.bytes > self.bounds.max_bytes || self.entries.len() > self.bounds.max_entries;
+        if !over || self.entries.len() <= 1 {
+            return None;
+        }
+        let entry = self.entries.pop_front()?;
+        let seq = self.base;
+        self.base += 1;
+        self.bytes -= entry.size_bytes;
+        self.floor = entry.offset;
+        Some((seq, entry))
+    }
+}
