@@ -1,0 +1,527 @@
+//! `Content-Encoding`: the stream unpacked in small bounded steps.
+//!
+//! The decoder is *pulled*: what arrived is put in with [`push`](ContentDecoder::push), and each
+//! [`next_chunk`](ContentDecoder::next_chunk) unpacks at most 32 KiB of it. So a bomb costs no memory
+//! whatever its ratio, and an event is there as soon as the server flushed it, because all that can be
+//! unpacked is unpacked before more is awaited. What a bomb would cost in time is bounded by a ratio.
+//!
+//! One decoder belongs to one connection. One coding is understood, not several on top of each other: no
+//! honest server does that.
+
+use bytes::Bytes;
+use flate2::{Decompress, FlushDecompress, Status};
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+
+/// Why compressed content could not be unpacked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentError {
+    /// A coding that was not asked for, or several at once.
+    #[error("unknown content encoding {coding:?}")]
+    Unknown {
+        /// What the header said.
+        coding: String,
+    },
+    /// The bytes are not what the header promised.
+    #[error("damaged {coding} data")]
+    Damaged {
+        /// The coding's name.
+        coding: &'static str,
+    },
+    /// The content ended in the middle.
+    #[error("{coding} data cut short")]
+    CutShort {
+        /// The coding's name.
+        coding: &'static str,
+    },
+    /// More came out per byte than any honest stream holds.
+    #[error("more than {max_ratio} bytes out of each byte of {coding}: a bomb")]
+    Bomb {
+        /// The coding's name.
+        coding: &'static str,
+        /// The configured limit.
+        max_ratio: u32,
+    },
+}
+
+/// The value for `Accept-Encoding`: what this build can unpack, and nothing else.
+pub(crate) fn accept_encoding() -> &'static str {
+    match (cfg!(feature = "zstd"), cfg!(feature = "brotli")) {
+        (true, true) => "zstd, br, gzip, deflate",
+        (true, false) => "zstd, gzip, deflate",
+        (false, true) => "br, gzip, deflate",
+        (false, false) => "gzip, deflate",
+    }
+}
+
+/// Unpacks the content of one connection.
+pub(crate) struct ContentDecoder {
+    coding: Coding,
+    input: Bytes,
+    max_ratio: u32,
+    total_in: u64,
+    total_out: u64,
+    /// Kept between calls, so that a chunk costs one copy and no zeroing.
+    scratch: Vec<u8>,
+}
+
+enum Coding {
+    Identity,
+    Gzip(Member),
+    /// zlib, as the standard says, or bare deflate, as some servers mean it; `None` until two bytes tell.
+    Deflate { inflate: Option<Decompress>, first: Option<u8>, ended: bool },
+    #[cfg(feature = "zstd")]
+    Zstd(Box<zstd_coding::Zstd>),
+    #[cfg(feature = "brotli")]
+    Brotli(Box<brotli_coding::Brotli>),
+}
+
+/// A gzip member; several may follow each other (RFC 1952 §2.2).
+struct Member {
+    inflate: Decompress,
+    state: MemberState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MemberState {
+    Fresh,
+    Inside,
+    Ended,
+}
+
+impl ContentDecoder {
+    /// A decoder for a response with these headers.
+    pub(crate) fn new(headers: &HeaderMap, max_ratio: u32) -> Result<Self, ContentError> {
+        let mut codings = headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|&b| b == b','))
+            .map(|name| String::from_utf8_lossy(name).trim().to_ascii_lowercase())
+            .filter(|name| !name.is_empty() && name != "identity");
+        let coding = match (codings.next(), codings.next()) {
+            (None, _) => Coding::Identity,
+            (Some(one), None) => Coding::named(&one)?,
+            (Some(one), Some(two)) => {
+                return Err(ContentError::Unknown { coding: format!("{one}, {two}") });
+            }
+        };
+        Ok(Self {
+            coding,
+            input: Bytes::new(),
+            max_ratio,
+            total_in: 0,
+            total_out: 0,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Puts in what arrived. The previous input must have been used up by `next_chunk`.
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        debug_assert!(self.input.is_empty(), "the previous chunk has not been used up");
+        self.total_in += chunk.len() as u64;
+        self.input = chunk;
+    }
+
+    /// The next piece of the content; `None` when more input is needed.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<Bytes>, ContentError> {
+        if let Coding::Identity = self.coding {
+            let chunk = std::mem::take(&mut self.input);
+            return Ok((!chunk.is_empty()).then_some(chunk));
+        }
+        if self.scratch.is_empty() {
+            self.scratch.resize(STEP_BYTES, 0);
+        }
+        loop {
+            let before = self.input.len();
+            let written = self.coding.step(&mut self.input, &mut self.scratch)?;
+            if written > 0 {
+                self.total_out += written as u64;
+                self.check_ratio()?;
+                return Ok(Some(Bytes::copy_from_slice(&self.scratch[..written])));
+            }
+            if self.input.is_empty() || self.input.len() == before {
+                return if self.input.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(ContentError::Damaged { coding: self.coding.name() })
+                };
+            }
+        }
+    }
+
+    /// Says whether the content may end here.
+    pub(crate) fn finish(&self) -> Result<(), ContentError> {
+        if self.total_in == 0 || self.coding.is_complete() {
+            Ok(())
+        } else {
+            Err(ContentError::CutShort { coding: self.coding.name() })
+        }
+    }
+
+    fn check_ratio(&self) -> Result<(), ContentError> {
+        let limit = RATIO_GRACE_BYTES.max(self.total_in.saturating_mul(u64::from(self.max_ratio)));
+        if self.total_out > limit {
+            return Err(ContentError::Bomb { coding: self.coding.name(), max_ratio: self.max_ratio });
+        }
+        Ok(())
+    }
+}
+
+impl Coding {
+    fn named(name: &str) -> Result<Self, ContentError> {
+        Ok(match name {
+            "gzip" | "x-gzip" => {
+                Self::Gzip(Member { inflate: Decompress::new_gzip(15), state: MemberState::Fresh })
+            }
+            "deflate" => Self::Deflate { inflate: None, first: None, ended: false },
+            #[cfg(feature = "zstd")]
+            "zstd" => Self::Zstd(Box::new(zstd_coding::Zstd::new()?)),
+            #[cfg(feature = "brotli")]
+            "br" => Self::Brotli(Box::new(brotli_coding::Brotli::new())),
+            other => return Err(ContentError::Unknown { coding: other.chars().take(100).collect() }),
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip(_) => "gzip",
+            Self::Deflate { .. } => "deflate",
+            #[cfg(feature = "zstd")]
+            Self::Zstd(_) => "zstd",
+            #[cfg(feature = "brotli")]
+            Self::Brotli(_) => "br",
+        }
+    }
+
+    /// Takes from `input`, writes to `out`, and says how much was written.
+    fn step(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, ContentError> {
+        match self {
+            Self::Identity => Ok(0),
+            Self::Gzip(member) => member.step(input, out),
+            Self::Deflate { inflate, first, ended } => {
+                deflate_step(inflate, first, ended, input, out)
+            }
+            #[cfg(feature = "zstd")]
+            Self::Zstd(zstd) => zstd.step(input, out),
+            #[cfg(feature = "brotli")]
+            Self::Brotli(brotli) => brotli.step(input, out),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match self {
+            Self::Identity => true,
+            Self::Gzip(member) => member.state == MemberState::Ended,
+            Self::Deflate { ended, .. } => *ended,
+            #[cfg(feature = "zstd")]
+            Self::Zstd(zstd) => zstd.is_complete(),
+            #[cfg(feature = "brotli")]
+            Self::Brotli(brotli) => brotli.is_complete(),
+        }
+    }
+}
+
+impl Member {
+    fn step(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, ContentError> {
+        if self.state == MemberState::Ended {
+            if input.is_empty() {
+                return Ok(0);
+            }
+            self.inflate = Decompress::new_gzip(15);
+            self.state = MemberState::Fresh;
+        }
+        let (written, ended) = inflate_step(&mut self.inflate, input, out)
+            .ok_or(ContentError::Damaged { coding: "gzip" })?;
+        self.state = if ended { MemberState::Ended } else { MemberState::Inside };
+        Ok(written)
+    }
+}
+
+fn deflate_step(
+    inflate: &mut Option<Decompress>,
+    first: &mut Option<u8>,
+    ended: &mut bool,
+    input: &mut Bytes,
+    out: &mut [u8],
+) -> Result<usize, ContentError> {
+    const DAMAGED: ContentError = ContentError::Damaged { coding: "deflate" };
+    if *ended {
+        // Nothing may follow the end.
+        return if input.is_empty() { Ok(0) } else { Err(DAMAGED) };
+    }
+    let inflate = match inflate {
+        Some(inflate) => inflate,
+        None => {
+            let mut bytes = first.iter().copied().chain(input.iter().copied());
+            let (Some(cmf), Some(flags)) = (bytes.next(), bytes.next()) else {
+                if let Some(&byte) = input.first() {
+                    *first = Some(byte);
+                    input.clear();
+                }
+                return Ok(0);
+            };
+            // RFC 1950 §2.2: method 8, and the two bytes as a number are a multiple of 31.
+            let zlib = cmf & 0x0f == 8 && (u16::from(cmf) << 8 | u16::from(flags)) % 31 == 0;
+            let fresh = inflate.insert(Decompress::new(zlib));
+            if let Some(byte) = first.take() {
+                fresh.decompress(&[byte], out, FlushDecompress::None).map_err(|_| DAMAGED)?;
+            }
+            fresh
+        }
+    };
+    let (written, end) = inflate_step(inflate, input, out).ok_or(DAMAGED)?;
+    *ended = end;
+    Ok(written)
+}
+
+/// One call of inflate; `None` when the data is damaged, else what was written and whether it ended.
+fn inflate_step(inflate: &mut Decompress, input: &mut Bytes, out: &mut [u8]) -> Option<(usize, bool)> {
+    let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
+    // Sync, so that all that a flushed block holds comes out at once.
+    let status = inflate.decompress(input, out, FlushDecompress::Sync).ok()?;
+    let taken = usize::try_from(inflate.total_in() - before_in).ok()?;
+    let written = usize::try_from(inflate.total_out() - before_out).ok()?;
+    let _ = input.split_to(taken.min(input.len()));
+    Some((written, status == Status::StreamEnd))
+}
+
+#[cfg(feature = "zstd")]
+mod zstd_coding {
+    use bytes::Bytes;
+    use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
+
+    use super::ContentError;
+
+    const DAMAGED: ContentError = ContentError::Damaged { coding: "zstd" };
+
+    pub(super) struct Zstd {
+        decoder: Decoder<'static>,
+        /// What zstd still wants for the current frame; 0 at a frame's end.
+        hint: usize,
+        /// Whether the last step filled its buffer, so that more may come out without more input.
+        filled: bool,
+    }
+
+    impl Zstd {
+        pub(super) fn new() -> Result<Self, ContentError> {
+            let mut decoder = Decoder::new().map_err(|_| DAMAGED)?;
+            // RFC 9659: a sender must not ask for a window over 8 MiB.
+            decoder.set_parameter(DParameter::WindowLogMax(23)).map_err(|_| DAMAGED)?;
+            Ok(Self { decoder, hint: 1, filled: false })
+        }
+
+        pub(super) fn step(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, ContentError> {
+            if input.is_empty() && !self.filled {
+                // A call without input at a frame's end would begin a new frame.
+                return Ok(0);
+            }
+            let mut source = InBuffer::around(input);
+            let mut sink = OutBuffer::around(out);
+            self.hint = self.decoder.run(&mut source, &mut sink).map_err(|_| DAMAGED)?;
+            let (taken, written) = (source.pos(), sink.pos());
+            self.filled = written == out.len();
+            let _ = input.split_to(taken);
+            Ok(written)
+        }
+
+        pub(super) fn is_complete(&self) -> bool {
+            self.hint == 0
+        }
+    }
+}
+
+#[cfg(feature = "brotli")]
+mod brotli_coding {
+    use brotli_decompressor::{
+        BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc,
+    };
+    use bytes::Bytes;
+
+    use super::ContentError;
+
+    type State = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
+
+    pub(super) struct Brotli {
+        state: State,
+        ended: bool,
+    }
+
+    impl Brotli {
+        pub(super) fn new() -> Self {
+            let state = BrotliState::new(
+                StandardAlloc::default(),
+                StandardAlloc::default(),
+                StandardAlloc::default(),
+            );
+            Self { state, ended: false }
+        }
+
+        pub(super) fn step(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, ContentError> {
+            const DAMAGED: ContentError = ContentError::Damaged { coding: "br" };
+            if self.ended {
+                return if input.is_empty() { Ok(0) } else { Err(DAMAGED) };
+            }
+            let (mut available_in, mut taken) = (input.len(), 0);
+            let (mut available_out, mut written, mut total) = (out.len(), 0, 0);
+            let result = BrotliDecompressStream(
+                &mut available_in,
+                &mut taken,
+                input,
+                &mut available_out,
+                &mut written,
+                out,
+                &mut total,
+                &mut self.state,
+            );
+            let _ = input.split_to(taken);
+            match result {
+                BrotliResult::ResultFailure => return Err(DAMAGED),
+                BrotliResult::ResultSuccess => self.ended = true,
+                BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
+            }
+            Ok(written)
+        }
+
+        pub(super) fn is_complete(&self) -> bool {
+            self.ended
+        }
+    }
+}
+
+/// What one step unpacks at most: large enough that the calls do not count, small enough to stay in cache.
+const STEP_BYTES: usize = 32 * 1024;
+
+/// So much may always be unpacked: a short stream of equal bytes is no attack.
+const RATIO_GRACE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes out of each byte in. Deflate cannot exceed 1032; token and JSON streams reach 3 to 40, the same
+/// heartbeat over and over about 10.
+pub(crate) const DEFAULT_MAX_RATIO: u32 = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compress, Compression, FlushCompress};
+    use http::HeaderValue;
+    use std::io::Write;
+
+    fn decoder(coding: &'static str) -> Result<ContentDecoder, ContentError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        ContentDecoder::new(&headers, DEFAULT_MAX_RATIO)
+    }
+
+    fn drain(decoder: &mut ContentDecoder, out: &mut Vec<u8>) -> Result<(), ContentError> {
+        while let Some(chunk) = decoder.next_chunk()? {
+            assert!(chunk.len() <= STEP_BYTES || matches!(decoder.coding, Coding::Identity));
+            out.extend_from_slice(&chunk);
+        }
+        Ok(())
+    }
+
+    fn unpack(coding: &'static str, packed: &[u8], cut: usize) -> Result<Vec<u8>, ContentError> {
+        let mut decoder = decoder(coding)?;
+        let mut out = Vec::new();
+        for piece in packed.chunks(cut) {
+            decoder.push(Bytes::copy_from_slice(piece));
+            drain(&mut decoder, &mut out)?;
+        }
+        decoder.finish()?;
+        Ok(out)
+    }
+
+    fn text() -> Vec<u8> {
+        (0..600).flat_map(|n| format!("id: {n}\ndata: token {}\n\n", n * 7919 % 997).into_bytes()).collect()
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), Compression::default());
+        writer.write_all(text).unwrap();
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn gzip_deflate_and_bare_deflate_come_out_whole_however_they_are_cut() {
+        let text = text();
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), Compression::default());
+        zlib.write_all(&text).unwrap();
+        let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), Compression::default());
+        bare.write_all(&text).unwrap();
+        let zlib = zlib.finish().unwrap();
+        let bare = bare.finish().unwrap();
+        for cut in [1, 2, 7, 1000, usize::MAX] {
+            assert_eq!(unpack("gzip", &gzip(&text), cut).unwrap(), text, "gzip {cut}");
+            assert_eq!(unpack("deflate", &zlib, cut).unwrap(), text, "zlib {cut}");
+            assert_eq!(unpack("Deflate", &bare, cut).unwrap(), text, "bare {cut}");
+            assert_eq!(unpack("identity", &text, cut).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn members_that_follow_each_other_are_one_content() {
+        let both = [gzip(b"one "), gzip(b"two")].concat();
+        for cut in [1, 5, usize::MAX] {
+            assert_eq!(unpack("gzip", &both, cut).unwrap(), b"one two");
+        }
+    }
+
+    #[test]
+    fn a_flushed_event_comes_out_at_once() {
+        let mut compress = Compress::new_gzip(Compression::fast(), 15);
+        let mut decoder = decoder("gzip").unwrap();
+        for n in 0..50 {
+            let event = format!("data: {n}\n\n");
+            let mut packed = Vec::with_capacity(1024);
+            compress.compress_vec(event.as_bytes(), &mut packed, FlushCompress::Sync).unwrap();
+            decoder.push(Bytes::from(packed));
+            let mut out = Vec::new();
+            drain(&mut decoder, &mut out).unwrap();
+            assert_eq!(out, event.as_bytes());
+        }
+        assert_eq!(decoder.finish(), Err(ContentError::CutShort { coding: "gzip" }));
+    }
+
+    #[test]
+    fn damage_truncation_and_stacks_are_errors() {
+        let packed = gzip(&text());
+        assert_eq!(unpack("gzip", b"this is no gzip", 100), Err(ContentError::Damaged { coding: "gzip" }));
+        let half = &packed[..packed.len() / 2];
+        assert_eq!(unpack("gzip", half, 100), Err(ContentError::CutShort { coding: "gzip" }));
+        let mut flipped = packed.clone();
+        let last = flipped.len() - 6;
+        flipped[last] ^= 1;
+        assert_eq!(unpack("gzip", &flipped, 100), Err(ContentError::Damaged { coding: "gzip" }));
+        assert!(matches!(decoder("gzip, gzip"), Err(ContentError::Unknown { .. })));
+        assert!(matches!(decoder("lzma"), Err(ContentError::Unknown { .. })));
+        assert!(decoder("identity, gzip").is_ok());
+    }
+
+    #[test]
+    fn a_bomb_is_recognised_by_its_ratio_in_little_memory() {
+        let packed = gzip(&vec![b'a'; 12 * 1024 * 1024]);
+        let mut decoder = decoder("gzip").unwrap();
+        decoder.push(Bytes::from(packed));
+        let mut total = 0;
+        let end = loop {
+            match decoder.next_chunk() {
+                Ok(Some(chunk)) => total += chunk.len() as u64,
+                other => break other,
+            }
+        };
+        assert_eq!(end, Err(ContentError::Bomb { coding: "gzip", max_ratio: DEFAULT_MAX_RATIO }));
+        assert!(total <= RATIO_GRACE_BYTES);
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn zstd_comes_out_whole_however_it_is_cut() {
+        let text = text();
+        let packed = zstd::stream::encode_all(&*text, 1).unwrap();
+        for cut in [1, 3, 1000, usize::MAX] {
+            assert_eq!(unpack("zstd", &packed, cut).unwrap(), text);
+        }
+        assert!(unpack("zstd", &packed[..packed.len() / 2], 10).is_err());
+    }
+}
