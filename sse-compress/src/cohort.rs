@@ -89,7 +89,7 @@ impl CohortEncoder {
     pub fn with_refresh(level: Level, refresh_after_bytes: u64) -> Self {
         Self {
             cohort: NEXT_COHORT.fetch_add(1, Relaxed),
-            deflater: Deflater::new(level),
+            deflater: Deflater::new(level.for_streams()),
             crc: Crc::new(),
             offset: 0,
             history: 0,

@@ -1,8 +1,6 @@
 //! A raw deflate encoder that leaves nothing inside.
 
-use flate2::{Compress, FlushCompress, Status};
-
-use crate::level::Level;
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 /// A raw deflate encoder. Holds about 330 KiB, allocated at once (measured with zlib-rs 0.6.8).
 pub(crate) struct Deflater {
@@ -10,9 +8,9 @@ pub(crate) struct Deflater {
 }
 
 impl Deflater {
-    pub(crate) fn new(level: Level) -> Self {
+    pub(crate) fn new(level: Compression) -> Self {
         Self {
-            inner: Compress::new(level.deflate(), false),
+            inner: Compress::new(level, false),
         }
     }
 
@@ -24,8 +22,8 @@ impl Deflater {
         self.inner.reset();
     }
 
-    pub(crate) fn set_level(&mut self, level: Level) {
-        if self.inner.set_level(level.deflate()).is_err() {
+    pub(crate) fn set_level(&mut self, level: Compression) {
+        if self.inner.set_level(level).is_err() {
             // Only a stream with unwritten output refuses; a new encoder costs an allocation and is always right.
             *self = Self::new(level);
         }

@@ -88,7 +88,7 @@ impl MessageCompressor {
     /// envelope would be no smaller.
     ///
     /// The envelope is one line of ASCII. Gives up as soon as the output is too long to be a gain, so incompressible data
-    /// costs no more memory than its own size. Takes 5–25 µs per KiB, as [`Level`] says.
+    /// costs no more memory than its own size. Takes 10–25 µs per KiB, as [`Level`] says.
     #[must_use]
     pub fn compress(&self, data: &str) -> Option<String> {
         let envelope = (data.len() > self.threshold_bytes)
@@ -167,7 +167,7 @@ impl Encoder {
     fn new(level: Level) -> Self {
         Self {
             level,
-            deflater: Deflater::new(level),
+            deflater: Deflater::new(level.for_messages()),
             buffer: Vec::new(),
         }
     }
@@ -175,7 +175,7 @@ impl Encoder {
     fn at(mut self, level: Level) -> Self {
         self.deflater.reset();
         if self.level != level {
-            self.deflater.set_level(level);
+            self.deflater.set_level(level.for_messages());
             self.level = level;
         }
         self

@@ -38,7 +38,7 @@ impl StreamEncoder {
     #[must_use]
     pub fn new(level: Level) -> Self {
         Self {
-            deflater: Deflater::new(level),
+            deflater: Deflater::new(level.for_streams()),
             crc: Crc::new(),
             len: 0,
             begun: false,

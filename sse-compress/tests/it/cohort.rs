@@ -1,0 +1,283 @@
+use std::io::Read as _;
+
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use proptest::prelude::*;
+use sse_compress::{Block, CohortEncoder, CohortReader, Form, Level};
+
+use crate::payload::{event, noise, summary};
+
+/// What one reader was sent, and what it should read.
+struct Client {
+    reader: CohortReader,
+    sent: Vec<u8>,
+    expected: Vec<u8>,
+    forms: Vec<Form>,
+}
+
+impl Client {
+    fn new(reader: CohortReader) -> Self {
+        let sent = reader.head().to_vec();
+        Self {
+            reader,
+            sent,
+            expected: Vec::new(),
+            forms: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, block: &Block) -> Form {
+        let form = self.reader.take(block);
+        self.sent.extend_from_slice(block.bytes(form));
+        self.expected.extend_from_slice(block.plain());
+        self.forms.push(form);
+        form
+    }
+
+    fn take_own(&mut self, plain: &[u8]) {
+        self.reader.take_own(plain, &mut self.sent);
+        self.expected.extend_from_slice(plain);
+    }
+
+    /// Ends the stream and checks it with another implementation of gzip's framing, checksum included.
+    fn check(mut self) {
+        assert_eq!(self.reader.total_in(), self.expected.len() as u64);
+        self.sent.extend_from_slice(&self.reader.finish());
+        let mut decoded = Vec::new();
+        let mut decoder = GzDecoder::new(self.sent.as_slice());
+        decoder
+            .read_to_end(&mut decoded)
+            .expect("a valid gzip stream");
+        assert!(decoder.into_inner().is_empty(), "something follows the end");
+        assert!(decoded == self.expected, "the reader sees something else");
+    }
+}
+
+/// One thing that happens to a cohort, or to the clients of two.
+#[derive(Debug, Clone)]
+enum Happening {
+    Batch {
+        cohort: usize,
+        text: Vec<u8>,
+    },
+    Apart {
+        cohort: usize,
+        text: Vec<u8>,
+    },
+    Join {
+        cohort: usize,
+    },
+    /// A client misses the next block.
+    Lag {
+        client: prop::sample::Index,
+    },
+    /// A client gets bytes of its own.
+    Own {
+        client: prop::sample::Index,
+        text: Vec<u8>,
+    },
+    /// A client goes on with the other cohort.
+    Move {
+        client: prop::sample::Index,
+    },
+    Leave {
+        client: prop::sample::Index,
+    },
+}
+
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => (0u64..50).prop_map(|number| event(number).into_bytes()),
+        2 => (0u64..5, 100usize..6000).prop_map(|(seed, bytes)| summary(seed, bytes).into_bytes()),
+        1 => (0u64..5, 0usize..40_000).prop_map(|(seed, bytes)| noise(seed, bytes).into_bytes()),
+        1 => (0usize..70_000).prop_map(|bytes| vec![b'a'; bytes]),
+    ]
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let client = any::<prop::sample::Index>;
+    prop_oneof![
+        12 => (0usize..2, text()).prop_map(|(cohort, text)| Happening::Batch { cohort, text }),
+        1 => (0usize..2, text()).prop_map(|(cohort, text)| Happening::Apart { cohort, text }),
+        4 => (0usize..2).prop_map(|cohort| Happening::Join { cohort }),
+        2 => client().prop_map(|client| Happening::Lag { client }),
+        2 => (client(), text()).prop_map(|(client, text)| Happening::Own { client, text }),
+        1 => client().prop_map(|client| Happening::Move { client }),
+        1 => client().prop_map(|client| Happening::Leave { client }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_reader_reads_exactly_its_events_whatever_happens(
+        happenings in prop::collection::vec(happening(), 1..60),
+        level in prop::sample::select(&Level::ALL[..]),
+        refresh in prop::sample::select(vec![0, 500, 16 * 1024, u64::MAX]),
+    ) {
+        let mut cohorts = [CohortEncoder::with_refresh(level, refresh), CohortEncoder::with_refresh(level, refresh)];
+        // A client, the cohort it follows, and whether it misses the next block.
+        let mut clients: Vec<(Client, usize, bool)> = Vec::new();
+        for happening in happenings {
+            match happening {
+                Happening::Batch { cohort, text } | Happening::Apart { cohort, text } if text.is_empty() => {
+                    let _ = cohorts[cohort].encode(Bytes::new());
+                }
+                Happening::Batch { cohort, text } => {
+                    deliver(&cohorts[cohort].encode(text.into()), cohort, &mut clients);
+                }
+                Happening::Apart { cohort, text } => {
+                    deliver(&cohorts[cohort].encode_apart(text.into()), cohort, &mut clients);
+                }
+                Happening::Join { cohort } => clients.push((Client::new(cohorts[cohort].join()), cohort, false)),
+                Happening::Lag { client } if !clients.is_empty() => {
+                    let index = client.index(clients.len());
+                    clients[index].2 = true;
+                }
+                Happening::Own { client, text } if !clients.is_empty() => {
+                    let index = client.index(clients.len());
+ clients[index].0.take_own(&text);
+                }
+                Happening::Move { client } if !clients.is_empty() => {
+                    let index = client.index(clients.len());
+                    clients[index].1 ^= 1;
+                    cohorts[clients[index].1].welcome();
+                }
+                Happening::Leave { client } if !clients.is_empty() => {
+                    let index = client.index(clients.len());
+ clients.swap_remove(index).0.check();
+                }
+                _ => {}
+            }
+        }
+        for (client, _, _) in clients {
+            client.check();
+        }
+    }
+}
+
+fn deliver(block: &Block, cohort: usize, clients: &mut [(Client, usize, bool)]) {
+    for (client, follows, lags) in clients {
+        if *follows == cohort && !std::mem::take(lags) {
+            client.take(block);
+        }
+    }
+}
+
+#[test]
+fn a_newcomer_takes_stored_bytes_until_the_history_is_forgotten() {
+    let mut cohort = CohortEncoder::with_refresh(Level::Fast, 1000);
+    let mut old = Client::new(cohort.join());
+    let block = cohort.encode(summary(1, 600).into());
+    assert_eq!(old.take(&block), Form::Packed);
+
+    let mut newcomer = Client::new(cohort.join());
+    let mut forms = Vec::new();
+    for number in 0..8 {
+        let block = cohort.encode(event(number).into());
+        assert_eq!(
+            old.take(&block),
+            Form::Packed,
+            "the old reader never falls back"
+        );
+        forms.push(newcomer.take(&block));
+    }
+    let switched = forms
+        .iter()
+        .position(|&form| form == Form::Packed)
+        .expect("it came in step");
+    assert!((1..=5).contains(&switched), "{forms:?}");
+    assert!(forms[switched..].iter().all(|&form| form == Form::Packed));
+    old.check();
+    newcomer.check();
+}
+
+#[test]
+fn a_newcomer_catches_up_by_itself_once_a_window_has_passed() {
+    let mut cohort = CohortEncoder::with_refresh(Level::Fast, u64::MAX);
+    let _ = cohort.encode(noise(1, 50_000).into());
+    let mut newcomer = Client::new(cohort.join());
+    // `with_refresh` never waits longer than a window, so hide the newcomer from it.
+    let mut hidden = Client::new(CohortReader::new());
+    let _ = newcomer.take(&cohort.encode(event(0).into()));
+    let mut stored_bytes = 0;
+    for number in 1..1000 {
+        let block = cohort.encode(event(number).into());
+        newcomer.take(&block);
+        if hidden.take(&block) == Form::Stored {
+            stored_bytes += block.plain().len() as u64;
+        }
+    }
+    assert_eq!(hidden.forms.last(), Some(&Form::Packed));
+    assert!(
+        stored_bytes <= CohortEncoder::WINDOW_BYTES + 200,
+        "{stored_bytes}"
+    );
+    hidden.check();
+    newcomer.check();
+}
+
+#[test]
+fn without_newcomers_nothing_is_forgotten() {
+    // The cohort's bytes are then those of an encoder that one reader has for itself.
+    let mut cohort = CohortEncoder::with_refresh(Level::Fast, 0);
+    let mut client = Client::new(cohort.join());
+    let mut alone = sse_compress::StreamEncoder::new(Level::Fast);
+    let mut expected = Vec::new();
+    for number in 0..500 {
+        let event = event(number);
+        client.take(&cohort.encode(event.clone().into()));
+        alone.write(event.as_bytes(), &mut expected);
+    }
+    assert!(client.sent == expected);
+    client.check();
+}
+
+#[test]
+fn a_secret_leaves_no_trace_in_any_length() {
+    let lengths = |secret: &str, guess: &str| {
+        let mut cohort = CohortEncoder::new(Level::Best);
+        let mut client = Client::new(cohort.join());
+        client.take(&cohort.encode(event(1).into()));
+        client.take(&cohort.encode_apart(format!("data: {{\"token\":\"{secret}\"}}\n\n").into()));
+        client.take(&cohort.encode(format!("data: {{\"token\":\"{guess}\"}}\n\n").into()));
+        let sent = client.sent.len();
+        client.check();
+        sent
+    };
+    assert_eq!(
+        lengths("correct-horse-battery", "correct-horse-battery"),
+        lengths("nothing-of-this-sort-", "correct-horse-battery")
+    );
+}
+
+#[test]
+fn a_block_is_shared_and_made_once() {
+    let mut cohort = CohortEncoder::new(Level::Fast);
+    let _ = cohort.encode(summary(1, 5000).into());
+    let block = cohort.encode(event(7).into());
+    let stored = block.bytes(Form::Stored).as_ptr();
+    assert_eq!(block.bytes(Form::Stored).as_ptr(), stored);
+    assert_eq!(block.bytes(Form::Stored).len(), block.plain().len() + 5);
+    assert!(block.bytes(Form::Packed).len() < block.plain().len());
+}
+
+#[test]
+fn a_reader_costs_less_than_a_hundred_bytes() {
+    assert!(
+        size_of::<CohortReader>() <= 80,
+        "{}",
+        size_of::<CohortReader>()
+    );
+}
+
+#[test]
+fn a_stream_that_ends_at_once_is_whole() {
+    let mut cohort = CohortEncoder::new(Level::Fast);
+    Client::new(cohort.join()).check();
+    let mut greeted = Client::new(cohort.join());
+    greeted.take_own(b"event: connected\ndata: {}\n\n");
+    greeted.take_own(b"");
+    greeted.check();
+}
