@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sse_protocol::EventId;
 
-use crate::{Epoch, NewRecord, Offset, Position, Record, Topic};
+use crate::{Epoch, NewRecord, Offset, Position, Record, Topic, Trimmed, UnixMillis};
 
 /// A future on the heap, as the [`Broker`] trait returns them.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -61,6 +61,16 @@ pub trait Broker: Send + Sync + 'static {
     /// When the log cannot be read.
     fn snapshots(&self, prefix: &str)
     -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>>;
+
+    /// Removes what is too old at `now`, oldest first; called now and then by who has the clock.
+    ///
+    /// Costs what it removes. What is beyond the retention's count or bytes goes without it, as
+    /// records arrive.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>>;
 
     /// What the log covers now.
     fn bounds(&self) -> Bounds;

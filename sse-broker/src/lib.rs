@@ -3,16 +3,32 @@
 //! A [`Broker`] takes [`NewRecord`]s, gives each a [`Position`] and keeps it as long as its
 //! [`Retention`] says. It knows nothing of who is connected: what it has committed it hands, in order,
 //! to one [`Tail`], and what a reader has missed it reads back in [`Page`]s.
+//!
+//! * [`topic`](Topic), [`position`](Position), [`record`](Record): what the log is made of.
+//! * [`broker`](Broker): the promises, the same for every backend and tested by one suite.
+//! * [`retention`](Retention): how long it remembers.
+//! * [`replay`](ResumeFrom) and [`splice`](Splice): where a reader goes on, and how it gets from the
+//!   log into the live window: pure, with nothing lost, nothing twice, or the [`Gap`] first.
+//! * [`MemoryBroker`]: as long as the process lives.
 
 mod broker;
+mod memory;
 mod position;
+mod queue;
 mod record;
+mod replay;
+mod retention;
+mod splice;
 mod topic;
 
 pub use broker::{
-    Appended, AppendError, Bounds, BoxFuture, Broker, Durability, Page, ReadError, ReadRequest, Scope,
-    Tail,
+    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, Page, ReadError, ReadRequest,
+    Scope, Tail,
 };
+pub use memory::{DEFAULT_MAX_PENDING_BYTES, MemoryBroker, MemoryConfig};
 pub use position::{Epoch, Offset, ParsePositionError, Position};
 pub use record::{NewRecord, Priority, Record, Snapshot, UnixMillis};
+pub use replay::{Gap, GapReason, ResumeFrom};
+pub use retention::{Retention, Trimmed};
+pub use splice::{Splice, Step};
 pub use topic::{InvalidTopic, Topic};

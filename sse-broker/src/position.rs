@@ -1,6 +1,7 @@
 //! Where a record stands in the log.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
 /// The place of a record in the one order of its log: 1 for the first, then upwards without end.
@@ -15,6 +16,15 @@ pub type Offset = u64;
 /// the wrong events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// An epoch that no other log has, as far as 64 bits of the operating system's chance go.
+    #[must_use]
+    pub fn random() -> Self {
+        // The standard library seeds each of its hashers' keys from the operating system.
+        Self(RandomState::new().hash_one(std::process::id()))
+    }
+}
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,7 +73,10 @@ impl FromStr for Position {
         }
         let epoch = u64::from_str_radix(epoch, 16).map_err(|_| ParsePositionError)?;
         let offset = offset.parse().map_err(|_| ParsePositionError)?;
-        Ok(Self { epoch: Epoch(epoch), offset })
+        Ok(Self {
+            epoch: Epoch(epoch),
+            offset,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the log holds.
 
 use bytes::Bytes;
-use sse_protocol::{Event, EventType};
+use sse_protocol::{Event, EventId, EventType};
 
 use crate::{Position, Topic};
 
@@ -57,7 +57,49 @@ impl NewRecord {
             snapshot: None,
         }
     }
+
+    /// The publisher's id, under which the record is stored once. The empty id names nothing.
+    #[must_use]
+    pub fn publisher_id(&self) -> Option<&EventId> {
+        self.event.id.as_ref().filter(|id| !id.is_empty())
+    }
+
+    /// Whether `other` says the same: the same event, for the same topics and readers, as important,
+    /// and living as long. When it was said does not count, so that a publisher's retry is the
+    /// same, nor does the snapshot, which is not kept with the record.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let lives_for = |r: &Self| r.expires_at.map(|at| at.saturating_sub(r.published_at));
+        self.event == other.event
+            && self.topics == other.topics
+            && self.audience == other.audience
+            && self.label == other.label
+            && self.priority == other.priority
+            && lives_for(self) == lives_for(other)
+    }
+
+    /// What the record counts for in bounds by bytes: its texts and data, and a fixed amount for
+    /// what surrounds them.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        let topics = self.topics.iter().chain(&self.audience);
+        let event = &self.event;
+        OVERHEAD_BYTES
+            + topics
+                .map(|topic| topic.as_str().len() + TOPIC_OVERHEAD_BYTES)
+                .sum::<usize>()
+            + self.label.as_ref().map_or(0, |label| label.as_str().len())
+            + event.id.as_ref().map_or(0, |id| id.as_str().len())
+            + event.event_type.as_ref().map_or(0, |t| t.as_str().len())
+            + event.data.len()
+    }
 }
+
+/// What a record costs beside its texts, in memory and on disk. A stated guess.
+const OVERHEAD_BYTES: usize = 96;
+
+/// What each of a record's topics costs beside its text. A stated guess.
+const TOPIC_OVERHEAD_BYTES: usize = 16;
 
 /// A change of the small state that may stand beside a topic: a job's status, for instance.
 ///
@@ -82,11 +124,13 @@ pub struct Record {
 
 impl Record {
     /// The id that readers see and resume with: the publisher's own, or else the position.
+    ///
+    /// A publisher's id that reads as a position is not shown, lest a reader resume somewhere else.
     #[must_use]
     pub fn public_id(&self) -> String {
-        match &self.content.event.id {
-            Some(id) => id.as_str().to_owned(),
-            None => self.position.to_string(),
+        match self.content.publisher_id() {
+            Some(id) if id.as_str().parse::<Position>().is_err() => id.as_str().to_owned(),
+            _ => self.position.to_string(),
         }
     }
 

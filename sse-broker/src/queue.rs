@@ -1,0 +1,115 @@
+//! What waits to be committed.
+//!
+//! Publishers put batches in, in the order of their calls; whoever commits takes all that waits, and
+//! that is the next group. No timer is involved: under load a group is what arrived during the commit
+//! before it, and without load it is one batch, at once.
+
+use std::collections::VecDeque;
+
+use tokio::sync::oneshot;
+
+use crate::{AppendError, Appended, NewRecord};
+
+/// The answer to an append.
+pub(crate) type Answer = Result<Vec<Appended>, AppendError>;
+
+/// The records of one append, and where their answer goes.
+pub(crate) struct Batch<R = NewRecord> {
+    pub(crate) records: Vec<R>,
+    pub(crate) weight_bytes: usize,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// Batches that wait, bounded in bytes.
+pub(crate) struct Waiting<R = NewRecord> {
+    batches: VecDeque<Batch<R>>,
+    weight_bytes: usize,
+    max_weight_bytes: usize,
+}
+
+impl<R> Waiting<R> {
+    pub(crate) fn new(max_weight_bytes: usize) -> Self {
+        Self {
+            batches: VecDeque::new(),
+            weight_bytes: 0,
+            max_weight_bytes,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Whether a batch of this weight may wait too. One that is heavier than the bound all alone
+    /// may, when nothing else waits; it is in memory anyway.
+    pub(crate) fn has_room_for(&self, weight_bytes: usize) -> bool {
+        self.batches.is_empty()
+            || self.weight_bytes.saturating_add(weight_bytes) <= self.max_weight_bytes
+    }
+
+    pub(crate) fn push(&mut self, batch: Batch<R>) {
+        self.weight_bytes += batch.weight_bytes;
+        self.batches.push_back(batch);
+    }
+
+    /// Takes the oldest batches: all, or as many as weigh `max_group_bytes` together, but one at
+    /// least.
+    pub(crate) fn take_group(&mut self, max_group_bytes: usize) -> VecDeque<Batch<R>> {
+        let mut group_bytes = 0usize;
+        let fits = |batch: &&Batch<R>| {
+            group_bytes = group_bytes.saturating_add(batch.weight_bytes);
+            group_bytes <= max_group_bytes
+        };
+        let count = self
+            .batches
+            .iter()
+            .take_while(fits)
+            .count()
+            .max(1)
+            .min(self.batches.len());
+        let rest = self.batches.split_off(count);
+        let group = std::mem::replace(&mut self.batches, rest);
+        self.weight_bytes -= group.iter().map(|batch| batch.weight_bytes).sum::<usize>();
+        group
+    }
+}
+
+/// What the batches of a group weigh.
+pub(crate) fn weight_bytes(records: &[NewRecord]) -> usize {
+    records.iter().map(NewRecord::weight_bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(weight_bytes: usize) -> Batch<()> {
+        Batch {
+            records: Vec::new(),
+            weight_bytes,
+            answer: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn a_group_is_what_waits_up_to_its_bound_and_one_batch_at_least() {
+        let mut waiting = Waiting::new(100);
+        for weight in [10, 20, 500, 1, 1] {
+            waiting.push(batch(weight));
+        }
+        let sizes = |group: VecDeque<Batch<()>>| {
+            group
+                .iter()
+                .map(|batch| batch.weight_bytes)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(waiting.take_group(30)), [10, 20]);
+        assert_eq!(sizes(waiting.take_group(30)), [500]);
+        assert!(!waiting.has_room_for(99));
+        assert!(waiting.has_room_for(98));
+        assert_eq!(sizes(waiting.take_group(30)), [1, 1]);
+        assert!(waiting.take_group(30).is_empty());
+        assert!(waiting.has_room_for(1_000_000));
+        assert_eq!(waiting.weight_bytes, 0);
+    }
+}
