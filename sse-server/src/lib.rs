@@ -1,1 +1,32 @@
-//! A Server-Sent Events hub: the server binary and the embeddable library
+//! A Server-Sent Events hub: publish an event once, and every browser and program that listens gets it.
+//!
+//! The crate is the server behind the `sse-server` binary, and the same hub for use inside an
+//! application:
+//!
+//! * [`hub`]: the [`Hub`](hub::Hub) joins the log of what was said to the pool of who listens. It knows no HTTP.
+//! * [`session`]: one reader's stream of bytes.
+//! * [`http`]: the hub as an HTTP service, to be mounted anywhere, and a server for it.
+//! * [`config`]: flags, environment and file, checked once.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use sse_server::http::{HttpConfig, HubService, Server, ServerConfig};
+//! use sse_server::hub::{Hub, HubConfig, Publication};
+//!
+//! let hub = Hub::in_memory(HubConfig::default()).await?;
+//! let service = HubService::new(hub.clone(), HttpConfig::default());
+//! let server = Server::bind(([127, 0, 0, 1], 8080).into(), service, ServerConfig::default())?;
+//!
+//! hub.publish(Publication::new("hello")).await?;
+//! server.run(std::future::pending(), std::time::Duration::from_secs(10)).await;
+//! # Ok(()) }
+//! ```
+
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod hub;
+pub mod session;
+mod topic_pattern;
+
+pub use topic_pattern::{InvalidPattern, UrlPattern, is_pattern};

@@ -1,0 +1,45 @@
+//! The one file that reads a clock.
+//!
+//! Everything else takes the time as an argument, so that every policy can be tested without waiting.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use sse_broker::UnixMillis;
+
+/// The monotonic time, for durations and deadlines.
+#[must_use]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The wall clock, for what people and other machines read.
+///
+/// A clock set before 1970 reads as 1970.
+#[must_use]
+pub fn unix_millis() -> UnixMillis {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `2024-01-15T10:30:00Z`: RFC 3339 in UTC, with milliseconds only where there are any.
+#[must_use]
+pub fn rfc3339(at: UnixMillis) -> String {
+    let millis = i64::try_from(at).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis)
+        .unwrap_or(jiff::Timestamp::MAX)
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_rfc_3339_in_utc() {
+        assert_eq!(rfc3339(1_705_314_600_000), "2024-01-15T10:30:00Z");
+        assert_eq!(rfc3339(1_705_314_600_250), "2024-01-15T10:30:00.25Z");
+        assert!(rfc3339(u64::MAX).ends_with('Z'));
+    }
+}

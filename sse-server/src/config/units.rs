@@ -1,0 +1,157 @@
+//! Durations and sizes as people write them: `30s`, `7d`, `16MiB`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// A duration in configuration: a number with `ms`, `s`, `m`, `h` or `d`; seconds without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (number, unit) = split_unit(text);
+        let seconds_each = match unit {
+            "ms" => 0.001,
+            "" | "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => {
+                return Err(format!(
+                    "`{text}` is no duration: write it like 500ms, 30s, 5m, 12h or 7d"
+                ));
+            }
+        };
+        let number: f64 = number.parse().map_err(|_| {
+            format!("`{text}` is no duration: write it like 500ms, 30s, 5m, 12h or 7d")
+        })?;
+        Duration::try_from_secs_f64(number * seconds_each)
+            .map(Self)
+            .map_err(|_| format!("`{text}` is not a possible duration"))
+    }
+}
+
+/// A size in configuration: a number of bytes, or with `KiB`, `MiB`, `GiB` (`K`, `M`, `G` mean the same).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// The size as an index type; on a 32-bit machine at most what fits.
+    #[must_use]
+    pub fn to_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (number, unit) = split_unit(text);
+        let shift = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 10,
+            "m" | "mb" | "mib" => 20,
+            "g" | "gb" | "gib" => 30,
+            _ => {
+                return Err(format!(
+                    "`{text}` is no size: write it like 65536, 64KiB, 16MiB or 1GiB"
+                ));
+            }
+        };
+        let number: u64 = number.parse().map_err(|_| {
+            format!("`{text}` is no size: write it like 65536, 64KiB, 16MiB or 1GiB")
+        })?;
+        number
+            .checked_mul(1 << shift)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is larger than any size can be"))
+    }
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim_start())
+}
+
+macro_rules! from_text_or_number {
+    ($name:ident, $expected:literal) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl de::Visitor<'_> for Visitor {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expected)
+                    }
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                    fn visit_i64<E: de::Error>(self, n: i64) -> Result<$name, E> {
+                        n.to_string().parse().map_err(E::custom)
+                    }
+                    fn visit_u64<E: de::Error>(self, n: u64) -> Result<$name, E> {
+                        n.to_string().parse().map_err(E::custom)
+                    }
+                    fn visit_f64<E: de::Error>(self, n: f64) -> Result<$name, E> {
+                        n.to_string().parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_any(Visitor)
+            }
+        }
+    };
+}
+
+from_text_or_number!(Span, "a duration such as \"30s\", or a number of seconds");
+from_text_or_number!(Size, "a size such as \"16MiB\", or a number of bytes");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, millis) in [
+            ("30", 30_000),
+            ("30s", 30_000),
+            ("0.5", 500),
+            ("500ms", 500),
+            ("5m", 300_000),
+            ("7 d", 604_800_000),
+        ] {
+            assert_eq!(
+                text.parse(),
+                Ok(Span(Duration::from_millis(millis))),
+                "{text}"
+            );
+        }
+        for text in ["", "s", "-1s", "1w", "1e400", "99999999999999999999d"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("64KiB", 65_536),
+            ("16 MiB", 16 << 20),
+            ("1g", 1 << 30),
+        ] {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        for text in ["", "-1", "1.5MiB", "1TiB", "99999999999GiB"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Who is connected.
+
+use std::time::Instant;
+
+use http::Response;
+use serde::Serialize;
+use sse_pool::{ConnectionId, ConnectionStatus};
+
+use super::body::Body;
+use super::json;
+use super::problem::Problem;
+use super::query::Query;
+use super::subscriptions::{labels, topics_of};
+use crate::clock;
+use crate::hub::Hub;
+
+#[derive(Serialize)]
+struct ConnectionsJson {
+    total_connections: usize,
+    connections: Vec<ConnectionJson>,
+}
+
+/// A connection, with the fields of every dialect side by side.
+#[derive(Serialize)]
+struct ConnectionJson {
+    connection_id: String,
+    session_id: Option<String>,
+    user_id: Option<String>,
+    user_ip: String,
+    user_agent: Option<String>,
+    created_at: String,
+    last_activity: String,
+    is_active: bool,
+    /// The event types; none means all.
+    subscriptions: Vec<String>,
+    /// The topics; none means every public one.
+    topics: Vec<String>,
+    project_filter: Option<String>,
+    last_event_id: String,
+    /// How many events the reader is behind.
+    queue_size: u64,
+    /// The same, under its other name.
+    message_queue: u64,
+    delivered_events: u64,
+}
+
+impl ConnectionJson {
+    fn new(hub: &Hub, status: &ConnectionStatus, now: Instant, unix_now: u64) -> Self {
+        let info = &status.info;
+        let topics = topics_of(&status.selector);
+        let quiet_for = u64::try_from(now.saturating_duration_since(status.since).as_millis())
+            .unwrap_or(u64::MAX);
+        let queue_size = status.behind_entries as u64;
+        let position = sse_broker::Position {
+            epoch: hub.head().epoch,
+            offset: status.cursor,
+        };
+        Self {
+            connection_id: info.id.to_string(),
+            session_id: info.session.as_deref().map(str::to_owned),
+            user_id: info.user.as_deref().map(str::to_owned),
+            user_ip: info.ip.to_string(),
+            user_agent: info.user_agent.as_deref().map(str::to_owned),
+            created_at: clock::rfc3339(info.connected_at_unix_ms),
+            last_activity: clock::rfc3339(unix_now.saturating_sub(quiet_for)),
+            is_active: true,
+            subscriptions: labels(&status.selector),
+            project_filter: topics
+                .iter()
+                .find_map(|topic| topic.strip_prefix("project/"))
+                .map(str::to_owned),
+            topics,
+            last_event_id: position.to_string(),
+            queue_size,
+            message_queue: queue_size,
+            delivered_events: status.delivered_entries,
+        }
+    }
+}
+
+pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> {
+    let limit: usize = query
+        .read("limit", "a number of connections")?
+        .unwrap_or(DEFAULT_LIMIT);
+    let (now, unix_now) = (clock::now(), clock::unix_millis());
+    let statuses = hub.connections(limit.min(MAX_LIMIT));
+    json(&ConnectionsJson {
+        total_connections: hub.stats().active_connections,
+        connections: statuses
+            .iter()
+            .map(|status| ConnectionJson::new(hub, status, now, unix_now))
+            .collect(),
+    })
+}
+
+pub(super) fn one(hub: &Hub, id: &str) -> Result<Response<Body>, Problem> {
+    let status = parse(id)
+        .and_then(|id| hub.connection_status(&id))
+        .ok_or_else(|| unknown(id))?;
+    json(&ConnectionJson::new(
+        hub,
+        &status,
+        clock::now(),
+        clock::unix_millis(),
+    ))
+}
+
+pub(super) fn close(hub: &Hub, id: &str) -> Result<Response<Body>, Problem> {
+    if parse(id).is_some_and(|id| hub.close_connection(&id)) {
+        json(&serde_json::json!({"status": "closed", "connection_id": id}))
+    } else {
+        Err(unknown(id))
+    }
+}
+
+fn parse(id: &str) -> Option<ConnectionId> {
+    id.parse().ok()
+}
+
+fn unknown(id: &str) -> Problem {
+    Problem::not_found(format!("there is no connection {id:?}"))
+}
+
+/// As many connections as are listed when nothing is said.
+const DEFAULT_LIMIT: usize = 1000;
+/// And at most.
+const MAX_LIMIT: usize = 100_000;

@@ -1,0 +1,186 @@
+//! Jobs over HTTP.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::body::Body;
+use super::poll::MAX_WAIT;
+use super::problem::Problem;
+use super::query::Query;
+use super::{json, publish};
+use crate::hub::{
+    Hub, Job, JobChange, JobCounts, JobError, JobState, NewJob, PRIVATE_PREFIXES, Progress,
+    REFUSED_RETRY_AFTER,
+};
+
+#[derive(Serialize)]
+struct JobsJson<'a> {
+    jobs: Vec<&'a Job>,
+    counts: JobCounts,
+}
+
+pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> {
+    let state = match query.get("status").or_else(|| query.get("state")) {
+        None => None,
+        Some(name) => Some(
+            serde_json::from_value::<JobState>(Value::from(name)).map_err(|_| {
+                Problem::bad_field("status", format!("{name:?} is not a job's state"))
+            })?,
+        ),
+    };
+    let limit: usize = query
+        .read("limit", "a number of jobs")?
+        .unwrap_or(DEFAULT_LIMIT);
+    let jobs = hub.jobs(state, limit.min(MAX_LIMIT));
+    json(&JobsJson {
+        jobs: jobs.iter().map(|job| &**job).collect(),
+        counts: hub.job_counts(),
+    })
+}
+
+pub(super) async fn create(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let mut fields = object(body)?;
+    let new = NewJob {
+        job_id: take(&mut fields, "job_id", "text")?,
+        title: take(&mut fields, "title", "text")?,
+        topic: take(&mut fields, "topic", "text")?,
+        total: take(&mut fields, "total", "a number")?,
+    };
+    nothing_left(&fields, "job_id, title, topic, total")?;
+    if let Some(topic) = &new.topic
+        && PRIVATE_PREFIXES
+            .iter()
+            .any(|prefix| topic.starts_with(&format!("{prefix}/")))
+    {
+        return Err(Problem::bad_field(
+            "topic",
+            "a job's events are public; choose a topic that is not a session, user or connection",
+        ));
+    }
+    let job = hub.create_job(new).await.map_err(problem)?;
+    let mut response = json(&*job)?;
+    *response.status_mut() = StatusCode::CREATED;
+    let path = format!(
+        "/jobs/{}",
+        percent_encoding::utf8_percent_encode(&job.job_id, percent_encoding::NON_ALPHANUMERIC)
+    );
+    if let Ok(location) = HeaderValue::try_from(path) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// The job, at once or when it has changed.
+pub(super) async fn one(hub: &Hub, id: &str, query: &Query) -> Result<Response<Body>, Problem> {
+    let unknown = || problem(JobError::Unknown(id.to_owned()));
+    let wait = query.seconds("wait", MAX_WAIT)?;
+    let job = hub.job(id).ok_or_else(unknown)?;
+    if wait.is_zero() {
+        return json(&*job);
+    }
+    let after = query
+        .read("after", "a job's version")?
+        .unwrap_or(job.version);
+    let job = hub
+        .wait_for_job(id, after, wait)
+        .await
+        .ok_or_else(unknown)?;
+    json(&*job)
+}
+
+pub(super) async fn progress(hub: &Hub, id: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let mut fields = object(body)?;
+    let progress = Progress {
+        progress: take(&mut fields, "progress", "a number")?,
+        total: take(&mut fields, "total", "a number")?,
+        message: take(&mut fields, "message", "text")?,
+        details: fields,
+    };
+    if progress.progress.is_none() && progress.message.is_none() && progress.details.is_empty() {
+        return Err(Problem::bad_field(
+            "progress",
+            "is missing: give progress, message, or anything else to show",
+        ));
+    }
+    change(hub, id, JobChange::Progress(progress)).await
+}
+
+pub(super) async fn complete(hub: &Hub, id: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let mut fields = object(body)?;
+    let message = take(&mut fields, "message", "text")?;
+    let result = fields.shift_remove("result").unwrap_or(Value::Null);
+    nothing_left(&fields, "result, message")?;
+    change(hub, id, JobChange::Complete { result, message }).await
+}
+
+pub(super) async fn error(hub: &Hub, id: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let mut fields = object(body)?;
+    let message: Option<String> = take(&mut fields, "message", "text")?;
+    let error = take(&mut fields, "error", "text")?
+        .or_else(|| message.clone())
+        .ok_or_else(|| Problem::bad_field("error", "is missing: say what went wrong"))?;
+    nothing_left(&fields, "error, message")?;
+    change(hub, id, JobChange::Error { error, message }).await
+}
+
+pub(super) async fn cancel(hub: &Hub, id: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let mut fields = object(body)?;
+    let message = take(&mut fields, "message", "text")?;
+    nothing_left(&fields, "message")?;
+    change(hub, id, JobChange::Cancel { message }).await
+}
+
+async fn change(hub: &Hub, id: &str, change: JobChange) -> Result<Response<Body>, Problem> {
+    let job = hub.change_job(id, change).await.map_err(problem)?;
+    json(&*job)
+}
+
+/// The body's object; an empty body is an empty one.
+fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the body must be a JSON object: {error}")))
+}
+
+fn take<T: DeserializeOwned>(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    expected: &str,
+) -> Result<Option<T>, Problem> {
+    match fields.shift_remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => serde_json::from_value(value)
+            .map(Some)
+            .map_err(|_| Problem::bad_field(name, format!("must be {expected}"))),
+    }
+}
+
+fn nothing_left(fields: &Map<String, Value>, known: &str) -> Result<(), Problem> {
+    match fields.keys().next() {
+        Some(name) => Err(Problem::bad_field(
+            name.as_str(),
+            format!("no such field; there are {known}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn problem(error: JobError) -> Problem {
+    match error {
+        JobError::Unknown(_) => Problem::not_found(error.to_string()),
+        JobError::Exists(_) | JobError::Ended(_) => {
+            Problem::new(StatusCode::CONFLICT, error.to_string())
+        }
+        JobError::InvalidId(_) => Problem::bad_field("job_id", error.to_string()),
+        JobError::InvalidTopic(_) => Problem::bad_field("topic", error.to_string()),
+        JobError::TooMany(_) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
+        JobError::Publish(error) => publish::problem(&error),
+    }
+}
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 10_000;

@@ -1,0 +1,139 @@
+//! Errors as people and programs read them: RFC 9457 problem details.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::body::Body;
+
+/// An answer that says what is wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// What is wrong with this request.
+    pub detail: String,
+    /// The field that is wrong, where it is one.
+    pub field: Option<String>,
+    /// When to try again, for what may pass by itself.
+    pub retry_after: Option<Duration>,
+    /// The methods there are, for a 405.
+    pub allow: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ProblemJson<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    /// The same as `detail`, under the name that many clients look for.
+    error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    /// A problem with this status.
+    #[must_use]
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            detail: detail.into(),
+            field: None,
+            retry_after: None,
+            allow: None,
+        }
+    }
+
+    /// 400: the request is wrong.
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 400: this field of the request is wrong.
+    #[must_use]
+    pub fn bad_field(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let field = field.into();
+        Self {
+            detail: format!("{field}: {}", detail.into()),
+            field: Some(field),
+            ..Self::bad_request("")
+        }
+    }
+
+    /// 404: there is no such thing.
+    #[must_use]
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 503: not now, but after `retry_after` and a little more, so that not all come back at once.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>, retry_after: Duration) -> Self {
+        let jittered = retry_after.mul_f64(1.0 + fastrand::f64());
+        Self {
+            retry_after: Some(jittered),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
+    }
+
+    /// Puts the place of an element of many before the field's name: `[3].topic`.
+    #[must_use]
+    pub fn in_element(mut self, index: usize) -> Self {
+        self.field = Some(match self.field {
+            Some(field) => format!("[{index}].{field}"),
+            None => format!("[{index}]"),
+        });
+        self.detail = format!("event {index}: {}", self.detail);
+        self
+    }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| after.as_secs().max(1))
+    }
+
+    /// The JSON of it.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let json = ProblemJson {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            error: &self.detail,
+            field: self.field.as_deref(),
+            retry_after: self.retry_after_seconds(),
+        };
+        serde_json::to_vec(&json).expect("texts and numbers are always JSON")
+    }
+
+    /// The answer that carries it.
+    #[must_use]
+    pub fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::full(Bytes::from(self.to_json())));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self
+            .allow
+            .and_then(|methods| HeaderValue::try_from(methods).ok())
+        {
+            headers.insert(header::ALLOW, allow);
+        }
+        response
+    }
+}

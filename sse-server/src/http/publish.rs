@@ -1,0 +1,109 @@
+//! Publishing over HTTP.
+
+use http::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use sse_broker::AppendError;
+use sse_protocol::EventType;
+
+use super::body::Body;
+use super::json;
+use super::problem::Problem;
+use super::publication::{self, Publications};
+use crate::clock;
+use crate::hub::{Hub, Publication, PublishError, Published, REFUSED_RETRY_AFTER};
+
+/// What a publisher is told of one event.
+#[derive(Serialize)]
+struct PublishedJson {
+    id: String,
+    position: String,
+    durability: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+impl From<Published> for PublishedJson {
+    fn from(published: Published) -> Self {
+        Self {
+            id: published.id,
+            position: published.position.to_string(),
+            durability: published.durability.as_str(),
+            duplicate: published.duplicate,
+        }
+    }
+}
+
+/// Publishes what the body holds: one event is answered by an object, many by an array.
+pub(super) async fn publish(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Problem> {
+    match publication::parse(body)? {
+        Publications::One(publication) => one(hub, publication).await,
+        Publications::Many(publications) => {
+            let results = hub
+                .publish_all(publications)
+                .await
+                .map_err(|refused| problem(&refused.source).in_element(refused.index))?;
+            let results = results.into_iter().map(|result| match result {
+                Ok(published) => {
+                    serde_json::to_value(PublishedJson::from(published)).unwrap_or(Value::Null)
+                }
+                Err(error) => {
+                    serde_json::from_slice(&problem(&error).to_json()).unwrap_or(Value::Null)
+                }
+            });
+            json(&results.collect::<Vec<Value>>())
+        }
+    }
+}
+
+async fn one(hub: &Hub, publication: Publication) -> Result<Response<Body>, Problem> {
+    let published = hub
+        .publish(publication)
+        .await
+        .map_err(|error| problem(&error))?;
+    json(&PublishedJson::from(published))
+}
+
+/// Publishes the event in the body, or one of the hub's own when there is none.
+pub(super) async fn test_event(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Problem> {
+    if !body.trim_ascii().is_empty() {
+        return publish(hub, body).await;
+    }
+    let data = serde_json::json!({
+        "message": "Test event",
+        "type": "info",
+        "timestamp": clock::rfc3339(clock::unix_millis()),
+    });
+    let event_type = EventType::new("system_status").expect("a name without line breaks");
+    one(
+        hub,
+        Publication::new(data.to_string()).with_type(event_type),
+    )
+    .await
+}
+
+/// What a publisher hears when it did not work.
+pub(super) fn problem(error: &PublishError) -> Problem {
+    match error {
+        PublishError::ReservedEventType(_) | PublishError::EventTypeNotAllowed { .. } => {
+            Problem::bad_field("event_type", error.to_string())
+        }
+        PublishError::TooLarge { .. } => Problem {
+            field: Some("data".to_owned()),
+            ..Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
+        },
+        PublishError::Conflict(_) => Problem {
+            field: Some("id".to_owned()),
+            ..Problem::new(StatusCode::CONFLICT, error.to_string())
+        },
+        PublishError::Draining => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
+        PublishError::Log(AppendError::Full) => Problem::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "no space is left for the log; nothing was published",
+        ),
+        PublishError::Log(cause) => Problem::unavailable(
+            format!("nothing was published: {cause}"),
+            REFUSED_RETRY_AFTER,
+        ),
+    }
+}

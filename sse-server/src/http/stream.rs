@@ -1,0 +1,119 @@
+//! Opening a stream.
+
+use std::net::IpAddr;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, header};
+use sse_pool::Refusal;
+
+use super::body::Body;
+use super::problem::Problem;
+use super::query::Query;
+use super::routes::Dialect;
+use crate::hub::{ConnectError, ConnectionRequest, Form, Hub, REFUSED_RETRY_AFTER};
+
+pub(super) async fn open(
+    hub: &Hub,
+    head: &Parts,
+    query: &Query,
+    dialect: Dialect,
+    ip: IpAddr,
+) -> Result<Response<Body>, Problem> {
+    let compressed = match query.get("compression") {
+        Some("gzip") => true,
+        Some("none" | "identity") => false,
+        Some(other) => {
+            return Err(Problem::bad_field(
+                "compression",
+                format!("{other:?} is not gzip or none"),
+            ));
+        }
+        None => dialect == Dialect::Enhanced,
+    };
+    let mut event_types = query.event_types()?;
+    if dialect == Dialect::Enhanced {
+        event_types = event_types.map(with_job_events);
+    }
+    let request = ConnectionRequest {
+        id: None,
+        ip,
+        user_agent: head
+            .headers
+            .get(header::USER_AGENT)
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned()),
+        session: query.get("session_id").map(str::to_owned),
+        user: query.get("user_id").map(str::to_owned),
+        topics: query.topics(),
+        event_types,
+        last_event_id: query
+            .last_event_id(&head.headers)
+            .map(std::borrow::Cow::into_owned),
+        form: Form {
+            job_names: dialect == Dialect::Enhanced,
+            compressed,
+        },
+    };
+    let body = if head.method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::events(
+            hub.connect(request)
+                .await
+                .map_err(|error| refusal(hub, error))?,
+        )
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    // no-transform keeps proxies from compressing, and so from collecting, the stream.
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    Ok(response)
+}
+
+/// The answer to a reader, poller or subscriber that asked for what cannot be.
+pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
+    match error {
+        ConnectError::Refused(refusal) => {
+            let config = hub.config();
+            let detail = match refusal {
+                Refusal::Full => format!(
+                    "the hub is full: {} connections are open",
+                    config.max_connections
+                ),
+                Refusal::TooManyFromAddress => {
+                    format!(
+                        "{} connections are open from this address, and no more are taken",
+                        config.max_connections_per_ip
+                    )
+                }
+                _ => "the hub is shutting down; connect again".to_owned(),
+            };
+            Problem::unavailable(detail, REFUSED_RETRY_AFTER)
+        }
+        ConnectError::IdTaken(_) => Problem::new(http::StatusCode::CONFLICT, error.to_string()),
+        ConnectError::TooManySubscriptions { .. } => {
+            Problem::bad_field("subscribe", error.to_string())
+        }
+        ConnectError::InvalidTopic { .. } => Problem::bad_field("topic", error.to_string()),
+        ConnectError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
+    }
+}
+
+/// Who listens for `job_progress` means the jobs' `progress`.
+fn with_job_events(types: Vec<String>) -> Vec<String> {
+    let plain = types
+        .iter()
+        .filter_map(|name| name.strip_prefix("job_"))
+        .filter(|name| ["progress", "complete", "error", "status"].contains(name))
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    types.into_iter().chain(plain).collect()
+}

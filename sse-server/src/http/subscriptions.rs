@@ -1,0 +1,133 @@
+//! Changing what a live connection is subscribed to.
+
+use http::Response;
+use serde::{Deserialize, Serialize};
+use sse_pool::{ConnectionId, Selector, TopicFilter};
+
+use super::body::Body;
+use super::problem::Problem;
+use super::publication::check_event_type;
+use super::query::Query;
+use super::{json, stream};
+use crate::hub::{Hub, SubscriptionChange};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeJson {
+    #[serde(default)]
+    connection_id: Option<String>,
+    #[serde(default, alias = "subscribe", alias = "subscriptions")]
+    event_types: Option<Vec<String>>,
+    #[serde(default, alias = "topic")]
+    topics: Option<OneOrMany>,
+    #[serde(default)]
+    project_id: Option<String>,
+    #[serde(default)]
+    last_event_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Serialize)]
+struct ChangedJson {
+    status: &'static str,
+    connection_id: String,
+    event_types: Vec<String>,
+    subscriptions: Vec<String>,
+    topics: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project_id: Option<String>,
+}
+
+pub(super) async fn change(
+    hub: &Hub,
+    query: &Query,
+    body: &[u8],
+) -> Result<Response<Body>, Problem> {
+    let change: ChangeJson = serde_json::from_slice(body).map_err(|error| {
+        Problem::bad_request(format!(
+            "the body must be a JSON object such as {{\"connection_id\": \"…\", \"event_types\": [\"progress\"]}}: {error}"
+        ))
+    })?;
+    let connection_id = change
+        .connection_id
+        .or_else(|| query.get("connection_id").map(str::to_owned))
+        .ok_or_else(|| {
+            Problem::bad_field(
+                "connection_id",
+                "is missing: the `connected` event of the stream tells it",
+            )
+        })?;
+    let id: ConnectionId = connection_id
+        .parse()
+        .map_err(|error| Problem::bad_field("connection_id", format!("{error}")))?;
+    for event_type in change.event_types.iter().flatten() {
+        check_event_type("event_types", event_type)?;
+    }
+    let mut topics = change.topics.map(|topics| match topics {
+        OneOrMany::One(topic) => vec![topic],
+        OneOrMany::Many(topics) => topics,
+    });
+    if let Some(project) = &change.project_id {
+        topics
+            .get_or_insert_default()
+            .push(format!("project/{project}"));
+    }
+    if change.event_types.is_none() && topics.is_none() && change.last_event_id.is_none() {
+        return Err(Problem::bad_field(
+            "event_types",
+            "is missing: give event_types, topics or project_id",
+        ));
+    }
+    let changed = hub
+        .change_subscriptions(
+            &id,
+            SubscriptionChange {
+                event_types: change.event_types,
+                topics,
+                last_event_id: change.last_event_id,
+            },
+        )
+        .await
+        .map_err(|error| stream::refusal(hub, error))?
+        .ok_or_else(|| Problem::not_found(format!("there is no connection {connection_id:?}")))?;
+    let event_types = labels(&changed);
+    json(&ChangedJson {
+        status: "subscribed",
+        connection_id,
+        subscriptions: event_types.clone(),
+        event_types,
+        topics: topics_of(&changed),
+        project_id: change.project_id,
+    })
+}
+
+/// The event types a selector lets through; none means all.
+pub(super) fn labels(selector: &Selector) -> Vec<String> {
+    selector
+        .labels
+        .iter()
+        .flat_map(|labels| labels.iter())
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// The topics a selector names; none means every public one.
+pub(super) fn topics_of(selector: &Selector) -> Vec<String> {
+    match &selector.topics {
+        TopicFilter::All => Vec::new(),
+        TopicFilter::Topics { exact, patterns } => {
+            let patterns = patterns.iter().map(|pattern| pattern.as_str().to_owned());
+            exact
+                .iter()
+                .map(ToString::to_string)
+                .chain(patterns)
+                .collect()
+        }
+    }
+}

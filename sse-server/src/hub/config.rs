@@ -1,0 +1,79 @@
+//! What a hub can be told.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sse_compress::Level;
+use sse_health::Thresholds;
+
+use crate::config::{HeartbeatForm, OverflowSetting};
+
+/// The settings of a [`Hub`](super::Hub). `HubConfig::default()` is what the server runs with.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once from one address; an IPv6 address counts with its /64.
+    pub max_connections_per_ip: usize,
+    /// Topics and event types one connection may subscribe to.
+    pub max_subscriptions: usize,
+    /// Largest data of one event.
+    pub max_event_bytes: usize,
+    /// The event types that may be published; `None` for any.
+    pub allowed_event_types: Option<BTreeSet<String>>,
+    /// Jobs remembered at once.
+    pub max_jobs: usize,
+    /// Silence after which a heartbeat is sent.
+    pub heartbeat: Option<Duration>,
+    /// How a heartbeat looks.
+    pub heartbeat_form: HeartbeatForm,
+    /// Reconnection time told to clients; each is told between this and one and a half of it, so
+    /// that they do not all come back at once.
+    pub retry: Duration,
+    /// A reader that takes nothing for so long, though events wait for it, is let go.
+    pub send_timeout: Duration,
+    /// A connection with no activity for so long is closed.
+    pub idle_timeout: Duration,
+    /// How often idle connections and old events are looked for.
+    pub sweep_interval: Duration,
+    /// What happens to a reader whose next event is no longer kept.
+    pub overflow: OverflowSetting,
+    /// Newest events held in memory for all readers together, in bytes.
+    pub window_bytes: usize,
+    /// The same, counted in events.
+    pub window_events: usize,
+    /// Smallest data that is compressed for readers that ask for compressed messages.
+    pub compression_threshold_bytes: usize,
+    /// Effort of that compression.
+    pub compression_level: Level,
+    /// From when on the hub calls itself unwell.
+    pub thresholds: Thresholds,
+    /// Parts the pool is divided into; one for each core that serves connections.
+    pub shards: usize,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_per_ip: 100,
+            max_subscriptions: 64,
+            max_event_bytes: 1 << 20,
+            allowed_event_types: None,
+            max_jobs: 10_000,
+            heartbeat: Some(Duration::from_secs(30)),
+            heartbeat_form: HeartbeatForm::Event,
+            retry: Duration::from_secs(2),
+            send_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(300),
+            sweep_interval: Duration::from_secs(60),
+            overflow: OverflowSetting::Disconnect,
+            window_bytes: 16 << 20,
+            window_events: 65_536,
+            compression_threshold_bytes: 1024,
+            compression_level: Level::Balanced,
+            thresholds: Thresholds::default(),
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A committed record on its way to readers: encoded once for each form it is wanted in.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use sse_broker::{Record, Topic};
+use sse_compress::MessageCompressor;
+use sse_pool::{ConnectionId, Entry};
+use sse_protocol::{EventId, EventRef, EventType, encoder};
+
+/// How a reader wants its events written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// Job events carry the names `job_progress`, `job_complete`, `job_error`, `job_status`.
+    pub job_names: bool,
+    /// Data over the threshold comes in the gzip and base64 envelope.
+    pub compressed: bool,
+}
+
+impl Form {
+    const PLAIN: Self = Self {
+        job_names: false,
+        compressed: false,
+    };
+
+    fn slot(self) -> usize {
+        usize::from(self.job_names) * 2 + usize::from(self.compressed)
+    }
+}
+
+/// What the pool hands to readers.
+#[derive(Debug)]
+pub struct Delivery {
+    record: Arc<Record>,
+    committed_at: Instant,
+    frames: [OnceLock<Bytes>; 4],
+}
+
+impl Delivery {
+    /// Prepares a record; its plain form is encoded at once, the others when first asked for.
+    pub(crate) fn new(record: Arc<Record>, compressor: &MessageCompressor, now: Instant) -> Self {
+        let delivery = Self {
+            record,
+            committed_at: now,
+            frames: Default::default(),
+        };
+        delivery.frame(Form::PLAIN, compressor);
+        delivery
+    }
+
+    /// The event's bytes in this form.
+    pub(crate) fn frame(&self, form: Form, compressor: &MessageCompressor) -> &Bytes {
+        self.frames[form.slot()].get_or_init(|| encode(&self.record, form, compressor))
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+
+    /// When it was committed.
+    pub(crate) fn committed_at(&self) -> Instant {
+        self.committed_at
+    }
+}
+
+/// The bytes of a record, written anew; what replay does.
+pub(crate) fn encode(record: &Record, form: Form, compressor: &MessageCompressor) -> Bytes {
+    let event = &record.content.event;
+    let position_id;
+    let id = match &event.id {
+        Some(id) => id,
+        None => {
+            position_id = EventId::new(record.position.to_string())
+                .expect("a position is hexadecimal digits, a dash and digits");
+            &position_id
+        }
+    };
+    let job_name = form.job_names.then(|| job_event_name(record)).flatten();
+    let envelope = form
+        .compressed
+        .then(|| compressor.compress(&event.data))
+        .flatten();
+    let mut out = Vec::with_capacity(event.data.len() + 128);
+    encoder::event(
+        EventRef {
+            id: Some(id),
+            event_type: job_name.as_ref().or(event.event_type.as_ref()),
+            data: envelope.as_deref().unwrap_or(&event.data),
+            retry: event.retry,
+        },
+        &mut out,
+    );
+    Bytes::from(out)
+}
+
+/// The longer name of a job's event, for readers that know jobs by it.
+fn job_event_name(record: &Record) -> Option<EventType> {
+    record
+        .content
+        .topics
+        .iter()
+        .find_map(|topic| topic.under("job"))?;
+    let name = match record.content.event.event_type.as_ref()?.as_str() {
+        "progress" => "job_progress",
+        "complete" => "job_complete",
+        "error" => "job_error",
+        "status" => "job_status",
+        _ => return None,
+    };
+    Some(EventType::new(name).expect("the names have no line breaks"))
+}
+
+/// The pool's view of a record: where it goes and who may see it.
+pub(crate) fn entry<T>(record: &Record, payload: T, size_bytes: usize) -> Entry<T> {
+    let content = &record.content;
+    let names = |topics: &[Topic]| topics.iter().map(|topic| topic.as_arc().clone()).collect();
+    let recipients: Vec<ConnectionId> = content
+        .topics
+        .iter()
+        .filter_map(|topic| topic.under("connection"))
+        // A name that no connection can have still makes the event private: to nobody.
+        .map(|name| name.parse().unwrap_or(ConnectionId::from_uuid([0; 16])))
+        .collect();
+    let label = content.label.as_ref().or(content.event.event_type.as_ref());
+    Entry {
+        offset: record.position.offset,
+        payload,
+        size_bytes,
+        topics: names(&content.topics),
+        audience: names(&content.audience),
+        recipients: recipients.into(),
+        label: Some(label.map_or_else(|| MESSAGE.into(), |label| label.as_str().into())),
+        priority: match content.priority {
+            sse_broker::Priority::Low => sse_pool::Priority::Low,
+            sse_broker::Priority::Normal => sse_pool::Priority::Normal,
+            sse_broker::Priority::High => sse_pool::Priority::High,
+        },
+    }
+}
+
+/// The type of an event that has none.
+const MESSAGE: &str = "message";

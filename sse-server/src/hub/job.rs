@@ -1,0 +1,439 @@
+//! One long-running job: what it is, and what may happen to it.
+//!
+//! ```text
+//!             progress            complete
+//!   Pending ───────────▶ InProgress ────────▶ Completed
+//!      │                     │  └── error ──▶ Error
+//!      └────── cancel ───────┴── cancel ────▶ Cancelled
+//! ```
+//!
+//! A job that has ended takes no more. `complete`, `error` and `cancel` are possible from `Pending`
+//! too: short jobs need no progress.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sse_broker::UnixMillis;
+use sse_protocol::EventType;
+
+use crate::clock::rfc3339;
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Created, not begun.
+    Pending,
+    /// Progress was reported.
+    InProgress,
+    /// Ended with a result.
+    Completed,
+    /// Ended because someone wished so.
+    Cancelled,
+    /// Ended with an error.
+    Error,
+}
+
+impl JobState {
+    /// Whether nothing more can happen to the job.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Cancelled | Self::Error)
+    }
+
+    /// The state's name in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A job and all that is known of it, as `GET /jobs/{id}` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub job_id: String,
+    /// Where it stands.
+    pub status: JobState,
+    /// What it is called for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// A topic of the publisher's choice that gets the job's events too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// How far it is: `progress` of `total`, or percent when no total is known.
+    #[serde(serialize_with = "as_number")]
+    pub progress: f64,
+    /// How much there is to do.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "as_optional_number"
+    )]
+    pub total: Option<f64>,
+    /// The latest message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The latest values of whatever else was reported with progress: `current_item`, `step`, …
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub details: Map<String, Value>,
+    /// What came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When it was created.
+    pub created_at: String,
+    /// When something last happened to it.
+    pub updated_at: String,
+    /// Counts what happened to it; poll with `after=` this to wait for the next change.
+    pub version: u64,
+}
+
+/// What a job begins with.
+#[derive(Clone, Debug, Default)]
+pub struct NewJob {
+    /// Its name; one is made when none is given.
+    pub job_id: Option<String>,
+    /// What it is called for people.
+    pub title: Option<String>,
+    /// A topic that gets its events, besides `job/{job_id}`.
+    pub topic: Option<String>,
+    /// How much there is to do.
+    pub total: Option<f64>,
+}
+
+/// Something that happens to a job.
+#[derive(Clone, Debug)]
+pub enum JobChange {
+    /// It has come further, or has something to say.
+    Progress(Progress),
+    /// It is done.
+    Complete {
+        /// What came of it.
+        result: Value,
+        /// A word on it.
+        message: Option<String>,
+    },
+    /// It has failed.
+    Error {
+        /// What went wrong.
+        error: String,
+        /// A word on it.
+        message: Option<String>,
+    },
+    /// Someone wants it to stop.
+    Cancel {
+        /// A word on it.
+        message: Option<String>,
+    },
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// How far: of the total, or percent.
+    pub progress: Option<f64>,
+    /// How much there is to do, when that is known only now.
+    pub total: Option<f64>,
+    /// A word on it.
+    pub message: Option<String>,
+    /// Whatever else is to be shown: `step`, `current_item`, `educational_content`, …
+    pub details: Map<String, Value>,
+}
+
+/// The event that tells of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobEvent {
+    /// `progress`, `complete`, `error`, `educational` or `status`.
+    pub kind: &'static str,
+    /// Its data: the standard envelope's fields and the job's id.
+    pub data: Map<String, Value>,
+}
+
+impl JobEvent {
+    /// The event's type.
+    ///
+    /// # Panics
+    ///
+    /// Never: the five names are valid types.
+    #[must_use]
+    pub fn event_type(&self) -> EventType {
+        EventType::new(self.kind).expect("the envelope's names have no line breaks")
+    }
+}
+
+/// A job that has ended takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job has ended ({}) and takes no more", .0.as_str())]
+pub struct JobEnded(pub JobState);
+
+impl Job {
+    /// A job that has just been created.
+    #[must_use]
+    pub fn new(job_id: String, new: NewJob, now: UnixMillis) -> Self {
+        let at = rfc3339(now);
+        Self {
+            job_id,
+            status: JobState::Pending,
+            title: new.title,
+            topic: new.topic,
+            progress: 0.0,
+            total: new.total,
+            message: None,
+            details: Map::new(),
+            result: None,
+            error: None,
+            created_at: at.clone(),
+            updated_at: at,
+            version: 1,
+        }
+    }
+
+    /// The job after `change`, and the event that tells of it.
+    ///
+    /// # Errors
+    ///
+    /// When the job has ended already.
+    pub fn apply(&self, change: JobChange, now: UnixMillis) -> Result<(Self, JobEvent), JobEnded> {
+        if self.status.has_ended() {
+            return Err(JobEnded(self.status));
+        }
+        let mut job = self.clone();
+        job.version += 1;
+        job.updated_at = rfc3339(now);
+        let (kind, reported) = match change {
+            JobChange::Progress(reported) => {
+                job.status = JobState::InProgress;
+                job.progress = reported.progress.unwrap_or(job.progress);
+                job.total = reported.total.or(job.total);
+                job.message = reported.message.or(job.message);
+                for (key, value) in &reported.details {
+                    job.details.insert(key.clone(), value.clone());
+                }
+                let only_teaches = reported.progress.is_none()
+                    && reported.details.contains_key("educational_content");
+                (
+                    if only_teaches {
+                        "educational"
+                    } else {
+                        "progress"
+                    },
+                    reported.details,
+                )
+            }
+            JobChange::Complete { result, message } => {
+                job.status = JobState::Completed;
+                job.progress = job.total.unwrap_or(100.0);
+                job.message = message.or(job.message);
+                job.result = Some(result);
+                ("complete", Map::new())
+            }
+            JobChange::Error { error, message } => {
+                job.status = JobState::Error;
+                job.message = message.or(job.message);
+                job.error = Some(error);
+                ("error", Map::new())
+            }
+            JobChange::Cancel { message } => {
+                job.status = JobState::Cancelled;
+                job.message = message.or(job.message);
+                ("status", Map::new())
+            }
+        };
+        let event = JobEvent {
+            kind,
+            data: job.event_data(reported),
+        };
+        Ok((job, event))
+    }
+
+    /// The event that shows the whole job to a reader that has just come: `complete` or `error`
+    /// when it has ended so, that a reader who waits for the end hears of it, and else `status`.
+    #[must_use]
+    pub fn snapshot_event(&self) -> JobEvent {
+        let kind = match self.status {
+            JobState::Completed => "complete",
+            JobState::Error => "error",
+            JobState::Pending | JobState::InProgress | JobState::Cancelled => "status",
+        };
+        JobEvent {
+            kind,
+            data: self.event_data(self.details.clone()),
+        }
+    }
+
+    fn event_data(&self, details: Map<String, Value>) -> Map<String, Value> {
+        let mut data = Map::new();
+        data.insert("job_id".into(), self.job_id.clone().into());
+        data.insert("status".into(), self.status.as_str().into());
+        data.insert("progress".into(), number(self.progress));
+        if let Some(total) = self.total {
+            data.insert("total".into(), number(total));
+        }
+        let texts = [
+            ("title", &self.title),
+            ("message", &self.message),
+            ("error", &self.error),
+        ];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                data.insert(key.into(), text.clone().into());
+            }
+        }
+        if let Some(result) = &self.result {
+            data.insert("result".into(), result.clone());
+        }
+        for (key, value) in details {
+            data.entry(key).or_insert(value);
+        }
+        data.insert("timestamp".into(), self.updated_at.clone().into());
+        data
+    }
+}
+
+/// A whole number without a fraction, as people write it; anything else as it is.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "checked to be a whole number within range"
+)]
+pub(crate) fn number(n: f64) -> Value {
+    if n.fract() == 0.0 && n.abs() < 9.0e15 {
+        Value::from(n as i64)
+    } else {
+        Value::from(n)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn as_number<S: serde::Serializer>(n: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    number(*n).serialize(serializer)
+}
+
+#[allow(clippy::ref_option, reason = "serde's signature")]
+fn as_optional_number<S: serde::Serializer>(
+    n: &Option<f64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    n.map(number).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> Job {
+        Job::new(
+            "42".into(),
+            NewJob {
+                total: Some(10.0),
+                ..NewJob::default()
+            },
+            0,
+        )
+    }
+
+    fn progress(n: f64) -> JobChange {
+        JobChange::Progress(Progress {
+            progress: Some(n),
+            message: Some("working".into()),
+            ..Progress::default()
+        })
+    }
+
+    #[test]
+    fn a_job_goes_from_pending_over_progress_to_its_end() {
+        let (job, event) = job().apply(progress(3.0), 1_705_314_600_000).unwrap();
+        assert_eq!((job.status, event.kind), (JobState::InProgress, "progress"));
+        assert_eq!(
+            Value::Object(event.data),
+            serde_json::json!({"job_id": "42", "status": "in_progress", "progress": 3, "total": 10,
+                "message": "working", "timestamp": "2024-01-15T10:30:00Z"})
+        );
+        let (job, event) = job
+            .apply(
+                JobChange::Complete {
+                    result: serde_json::json!({"url": "/x"}),
+                    message: None,
+                },
+                0,
+            )
+            .unwrap();
+        assert_eq!(
+            (job.status, job.progress, event.kind),
+            (JobState::Completed, 10.0, "complete")
+        );
+        assert_eq!(event.data["result"]["url"], "/x");
+    }
+
+    #[test]
+    fn a_job_that_has_ended_takes_no_more() {
+        let (job, event) = job().apply(JobChange::Cancel { message: None }, 0).unwrap();
+        assert_eq!(
+            (event.kind, event.data["status"].as_str()),
+            ("status", Some("cancelled"))
+        );
+        assert_eq!(
+            job.apply(progress(4.0), 0),
+            Err(JobEnded(JobState::Cancelled))
+        );
+    }
+
+    #[test]
+    fn the_snapshot_of_an_ended_job_is_its_last_event() {
+        let (job, _) = job()
+            .apply(
+                JobChange::Error {
+                    error: "no disk".into(),
+                    message: None,
+                },
+                0,
+            )
+            .unwrap();
+        let snapshot = job.snapshot_event();
+        assert_eq!(
+            (snapshot.kind, snapshot.data["error"].as_str()),
+            ("error", Some("no disk"))
+        );
+    }
+
+    #[test]
+    fn educational_content_alone_is_an_educational_event() {
+        let mut details = Map::new();
+        details.insert(
+            "educational_content".into(),
+            serde_json::json!({"title": "Did you know"}),
+        );
+        let (_, event) = job()
+            .apply(
+                JobChange::Progress(Progress {
+                    details,
+                    ..Progress::default()
+                }),
+                0,
+            )
+            .unwrap();
+        assert_eq!(event.kind, "educational");
+    }
+
+    #[test]
+    fn details_never_overwrite_the_job_itself() {
+        let mut details = Map::new();
+        details.insert("job_id".into(), "forged".into());
+        let (_, event) = job()
+            .apply(
+                JobChange::Progress(Progress {
+                    details,
+                    ..Progress::default()
+                }),
+                0,
+            )
+            .unwrap();
+        assert_eq!(event.data["job_id"], "42");
+    }
+}

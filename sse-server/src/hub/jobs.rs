@@ -1,0 +1,464 @@
+//! The jobs that are known, as a projection of the log.
+//!
+//! Every change of a job is one record: the event for readers, and the job's new state as the snapshot
+//! of its topic, in one commit. The map below is filled by the tail alone, in the log's order, so it
+//! is the same after a restart, and the same as what readers were told. A change is computed from the
+//! state before it, so changes of one job take turns; jobs do not wait for each other.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sse_broker::{NewRecord, Offset, Record, Snapshot, Topic, UnixMillis};
+use sse_protocol::Event;
+use tokio::sync::{Notify, Semaphore};
+
+use super::job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress, number};
+use super::{Hub, PublishError};
+use crate::clock;
+
+/// Why a job could not be created or changed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// There is no such job.
+    #[error("there is no job {0:?}")]
+    Unknown(String),
+    /// There is one with this name already.
+    #[error("there is a job {0:?} already")]
+    Exists(String),
+    /// The name cannot be part of a topic.
+    #[error(
+        "{0:?} cannot be a job's id: it needs 1 to 128 bytes without control characters or `/`"
+    )]
+    InvalidId(String),
+    /// The topic is none.
+    #[error("the job's topic is none: {0}")]
+    InvalidTopic(#[from] sse_broker::InvalidTopic),
+    /// It has ended.
+    #[error(transparent)]
+    Ended(#[from] JobEnded),
+    /// As many jobs as may be are under way.
+    #[error("{0} jobs are under way, and no more are taken")]
+    TooMany(usize),
+    /// The change could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// How many jobs there are, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct JobCounts {
+    /// All that are remembered.
+    pub total: usize,
+    /// Created, not begun.
+    pub pending: usize,
+    /// Under way.
+    pub in_progress: usize,
+    /// Ended with a result.
+    pub completed: usize,
+    /// Ended because someone wished so.
+    pub cancelled: usize,
+    /// Ended with an error.
+    pub error: usize,
+}
+
+pub(super) struct Jobs {
+    max: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: HashMap<String, Slot>,
+    /// Names whose first record is on its way.
+    beginning: HashSet<String>,
+    /// Ended jobs in the order of their ends: the first to be forgotten stands in front.
+    ended: VecDeque<String>,
+    counts: JobCounts,
+}
+
+struct Slot {
+    job: Arc<Job>,
+    /// Where the record stands that made the job what it is.
+    offset: Offset,
+    turn: Arc<Semaphore>,
+    changed: Arc<Notify>,
+}
+
+impl JobCounts {
+    fn of(&mut self, state: JobState) -> &mut usize {
+        match state {
+            JobState::Pending => &mut self.pending,
+            JobState::InProgress => &mut self.in_progress,
+            JobState::Completed => &mut self.completed,
+            JobState::Cancelled => &mut self.cancelled,
+            JobState::Error => &mut self.error,
+        }
+    }
+}
+
+impl Table {
+    fn put(&mut self, job: Job, offset: Offset) -> Option<Arc<Notify>> {
+        self.beginning.remove(&job.job_id);
+        let state = job.status;
+        *self.counts.of(state) += 1;
+        if state.has_ended() {
+            self.ended.push_back(job.job_id.clone());
+        }
+        if let Some(slot) = self.slots.get_mut(&job.job_id) {
+            let before = slot.job.status;
+            *self.counts.of(before) -= 1;
+            slot.job = Arc::new(job);
+            slot.offset = offset;
+            return Some(Arc::clone(&slot.changed));
+        }
+        self.counts.total += 1;
+        let slot = Slot {
+            turn: Arc::new(Semaphore::new(1)),
+            changed: Arc::new(Notify::new()),
+            offset,
+            job: Arc::new(job),
+        };
+        self.slots.insert(slot.job.job_id.clone(), slot);
+        None
+    }
+
+    fn remove(&mut self, job_id: &str) {
+        if let Some(slot) = self.slots.remove(job_id) {
+            self.counts.total -= 1;
+            *self.counts.of(slot.job.status) -= 1;
+            self.ended.retain(|ended| ended != job_id);
+        }
+    }
+}
+
+impl Jobs {
+    /// The jobs as the log remembers them. A snapshot that cannot be read is left out and logged.
+    pub(super) fn new(max: usize, snapshots: Vec<(Topic, Bytes)>) -> Self {
+        let mut jobs: Vec<Job> = snapshots
+            .iter()
+            .filter_map(|(topic, bytes)| {
+                serde_json::from_slice(bytes)
+                    .inspect_err(
+                        |error| tracing::error!(%topic, %error, "a job's snapshot cannot be read"),
+                    )
+                    .ok()
+            })
+            .collect();
+        jobs.sort_by(|a, b| a.updated_at.cmp(&b.updated_at));
+        let mut table = Table::default();
+        for job in jobs {
+            table.put(job, 0);
+        }
+        Self {
+            max,
+            table: Mutex::new(table),
+        }
+    }
+
+    /// Takes over what was committed; called by the tail.
+    pub(super) fn observe(&self, records: &[Arc<Record>]) {
+        for record in records {
+            let Some(snapshot) = &record.content.snapshot else {
+                continue;
+            };
+            let Some(job_id) = record
+                .content
+                .topics
+                .first()
+                .and_then(|topic| topic.under("job"))
+            else {
+                continue;
+            };
+            let changed = match snapshot {
+                Snapshot::Put(bytes) => match serde_json::from_slice::<Job>(bytes) {
+                    Ok(job) => self.table.lock().put(job, record.position.offset),
+                    Err(error) => {
+                        tracing::error!(job_id, %error, "a job's snapshot cannot be read");
+                        None
+                    }
+                },
+                Snapshot::Remove => {
+                    self.table.lock().remove(job_id);
+                    None
+                }
+            };
+            if let Some(changed) = changed {
+                changed.notify_waiters();
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// Creates a job; its events go to the topic `job/{job_id}` and to one of its own, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken or cannot be one, when too many jobs are under way, or when it could
+    /// not be published.
+    pub async fn create_job(&self, new: NewJob) -> Result<Arc<Job>, JobError> {
+        let job_id = new
+            .job_id
+            .clone()
+            .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        check_job_id(&job_id)?;
+        let now = clock::unix_millis();
+        let job = Job::new(job_id.clone(), new, now);
+        let mut records = Vec::new();
+        {
+            let mut table = self.inner.jobs.table.lock();
+            if table.slots.contains_key(&job_id) || !table.beginning.insert(job_id.clone()) {
+                return Err(JobError::Exists(job_id));
+            }
+            if table.slots.len() + table.beginning.len() > self.inner.jobs.max {
+                let Some(oldest) = table.ended.pop_front() else {
+                    table.beginning.remove(&job_id);
+                    return Err(JobError::TooMany(self.inner.jobs.max));
+                };
+                records.push(forget_record(&oldest, now));
+            }
+        }
+        let event = JobEvent {
+            kind: "status",
+            ..job.snapshot_event()
+        };
+        let appended = match job_record(&job, &event, now) {
+            Ok(record) => {
+                records.push(record);
+                self.append(records).await.map_err(JobError::from)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = appended {
+            self.inner.jobs.table.lock().beginning.remove(&job_id);
+            return Err(error);
+        }
+        Ok(Arc::new(job))
+    }
+
+    /// Lets something happen to a job and tells its readers.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such job, it has ended, or the change could not be published.
+    pub async fn change_job(&self, job_id: &str, change: JobChange) -> Result<Arc<Job>, JobError> {
+        let unknown = || JobError::Unknown(job_id.to_owned());
+        let turn = {
+            let table = self.inner.jobs.table.lock();
+            Arc::clone(&table.slots.get(job_id).ok_or_else(unknown)?.turn)
+        };
+        let _turn = turn.acquire().await.map_err(|_| unknown())?;
+        let job = self.job(job_id).ok_or_else(unknown)?;
+        let now = clock::unix_millis();
+        let (job, event) = job.apply(change, now)?;
+        let record = job_record(&job, &event, now)?;
+        self.append(vec![record]).await?;
+        Ok(Arc::new(job))
+    }
+
+    /// The job of this name.
+    #[must_use]
+    pub fn job(&self, job_id: &str) -> Option<Arc<Job>> {
+        self.inner
+            .jobs
+            .table
+            .lock()
+            .slots
+            .get(job_id)
+            .map(|slot| Arc::clone(&slot.job))
+    }
+
+    /// The job and the offset of the record that made it what it is.
+    pub(crate) fn job_at(&self, job_id: &str) -> Option<(Arc<Job>, Offset)> {
+        let table = self.inner.jobs.table.lock();
+        table
+            .slots
+            .get(job_id)
+            .map(|slot| (Arc::clone(&slot.job), slot.offset))
+    }
+
+    /// The jobs in this state, or all, newest first.
+    #[must_use]
+    pub fn jobs(&self, state: Option<JobState>, limit: usize) -> Vec<Arc<Job>> {
+        let mut jobs: Vec<_> = {
+            let table = self.inner.jobs.table.lock();
+            table
+                .slots
+                .values()
+                .map(|slot| Arc::clone(&slot.job))
+                .collect()
+        };
+        jobs.retain(|job| state.is_none_or(|state| job.status == state));
+        jobs.sort_by(|a, b| {
+            b.created_at
+                .cmp(&a.created_at)
+                .then_with(|| a.job_id.cmp(&b.job_id))
+        });
+        jobs.truncate(limit);
+        jobs
+    }
+
+    /// How many jobs there are, by state.
+    #[must_use]
+    pub fn job_counts(&self) -> JobCounts {
+        self.inner.jobs.table.lock().counts
+    }
+
+    /// The job as soon as it is newer than version `after` or has ended, and after `within` at the
+    /// latest.
+    pub async fn wait_for_job(
+        &self,
+        job_id: &str,
+        after: u64,
+        within: Duration,
+    ) -> Option<Arc<Job>> {
+        let deadline: Instant = clock::now() + within;
+        loop {
+            let (job, changed) = {
+                let table = self.inner.jobs.table.lock();
+                let slot = table.slots.get(job_id)?;
+                (Arc::clone(&slot.job), Arc::clone(&slot.changed))
+            };
+            let changed = changed.notified();
+            // It may have changed between the look and the registration.
+            let current = self.job(job_id)?;
+            if current.version > after
+                || current.status.has_ended()
+                || current.version != job.version
+            {
+                return Some(current);
+            }
+            if tokio::time::timeout_at(deadline.into(), changed)
+                .await
+                .is_err()
+            {
+                return self.job(job_id);
+            }
+        }
+    }
+
+    /// Reports a job's progress, in percent or of its total; a job nobody created begins with it.
+    ///
+    /// # Errors
+    ///
+    /// When the job has ended or it could not be published.
+    pub async fn send_progress_update(
+        &self,
+        job_id: &str,
+        progress: f64,
+        message: impl Into<String>,
+    ) -> Result<Arc<Job>, JobError> {
+        let progress = Progress {
+            progress: Some(progress),
+            message: Some(message.into()),
+            ..Progress::default()
+        };
+        self.change_or_begin(job_id, JobChange::Progress(progress))
+            .await
+    }
+
+    /// Ends a job with its result; a job nobody created begins and ends with it.
+    ///
+    /// # Errors
+    ///
+    /// When the job has ended or it could not be published.
+    pub async fn send_completion_update(
+        &self,
+        job_id: &str,
+        result: Value,
+    ) -> Result<Arc<Job>, JobError> {
+        self.change_or_begin(
+            job_id,
+            JobChange::Complete {
+                result,
+                message: None,
+            },
+        )
+        .await
+    }
+
+    /// Ends a job with an error; a job nobody created begins and ends with it.
+    ///
+    /// # Errors
+    ///
+    /// When the job has ended or it could not be published.
+    pub async fn send_error_update(
+        &self,
+        job_id: &str,
+        error: impl Into<String>,
+    ) -> Result<Arc<Job>, JobError> {
+        self.change_or_begin(
+            job_id,
+            JobChange::Error {
+                error: error.into(),
+                message: None,
+            },
+        )
+        .await
+    }
+
+    async fn change_or_begin(&self, job_id: &str, change: JobChange) -> Result<Arc<Job>, JobError> {
+        if self.job(job_id).is_none() {
+            let new = NewJob {
+                job_id: Some(job_id.to_owned()),
+                ..NewJob::default()
+            };
+            match self.create_job(new).await {
+                // Somebody else began it meanwhile: as good.
+                Ok(_) | Err(JobError::Exists(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.change_job(job_id, change).await
+    }
+}
+
+fn check_job_id(job_id: &str) -> Result<(), JobError> {
+    let fine =
+        (1..=128).contains(&job_id.len()) && !job_id.chars().any(|c| c.is_control() || c == '/');
+    if fine {
+        Ok(())
+    } else {
+        Err(JobError::InvalidId(job_id.to_owned()))
+    }
+}
+
+fn job_record(job: &Job, event: &JobEvent, now: UnixMillis) -> Result<NewRecord, JobError> {
+    let mut record = NewRecord::new(
+        Topic::new(format!("job/{}", job.job_id))?,
+        Event::new(Value::Object(event.data.clone()).to_string()).with_type(event.event_type()),
+        now,
+    );
+    if let Some(topic) = &job.topic {
+        record.topics.push(Topic::new(topic.as_str())?);
+    }
+    let state = serde_json::to_vec(job).expect("a job is text, numbers and JSON");
+    record.snapshot = Some(Snapshot::Put(Bytes::from(state)));
+    Ok(record)
+}
+
+/// Tells that an ended job is no longer remembered, and takes its snapshot out of the log.
+fn forget_record(job_id: &str, now: UnixMillis) -> NewRecord {
+    let mut data = Map::new();
+    data.insert("job_id".into(), job_id.into());
+    data.insert("status".into(), "forgotten".into());
+    data.insert("progress".into(), number(100.0));
+    data.insert("timestamp".into(), clock::rfc3339(now).into());
+    let event = JobEvent {
+        kind: "status",
+        data,
+    };
+    let topic = Topic::new(format!("job/{job_id}")).expect("it was a job's topic");
+    let event =
+        Event::new(Value::Object(event.data.clone()).to_string()).with_type(event.event_type());
+    NewRecord {
+        snapshot: Some(Snapshot::Remove),
+        ..NewRecord::new(topic, event, now)
+    }
+}

@@ -1,0 +1,142 @@
+//! The same events without a stream: ask, and perhaps wait, for what comes after a position.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sse_broker::{Gap, Position, ReadRequest, Record, ResumeFrom, Scope, Splice, Topic};
+use sse_pool::{ConnectionId, TopicFilter};
+
+use super::connections::{ConnectError, identities};
+use super::{Hub, entry};
+use crate::clock;
+
+/// What a poller wants to know.
+#[derive(Clone, Debug)]
+pub struct PollRequest {
+    /// Where it comes from.
+    pub ip: IpAddr,
+    /// The session it is.
+    pub session: Option<String>,
+    /// The user it is.
+    pub user: Option<String>,
+    /// Topics, patterns or `*`; none means every public topic.
+    pub topics: Vec<String>,
+    /// The event types it wants; `None` for all.
+    pub event_types: Option<Vec<String>>,
+    /// An id it has seen, a position, `earliest`; `None` for what comes from now on.
+    pub after: Option<String>,
+    /// How long it is willing to wait for an event.
+    pub wait: Duration,
+    /// How many events it takes at most.
+    pub limit: usize,
+}
+
+/// What a poller hears.
+#[derive(Clone, Debug)]
+pub struct Polled {
+    /// The events, oldest first.
+    pub records: Vec<Arc<Record>>,
+    /// Where to poll on from.
+    pub position: Position,
+    /// What may have been missed before the first event.
+    pub gap: Option<Gap>,
+}
+
+impl Hub {
+    /// The events after a position, as soon as there are any, and none when the wait is over.
+    ///
+    /// # Errors
+    ///
+    /// When the request is wrong or the log cannot be read.
+    pub async fn poll(&self, request: PollRequest) -> Result<Polled, ConnectError> {
+        let inner = self.inner();
+        let selector = self.selector(&request.topics, request.event_types.as_deref())?;
+        let identities = identities(request.session.as_deref(), request.user.as_deref())?;
+        // A poller is no connection, so nothing can be addressed to it as one.
+        let nobody = ConnectionId::from_uuid([0; 16]);
+        let from = match request.after.as_deref().filter(|after| !after.is_empty()) {
+            Some(id) => ResumeFrom::last_event_id(&*inner.broker, id).await?,
+            None => ResumeFrom::Live,
+        };
+        let mut head = inner.head.subscribe();
+        let bounds = inner.broker.bounds();
+        let (splice, mut gap) = Splice::begin(from, bounds);
+        let mut after = splice.position().offset;
+        let scope = match &selector.topics {
+            TopicFilter::Topics { exact, patterns } if patterns.is_empty() => {
+                let names = exact.iter().chain(identities.iter());
+                Scope::Topics(
+                    names
+                        .filter_map(|name| Topic::new(Arc::clone(name)).ok())
+                        .collect(),
+                )
+            }
+            _ => Scope::All,
+        };
+        let deadline = clock::now() + request.wait;
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let head_now = *head.borrow_and_update();
+            while after < head_now && records.len() < request.limit && bytes < MAX_POLL_BYTES {
+                let page = inner
+                    .broker
+                    .read(ReadRequest {
+                        after,
+                        scope: scope.clone(),
+                        max_records: request.limit - records.len(),
+                        max_bytes: MAX_POLL_BYTES - bytes,
+                    })
+                    .await?;
+                if page.trimmed && gap.is_none() && !matches!(from, ResumeFrom::Earliest) {
+                    let at = |offset| Position {
+                        epoch: bounds.epoch,
+                        offset,
+                    };
+                    let first = page
+                        .records
+                        .first()
+                        .map_or(page.upto, |record| record.position.offset - 1);
+                    gap = Some(Gap {
+                        from: Some(at(after)),
+                        to: at(first),
+                        reason: sse_broker::GapReason::Trimmed,
+                    });
+                }
+                if page.upto <= after {
+                    break;
+                }
+                after = page.upto;
+                let now = clock::unix_millis();
+                for record in page.records {
+                    if selector.wants(&entry(&record, (), 0), &identities, &nobody)
+                        && !record.is_expired(now)
+                    {
+                        bytes += record.content.event.data.len();
+                        records.push(record);
+                    }
+                }
+            }
+            let waited = !records.is_empty() || gap.is_some() || !self.is_serving();
+            if waited
+                || tokio::time::timeout_at(deadline.into(), head.changed())
+                    .await
+                    .is_err()
+            {
+                let position = Position {
+                    epoch: bounds.epoch,
+                    offset: after,
+                };
+                return Ok(Polled {
+                    records,
+                    position,
+                    gap,
+                });
+            }
+        }
+    }
+}
+
+/// As much event data as one answer holds, give or take one event.
+const MAX_POLL_BYTES: usize = 1 << 20;

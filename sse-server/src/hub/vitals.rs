@@ -1,0 +1,340 @@
+//! How the hub fares: latencies, rates, load, and whether that is healthy.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use sse_broker::UnixMillis;
+use sse_health::{
+    Alerts, ConnectionCounts, Facts, HeartbeatCounters, HeartbeatFacts, Hysteresis, JobCounts,
+    LatencyMonitor, Sampler, Snapshot, SystemSource, Thresholds, Traffic, Transition, assess,
+};
+
+use super::{Hub, HubConfig};
+use crate::clock;
+
+/// The hub's measuring instruments.
+pub struct Vitals {
+    thresholds: Thresholds,
+    latency: LatencyMonitor,
+    traffic: Traffic,
+    heartbeats: HeartbeatCounters,
+    gaps: AtomicU64,
+    bytes_delivered: AtomicU64,
+    sampler: Sampler<SystemSource>,
+    alerts: Mutex<Alerts>,
+    started: Instant,
+    started_at: UnixMillis,
+    sweep: Mutex<Sweep>,
+}
+
+struct Sweep {
+    interval: Duration,
+    last: Instant,
+}
+
+/// The hub in numbers, as `GET /events/stats` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct HubStats {
+    /// Open connections.
+    pub active_connections: usize,
+    /// The same, under the name that many dashboards look for.
+    pub total_connections: usize,
+    /// Most connections at once allowed.
+    pub max_connections: usize,
+    /// Most connections at once so far.
+    pub peak_connections: usize,
+    /// Connections taken since the start.
+    pub accepted_connections: u64,
+    /// Connections refused since the start.
+    pub refused_connections: u64,
+    /// Connections let go since the start because they were idle or stalled.
+    pub evicted_connections: u64,
+    /// Events published since the start.
+    pub events_published: u64,
+    /// The same, under another common name.
+    pub total_messages: u64,
+    /// Events delivered since the start, counted for each reader.
+    pub events_delivered: u64,
+    /// Bytes delivered since the start, counted for each reader.
+    pub bytes_delivered: u64,
+    /// Gaps that readers were told of.
+    pub gaps: u64,
+    /// Events published a second, over the last minute.
+    pub published_per_second: f64,
+    /// Events delivered a second, over the last minute.
+    pub delivered_per_second: f64,
+    /// Share of deliveries that worked, over the last minute.
+    pub success_rate: f64,
+    /// Errors in the last minute.
+    pub errors_last_minute: u64,
+    /// From commit to the writing of a reader's bytes, over the last minute.
+    pub latency_ms: LatencyMs,
+    /// Compressed messages.
+    pub compression: CompressionJson,
+    /// Events and bytes that the window holds.
+    pub window: WindowJson,
+    /// What the log covers.
+    pub log: LogJson,
+    /// Jobs by state.
+    pub jobs: super::JobCounts,
+    /// Since when the hub runs.
+    pub started_at: String,
+    /// For how long.
+    pub uptime_seconds: u64,
+    /// How it is all in all.
+    pub status: sse_health::Status,
+}
+
+/// Latencies in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "the names are the documentation")]
+pub struct LatencyMs {
+    pub avg: f64,
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+/// What message compression did.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CompressionJson {
+    /// Messages that were compressed.
+    pub compressed: u64,
+    /// Their size before.
+    pub bytes_in: u64,
+    /// Their size after, the envelope included.
+    pub bytes_out: u64,
+    /// After over before.
+    pub ratio: f64,
+}
+
+/// What the window holds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct WindowJson {
+    /// Events.
+    pub events: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// What the log covers.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogJson {
+    /// Everything up to here may be gone.
+    pub floor: String,
+    /// The newest event.
+    pub head: String,
+    /// How safe an acknowledged event is.
+    pub durability: &'static str,
+}
+
+impl Vitals {
+    pub(super) fn new(config: &HubConfig, now: Instant, unix_now: UnixMillis) -> Self {
+        Self {
+            thresholds: config.thresholds.clone(),
+            latency: LatencyMonitor::new(now),
+            traffic: Traffic::new(now),
+            heartbeats: HeartbeatCounters::default(),
+            gaps: AtomicU64::new(0),
+            bytes_delivered: AtomicU64::new(0),
+            sampler: Sampler::of_this_process(),
+            alerts: Mutex::new(Alerts::new(Hysteresis::default())),
+            started: now,
+            started_at: unix_now,
+            sweep: Mutex::new(Sweep {
+                interval: config.sweep_interval,
+                last: now,
+            }),
+        }
+    }
+
+    /// So many events went to one reader, the oldest of them `latency` after its commit.
+    pub(crate) fn record_delivery(
+        &self,
+        latency: Duration,
+        events: u64,
+        bytes: usize,
+        now: Instant,
+    ) {
+        self.bytes_delivered
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.latency.record(latency, now);
+        self.traffic
+            .delivered
+            .add(u32::try_from(events).unwrap_or(u32::MAX), now);
+    }
+
+    /// So many old events went to one reader; how long they waited for it says nothing.
+    pub(crate) fn record_replay(&self, events: u64, bytes: usize, now: Instant) {
+        self.bytes_delivered
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.traffic
+            .delivered
+            .add(u32::try_from(events).unwrap_or(u32::MAX), now);
+    }
+
+    pub(super) fn record_published(&self, events: usize, now: Instant) {
+        self.traffic
+            .published
+            .add(u32::try_from(events).unwrap_or(u32::MAX), now);
+    }
+
+    pub(crate) fn record_heartbeat(&self) {
+        self.heartbeats.record_sent(1);
+    }
+
+    /// A reader was told of a gap.
+    pub(crate) fn record_gap(&self) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn record_error(&self, now: Instant) {
+        self.traffic.errors.add(1, now);
+    }
+
+    /// Readers that stalled are deliveries that failed.
+    pub(super) fn record_evictions(&self, stalled: usize, idle: usize, now: Instant) {
+        let stalled = u32::try_from(stalled).unwrap_or(u32::MAX);
+        self.traffic.failed.add(stalled, now);
+        self.heartbeats.record_failed(idle as u64);
+    }
+
+    /// Whether the sweep interval has passed; if so, it begins anew.
+    pub(super) fn is_sweep_due(&self, now: Instant) -> bool {
+        let mut sweep = self.sweep.lock();
+        let due = now.saturating_duration_since(sweep.last) >= sweep.interval;
+        if due {
+            sweep.last = now;
+        }
+        due
+    }
+
+    /// Looks at everything once and returns the alerts that were raised or cleared by it.
+    pub(super) fn observe(&self, hub: &Hub, now: Instant) -> Vec<Transition> {
+        let assessment = assess(&self.snapshot(hub, now), &self.thresholds);
+        self.alerts.lock().observe(&assessment, now)
+    }
+
+    fn snapshot(&self, hub: &Hub, now: Instant) -> Snapshot {
+        let usage = self.sampler.sample(now);
+        let traffic = self.traffic.summary(now);
+        Snapshot {
+            active_connections: hub.inner.pool.stats().active as u64,
+            max_connections: hub.inner.config.max_connections as u64,
+            queue: None,
+            errors_last_minute: traffic.errors_last_minute,
+            memory: usage.memory,
+            cpu: usage.system_cpu,
+            latency_p95: self
+                .latency
+                .window(now)
+                .summary()
+                .map(|latency| latency.p95),
+            delivered_last_minute: traffic.delivered_last_minute,
+            failed_last_minute: traffic.failed_last_minute,
+        }
+    }
+}
+
+impl Hub {
+    /// How the hub is, for the health reports.
+    #[must_use]
+    pub fn health(&self) -> Facts {
+        let (now, vitals, config) = (clock::now(), &self.inner.vitals, &self.inner.config);
+        let jobs = self.job_counts();
+        Facts {
+            assessment: assess(&vitals.snapshot(self, now), &vitals.thresholds),
+            phase: self.inner.phase.lock().clone(),
+            connections: ConnectionCounts {
+                active: self.inner.pool.stats().active as u64,
+                max: config.max_connections as u64,
+                per_ip_limit: config.max_connections_per_ip as u64,
+            },
+            latency: vitals.latency.window(now).summary(),
+            traffic: vitals.traffic.summary(now),
+            compression_ratio: self.inner.compressor.stats().ratio(),
+            heartbeat: HeartbeatFacts {
+                interval: config.heartbeat.unwrap_or_default(),
+                failures: vitals.heartbeats.failures(),
+            },
+            usage: vitals.sampler.sample(now),
+            jobs: JobCounts {
+                pending: jobs.pending as u64,
+                in_progress: jobs.in_progress as u64,
+                completed: jobs.completed as u64,
+                cancelled: jobs.cancelled as u64,
+                error: jobs.error as u64,
+            },
+            uptime: now.saturating_duration_since(vitals.started),
+            unix_seconds: clock::unix_millis() / 1000,
+        }
+    }
+
+    /// The hub in numbers.
+    #[must_use]
+    pub fn stats(&self) -> HubStats {
+        let (now, vitals) = (clock::now(), &self.inner.vitals);
+        let pool = self.inner.pool.stats();
+        let traffic = vitals.traffic.summary(now);
+        let compression = self.inner.compressor.stats();
+        let bounds = self.inner.broker.bounds();
+        let at = |offset| {
+            sse_broker::Position {
+                epoch: bounds.epoch,
+                offset,
+            }
+            .to_string()
+        };
+        let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        HubStats {
+            active_connections: pool.active,
+            total_connections: pool.active,
+            max_connections: self.inner.config.max_connections,
+            peak_connections: pool.peak,
+            accepted_connections: pool.accepted,
+            refused_connections: pool.refused_full + pool.refused_address + pool.refused_draining,
+            evicted_connections: pool.evicted(),
+            events_published: traffic.published_total,
+            total_messages: traffic.published_total,
+            events_delivered: traffic.delivered_total,
+            bytes_delivered: vitals.bytes_delivered.load(Ordering::Relaxed),
+            gaps: vitals.gaps.load(Ordering::Relaxed),
+            published_per_second: traffic.published_per_second,
+            delivered_per_second: traffic.delivered_per_second,
+            success_rate: traffic.success_rate(),
+            errors_last_minute: traffic.errors_last_minute,
+            latency_ms: vitals.latency.window(now).summary().map_or_else(
+                LatencyMs::default,
+                |latency| LatencyMs {
+                    avg: millis(latency.mean),
+                    p50: millis(latency.p50),
+                    p95: millis(latency.p95),
+                    p99: millis(latency.p99),
+                    max: millis(latency.max),
+                },
+            ),
+            compression: CompressionJson {
+                compressed: compression.compressed,
+                bytes_in: compression.bytes_in,
+                bytes_out: compression.bytes_out,
+                ratio: compression.ratio(),
+            },
+            window: WindowJson {
+                events: pool.window_entries,
+                bytes: pool.window_bytes,
+            },
+            log: LogJson {
+                floor: at(bounds.floor),
+                head: at(bounds.head),
+                durability: self.durability().as_str(),
+            },
+            jobs: self.job_counts(),
+            started_at: clock::rfc3339(vitals.started_at),
+            uptime_seconds: now.saturating_duration_since(vitals.started).as_secs(),
+            status: assess(&vitals.snapshot(self, now), &vitals.thresholds).status,
+        }
+    }
+}
