@@ -247,7 +247,7 @@ impl Hub {
         let jobs = self.job_counts();
         Facts {
             assessment: assess(&vitals.snapshot(self, now), &vitals.thresholds),
-            phase: self.inner.phase.lock().clone(),
+            phase: *self.inner.phase.lock(),
             connections: ConnectionCounts {
                 active: self.inner.pool.stats().active as u64,
                 max: config.max_connections as u64,
