@@ -86,7 +86,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let started = Instant::now();
     let chosen = choose(args);
     let mut tally = Tally::default();
-    let results = match prepare(&chosen) {
+    println!("=== setup");
+    let prepared = prepare(&chosen);
+    println!("=== setup: done in {}", seconds(started.elapsed()));
+    let results = match prepared {
         Ok(workspace) => run_sections(&workspace, &chosen, args.keep_going, &mut tally),
         Err(failure) => {
             eprintln!("error: {failure}");

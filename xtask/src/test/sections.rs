@@ -34,7 +34,7 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
         Section::Advisories => deny(workspace, &["advisories"]),
         Section::Test => test(tally, Cmd::cargo(["test", "--workspace", "--no-fail-fast"])),
         Section::Loom => loom(workspace, tally),
-        Section::Crash => crash(workspace, tally),
+        Section::Crash => crash(tally),
         Section::Miri => miri(tally),
         Section::Fuzz => fuzz(workspace),
     }
@@ -107,9 +107,22 @@ fn loom(workspace: &Workspace, tally: &mut Tally) -> Outcome {
     }
 }
 
-fn crash(workspace: &Workspace, tally: &mut Tally) -> Outcome {
-    let _ = (workspace, tally);
-    Err(Failure::new("not known yet"))
+/// The tests with `crash` in their names, with more seeds than they take by themselves.
+///
+/// They read how many from `SSE_CRASH_SEEDS`, or are properties, whose cases proptest counts.
+fn crash(tally: &mut Tally) -> Outcome {
+    let cmd = Cmd::cargo([
+        "test",
+        "-p",
+        "sse-broker",
+        "--tests",
+        "--no-fail-fast",
+        "--",
+        "crash",
+    ])
+    .env("SSE_CRASH_SEEDS", CRASH_SEEDS)
+    .env("PROPTEST_CASES", CRASH_SEEDS);
+    test(tally, cmd)
 }
 
 /// The unit tests of the codec. There is no `unsafe` of ours to look at: what is checked is how
@@ -143,6 +156,9 @@ fn fuzz(workspace: &Workspace) -> Outcome {
     }
     Ok(())
 }
+
+/// How many crashes a long run tries; a guess, some minutes of them.
+const CRASH_SEEDS: &str = "2000";
 
 /// Long enough to get past what a target finds in its first seconds; found by nothing better.
 const FUZZ_SECONDS: u32 = 60;
