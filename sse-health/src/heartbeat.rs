@@ -35,11 +35,14 @@ impl Heartbeat {
     /// The shortest interval: 1 s. A shorter one is lengthened to this, as it would be all that a server does.
     pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
+    /// The longest interval: a day. A longer one is shortened to this.
+    pub const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
+
     /// A heartbeat after each `interval` of silence, with a jitter of a tenth.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
         Self {
-            interval: interval.max(Self::MIN_INTERVAL),
+            interval: interval.clamp(Self::MIN_INTERVAL, Self::MAX_INTERVAL),
             jitter: 0.1,
             timeout: Self::DEFAULT_TIMEOUT,
         }
@@ -48,9 +51,8 @@ impl Heartbeat {
     /// Shortens each interval by up to `share` of it, 0 to 0.5; what lies outside is brought inside.
     #[must_use]
     pub fn with_jitter(self, share: f64) -> Self {
-        // `max` takes the other one for NaN.
         Self {
-            jitter: share.max(0.0).min(0.5),
+            jitter: within(share, 0.5),
             ..self
         }
     }
@@ -76,7 +78,7 @@ impl Heartbeat {
     /// When the next heartbeat is due, given the last write and a random number from 0 to 1.
     #[must_use]
     pub fn due(&self, last_write: Instant, random: f64) -> Instant {
-        let shortened = 1.0 - self.jitter * random.max(0.0).min(1.0);
+        let shortened = 1.0 - self.jitter * within(random, 1.0);
         later(last_write, self.interval.mul_f64(shortened))
     }
 
@@ -93,10 +95,19 @@ impl Default for Heartbeat {
     }
 }
 
+/// `value` brought into 0 to `end`; NaN counts as 0.
+fn within(value: f64, end: f64) -> f64 {
+    if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(0.0, end)
+    }
+}
+
 fn later(at: Instant, by: Duration) -> Instant {
     // Past the end of time there is nothing to wait for: a day will do.
     at.checked_add(by)
-        .unwrap_or_else(|| at + Duration::from_secs(86_400))
+        .unwrap_or_else(|| at + Heartbeat::MAX_INTERVAL)
 }
 
 /// Counts heartbeats. Each counter is one relaxed atomic.

@@ -1,1 +1,15 @@
+//! The behaviour of the crate, through its public interface.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helpers"
+)]
+
+mod alerts;
+mod heartbeat;
+mod latency;
+mod phase;
+mod rates;
+mod report;
+mod sampler;
+mod status;
