@@ -3,8 +3,9 @@
 use alloc::string::String;
 
 use crate::error::LimitExceeded;
+use crate::input::{Input, line_end, push_lossy, set_text};
 use crate::limits::{Excess, Limits};
-use crate::line::{Assembler, KEPT_CAPACITY_BYTES, Line, Taken};
+use crate::line::{Assembler, Finished, KEPT_CAPACITY_BYTES};
 use crate::view::{EventBuf, EventView, Head};
 use crate::{EventId, Retry};
 
@@ -60,12 +61,11 @@ enum State {
 #[derive(Clone, Debug, Default)]
 struct Block {
     head: Head,
+    /// The data lines, joined by LF.
     data: String,
     has_data: bool,
     /// The id that the next dispatch step commits, if `head.has_id`.
     id: String,
-    /// Bytes of the data lines, and one for each.
-    data_bytes: usize,
     /// The block was dispatched; it is cleared before the next line, so that a view can still lend from it.
     dispatched: bool,
 }
@@ -120,13 +120,14 @@ impl Decoder {
     ///
     /// A feed that is given up earlier leaves its unread bytes in [`Feed::rest`]; feed those next.
     #[must_use = "events come out of `next`"]
+    #[inline]
     pub fn feed<'d, 'c>(&'d mut self, chunk: &'c [u8]) -> Feed<'d, 'c> {
-        let pos = self.lines.begin_chunk(chunk);
-        Feed {
-            decoder: self,
-            chunk,
-            pos,
-        }
+        let pos = if self.lines.append_unseen(chunk) {
+            chunk.len()
+        } else {
+            self.lines.begin_chunk(chunk)
+        };
+        Feed { decoder: self, input: Input::new(chunk, pos) }
     }
 
     /// What to send as `Last-Event-ID` to resume; empty means: no such header.
@@ -191,8 +192,165 @@ impl Decoder {
         self.limits
     }
 
+    /// Reads lines until one leads to something, or the chunk is used up.
+    fn read<'c>(&mut self, input: &mut Input<'c>) -> Option<Step<'c>> {
+        if self.block.dispatched {
+            self.block.clear();
+        }
+        if let State::Failed(_) = self.state {
+            input.pos = input.chunk.len();
+            return None;
+        }
+        self.lines.recycle();
+        loop {
+            let start = input.pos;
+            let Some(len) = line_end(&input.chunk[start..]) else { return self.keep_rest(input) };
+            let end = start + len;
+            let line = &input.chunk[start..end];
+            self.lines.pass_line_end(input.chunk, end, &mut input.pos);
+            let step = if self.state != State::Reading {
+                self.skip_line(line);
+                None
+            } else if !self.lines.is_whole(len) {
+                self.finish_line(line)
+            } else {
+                let (field, at) = Field::of(line);
+                // What most streams are made of: one line of data, and a blank one.
+                if field == Field::Data
+                    && !self.block.has_data
+                    && let Some(blank_end) = input.blank_line_end()
+                    && len - at + 1 + self.block.head_bytes() <= self.limits.max_event_bytes()
+                    && let Some(data) = input.text(start + at..end)
+                {
+                    input.pos = blank_end;
+                    self.block.dispatch_lent();
+                    return Some(Step::LentEvent(data));
+                }
+                let lent = match field {
+                    Field::Blank | Field::Retry | Field::Unknown => None,
+                    Field::Data | Field::Type | Field::Id | Field::Comment => input.text(start + at..end),
+                };
+                self.interpret(field, &line[at..], lent)
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+    }
+
+    /// Interprets a line of which `field` and `value` are known, while [`State::Reading`]; `lent` is the value as
+    /// text lent from the chunk, if it lies there and is UTF-8.
+    #[inline]
+    fn interpret<'c>(&mut self, field: Field, value: &[u8], lent: Option<&'c str>) -> Option<Step<'c>> {
+        let block = &mut self.block;
+        match field {
+            Field::Data => block.push_data(value, lent),
+            Field::Blank => return block.dispatch().then_some(Step::Event),
+            Field::Id if value.contains(&0) => return None,
+            Field::Id => {
+                set_text(&mut block.id, value, lent);
+                block.head.has_id = true;
+            }
+            Field::Type => set_text(&mut block.head.event_type, value, lent),
+            Field::Retry => {
+                let retry = Retry::parse(value)?;
+                self.retry = Some(retry);
+                block.head.retry = Some(retry);
+                return Some(Step::Retry(retry));
+            }
+            Field::Comment => {
+                if let Some(lent) = lent {
+                    return Some(Step::LentComment(lent));
+                }
+                set_text(&mut self.comment, value, None);
+                return Some(Step::Comment);
+            }
+            Field::Unknown => return None,
+        }
+        if block.bytes() > self.limits.max_event_bytes() {
+            return Some(self.exceed_event());
+        }
+        None
+    }
+
+    /// Ends a line that is not whole in the chunk, or too long; `end` is its last part.
+    fn finish_line<'c>(&mut self, end: &[u8]) -> Option<Step<'c>> {
+        match self.lines.finish(end) {
+            Finished::Discarded => None,
+            Finished::TooLong => {
+                let step = self.exceed_line(end);
+                self.lines.abandon();
+                Some(step)
+            }
+            Finished::Buffered => {
+                let line = self.lines.take_finished();
+                let (field, at) = Field::of(&line);
+                let step = self.interpret(field, &line[at..], None);
+                self.lines.give_back(line);
+                self.lines.recycle();
+                step
+            }
+        }
+    }
+
+    /// Passes over the end of a line after a drop; a blank one ends the dropped block.
+    #[cold]
+    fn skip_line(&mut self, end: &[u8]) {
+        if end.is_empty() && self.lines.at_line_start() {
+            self.state = State::Reading;
+        }
+        self.lines.abandon();
+    }
+
+    /// Keeps the beginning of a line whose end has not come yet.
+    fn keep_rest<'c>(&mut self, input: &mut Input<'c>) -> Option<Step<'c>> {
+        let rest = &input.chunk[input.pos..];
+        input.pos = input.chunk.len();
+        if self.state != State::Reading {
+            if !rest.is_empty() {
+                self.lines.discard();
+            }
+            return None;
+        }
+        if !self.lines.keep(rest) {
+            let step = self.exceed_line(rest);
+            self.lines.discard();
+            return Some(step);
+        }
+        // Counts the data line under construction against the event limit, so that an endless one ends early.
+        let limit = self.limits.max_event_bytes();
+        let used = self.block.bytes();
+        if let Some(value_len) = data_value_len(self.lines.partial(), &[])
+            && used + value_len + 1 > limit
+        {
+            self.lines.discard();
+            return Some(self.exceed_event());
+        }
+        self.lines.allow_unseen(limit.saturating_sub(used + 1));
+        None
+    }
+
+    /// The line that ends with `end` so far is over the line limit; but it may have gone over the event limit
+    /// at an earlier byte, and what is reported must not depend on the cutting.
+    #[cold]
+    fn exceed_line(&mut self, end: &[u8]) -> Step<'static> {
+        let limit_bytes = self.limits.max_line_bytes();
+        let held = self.lines.partial();
+        let len_at_limit = data_value_len(held, end)
+            .map(|value_len| value_len - (held.len() + end.len() - limit_bytes).min(value_len));
+        match len_at_limit {
+            Some(len) if self.block.bytes() + len + 1 > self.limits.max_event_bytes() => self.exceed_event(),
+            _ => self.exceed(LimitExceeded::Line { limit_bytes }),
+        }
+    }
+
+    #[cold]
+    fn exceed_event(&mut self) -> Step<'static> {
+        self.exceed(LimitExceeded::Event { limit_bytes: self.limits.max_event_bytes() })
+    }
+
     /// Drops the block under construction and decides how to go on.
-    fn exceed(&mut self, limit: LimitExceeded) -> Step {
+    fn exceed(&mut self, limit: LimitExceeded) -> Step<'static> {
         self.block.clear();
         self.dropped_events += 1;
         self.state = match self.limits.excess() {
@@ -201,58 +359,18 @@ impl Decoder {
         };
         Step::Dropped(limit)
     }
+}
 
-    fn exceeds_event(&mut self) -> Option<Step> {
-        (self.block.bytes() > self.limits.max_event_bytes()).then(|| {
-            self.exceed(LimitExceeded::Event {
-                limit_bytes: self.limits.max_event_bytes(),
-            })
-        })
+/// How long the value is of a data line that begins with `held` and goes on with `rest`; `None` if it is
+/// another line, or cannot be told yet.
+fn data_value_len(held: &[u8], rest: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"data:";
+    let mut line = held.iter().chain(rest);
+    if !NAME.iter().all(|byte| line.next() == Some(byte)) {
+        return None;
     }
-
-    fn line(&mut self, line: &[u8]) -> Option<Step> {
-        if self.state == State::Skipping {
-            if line.is_empty() {
-                self.state = State::Reading;
-            }
-            return None;
-        }
-        match Line::parse(line) {
-            Line::Blank => return self.block.dispatch().then_some(Step::Event),
-            Line::Comment(text) => {
-                self.comment.clear();
-                push_lossy(&mut self.comment, text);
-                return Some(Step::Comment);
-            }
-            Line::Field {
-                name: b"data",
-                value,
-            } => self.block.push_data(value),
-            Line::Field {
-                name: b"event",
-                value,
-            } => {
-                self.block.head.event_type.clear();
-                push_lossy(&mut self.block.head.event_type, value);
-            }
-            Line::Field { name: b"id", value } if !value.contains(&0) => {
-                self.block.id.clear();
-                push_lossy(&mut self.block.id, value);
-                self.block.head.has_id = true;
-            }
-            Line::Field {
-                name: b"retry",
-                value,
-            } => {
-                let retry = Retry::parse(value)?;
-                self.retry = Some(retry);
-                self.block.head.retry = Some(retry);
-                return Some(Step::Retry(retry));
-            }
-            Line::Field { .. } => {}
-        }
-        self.exceeds_event()
-    }
+    let space = usize::from(line.next() == Some(&b' '));
+    Some(held.len() + rest.len() - NAME.len() - space)
 }
 
 impl Default for Decoder {
@@ -261,23 +379,65 @@ impl Default for Decoder {
     }
 }
 
-/// What a line led to; says nothing of where the text lies.
-enum Step {
+/// What a line led to, and where its text lies.
+enum Step<'c> {
+    /// An event whose data is lent from the chunk.
+    LentEvent(&'c str),
+    /// An event whose data is in the block.
     Event,
+    LentComment(&'c str),
+    /// A comment in the decoder's buffer.
     Comment,
     Retry(Retry),
     Dropped(LimitExceeded),
 }
 
+/// What a line is, as far as the standard layer cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Blank,
+    Comment,
+    Data,
+    Type,
+    Id,
+    Retry,
+    Unknown,
+}
+
+impl Field {
+    /// Tells the field, and where its value begins. Agrees with [`Line::parse`](crate::Line::parse), but looks
+    /// only at the names the standard knows, so it need not search for the colon.
+    #[inline]
+    fn of(line: &[u8]) -> (Self, usize) {
+        let (field, name_len) = match line {
+            [] => return (Self::Blank, 0),
+            [b':', ..] => (Self::Comment, 0),
+            [b'd', b'a', b't', b'a', ..] => (Self::Data, 4),
+            [b'i', b'd', ..] => (Self::Id, 2),
+            [b'e', b'v', b'e', b'n', b't', ..] => (Self::Type, 5),
+            [b'r', b'e', b't', b'r', b'y', ..] => (Self::Retry, 5),
+            _ => (Self::Unknown, 0),
+        };
+        match &line[name_len..] {
+            [] => (field, name_len),
+            [b':', b' ', ..] => (field, name_len + 2),
+            [b':', ..] => (field, name_len + 1),
+            _ => (Self::Unknown, 0),
+        }
+    }
+}
+
 impl Block {
+    #[inline]
     fn clear(&mut self) {
         self.head.event_type.clear();
         self.head.has_id = false;
         self.head.retry = None;
         self.data.clear();
-        self.data.shrink_to(KEPT_CAPACITY_BYTES);
+        if self.data.capacity() > KEPT_CAPACITY_BYTES {
+            self.data = String::new();
+        }
         self.has_data = false;
-        self.data_bytes = 0;
         self.dispatched = false;
     }
 
@@ -285,27 +445,36 @@ impl Block {
         !self.dispatched && (self.has_data || self.head.has_id || !self.head.event_type.is_empty())
     }
 
-    fn push_data(&mut self, value: &[u8]) {
+    /// Appends a data line; `lent` is the value as text, if it is known to be.
+    #[inline]
+    fn push_data(&mut self, value: &[u8], lent: Option<&str>) {
         if self.has_data {
             self.data.push('\n');
         }
         self.has_data = true;
-        let before = self.data.len();
-        push_lossy(&mut self.data, value);
-        self.data_bytes += self.data.len() - before + 1;
+        match lent {
+            Some(text) => self.data.push_str(text),
+            None => push_lossy(&mut self.data, value),
+        }
     }
 
-    /// The size that the event limit bounds.
+    /// The size that the event limit bounds: each data line and one more byte, type and id.
+    #[inline]
     fn bytes(&self) -> usize {
+        let data = if self.has_data { self.data.len() + 1 } else { 0 };
+        data + self.head_bytes()
+    }
+
+    #[inline]
+    fn head_bytes(&self) -> usize {
         let id = if self.head.has_id { self.id.len() } else { 0 };
-        self.data_bytes + self.head.event_type.len() + id
+        id + self.head.event_type.len()
     }
 
     /// The dispatch step: commits the id, and says whether there is an event.
+    #[inline]
     fn dispatch(&mut self) -> bool {
-        if self.head.has_id {
-            core::mem::swap(&mut self.head.last_event_id, &mut self.id);
-        }
+        self.commit_id();
         if self.has_data {
             self.dispatched = true;
         } else {
@@ -313,50 +482,66 @@ impl Block {
         }
         self.dispatched
     }
+
+    /// The dispatch step of a block whose only data line was lent, not pushed.
+    #[inline]
+    fn dispatch_lent(&mut self) {
+        self.commit_id();
+        // Without them there is nothing to clear, and the next line need not look.
+        self.dispatched =
+            self.head.has_id || self.head.retry.is_some() || !self.head.event_type.is_empty();
+    }
+
+    #[inline]
+    fn commit_id(&mut self) {
+        if self.head.has_id {
+            core::mem::swap(&mut self.head.last_event_id, &mut self.id);
+        }
+    }
 }
 
 /// The events of one chunk, lent one at a time; see [`Decoder::feed`].
 #[derive(Debug)]
 pub struct Feed<'d, 'c> {
     decoder: &'d mut Decoder,
-    chunk: &'c [u8],
-    pos: usize,
+    input: Input<'c>,
 }
 
 impl<'d, 'c> Feed<'d, 'c> {
     /// The next thing in the chunk, or `None` when the chunk is used up.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "a lending iterator cannot be an Iterator"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "a lending iterator cannot be an Iterator")]
+    #[inline]
     pub fn next(&mut self) -> Option<Decoded<'_>> {
-        Some(match self.step()? {
-            Step::Event => Decoded::Event(EventView {
-                data: &self.decoder.block.data,
-                head: &self.decoder.block.head,
-            }),
-            Step::Comment => Decoded::Comment(&self.decoder.comment),
+        let step = self.step()?;
+        let Decoder { block, comment, .. } = &*self.decoder;
+        Some(match step {
+            Step::LentEvent(data) => Decoded::Event(EventView { data, head: &block.head }),
+            Step::Event => Decoded::Event(EventView { data: &block.data, head: &block.head }),
+            Step::LentComment(text) => Decoded::Comment(text),
+            Step::Comment => Decoded::Comment(comment),
             Step::Retry(retry) => Decoded::Retry(retry),
             Step::Dropped(limit) => Decoded::Dropped(limit),
         })
     }
 
     /// The next event in the chunk; skips all else.
+    #[inline]
     pub fn next_event(&mut self) -> Option<EventView<'_>> {
         loop {
-            if let Step::Event = self.step()? {
-                return Some(EventView {
-                    data: &self.decoder.block.data,
-                    head: &self.decoder.block.head,
-                });
-            }
+            let lent = match self.step()? {
+                Step::LentEvent(data) => Some(data),
+                Step::Event => None,
+                Step::LentComment(_) | Step::Comment | Step::Retry(_) | Step::Dropped(_) => continue,
+            };
+            let block = &self.decoder.block;
+            return Some(EventView { data: lent.unwrap_or(&block.data), head: &block.head });
         }
     }
 
     /// The bytes of the chunk that have not been read yet.
     #[must_use]
     pub fn rest(&self) -> &'c [u8] {
-        &self.chunk[self.pos..]
+        &self.input.chunk[self.input.pos..]
     }
 
     /// The events of the chunk as an iterator of owned ones; skips all else.
@@ -365,46 +550,12 @@ impl<'d, 'c> Feed<'d, 'c> {
         OwnedEvents { feed: self }
     }
 
-    fn step(&mut self) -> Option<Step> {
-        let decoder = &mut *self.decoder;
-        loop {
-            if decoder.block.dispatched {
-                decoder.block.clear();
-            }
-            if let State::Failed(_) = decoder.state {
-                self.pos = self.chunk.len();
-                return None;
-            }
-            let step = match decoder.lines.take(self.chunk, &mut self.pos) {
-                Taken::Nothing => return self.check_partial(),
-                Taken::TooLong(_) if decoder.state == State::Skipping => continue,
-                Taken::TooLong(limit) => return Some(decoder.exceed(limit)),
-                Taken::InChunk { start, end } => decoder.line(&self.chunk[start..end]),
-                Taken::Buffered => {
-                    let line = decoder.lines.take_finished();
-                    let step = decoder.line(&line);
-                    decoder.lines.give_back(line);
-                    step
-                }
-            };
-            if step.is_some() {
-                return step;
-            }
+    #[inline]
+    fn step(&mut self) -> Option<Step<'c>> {
+        if self.input.pos == self.input.chunk.len() {
+            return None;
         }
-    }
-
-    /// Counts the data line under construction against the event limit, so that an endless one ends early.
-    fn check_partial(&mut self) -> Option<Step> {
-        let decoder = &mut *self.decoder;
-        let value = decoder.lines.partial().strip_prefix(b"data:")?;
-        let value = value.strip_prefix(b" ").unwrap_or(value);
-        let limit_bytes = decoder.limits.max_event_bytes();
-        if decoder.state == State::Reading && decoder.block.bytes() + value.len() + 1 > limit_bytes
-        {
-            decoder.lines.discard();
-            return Some(decoder.exceed(LimitExceeded::Event { limit_bytes }));
-        }
-        None
+        self.decoder.read(&mut self.input)
     }
 }
 
@@ -419,20 +570,5 @@ impl Iterator for OwnedEvents<'_, '_> {
 
     fn next(&mut self) -> Option<EventBuf> {
         self.feed.next_event().map(|event| event.to_buf())
-    }
-}
-
-/// Appends `bytes` as text; malformed UTF-8 becomes U+FFFD, one for each maximal subpart.
-fn push_lossy(text: &mut String, bytes: &[u8]) {
-    match simdutf8::basic::from_utf8(bytes) {
-        Ok(valid) => text.push_str(valid),
-        Err(_) => {
-            for part in bytes.utf8_chunks() {
-                text.push_str(part.valid());
-                if !part.invalid().is_empty() {
-                    text.push('\u{FFFD}');
-                }
-            }
-        }
     }
 }

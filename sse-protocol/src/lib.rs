@@ -65,6 +65,7 @@ pub mod event;
 pub mod event_id;
 pub mod event_type;
 pub mod frame;
+mod input;
 pub mod limits;
 pub mod line;
 pub mod media;

@@ -5,9 +5,8 @@
 
 use alloc::vec::Vec;
 
-use memchr::memchr2;
-
 use crate::error::LimitExceeded;
+use crate::input::line_end;
 use crate::limits::Limits;
 
 /// What one line of the stream is.
@@ -143,26 +142,45 @@ impl Lines<'_, '_> {
         reason = "a lending iterator cannot be an Iterator"
     )]
     pub fn next(&mut self) -> Option<Result<&[u8], LimitExceeded>> {
-        match self.lines.take(self.chunk, &mut self.pos) {
-            Taken::Nothing => None,
-            Taken::InChunk { start, end } => Some(Ok(&self.chunk[start..end])),
-            Taken::Buffered => Some(Ok(self.lines.finished())),
-            Taken::TooLong(error) => Some(Err(error)),
+        self.lines.recycle();
+        let too_long = LimitExceeded::Line { limit_bytes: self.lines.max_line_bytes };
+        loop {
+            let start = self.pos;
+            let Some(len) = line_end(&self.chunk[start..]) else {
+                let rest = &self.chunk[start..];
+                self.pos = self.chunk.len();
+                if self.lines.keep(rest) {
+                    return None;
+                }
+                self.lines.discard();
+                return Some(Err(too_long));
+            };
+            let end = start + len;
+            self.lines.pass_line_end(self.chunk, end, &mut self.pos);
+            if self.lines.is_whole(len) {
+                return Some(Ok(&self.chunk[start..end]));
+            }
+            match self.lines.finish(&self.chunk[start..end]) {
+                Finished::Discarded => {}
+                Finished::TooLong => {
+                    self.lines.abandon();
+                    return Some(Err(too_long));
+                }
+                Finished::Buffered => return Some(Ok(self.lines.finished())),
+            }
         }
     }
 }
 
-/// What [`Assembler::take`] found.
+/// What became of a line that was not whole in one chunk; see [`Assembler::finish`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// The chunk is used up; a partial line may be kept.
-    Nothing,
-    /// A whole line, in the chunk.
-    InChunk { start: usize, end: usize },
-    /// A whole line that began in an earlier chunk: [`Assembler::finished`].
+pub(crate) enum Finished {
+    /// It was being skipped.
+    Discarded,
+    /// It went over the limit; what was held of it still is.
+    TooLong,
+    /// It is [`Assembler::finished`].
     Buffered,
-    /// A line went over the limit; the rest of it will be skipped.
-    TooLong(LimitExceeded),
 }
 
 /// Puts lines together over chunks. Holds what must survive between two chunks, and nothing else.
@@ -171,11 +189,14 @@ pub(crate) struct Assembler {
     /// The line under construction; or, if `complete`, a line that was handed out.
     partial: Vec<u8>,
     complete: bool,
+    /// How many bytes may be appended to `partial` with no check but that they hold no line end. Not zero
+    /// only between two chunks, within a line that is kept.
+    unseen_room: usize,
     /// The last chunk ended with CR: a LF right at the next one's start belongs to it.
     skip_lf: bool,
-    /// The line under construction is over the limit and is being skipped.
+    /// The line under construction is being skipped.
     discarding: bool,
-    /// How many bytes of a byte order mark have been seen; past it, `BOM.len()`.
+    /// Only bytes of a byte order mark have come so far: this many.
     bom_seen: usize,
     at_start: bool,
     max_line_bytes: usize,
@@ -184,14 +205,18 @@ pub(crate) struct Assembler {
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// A buffer larger than this is given back once its content is used. A guess: larger than most events, small
-/// beside a connection's socket buffers.
-pub(crate) const KEPT_CAPACITY_BYTES: usize = 64 * 1024;
+/// beside what a connection costs anyway.
+pub(crate) const KEPT_CAPACITY_BYTES: usize = 256 * 1024;
+
+/// The longest chunk that [`Assembler::append_unseen`] looks at: above it, the vector search wins.
+const UNSEEN_BYTES: usize = 8;
 
 impl Assembler {
     pub(crate) fn new(max_line_bytes: usize) -> Self {
         Self {
             partial: Vec::new(),
             complete: false,
+            unseen_room: 0,
             skip_lf: false,
             discarding: false,
             bom_seen: 0,
@@ -201,55 +226,96 @@ impl Assembler {
     }
 
     pub(crate) fn reset(&mut self) {
-        *self = Self {
-            partial: core::mem::take(&mut self.partial),
-            ..Self::new(self.max_line_bytes)
-        };
-        self.partial.clear();
+        let partial = core::mem::take(&mut self.partial);
+        *self = Self { partial, complete: true, ..Self::new(self.max_line_bytes) };
+        self.recycle();
+    }
+
+    /// Takes a tiny chunk into the line under construction, if there is nothing to it; else changes nothing.
+    ///
+    /// This is what a stream that comes byte by byte spends its time in.
+    #[inline]
+    pub(crate) fn append_unseen(&mut self, chunk: &[u8]) -> bool {
+        if chunk.len() > self.unseen_room || chunk.len() > UNSEEN_BYTES {
+            return false;
+        }
+        if chunk.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+            return false;
+        }
+        self.unseen_room -= chunk.len();
+        extend_within(&mut self.partial, chunk, self.max_line_bytes);
+        true
+    }
+
+    /// Says that the line under construction may grow to `max_bytes`, or the line limit, with nothing to check.
+    pub(crate) fn allow_unseen(&mut self, max_bytes: usize) {
+        if !self.at_start && !self.skip_lf && !self.discarding {
+            self.unseen_room = max_bytes.min(self.max_line_bytes).saturating_sub(self.partial.len());
+        }
     }
 
     /// Looks at the first bytes of a chunk, where a byte order mark or the LF of a cut CRLF may stand; gives
     /// the offset to go on from.
     #[inline]
     pub(crate) fn begin_chunk(&mut self, chunk: &[u8]) -> usize {
+        self.unseen_room = 0;
         if !self.at_start && !self.skip_lf {
             return 0;
         }
-        self.begin_chunk_slow(chunk)
+        self.begin_chunk_slowly(chunk)
     }
 
     #[cold]
-    fn begin_chunk_slow(&mut self, chunk: &[u8]) -> usize {
+    fn begin_chunk_slowly(&mut self, chunk: &[u8]) -> usize {
         let mut pos = 0;
-        if self.at_start {
-            while let Some(&byte) = chunk.get(pos) {
-                if byte != BOM[self.bom_seen] {
-                    // It was content after all.
-                    self.partial.extend_from_slice(&BOM[..self.bom_seen]);
-                    self.at_start = false;
-                    break;
-                }
-                self.bom_seen += 1;
-                pos += 1;
-                if self.bom_seen == BOM.len() {
-                    self.at_start = false;
-                    break;
-                }
+        while self.at_start
+            && let Some(byte) = chunk.get(pos)
+        {
+            if *byte != BOM[self.bom_seen] {
+                // It was content after all.
+                self.partial.extend_from_slice(&BOM[..self.bom_seen]);
+                self.bom_seen = 0;
+                self.at_start = false;
+                break;
+            }
+            pos += 1;
+            self.bom_seen += 1;
+            if self.bom_seen == BOM.len() {
+                self.bom_seen = 0;
+                self.at_start = false;
             }
         }
         if self.skip_lf
-            && let Some(&byte) = chunk.get(pos)
+            && let Some(byte) = chunk.get(pos)
         {
             self.skip_lf = false;
-            pos += usize::from(byte == b'\n');
+            pos += usize::from(*byte == b'\n');
         }
         pos
     }
 
-    /// Whether the next byte begins a line, and none of it is held.
+    /// Makes room after a line that was handed out.
+    #[inline]
+    pub(crate) fn recycle(&mut self) {
+        if self.complete {
+            self.complete = false;
+            self.partial.clear();
+            if self.partial.capacity() > KEPT_CAPACITY_BYTES {
+                self.partial = Vec::new();
+            }
+        }
+    }
+
+    /// Whether the next byte begins a line, and nothing of it is held or skipped.
     #[inline]
     pub(crate) fn at_line_start(&self) -> bool {
-        (self.partial.is_empty() || self.complete) && !self.discarding
+        (self.partial.is_empty() || self.complete) && !self.discarding && self.bom_seen == 0
+    }
+
+    /// Whether a line whose last part has this length is all in that part, and within the limit.
+    #[inline]
+    pub(crate) fn is_whole(&self, len: usize) -> bool {
+        self.partial.is_empty() && !self.discarding && len <= self.max_line_bytes
     }
 
     /// The line under construction.
@@ -257,7 +323,7 @@ impl Assembler {
         if self.complete { &[] } else { &self.partial }
     }
 
-    /// The line that [`Taken::Buffered`] announced; valid until the next call of `take`.
+    /// The line that [`Finished::Buffered`] announced.
     pub(crate) fn finished(&self) -> &[u8] {
         &self.partial
     }
@@ -277,37 +343,36 @@ impl Assembler {
         self.discarding = true;
     }
 
-    /// Takes the next line out of `chunk` from `*pos` on, and moves `*pos` past it and its end.
-    pub(crate) fn take(&mut self, chunk: &[u8], pos: &mut usize) -> Taken {
-        if self.complete {
-            self.complete = false;
-            self.partial.clear();
-            self.partial.shrink_to(KEPT_CAPACITY_BYTES);
+    /// Forgets a line that was skipped, at its end.
+    pub(crate) fn abandon(&mut self) {
+        self.partial.clear();
+        self.discarding = false;
+    }
+
+    /// Ends the line under construction with its last part.
+    pub(crate) fn finish(&mut self, end: &[u8]) -> Finished {
+        if self.discarding {
+            self.discarding = false;
+            return Finished::Discarded;
         }
-        loop {
-            let start = *pos;
-            let rest = &chunk[start..];
-            let Some(len) = memchr2(b'\r', b'\n', rest) else {
-                *pos = chunk.len();
-                return self.keep(rest);
-            };
-            let end = start + len;
-            self.pass_line_end(chunk, end, pos);
-            if self.discarding {
-                self.discarding = false;
-                continue;
-            }
-            if self.partial.len() + len > self.max_line_bytes {
-                self.partial.clear();
-                return Taken::TooLong(self.too_long());
-            }
-            if self.partial.is_empty() {
-                return Taken::InChunk { start, end };
-            }
-            extend_within(&mut self.partial, &rest[..len], self.max_line_bytes);
-            self.complete = true;
-            return Taken::Buffered;
+        if self.partial.len() + end.len() > self.max_line_bytes {
+            return Finished::TooLong;
         }
+        extend_within(&mut self.partial, end, self.max_line_bytes);
+        self.complete = true;
+        Finished::Buffered
+    }
+
+    /// Keeps the beginning of a line whose end has not come yet; `false` if that went over the limit.
+    pub(crate) fn keep(&mut self, rest: &[u8]) -> bool {
+        if self.discarding {
+            return true;
+        }
+        if self.partial.len() + rest.len() > self.max_line_bytes {
+            return false;
+        }
+        extend_within(&mut self.partial, rest, self.max_line_bytes);
+        true
     }
 
     /// Moves `*pos` past the line end at `end`: CRLF counts as one, also when the chunk is cut within it.
@@ -320,25 +385,6 @@ impl Assembler {
                 Some(_) => {}
                 None => self.skip_lf = true,
             }
-        }
-    }
-
-    /// Keeps the beginning of a line whose end has not come yet.
-    fn keep(&mut self, rest: &[u8]) -> Taken {
-        if self.discarding {
-            return Taken::Nothing;
-        }
-        if self.partial.len() + rest.len() > self.max_line_bytes {
-            self.discard();
-            return Taken::TooLong(self.too_long());
-        }
-        extend_within(&mut self.partial, rest, self.max_line_bytes);
-        Taken::Nothing
-    }
-
-    fn too_long(&self) -> LimitExceeded {
-        LimitExceeded::Line {
-            limit_bytes: self.max_line_bytes,
         }
     }
 }

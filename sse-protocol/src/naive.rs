@@ -7,7 +7,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::Limits;
+use crate::{LimitExceeded, Limits};
 
 /// What the stream says, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Item {
     },
     Comment(String),
     Retry(u64),
-    Dropped,
+    Dropped(LimitExceeded),
 }
 
 /// Decodes one whole connection that begins with `last_event_id`; gives what it says and the last event id
@@ -33,24 +33,18 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
     let mut id_buffer = last_event_id.clone();
     let (mut type_buffer, mut data_buffer) = (String::new(), String::new());
     let (mut retry, mut id_bytes, mut skipping) = (None, 0, false);
-    for raw in lines(stream) {
+    let mut rest = stream;
+    while let Some(end) = rest.iter().position(|&b| b == b'\r' || b == b'\n') {
+        let raw = &rest[..end];
+        rest = &rest[end + if rest[end..].starts_with(b"\r\n") { 2 } else { 1 }..];
         let line = String::from_utf8_lossy(raw);
         if line.is_empty() {
             last_event_id.clone_from(&id_buffer);
             if let Some(data) = data_buffer.strip_suffix('\n') {
-                let event_type = if type_buffer.is_empty() {
-                    "message"
-                } else {
-                    &type_buffer
-                };
+                let event_type = if type_buffer.is_empty() { "message" } else { &type_buffer };
                 let (event_type, data) = (event_type.to_owned(), data.to_owned());
                 let last_event_id = last_event_id.clone();
-                items.push(Item::Event {
-                    event_type,
-                    data,
-                    last_event_id,
-                    retry,
-                });
+                items.push(Item::Event { event_type, data, last_event_id, retry });
             }
             (type_buffer, data_buffer) = (String::new(), String::new());
             (retry, id_bytes, skipping) = (None, 0, false);
@@ -59,10 +53,11 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
         if skipping {
             continue;
         }
+        let mut dropped = over(raw, limits, data_buffer.len() + type_buffer.len() + id_bytes);
         let (name, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
-            _ if raw.len() > limits.max_line_bytes() => skipping = true,
+            _ if dropped.is_some() => {}
             "" => items.push(Item::Comment(value.to_owned())),
             "event" => value.clone_into(&mut type_buffer),
             "data" => data_buffer = data_buffer + value + "\n",
@@ -77,29 +72,34 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
             _ => {}
         }
         if data_buffer.len() + type_buffer.len() + id_bytes > limits.max_event_bytes() {
-            skipping = true;
+            dropped = dropped.or(Some(LimitExceeded::Event { limit_bytes: limits.max_event_bytes() }));
         }
-        if skipping {
-            items.push(Item::Dropped);
+        if let Some(limit) = dropped {
+            items.push(Item::Dropped(limit));
             (type_buffer, data_buffer) = (String::new(), String::new());
             id_buffer.clone_from(&last_event_id);
-            (retry, id_bytes) = (None, 0);
+            (retry, id_bytes, skipping) = (None, 0, true);
         }
+    }
+    // What has no line end is dropped, but it may be over a limit already.
+    if !skipping && !b"\xEF\xBB\xBF".starts_with(stream) {
+        let over = over(rest, limits, data_buffer.len() + type_buffer.len() + id_bytes);
+        items.extend(over.map(Item::Dropped));
     }
     (items, last_event_id)
 }
 
-/// The lines that have an end: at CRLF, LF or CR.
-fn lines(mut stream: &[u8]) -> Vec<&[u8]> {
-    let mut lines = Vec::new();
-    while let Some(end) = stream.iter().position(|&b| b == b'\r' || b == b'\n') {
-        lines.push(&stream[..end]);
-        let end_len = if stream[end..].starts_with(b"\r\n") {
-            2
+/// The limit that a line goes over first if it comes byte by byte, into a block that holds `used` bytes.
+fn over(line: &[u8], limits: Limits, used: usize) -> Option<LimitExceeded> {
+    let value_at = if line.starts_with(b"data: ") { 6 } else { 5 };
+    (1..=line.len()).find_map(|len| {
+        let data_bytes = len.saturating_sub(value_at) + 1;
+        if len > limits.max_line_bytes() {
+            Some(LimitExceeded::Line { limit_bytes: limits.max_line_bytes() })
+        } else if line[..len].starts_with(b"data:") && used + data_bytes > limits.max_event_bytes() {
+            Some(LimitExceeded::Event { limit_bytes: limits.max_event_bytes() })
         } else {
-            1
-        };
-        stream = &stream[end + end_len..];
-    }
-    lines
+            None
+        }
+    })
 }

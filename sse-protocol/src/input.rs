@@ -1,0 +1,142 @@
+//! One chunk on its way through the decoder: finding line ends, and bytes that are text.
+
+use alloc::string::String;
+use core::ops::Range;
+
+use memchr::memchr2;
+
+/// A chunk, how far it is read, and which part of it is known to be text.
+///
+/// UTF-8 is checked a window at a time and not line by line: one call of the vector code per window costs less
+/// than one for each line, and the window is still in the first-level cache when its lines are read.
+#[derive(Debug)]
+pub(crate) struct Input<'c> {
+    pub(crate) chunk: &'c [u8],
+    pub(crate) pos: usize,
+    /// The window: the chunk from `text_start` on, as far as it was checked.
+    text: &'c str,
+    text_start: usize,
+    /// A window held malformed bytes: from there on each line is checked by itself, so that a bad byte costs
+    /// no more than its line and one window.
+    malformed: bool,
+}
+
+/// How much is checked at once. Half of a common first-level cache; a larger one measured no better.
+const WINDOW_BYTES: usize = 16 * 1024;
+
+impl<'c> Input<'c> {
+    #[inline]
+    pub(crate) fn new(chunk: &'c [u8], pos: usize) -> Self {
+        Self { chunk, pos, text: "", text_start: 0, malformed: false }
+    }
+
+    /// A part of the chunk as text, or `None` if it is not UTF-8. The part begins and ends beside an ASCII byte or
+    /// the chunk's edge, and never begins before an earlier one.
+    #[inline]
+    pub(crate) fn text(&mut self, part: Range<usize>) -> Option<&'c str> {
+        let from = part.start.checked_sub(self.text_start)?;
+        let to = part.end - self.text_start;
+        if to <= self.text.len() {
+            return self.text.get(from..to);
+        }
+        self.check(part)
+    }
+
+    #[cold]
+    fn check(&mut self, part: Range<usize>) -> Option<&'c str> {
+        if !self.malformed {
+            let end = part.end.max(self.chunk.len().min(part.start + WINDOW_BYTES));
+            let window = without_cut_character(&self.chunk[part.start..end], part.len());
+            if let Ok(text) = simdutf8::basic::from_utf8(window) {
+                (self.text, self.text_start) = (text, part.start);
+                return text.get(..part.len());
+            }
+            self.malformed = true;
+        }
+        simdutf8::basic::from_utf8(&self.chunk[part]).ok()
+    }
+
+    /// If the next line is blank and its end is known, the offset after it.
+    #[inline]
+    pub(crate) fn blank_line_end(&self) -> Option<usize> {
+        match self.chunk[self.pos..] {
+            [b'\n', ..] => Some(self.pos + 1),
+            [b'\r', b'\n', ..] => Some(self.pos + 2),
+            [b'\r', _, ..] => Some(self.pos + 1),
+            _ => None,
+        }
+    }
+}
+
+/// The offset of the first CR or LF.
+#[inline]
+pub(crate) fn line_end(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\r' | b'\n', ..] => Some(0),
+        _ => memchr2(b'\r', b'\n', bytes),
+    }
+}
+
+/// `window` without a character at its end that lacks bytes, but never less than its first `keep` bytes.
+fn without_cut_character(window: &[u8], keep: usize) -> &[u8] {
+    for back in 1..=3.min(window.len() - keep) {
+        let len = match window[window.len() - back] {
+            0x80..=0xBF => continue,
+            0xC0..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            0xF0..=0xFF => 4,
+            _ => 1,
+        };
+        return if len > back { &window[..window.len() - back] } else { window };
+    }
+    window
+}
+
+/// Replaces `text` by a value; see [`push_lossy`].
+pub(crate) fn set_text(text: &mut String, value: &[u8], lent: Option<&str>) {
+    text.clear();
+    match lent {
+        Some(lent) => text.push_str(lent),
+        None => push_lossy(text, value),
+    }
+}
+
+/// Appends `bytes` as text; malformed UTF-8 becomes U+FFFD, one for each maximal subpart.
+pub(crate) fn push_lossy(text: &mut String, bytes: &[u8]) {
+    if let Ok(valid) = simdutf8::basic::from_utf8(bytes) {
+        return text.push_str(valid);
+    }
+    for part in bytes.utf8_chunks() {
+        text.push_str(part.valid());
+        if !part.invalid().is_empty() {
+            text.push('\u{FFFD}');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_between_characters() {
+        for (window, keep, len) in [
+            ("aé", 0, 3),
+            ("a世", 1, 4),
+            ("🌍", 0, 4),
+        ] {
+            let whole = window.as_bytes();
+            assert_eq!(without_cut_character(whole, keep).len(), len);
+            let last = window.chars().last().unwrap().len_utf8();
+            for cut in 1..last {
+                let cut = &whole[..whole.len() - cut];
+                assert_eq!(without_cut_character(cut, keep).len(), len - last, "{cut:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_never_ends_before_its_line() {
+        assert_eq!(without_cut_character(b"ab\xF0", 3), b"ab\xF0");
+    }
+}
