@@ -1,6 +1,6 @@
 //! Health of a streaming server: what to measure, what is normal, when to raise an alarm, and how to report it.
 //!
-//! The crate is a chain of small parts, each of which can be used alone:
+//! The crate is a chain of small parts, each of which can be used alone; [`HealthMonitor`] is all of them in one:
 //!
 //! ```text
 //!   Sampler (CPU, memory)     ┐
@@ -45,6 +45,7 @@
 mod alerts;
 mod heartbeat;
 mod latency;
+mod monitor;
 mod phase;
 mod rates;
 mod report;
@@ -55,6 +56,7 @@ mod thresholds;
 pub use alerts::{Alert, Alerts, Hysteresis, Transition};
 pub use heartbeat::{Heartbeat, HeartbeatCounters};
 pub use latency::{Distribution, LatencyMonitor, LatencySummary};
+pub use monitor::{Gauges, HealthMonitor};
 pub use phase::Phase;
 pub use rates::{SlidingCounter, Traffic, TrafficSummary};
 pub use report::{

@@ -8,6 +8,7 @@
 mod alerts;
 mod heartbeat;
 mod latency;
+mod monitor;
 mod phase;
 mod rates;
 mod report;
