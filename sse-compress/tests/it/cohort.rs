@@ -219,6 +219,29 @@ fn a_newcomer_catches_up_by_itself_once_a_window_has_passed() {
 }
 
 #[test]
+fn a_reader_with_bytes_of_its_own_is_soon_in_step_again() {
+    let mut cohort = CohortEncoder::with_refresh(Level::Fast, 4096);
+    let mut client = Client::new(cohort.join());
+    let (mut plain_bytes, mut stored_bytes) = (0, 0);
+    for number in 0..1000 {
+        if number % 100 == 50 {
+            client.take_own(b"event: notice\ndata: for you alone\n\n");
+        }
+        let block = cohort.encode(event(number).into());
+        plain_bytes += block.plain().len();
+        if client.take(&block) == Form::Stored {
+            cohort.welcome();
+            stored_bytes += block.plain().len();
+        }
+    }
+    assert!(
+        stored_bytes <= 10 * 4500 && stored_bytes < plain_bytes / 3,
+        "{stored_bytes} of {plain_bytes}"
+    );
+    client.check();
+}
+
+#[test]
 fn without_newcomers_nothing_is_forgotten() {
     // The cohort's bytes are then those of an encoder that one reader has for itself.
     let mut cohort = CohortEncoder::with_refresh(Level::Fast, 0);
