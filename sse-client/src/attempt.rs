@@ -61,11 +61,17 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn hopeless(error: impl Into<Error>) -> Self {
-        Self { error: error.into(), repair: Repair::Hopeless }
+        Self {
+            error: error.into(),
+            repair: Repair::Hopeless,
+        }
     }
 
     fn retry(error: Error) -> Self {
-        Self { error, repair: Repair::Retry { after: None } }
+        Self {
+            error,
+            repair: Repair::Retry { after: None },
+        }
     }
 }
 
@@ -86,7 +92,8 @@ impl Plan {
     /// Dropping the future closes what was opened.
     pub(crate) async fn open(&self, last_event_id: Option<EventId>) -> Result<Answer, Failure> {
         let limit = self.connector.header_timeout();
-        self.exchange(&self.template, EVENT_STREAM, last_event_id.as_ref(), limit).await
+        self.exchange(&self.template, EVENT_STREAM, last_event_id.as_ref(), limit)
+            .await
     }
 
     /// Sends a request, follows redirects, renews credentials once, until something of the type `wanted`
@@ -102,8 +109,11 @@ impl Plan {
         let mut credentials = self.ask(refused).await?;
         let mut hop = template.first_hop();
         loop {
-            let mut connection =
-                self.connector.connect(&hop.url).await.map_err(Failure::retry)?;
+            let mut connection = self
+                .connector
+                .connect(&hop.url)
+                .await
+                .map_err(Failure::retry)?;
             let absolute = connection.wants_absolute_form();
             let request = template
                 .request(&hop, last_event_id, &credentials, absolute)
@@ -111,13 +121,19 @@ impl Plan {
             let response = connection
                 .send(request, limit)
                 .await
-                .map_err(|error| Failure { error, repair: self.repair_after_sending() })?;
+                .map_err(|error| Failure {
+                    error,
+                    repair: self.repair_after_sending(),
+                })?;
             let (status, headers) = (response.status(), response.headers());
             match judge(status, headers, wanted, self.mode, &hop.method) {
                 Verdict::Open => return self.accept(hop, response, connection),
                 Verdict::NoContent => return Ok(Answer::NoContent),
                 Verdict::Redirect => {
-                    hop = self.redirects.follow(&hop, status, headers).map_err(Failure::hopeless)?;
+                    hop = self
+                        .redirects
+                        .follow(&hop, status, headers)
+                        .map_err(Failure::hopeless)?;
                     tracing::debug!(url = %hop.url, status = status.as_u16(), "redirected");
                 }
                 Verdict::WrongType => {
@@ -145,9 +161,15 @@ impl Plan {
     }
 
     async fn ask(&self, refused: Option<StatusCode>) -> Result<HeaderMap, Failure> {
-        let Some(credentials) = &self.credentials else { return Ok(HeaderMap::new()) };
+        let Some(credentials) = &self.credentials else {
+            return Ok(HeaderMap::new());
+        };
         let asked = credentials.headers(Ask { refused }).await;
-        asked.map_err(|source| Failure::retry(Error::Credentials { source: Arc::from(source) }))
+        asked.map_err(|source| {
+            Failure::retry(Error::Credentials {
+                source: Arc::from(source),
+            })
+        })
     }
 
     fn accept(
@@ -157,7 +179,8 @@ impl Plan {
         connection: Connection,
     ) -> Result<Answer, Failure> {
         let (head, body) = response.into_parts();
-        let content = ContentDecoder::new(&head.headers, self.max_ratio).map_err(Failure::hopeless)?;
+        let content =
+            ContentDecoder::new(&head.headers, self.max_ratio).map_err(Failure::hopeless)?;
         Ok(Answer::Stream(Box::new(Stream {
             url: hop.url,
             version: head.version,
@@ -174,7 +197,12 @@ impl Plan {
             Ok(content) => read_some(body, content, self.error_body_limit).await,
             Err(_) => Bytes::new(),
         };
-        Arc::new(Refusal { url: hop.url, status: head.status, headers: head.headers, body })
+        Arc::new(Refusal {
+            url: hop.url,
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
     }
 }
 
@@ -194,7 +222,9 @@ pub(crate) async fn read_into(
     text: &mut BytesMut,
 ) -> Result<bool, Error> {
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(Error::transport)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(Error::transport)?.into_data() else {
+            continue;
+        };
         content.push(data);
         while let Some(chunk) = content.next_chunk()? {
             let room = limit - text.len();
@@ -204,7 +234,9 @@ pub(crate) async fn read_into(
             }
         }
     }
-    content.finish().map_err(|error: ContentError| Error::from(error))?;
+    content
+        .finish()
+        .map_err(|error: ContentError| Error::from(error))?;
     Ok(true)
 }
 

@@ -61,13 +61,19 @@ impl Default for ReconnectPolicy {
 impl ReconnectPolicy {
     /// Never reconnects: the source ends with the first connection, or with the first failure.
     pub fn never() -> Self {
-        Self { enabled: false, ..Self::default() }
+        Self {
+            enabled: false,
+            ..Self::default()
+        }
     }
 
     /// The policy of a browser's `EventSource`: a reconnection time of 3 s until the server says
     /// otherwise, with jitter and growth on top, which the standard allows.
     pub fn standard() -> Self {
-        Self { default_retry: Some(STANDARD_RETRY), ..Self::default() }
+        Self {
+            default_retry: Some(STANDARD_RETRY),
+            ..Self::default()
+        }
     }
 
     /// The upper end of the first draw, and what doubles with each failure. Default 1 s.
@@ -88,7 +94,10 @@ impl ReconnectPolicy {
     ///
     /// When `floor` is greater than `ceiling`.
     pub fn retry_bounds(mut self, floor: Duration, ceiling: Duration) -> Self {
-        assert!(floor <= ceiling, "the floor of `retry` lies above its ceiling");
+        assert!(
+            floor <= ceiling,
+            "the floor of `retry` lies above its ceiling"
+        );
         self.retry_floor = floor;
         self.retry_ceiling = ceiling;
         self
@@ -185,10 +194,16 @@ mod tests {
     #[test]
     fn without_a_word_from_the_server_the_jitter_is_full_and_doubles_up_to_thirty_seconds() {
         let policy = ReconnectPolicy::default();
-        let tops: Vec<_> = (0..8).map(|n| policy.delay(n, None, None, 1.0).as_secs()).collect();
+        let tops: Vec<_> = (0..8)
+            .map(|n| policy.delay(n, None, None, 1.0).as_secs())
+            .collect();
         assert_eq!(tops, [1, 2, 4, 8, 16, 30, 30, 30]);
         assert_eq!(policy.delay(3, None, None, 0.0), Duration::ZERO);
-        assert_eq!(policy.delay(0, None, None, 0.5), MS(500), "the first retry is drawn too");
+        assert_eq!(
+            policy.delay(0, None, None, 0.5),
+            MS(500),
+            "the first retry is drawn too"
+        );
     }
 
     #[test]
@@ -198,7 +213,11 @@ mod tests {
         assert_eq!(policy.delay(0, Some(MS(4000)), None, 1.0), MS(6000));
         assert_eq!(policy.delay(1, Some(MS(4000)), None, 1.0), MS(12000));
         assert_eq!(policy.delay(9, Some(MS(4000)), None, 1.0), MS(30000));
-        assert_eq!(policy.delay(0, Some(MS(60000)), None, 1.0), MS(90000), "beyond the maximum");
+        assert_eq!(
+            policy.delay(0, Some(MS(60000)), None, 1.0),
+            MS(90000),
+            "beyond the maximum"
+        );
     }
 
     #[test]

@@ -121,9 +121,12 @@ impl EventSourceBuilder {
         V: TryInto<HeaderValue>,
     {
         self.edit(|template| {
-            let name = name.try_into().map_err(|_| Error::config("bad header name"))?;
-            let value =
-                value.try_into().map_err(|_| Error::config(format!("bad value for header {name}")))?;
+            let name = name
+                .try_into()
+                .map_err(|_| Error::config("bad header name"))?;
+            let value = value
+                .try_into()
+                .map_err(|_| Error::config(format!("bad value for header {name}")))?;
             template.headers.insert(name, value);
             Ok(())
         })
@@ -144,9 +147,12 @@ impl EventSourceBuilder {
         V: TryInto<HeaderValue>,
     {
         self.edit(|template| {
-            let name = name.try_into().map_err(|_| Error::config("bad header name"))?;
-            let mut value: HeaderValue =
-                value.try_into().map_err(|_| Error::config(format!("bad value for header {name}")))?;
+            let name = name
+                .try_into()
+                .map_err(|_| Error::config("bad header name"))?;
+            let mut value: HeaderValue = value
+                .try_into()
+                .map_err(|_| Error::config(format!("bad value for header {name}")))?;
             value.set_sensitive(true);
             template.headers.insert(name.clone(), value);
             template.sensitive.push(name);
@@ -182,10 +188,13 @@ impl EventSourceBuilder {
     /// A JSON body, its `Content-Type`, and POST as the method: how APIs of language models are asked.
     pub fn json<T: Serialize + ?Sized>(self, body: &T) -> Self {
         self.edit(|template| {
-            let body = serde_json::to_vec(body).map_err(|error| Error::config(error.to_string()))?;
+            let body =
+                serde_json::to_vec(body).map_err(|error| Error::config(error.to_string()))?;
             template.body = body.into();
             template.method = Method::POST;
-            template.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            template
+                .headers
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Ok(())
         })
     }
@@ -204,9 +213,15 @@ impl EventSourceBuilder {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let types: Vec<_> = event_types.into_iter().map(|t| t.as_ref().to_owned()).collect();
+        let types: Vec<_> = event_types
+            .into_iter()
+            .map(|t| t.as_ref().to_owned())
+            .collect();
         self.edit(|template| {
-            template.url.query_pairs_mut().append_pair("subscribe", &types.join(","));
+            template
+                .url
+                .query_pairs_mut()
+                .append_pair("subscribe", &types.join(","));
             Ok(())
         })
     }
@@ -312,21 +327,34 @@ impl EventSourceBuilder {
     /// Polls when streams fail three times in a row, or fail for good: at the same URL with `/poll` appended
     /// to its path, as the hub has it. The stream is tried again every minute.
     pub fn poll_fallback(mut self) -> Self {
-        self.fallback = Some(Fallback { url: None, policy: FALLBACK });
+        self.fallback = Some(Fallback {
+            url: None,
+            policy: FALLBACK,
+        });
         self
     }
 
     /// Like [`poll_fallback`](Self::poll_fallback), at another URL.
     pub fn poll_fallback_at(mut self, url: impl Into<String>) -> Self {
-        self.fallback = Some(Fallback { url: Some(url.into()), policy: FALLBACK });
+        self.fallback = Some(Fallback {
+            url: Some(url.into()),
+            policy: FALLBACK,
+        });
         self
     }
 
     /// How many failures of the stream in a row lead to polling (default 3), and after which time the stream
     /// is tried again (default 60 s). Nothing happens without a fallback.
-    pub fn poll_fallback_policy(mut self, after_failures: u32, retry_stream_every: Duration) -> Self {
+    pub fn poll_fallback_policy(
+        mut self,
+        after_failures: u32,
+        retry_stream_every: Duration,
+    ) -> Self {
         if let Some(fallback) = &mut self.fallback {
-            fallback.policy = FallbackPolicy { after_failures, retry_stream_every };
+            fallback.policy = FallbackPolicy {
+                after_failures,
+                retry_stream_every,
+            };
         }
         self
     }
@@ -344,8 +372,9 @@ impl EventSourceBuilder {
             Mode::Standard => ReconnectPolicy::standard(),
         });
         let mut keeper = Keeper::new(self.store, self.save_interval);
-        let stored =
-            keeper.load().map_err(|source| Error::Position { source: std::sync::Arc::from(source) })?;
+        let stored = keeper.load().map_err(|source| Error::Position {
+            source: std::sync::Arc::from(source),
+        })?;
         let fallback = self.fallback.as_ref().map(|fallback| fallback.policy);
         let poll_plan = match self.fallback {
             None => None,
@@ -395,5 +424,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 const ERROR_BODY_LIMIT_BYTES: usize = 8 * 1024;
 /// Under the 30 s after which many proxies give up.
 const POLL_WAIT: Duration = Duration::from_secs(25);
-const FALLBACK: FallbackPolicy =
-    FallbackPolicy { after_failures: 3, retry_stream_every: Duration::from_secs(60) };
+const FALLBACK: FallbackPolicy = FallbackPolicy {
+    after_failures: 3,
+    retry_stream_every: Duration::from_secs(60),
+};

@@ -10,5 +10,8 @@ pub(crate) fn now() -> Instant {
 
 /// `mono`, and the wall clock beside it.
 pub(crate) fn moment(mono: Instant) -> Moment {
-    Moment { mono, wall: SystemTime::now() }
+    Moment {
+        mono,
+        wall: SystemTime::now(),
+    }
 }

@@ -140,11 +140,15 @@ impl Error {
     }
 
     pub(crate) fn config(reason: impl Into<String>) -> Self {
-        Self::Config { reason: reason.into() }
+        Self::Config {
+            reason: reason.into(),
+        }
     }
 
     pub(crate) fn transport(source: impl StdError + Send + Sync + 'static) -> Self {
-        Self::Transport { source: Arc::new(source) }
+        Self::Transport {
+            source: Arc::new(source),
+        }
     }
 
     /// The whole chain on one line, `: ` between the levels; for a person.
@@ -217,9 +221,16 @@ impl Refusal {
         if essence.ends_with("json") {
             let problem: Problem = serde_json::from_slice(&self.body).ok()?;
             let error = problem.error.as_ref().and_then(|error| {
-                error.as_str().or_else(|| error.get("message")?.as_str()).map(str::to_owned)
+                error
+                    .as_str()
+                    .or_else(|| error.get("message")?.as_str())
+                    .map(str::to_owned)
             });
-            return problem.detail.or(error).or(problem.title).map(|text| printable(&text));
+            return problem
+                .detail
+                .or(error)
+                .or(problem.title)
+                .map(|text| printable(&text));
         }
         let text = std::str::from_utf8(&self.body).ok()?.trim();
         (essence == "text/plain" && !text.is_empty()).then(|| printable(text))
@@ -246,7 +257,10 @@ impl fmt::Debug for Refusal {
 /// Text from a server, fit for one line of a terminal: control characters become spaces, and 300
 /// characters are enough.
 fn printable(text: &str) -> String {
-    text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .take(300)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -267,12 +281,24 @@ mod tests {
 
     #[test]
     fn the_report_names_every_level_and_the_servers_own_words() {
-        let problem = refusal("application/problem+json", r#"{"title":"Full","detail":"the hub is full"}"#);
+        let problem = refusal(
+            "application/problem+json",
+            r#"{"title":"Full","detail":"the hub is full"}"#,
+        );
         let error = Error::Status(Arc::new(problem));
-        assert_eq!(error.report(), "server answered 503 Service Unavailable: the hub is full");
+        assert_eq!(
+            error.report(),
+            "server answered 503 Service Unavailable: the hub is full"
+        );
         let refused = std::io::Error::other("connection refused");
-        let error = Error::Connect { host: "hub:80".into(), source: Arc::new(refused) };
-        assert_eq!(error.report(), "cannot connect to hub:80: connection refused");
+        let error = Error::Connect {
+            host: "hub:80".into(),
+            source: Arc::new(refused),
+        };
+        assert_eq!(
+            error.report(),
+            "cannot connect to hub:80: connection refused"
+        );
     }
 
     #[test]
@@ -280,7 +306,10 @@ mod tests {
         let plain = refusal("text/plain", "bad\x1b[2J\r\nthing");
         assert_eq!(plain.detail().unwrap(), "bad [2J  thing");
         assert_eq!(refusal("text/html", "<h1>no</h1>").detail(), None);
-        let api = refusal("application/json", r#"{"error":{"message":"no such model"}}"#);
+        let api = refusal(
+            "application/json",
+            r#"{"error":{"message":"no such model"}}"#,
+        );
         assert_eq!(api.detail().unwrap(), "no such model");
     }
 }

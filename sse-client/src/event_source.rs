@@ -273,7 +273,10 @@ impl EventSource {
                     if self.save_position(now).is_err() {
                         continue;
                     }
-                    let until = self.keeper.next_save(now).map_or(until, |save| save.min(until));
+                    let until = self
+                        .keeper
+                        .next_save(now)
+                        .map_or(until, |save| save.min(until));
                     std::task::ready!(self.poll_timer(cx, until));
                 }
                 Step::Begin { attempt, via } => self.begin(attempt, via),
@@ -288,7 +291,9 @@ impl EventSource {
         self.decoder.reset();
         self.oversize = Oversize::No;
         let last = self.decoder.last_event_id();
-        let id = (!last.is_empty()).then(|| EventId::new(last).ok()).flatten();
+        let id = (!last.is_empty())
+            .then(|| EventId::new(last).ok())
+            .flatten();
         match (via, &self.poll_plan) {
             (Via::Poll, Some(poll)) => {
                 let (plan, poll) = (Arc::clone(&self.plan), Arc::clone(poll));
@@ -360,7 +365,9 @@ impl EventSource {
 
     /// Fills the inbox from the stream.
     fn poll_stream(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let Link::Streaming(streaming) = &mut self.link else { return Poll::Ready(()) };
+        let Link::Streaming(streaming) = &mut self.link else {
+            return Poll::Ready(());
+        };
         match streaming.stream.content.next_chunk() {
             Ok(Some(chunk)) => {
                 self.inbox = chunk;
@@ -400,7 +407,9 @@ impl EventSource {
         if self.save_position(now).is_err() {
             return Poll::Ready(());
         }
-        let Link::Streaming(streaming) = &mut self.link else { return Poll::Ready(()) };
+        let Link::Streaming(streaming) = &mut self.link else {
+            return Poll::Ready(());
+        };
         let moment = clock::moment(now);
         let away = std::mem::take(&mut streaming.consumer_away);
         let look = match &mut streaming.watchdog {
@@ -416,7 +425,11 @@ impl EventSource {
                 Some(watchdog.next_look(moment))
             }
         };
-        match [look, self.keeper.next_save(now)].into_iter().flatten().min() {
+        match [look, self.keeper.next_save(now)]
+            .into_iter()
+            .flatten()
+            .min()
+        {
             Some(at) => self.poll_timer(cx, at),
             None => Poll::Pending,
         }
@@ -440,7 +453,9 @@ impl EventSource {
                 }
                 timer
             }
-            None => self.timer.insert(Box::pin(tokio::time::sleep_until(at.into()))),
+            None => self
+                .timer
+                .insert(Box::pin(tokio::time::sleep_until(at.into()))),
         };
         self.timer_at = at;
         let poll = timer.as_mut().poll(cx);
@@ -511,7 +526,8 @@ impl EventSource {
         self.link = Link::None;
         self.inbox = Bytes::new();
         let now = clock::now();
-        let over = matches!(error, Error::Ended) && (repair == Repair::Final || !self.machine.may_retry());
+        let over =
+            matches!(error, Error::Ended) && (repair == Repair::Final || !self.machine.may_retry());
         match self.machine.handle_failure(now, repair, fastrand::f64()) {
             Outcome::RetryAt(retry_at) => {
                 let attempt = self.machine.attempt();
@@ -523,7 +539,12 @@ impl EventSource {
                     attempt,
                     error: error.clone(),
                 });
-                let interruption = Interruption { error, attempt, retry_at, retry_in };
+                let interruption = Interruption {
+                    error,
+                    attempt,
+                    retry_at,
+                    retry_in,
+                };
                 self.notices.push_back(Notice::Interrupted(interruption));
             }
             Outcome::GiveUp if over => self.end(CloseReason::Ended),

@@ -103,7 +103,11 @@ pub(crate) enum Outcome {
 }
 
 impl Machine {
-    pub(crate) fn new(policy: ReconnectPolicy, fallback: Option<FallbackPolicy>, now: Instant) -> Self {
+    pub(crate) fn new(
+        policy: ReconnectPolicy,
+        fallback: Option<FallbackPolicy>,
+        now: Instant,
+    ) -> Self {
         Self {
             policy,
             fallback,
@@ -123,7 +127,10 @@ impl Machine {
             Phase::Waiting { .. } => {
                 let via = self.choose_via(now);
                 self.phase = Phase::Trying { via };
-                Step::Begin { attempt: self.attempt(), via }
+                Step::Begin {
+                    attempt: self.attempt(),
+                    via,
+                }
             }
             Phase::Trying { via } => Step::Trying { via },
             Phase::Open { .. } => Step::Read,
@@ -144,7 +151,10 @@ impl Machine {
     /// The stream was accepted.
     pub(crate) fn handle_open(&mut self, now: Instant) {
         if let Phase::Trying { via: Via::Stream } = self.phase {
-            self.phase = Phase::Open { since: now, events: 0 };
+            self.phase = Phase::Open {
+                since: now,
+                events: 0,
+            };
         }
     }
 
@@ -202,12 +212,24 @@ impl Machine {
         } else if repair == Repair::Hopeless {
             return self.end();
         }
-        if self.policy.max_attempts.is_some_and(|most| self.failures >= most) {
+        if self
+            .policy
+            .max_attempts
+            .is_some_and(|most| self.failures >= most)
+        {
             return self.end();
         }
-        let after = if let Repair::Retry { after } = repair { after } else { None };
+        let after = if let Repair::Retry { after } = repair {
+            after
+        } else {
+            None
+        };
         let until = now + self.policy.delay(growth, self.retry, after, chance);
-        if self.policy.max_elapsed.is_some_and(|limit| until > began + limit) {
+        if self
+            .policy
+            .max_elapsed
+            .is_some_and(|limit| until > began + limit)
+        {
             return self.end();
         }
         self.phase = Phase::Waiting { until };
@@ -283,7 +305,9 @@ mod tests {
     #[test]
     fn delays_grow_while_nothing_works() {
         let (mut m, mut now) = machine(ReconnectPolicy::default());
-        let waits: Vec<_> = (0..6).map(|_| fail(&mut m, &mut now).unwrap().as_secs()).collect();
+        let waits: Vec<_> = (0..6)
+            .map(|_| fail(&mut m, &mut now).unwrap().as_secs())
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30]);
     }
 
@@ -303,7 +327,11 @@ mod tests {
                 Outcome::GiveUp => break,
             }
         }
-        assert_eq!(waits, [1, 2, 4], "grows, and four attempts are four attempts");
+        assert_eq!(
+            waits,
+            [1, 2, 4],
+            "grows, and four attempts are four attempts"
+        );
     }
 
     #[test]
@@ -312,15 +340,36 @@ mod tests {
         for _ in 0..5 {
             fail(&mut m, &mut now);
         }
-        let Step::Wait { until } = m.poll(now) else { panic!() };
+        let Step::Wait { until } = m.poll(now) else {
+            panic!()
+        };
         now = until;
-        assert_eq!(m.poll(now), Step::Begin { attempt: 6, via: Via::Stream });
+        assert_eq!(
+            m.poll(now),
+            Step::Begin {
+                attempt: 6,
+                via: Via::Stream
+            }
+        );
         m.handle_open(now);
         now += SEC(10);
-        assert_eq!(m.handle_failure(now, RETRY, 1.0), Outcome::RetryAt(now + SEC(1)));
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(1))
+        );
         now += SEC(1);
-        assert_eq!(m.poll(now), Step::Begin { attempt: 1, via: Via::Stream });
-        assert_eq!(fail(&mut m, &mut now), Some(SEC(1)), "still the first of its row");
+        assert_eq!(
+            m.poll(now),
+            Step::Begin {
+                attempt: 1,
+                via: Via::Stream
+            }
+        );
+        assert_eq!(
+            fail(&mut m, &mut now),
+            Some(SEC(1)),
+            "still the first of its row"
+        );
         assert_eq!(fail(&mut m, &mut now), Some(SEC(2)));
     }
 
@@ -336,7 +385,10 @@ mod tests {
         for _ in 0..16 {
             m.handle_event();
         }
-        assert_eq!(m.handle_failure(now, RETRY, 1.0), Outcome::RetryAt(now + SEC(1)));
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(1))
+        );
     }
 
     #[test]
@@ -348,7 +400,10 @@ mod tests {
             attempts += 1;
         }
         assert!(now - begin <= SEC(10));
-        assert_eq!(attempts, 4, "after 1, 2 and 4 seconds; 8 more would be too late");
+        assert_eq!(
+            attempts, 4,
+            "after 1, 2 and 4 seconds; 8 more would be too late"
+        );
     }
 
     #[test]
@@ -356,11 +411,19 @@ mod tests {
         let (mut m, now) = machine(ReconnectPolicy::default());
         m.poll(now);
         m.handle_retry(SEC(5));
-        assert_eq!(m.handle_failure(now, RETRY, 0.0), Outcome::RetryAt(now + SEC(5)));
+        assert_eq!(
+            m.handle_failure(now, RETRY, 0.0),
+            Outcome::RetryAt(now + SEC(5))
+        );
         m.poll(now + SEC(5));
         let now = now + SEC(5);
-        let busy = Repair::Retry { after: Some(SEC(20)) };
-        assert_eq!(m.handle_failure(now, busy, 0.0), Outcome::RetryAt(now + SEC(20)));
+        let busy = Repair::Retry {
+            after: Some(SEC(20)),
+        };
+        assert_eq!(
+            m.handle_failure(now, busy, 0.0),
+            Outcome::RetryAt(now + SEC(20))
+        );
     }
 
     #[test]
@@ -377,35 +440,81 @@ mod tests {
     #[test]
     fn streams_that_keep_failing_make_it_poll_and_later_try_the_stream_once_more() {
         let now = Instant::now();
-        let fallback = FallbackPolicy { after_failures: 2, retry_stream_every: SEC(60) };
+        let fallback = FallbackPolicy {
+            after_failures: 2,
+            retry_stream_every: SEC(60),
+        };
         let mut m = Machine::new(ReconnectPolicy::default(), Some(fallback), now);
         let mut now = now;
         fail(&mut m, &mut now);
         m.poll(now);
         fail(&mut m, &mut now);
         now += SEC(30);
-        assert_eq!(m.poll(now), Step::Begin { attempt: 3, via: Via::Poll });
+        assert_eq!(
+            m.poll(now),
+            Step::Begin {
+                attempt: 3,
+                via: Via::Poll
+            }
+        );
         m.handle_polled(now);
-        assert_eq!(m.poll(now), Step::Begin { attempt: 1, via: Via::Poll });
+        assert_eq!(
+            m.poll(now),
+            Step::Begin {
+                attempt: 1,
+                via: Via::Poll
+            }
+        );
         now += SEC(60);
         m.handle_polled(now);
-        assert_eq!(m.poll(now), Step::Begin { attempt: 1, via: Via::Stream });
+        assert_eq!(
+            m.poll(now),
+            Step::Begin {
+                attempt: 1,
+                via: Via::Stream
+            }
+        );
         m.handle_failure(now, RETRY, 1.0);
         now += SEC(2);
-        assert_eq!(m.poll(now), Step::Begin { attempt: 2, via: Via::Poll }, "one chance, then back");
+        assert_eq!(
+            m.poll(now),
+            Step::Begin {
+                attempt: 2,
+                via: Via::Poll
+            },
+            "one chance, then back"
+        );
     }
 
     #[test]
     fn a_hopeless_stream_is_the_end_without_a_fallback_and_a_poll_with_one() {
         let (mut m, now) = machine(ReconnectPolicy::default());
         m.poll(now);
-        assert_eq!(m.handle_failure(now, Repair::Hopeless, 0.0), Outcome::GiveUp);
-        let fallback = FallbackPolicy { after_failures: 3, retry_stream_every: SEC(60) };
+        assert_eq!(
+            m.handle_failure(now, Repair::Hopeless, 0.0),
+            Outcome::GiveUp
+        );
+        let fallback = FallbackPolicy {
+            after_failures: 3,
+            retry_stream_every: SEC(60),
+        };
         let mut m = Machine::new(ReconnectPolicy::default(), Some(fallback), now);
         m.poll(now);
-        assert!(matches!(m.handle_failure(now, Repair::Hopeless, 0.0), Outcome::RetryAt(_)));
-        assert_eq!(m.poll(now), Step::Begin { attempt: 2, via: Via::Poll });
-        assert_eq!(m.handle_failure(now, Repair::Hopeless, 0.0), Outcome::GiveUp);
+        assert!(matches!(
+            m.handle_failure(now, Repair::Hopeless, 0.0),
+            Outcome::RetryAt(_)
+        ));
+        assert_eq!(
+            m.poll(now),
+            Step::Begin {
+                attempt: 2,
+                via: Via::Poll
+            }
+        );
+        assert_eq!(
+            m.handle_failure(now, Repair::Hopeless, 0.0),
+            Outcome::GiveUp
+        );
     }
 
     #[derive(Clone, Debug)]

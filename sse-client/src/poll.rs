@@ -61,24 +61,40 @@ impl PollPlan {
     pub(crate) async fn fetch(&self, plan: &Plan, after: Option<EventId>) -> Result<Page, Failure> {
         let template = self.template(plan, after.as_ref());
         let limit = self.wait + plan.connector.header_timeout();
-        let retry = |error| Failure { error, repair: Repair::Retry { after: None } };
-        let stream = match plan.exchange(&template, "application/json", None, limit).await? {
+        let retry = |error| Failure {
+            error,
+            repair: Repair::Retry { after: None },
+        };
+        let stream = match plan
+            .exchange(&template, "application/json", None, limit)
+            .await?
+        {
             Answer::Stream(stream) => stream,
-            Answer::NoContent => return Ok(Page { frames: Bytes::new() }),
+            Answer::NoContent => {
+                return Ok(Page {
+                    frames: Bytes::new(),
+                });
+            }
         };
         let mut body = BytesMut::new();
         let reading = read_into(stream.body, stream.content, self.max_page_bytes, &mut body);
         match tokio::time::timeout(limit, reading).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => {
-                return Err(retry(Error::TooLarge { limit_bytes: self.max_page_bytes }));
+                return Err(retry(Error::TooLarge {
+                    limit_bytes: self.max_page_bytes,
+                }));
             }
             Ok(Err(error)) => return Err(retry(error)),
             Err(_) => return Err(retry(Error::Idle { limit })),
         }
-        let reason = |error: serde_json::Error| Error::Answer { reason: error.to_string() };
+        let reason = |error: serde_json::Error| Error::Answer {
+            reason: error.to_string(),
+        };
         let wire = serde_json::from_slice(&body).map_err(|error| retry(reason(error)))?;
-        Ok(Page { frames: frames(&wire) })
+        Ok(Page {
+            frames: frames(&wire),
+        })
     }
 
     fn template(&self, plan: &Plan, after: Option<&EventId>) -> Template {
@@ -106,17 +122,27 @@ impl PollPlan {
 /// after this one whether or not it held an event.
 fn frames(wire: &Wire<'_>) -> Bytes {
     let mut bytes = BytesMut::new();
-    if let Some(gap) = wire.gap.map(RawValue::get).filter(|gap| !matches!(*gap, "false" | "null")) {
+    if let Some(gap) = wire
+        .gap
+        .map(RawValue::get)
+        .filter(|gap| !matches!(*gap, "false" | "null"))
+    {
         let event_type = EventType::new("gap").ok();
         let yes = serde_json::json!({ "reason": wire.gap_reason }).to_string();
         let data = if gap == "true" { &yes } else { gap };
-        let event = EventRef { event_type: event_type.as_ref(), ..EventRef::new(data) };
+        let event = EventRef {
+            event_type: event_type.as_ref(),
+            ..EventRef::new(data)
+        };
         bytes.extend_from_slice(Frame::event(event).as_bytes());
     }
     for event in &wire.events {
         let id = event.id.as_deref().or(event.position.as_deref());
         let id = id.and_then(|id| EventId::new(id).ok());
-        let event_type = event.event.as_deref().and_then(|name| EventType::new(name).ok());
+        let event_type = event
+            .event
+            .as_deref()
+            .and_then(|name| EventType::new(name).ok());
         let data = event.data.map_or("", RawValue::get);
         // A string is sent as its content, as on the stream; any other JSON as it stands.
         let text = serde_json::from_str::<String>(data);
@@ -128,7 +154,11 @@ fn frames(wire: &Wire<'_>) -> Bytes {
         };
         bytes.extend_from_slice(Frame::event(event).as_bytes());
     }
-    if let Some(position) = wire.position.as_deref().filter(|position| EventId::new(*position).is_ok()) {
+    if let Some(position) = wire
+        .position
+        .as_deref()
+        .filter(|position| EventId::new(*position).is_ok())
+    {
         bytes.extend_from_slice(format!("id: {position}\n\n").as_bytes());
     }
     bytes.freeze()
@@ -148,7 +178,10 @@ mod tests {
         let frames = frames(&serde_json::from_str(page).unwrap());
         let mut decoder = Decoder::new();
         let events: Vec<_> = decoder.feed(&frames).owned().collect();
-        let seen: Vec<_> = events.iter().map(|e| (e.id(), e.event_type(), e.data())).collect();
+        let seen: Vec<_> = events
+            .iter()
+            .map(|e| (e.id(), e.event_type(), e.data()))
+            .collect();
         let expected = [
             (Some("a"), "progress", r#"{"n": 1}"#),
             (Some("1-2"), "message", "two\nlines"),

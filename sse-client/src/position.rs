@@ -80,7 +80,9 @@ impl PositionStore for FilePosition {
         }
         let text = String::from_utf8(text).map_err(|_| "the file is no position: it is no text")?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        Ok(Some(EventId::new(text).map_err(|_| "the file is no position: it has several lines")?))
+        Ok(Some(EventId::new(text).map_err(
+            |_| "the file is no position: it has several lines",
+        )?))
     }
 
     fn save(&mut self, id: &EventId) -> Result<(), StoreError> {
@@ -156,11 +158,14 @@ where
 pub(crate) struct Keeper {
     store: Option<Box<dyn PositionStore>>,
     interval: Duration,
-    /// The position as of the event that the consumer has in hand.
-    delivered: String,
-    /// Whether `delivered` differs from what is saved, and the consumer came back since.
+    /// The position after the event that the consumer has in hand.
+    in_hand: String,
+    /// The position after the events that are dealt with.
+    settled: String,
+    /// Whether `in_hand` is still in hand.
+    holding: bool,
+    /// Whether `settled` differs from what is saved.
     due: bool,
-    in_hand: bool,
     saved_at: Option<Instant>,
 }
 
@@ -169,42 +174,48 @@ impl Keeper {
         Self {
             store,
             interval,
-            delivered: String::new(),
+            in_hand: String::new(),
+            settled: String::new(),
+            holding: false,
             due: false,
-            in_hand: false,
             saved_at: None,
         }
     }
 
     /// The position that `id` was loaded from needs no saving.
     pub(crate) fn load(&mut self) -> Result<Option<EventId>, StoreError> {
-        let Some(store) = &mut self.store else { return Ok(None) };
+        let Some(store) = &mut self.store else {
+            return Ok(None);
+        };
         let id = store.load()?;
         if let Some(id) = &id {
-            id.as_str().clone_into(&mut self.delivered);
+            id.as_str().clone_into(&mut self.in_hand);
+            id.as_str().clone_into(&mut self.settled);
         }
         Ok(id)
     }
 
     /// An event is handed over; `id` is the position after it.
     pub(crate) fn deliver(&mut self, id: &str) {
-        if self.store.is_some() && self.delivered != id {
-            id.clone_into(&mut self.delivered);
-            self.in_hand = true;
+        if self.store.is_some() && self.in_hand != id {
+            id.clone_into(&mut self.in_hand);
+            self.holding = true;
         }
     }
 
     /// The consumer came back, so that the event it had in hand is dealt with.
     pub(crate) fn come_back(&mut self) {
-        if self.in_hand {
-            self.in_hand = false;
+        if self.holding {
+            self.holding = false;
+            self.settled.clone_from(&self.in_hand);
             self.due = true;
         }
     }
 
     /// When to call [`save_if_due`](Self::save_if_due).
     pub(crate) fn next_save(&self, now: Instant) -> Option<Instant> {
-        self.due.then(|| self.saved_at.map_or(now, |at| at + self.interval))
+        self.due
+            .then(|| self.saved_at.map_or(now, |at| at + self.interval))
     }
 
     /// Saves if something is to be saved and the interval is over.
@@ -223,8 +234,10 @@ impl Keeper {
     fn save(&mut self, now: Instant) -> Result<(), StoreError> {
         // Also after a failure, so that a full disk is not hammered.
         self.saved_at = Some(now);
-        let Some(store) = &mut self.store else { return Ok(()) };
-        let Ok(id) = EventId::new(self.delivered.as_str()) else {
+        let Some(store) = &mut self.store else {
+            return Ok(());
+        };
+        let Ok(id) = EventId::new(self.settled.as_str()) else {
             return Ok(()); // cannot happen: it came from a decoder
         };
         store.save(&id)?;
@@ -235,7 +248,9 @@ impl Keeper {
 
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("due", &self.due).finish_non_exhaustive()
+        f.debug_struct("Keeper")
+            .field("due", &self.due)
+            .finish_non_exhaustive()
     }
 }
 
@@ -268,11 +283,30 @@ mod tests {
         let now = Instant::now();
         keeper.deliver("1");
         keeper.save_if_due(now).unwrap();
-        assert!(saved.lock().unwrap().is_empty(), "the consumer still has it in hand");
+        assert!(
+            saved.lock().unwrap().is_empty(),
+            "the consumer still has it in hand"
+        );
         keeper.come_back();
         keeper.save_if_due(now).unwrap();
         keeper.save_if_due(now).unwrap();
         assert_eq!(*saved.lock().unwrap(), ["1"]);
+    }
+
+    #[test]
+    fn the_event_in_hand_does_not_hide_the_one_before_it() {
+        let (mut keeper, saved) = keeper(Duration::from_secs(1));
+        let now = Instant::now();
+        for id in ["1", "2", "3"] {
+            keeper.come_back();
+            keeper.deliver(id);
+        }
+        keeper.save_now(now).unwrap();
+        assert_eq!(
+            *saved.lock().unwrap(),
+            ["2"],
+            "3 may not have been dealt with"
+        );
     }
 
     #[test]
@@ -303,7 +337,10 @@ mod tests {
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         fs::write(store.path(), "two\nlines\n").unwrap();
-        assert!(store.load().is_err(), "a damaged position is an error, not a beginning");
+        assert!(
+            store.load().is_err(),
+            "a damaged position is an error, not a beginning"
+        );
         let mut nowhere = FilePosition::new(folder.path().join("no/such/folder"));
         assert!(nowhere.save(&EventId::new("1").unwrap()).is_err());
     }

@@ -188,10 +188,16 @@ mod tests {
 
     #[test]
     fn text_is_a_json_string_and_json_stays_as_it_is() {
-        assert_eq!(wire(&Publication::text("say \"hi\"\n")), r#"{"data":"say \"hi\"\n"}"#);
+        assert_eq!(
+            wire(&Publication::text("say \"hi\"\n")),
+            r#"{"data":"say \"hi\"\n"}"#
+        );
         let json = Publication::json(&serde_json::json!({"a": [1, 2.50]})).unwrap();
         assert_eq!(wire(&json), r#"{"data":{"a":[1,2.5]}}"#);
-        assert_eq!(wire(&Publication::json("x").unwrap()), r#"{"data":"\"x\""}"#);
+        assert_eq!(
+            wire(&Publication::json("x").unwrap()),
+            r#"{"data":"\"x\""}"#
+        );
     }
 
     #[test]

@@ -54,13 +54,18 @@ struct Settings {
 impl Clone for Publisher {
     /// A publisher with the same settings and a connection of its own.
     fn clone(&self) -> Self {
-        Self { settings: Arc::clone(&self.settings), connection: None }
+        Self {
+            settings: Arc::clone(&self.settings),
+            connection: None,
+        }
     }
 }
 
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher").field("template", &self.settings.template).finish_non_exhaustive()
+        f.debug_struct("Publisher")
+            .field("template", &self.settings.template)
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,7 +140,10 @@ impl PublisherBuilder {
             credentials: self.credentials,
             policy: self.policy,
         };
-        Ok(Publisher { settings: Arc::new(settings), connection: None })
+        Ok(Publisher {
+            settings: Arc::new(settings),
+            connection: None,
+        })
     }
 }
 
@@ -151,11 +159,21 @@ struct Failure {
 
 impl Failure {
     fn last(error: Error) -> Self {
-        Self { error, retry: false, after: None, stale: false }
+        Self {
+            error,
+            retry: false,
+            after: None,
+            stale: false,
+        }
     }
 
     fn passing(error: Error) -> Self {
-        Self { error, retry: true, after: None, stale: false }
+        Self {
+            error,
+            retry: true,
+            after: None,
+            stale: false,
+        }
     }
 }
 
@@ -175,7 +193,9 @@ impl Publisher {
             template: Template::new(url.as_ref(), "application/json"),
             connector: None,
             credentials: None,
-            policy: ReconnectPolicy::default().max_attempts(MAX_ATTEMPTS).max_elapsed(MAX_ELAPSED),
+            policy: ReconnectPolicy::default()
+                .max_attempts(MAX_ATTEMPTS)
+                .max_elapsed(MAX_ELAPSED),
         }
     }
 
@@ -238,7 +258,9 @@ impl Publisher {
                 }
             };
             let answers = self.parse_many(&answer, rest.len())?;
-            let passing = answers.iter().position(|a| a.as_ref().is_err_and(is_passing));
+            let passing = answers
+                .iter()
+                .position(|a| a.as_ref().is_err_and(is_passing));
             let done = passing.unwrap_or(answers.len());
             if done > 0 {
                 retries = Retries::default();
@@ -272,7 +294,10 @@ impl Publisher {
             let reason = format!("{} results for {expected} events", elements.len());
             return Err(Error::Answer { reason });
         }
-        elements.into_iter().map(|raw| self.parse_element(raw.get())).collect()
+        elements
+            .into_iter()
+            .map(|raw| self.parse_element(raw.get()))
+            .collect()
     }
 
     /// A receipt, or the problem that takes its place.
@@ -285,8 +310,9 @@ impl Publisher {
             return Ok(Ok(receipt));
         }
         let problem: Problem = serde_json::from_str(text).map_err(unexpected)?;
-        let status = StatusCode::from_u16(problem.status)
-            .map_err(|_| Error::Answer { reason: format!("status {}", problem.status) })?;
+        let status = StatusCode::from_u16(problem.status).map_err(|_| Error::Answer {
+            reason: format!("status {}", problem.status),
+        })?;
         let media = HeaderValue::from_static("application/problem+json");
         Ok(Err(Error::Status(Arc::new(Refusal {
             url: self.settings.template.url.clone(),
@@ -304,7 +330,9 @@ impl Publisher {
             let credentials = match &settings.credentials {
                 None => HeaderMap::new(),
                 Some(provider) => provider.headers(Ask { refused }).await.map_err(|source| {
-                    Failure::passing(Error::Credentials { source: Arc::from(source) })
+                    Failure::passing(Error::Credentials {
+                        source: Arc::from(source),
+                    })
                 })?,
             };
             let (mut connection, stale) = match self.connection.take() {
@@ -317,15 +345,19 @@ impl Publisher {
             };
             let mut template = settings.template.clone();
             template.body = body.clone();
-            template.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+            template
+                .headers
+                .insert(CONTENT_TYPE, HeaderValue::from_static(media));
             let absolute = connection.wants_absolute_form();
             let request = template
                 .request(&template.first_hop(), None, &credentials, absolute)
                 .map_err(Failure::last)?;
             let limit = settings.connector.header_timeout() + PUBLISH_TIME;
             let response = connection.send(request, limit).await;
-            let response =
-                response.map_err(|error| Failure { stale, ..Failure::passing(error) })?;
+            let response = response.map_err(|error| Failure {
+                stale,
+                ..Failure::passing(error)
+            })?;
             let (head, answer) = response.into_parts();
             let content = ContentDecoder::new(&head.headers, DEFAULT_MAX_RATIO)
                 .map_err(|error| Failure::last(error.into()))?;
@@ -357,7 +389,12 @@ impl Publisher {
                 continue;
             }
             let error = Error::Status(Arc::new(refusal));
-            return Err(Failure { retry: is_passing(&error), error, after, stale: false });
+            return Err(Failure {
+                retry: is_passing(&error),
+                error,
+                after,
+                stale: false,
+            });
         }
     }
 }
@@ -380,8 +417,12 @@ impl Retries {
         }
         let delay = policy.delay(self.failures, None, failure.after, fastrand::f64());
         self.failures += 1;
-        let out_of_attempts = policy.max_attempts.is_some_and(|most| self.failures >= most);
-        let out_of_time = policy.max_elapsed.is_some_and(|limit| now + delay > began + limit);
+        let out_of_attempts = policy
+            .max_attempts
+            .is_some_and(|most| self.failures >= most);
+        let out_of_time = policy
+            .max_elapsed
+            .is_some_and(|limit| now + delay > began + limit);
         if !failure.retry || !policy.enabled || out_of_attempts || out_of_time {
             return Err(failure.error);
         }
@@ -393,7 +434,9 @@ impl Retries {
 
 /// Whether the hub may take the same thing later.
 fn is_passing(error: &Error) -> bool {
-    error.status().is_some_and(|s| matches!(s.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504))
+    error
+        .status()
+        .is_some_and(|s| matches!(s.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504))
 }
 
 fn parse(answer: &[u8]) -> Result<Receipt, Error> {
@@ -402,7 +445,9 @@ fn parse(answer: &[u8]) -> Result<Receipt, Error> {
 
 #[expect(clippy::needless_pass_by_value, reason = "fits `map_err`")]
 fn unexpected(error: serde_json::Error) -> Error {
-    Error::Answer { reason: error.to_string() }
+    Error::Answer {
+        reason: error.to_string(),
+    }
 }
 
 const MAX_ATTEMPTS: u32 = 10;

@@ -31,7 +31,11 @@ pub struct RedirectPolicy {
 
 impl Default for RedirectPolicy {
     fn default() -> Self {
-        Self { limit: LIMIT, allow_downgrade: false, share_position: false }
+        Self {
+            limit: LIMIT,
+            allow_downgrade: false,
+            share_position: false,
+        }
     }
 }
 
@@ -69,7 +73,10 @@ impl RedirectPolicy {
         if hop.count >= self.limit {
             return Err(RedirectError::TooMany { limit: self.limit });
         }
-        let location = headers.get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let location = headers
+            .get(LOCATION)
+            .map(HeaderValue::as_bytes)
+            .unwrap_or_default();
         if location.is_empty() {
             return Err(RedirectError::NoLocation);
         }
@@ -77,9 +84,13 @@ impl RedirectPolicy {
         let mut url = hop
             .url
             .join(&location)
-            .map_err(|_| RedirectError::BadLocation { location: location.chars().take(200).collect() })?;
+            .map_err(|_| RedirectError::BadLocation {
+                location: location.chars().take(200).collect(),
+            })?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err(RedirectError::BadLocation { location: location.chars().take(200).collect() });
+            return Err(RedirectError::BadLocation {
+                location: location.chars().take(200).collect(),
+            });
         }
         if hop.url.scheme() == "https" && url.scheme() == "http" && !self.allow_downgrade {
             return Err(RedirectError::Downgrade);
@@ -95,7 +106,11 @@ impl RedirectPolicy {
         };
         Ok(Hop {
             url,
-            method: if becomes_get { Method::GET } else { hop.method.clone() },
+            method: if becomes_get {
+                Method::GET
+            } else {
+                hop.method.clone()
+            },
             with_body: hop.with_body && !becomes_get,
             foreign,
             share_position: !foreign || self.share_position,
@@ -119,7 +134,14 @@ pub(crate) struct Hop {
 
 impl Hop {
     pub(crate) fn first(url: Url, method: Method) -> Self {
-        Self { url, method, with_body: true, foreign: false, share_position: true, count: 0 }
+        Self {
+            url,
+            method,
+            with_body: true,
+            foreign: false,
+            share_position: true,
+            count: 0,
+        }
     }
 }
 
@@ -182,10 +204,22 @@ mod tests {
         for elsewhere in ["https://hub/", "http://other/", "http://hub:81/"] {
             let next = follow(&from("http://hub/", Method::GET), 302, elsewhere).unwrap();
             assert!(next.foreign && !next.share_position, "{elsewhere}");
-            let home = follow(&next, 302, if next.url.scheme() == "https" { "https://hub/x" } else { "http://hub/" });
+            let home = follow(
+                &next,
+                302,
+                if next.url.scheme() == "https" {
+                    "https://hub/x"
+                } else {
+                    "http://hub/"
+                },
+            );
             assert!(home.unwrap().foreign, "what was dropped does not come back");
         }
-        assert!(!follow(&from("http://hub/", Method::GET), 302, "http://hub:80/x").unwrap().foreign);
+        assert!(
+            !follow(&from("http://hub/", Method::GET), 302, "http://hub:80/x")
+                .unwrap()
+                .foreign
+        );
     }
 
     #[test]
@@ -212,9 +246,18 @@ mod tests {
         let none = RedirectPolicy::default().follow(&hop, StatusCode::FOUND, &HeaderMap::new());
         assert_eq!(none, Err(RedirectError::NoLocation));
         assert_eq!(follow(&hop, 302, ""), Err(RedirectError::NoLocation));
-        assert_eq!(follow(&hop, 302, "http://hub/"), Err(RedirectError::Downgrade));
-        assert!(matches!(follow(&hop, 302, "file:///etc/passwd"), Err(RedirectError::BadLocation { .. })));
-        assert!(matches!(follow(&hop, 302, "https://[bad"), Err(RedirectError::BadLocation { .. })));
+        assert_eq!(
+            follow(&hop, 302, "http://hub/"),
+            Err(RedirectError::Downgrade)
+        );
+        assert!(matches!(
+            follow(&hop, 302, "file:///etc/passwd"),
+            Err(RedirectError::BadLocation { .. })
+        ));
+        assert!(matches!(
+            follow(&hop, 302, "https://[bad"),
+            Err(RedirectError::BadLocation { .. })
+        ));
         let mut round = hop;
         let mut hops = 0;
         let end = loop {
@@ -224,7 +267,10 @@ mod tests {
             }
             hops += 1;
         };
-        assert_eq!((hops, end), (LIMIT, RedirectError::TooMany { limit: LIMIT }));
+        assert_eq!(
+            (hops, end),
+            (LIMIT, RedirectError::TooMany { limit: LIMIT })
+        );
     }
 
     #[test]

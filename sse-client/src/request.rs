@@ -50,9 +50,13 @@ impl fmt::Debug for Template {
 impl Template {
     /// Checks `url` and moves a user name and password in it into a header, so that they appear in no log.
     pub(crate) fn new(url: &str, accept: &'static str) -> Result<Self, Error> {
-        let mut url = Url::parse(url).map_err(|error| Error::config(format!("{error}: {url:?}")))?;
+        let mut url =
+            Url::parse(url).map_err(|error| Error::config(format!("{error}: {url:?}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Error::config(format!("no http or https URL: {:?}", url.as_str())));
+            return Err(Error::config(format!(
+                "no http or https URL: {:?}",
+                url.as_str()
+            )));
         }
         url.set_fragment(None);
         let mut headers = HeaderMap::new();
@@ -86,17 +90,31 @@ impl Template {
         credentials: &HeaderMap,
         absolute: bool,
     ) -> Result<Request<Body>, Error> {
-        let uri = if absolute { hop.url.as_str() } else { origin_form(&hop.url) };
-        let uri: Uri = uri.parse().map_err(|_| Error::config(format!("cannot ask for {uri:?}")))?;
-        let body = if hop.with_body { self.body.clone() } else { Bytes::new() };
+        let uri = if absolute {
+            hop.url.as_str()
+        } else {
+            origin_form(&hop.url)
+        };
+        let uri: Uri = uri
+            .parse()
+            .map_err(|_| Error::config(format!("cannot ask for {uri:?}")))?;
+        let body = if hop.with_body {
+            self.body.clone()
+        } else {
+            Bytes::new()
+        };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = hop.method.clone();
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
         *headers = self.headers.clone();
         headers.entry(ACCEPT).or_insert_with(|| self.accept.clone());
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
-        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        headers
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-cache"));
+        headers
+            .entry(USER_AGENT)
+            .or_insert(HeaderValue::from_static(AGENT));
         if self.decode_content {
             let accept = HeaderValue::from_static(crate::content::accept_encoding());
             headers.entry(ACCEPT_ENCODING).or_insert(accept);
@@ -154,7 +172,10 @@ fn basic(url: &Url) -> Result<HeaderValue, Error> {
     let user = percent_decode_str(url.username()).collect::<Vec<u8>>();
     let password = percent_decode_str(url.password().unwrap_or_default()).collect::<Vec<u8>>();
     let pair = [user, vec![b':'], password].concat();
-    let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+    let text = format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(pair)
+    );
     let mut value =
         HeaderValue::from_str(&text).map_err(|_| Error::config("bad user name or password"))?;
     value.set_sensitive(true);
@@ -173,9 +194,14 @@ mod tests {
     use http::header::LOCATION;
 
     fn template() -> Template {
-        let mut template = Template::new("http://me:p%40ss@hub:8080/e?a=1#frag", "text/event-stream").unwrap();
-        template.headers.insert("x-key", HeaderValue::from_static("secret"));
-        template.headers.insert("x-plain", HeaderValue::from_static("plain"));
+        let mut template =
+            Template::new("http://me:p%40ss@hub:8080/e?a=1#frag", "text/event-stream").unwrap();
+        template
+            .headers
+            .insert("x-key", HeaderValue::from_static("secret"));
+        template
+            .headers
+            .insert("x-plain", HeaderValue::from_static("plain"));
         template.sensitive.push(HeaderName::from_static("x-key"));
         template
     }
@@ -187,14 +213,18 @@ mod tests {
     fn hop_to(template: &Template, location: &'static str) -> Hop {
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, HeaderValue::from_static(location));
-        RedirectPolicy::default().follow(&template.first_hop(), StatusCode::FOUND, &headers).unwrap()
+        RedirectPolicy::default()
+            .follow(&template.first_hop(), StatusCode::FOUND, &headers)
+            .unwrap()
     }
 
     #[test]
     fn the_first_request_has_what_an_event_source_sends() {
         let template = template();
         let none = HeaderMap::new();
-        let request = template.request(&template.first_hop(), Some(&id("7-ü")), &none, false).unwrap();
+        let request = template
+            .request(&template.first_hop(), Some(&id("7-ü")), &none, false)
+            .unwrap();
         assert_eq!(request.uri(), "/e?a=1");
         let headers = request.headers();
         assert_eq!(headers[ACCEPT], "text/event-stream");
@@ -209,9 +239,16 @@ mod tests {
     fn an_empty_or_unsendable_id_is_left_out() {
         let template = template();
         for unsendable in ["", "a\u{1}b", "\u{7f}"] {
-            let request =
-                template.request(&template.first_hop(), Some(&id(unsendable)), &HeaderMap::new(), false);
-            assert!(!request.unwrap().headers().contains_key(LAST_EVENT_ID), "{unsendable:?}");
+            let request = template.request(
+                &template.first_hop(),
+                Some(&id(unsendable)),
+                &HeaderMap::new(),
+                false,
+            );
+            assert!(
+                !request.unwrap().headers().contains_key(LAST_EVENT_ID),
+                "{unsendable:?}"
+            );
         }
     }
 
@@ -221,13 +258,17 @@ mod tests {
         let mut credentials = HeaderMap::new();
         credentials.insert("x-token", HeaderValue::from_static("t"));
         let hop = hop_to(&template, "http://elsewhere/e");
-        let request = template.request(&hop, Some(&id("7")), &credentials, false).unwrap();
+        let request = template
+            .request(&hop, Some(&id("7")), &credentials, false)
+            .unwrap();
         for name in ["authorization", "x-key", "x-token", "last-event-id"] {
             assert!(!request.headers().contains_key(name), "{name}");
         }
         assert_eq!(request.headers()["x-plain"], "plain");
         let hop = hop_to(&template, "/other");
-        let request = template.request(&hop, Some(&id("7")), &credentials, true).unwrap();
+        let request = template
+            .request(&hop, Some(&id("7")), &credentials, true)
+            .unwrap();
         for name in ["authorization", "x-key", "x-token", "last-event-id"] {
             assert!(request.headers().contains_key(name), "{name}");
         }

@@ -33,7 +33,10 @@ mod tests {
     fn seconds_and_dates_are_understood_and_nonsense_is_not() {
         assert_eq!(read("120", 0), Some(Duration::from_secs(120)));
         assert_eq!(read(" 7 ", 0), Some(Duration::from_secs(7)));
-        assert_eq!(read("99999999999999999999999", 0), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(
+            read("99999999999999999999999", 0),
+            Some(Duration::from_secs(u64::MAX))
+        );
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         assert_eq!(read(date, 784_111_777 - 30), Some(Duration::from_secs(30)));
         assert_eq!(read(date, 784_111_777 + 30), Some(Duration::ZERO));

@@ -76,7 +76,12 @@ pub(crate) fn is_repeatable(method: &Method) -> bool {
 /// The media type without its parameters, lower case. Of several headers the last one counts, as in the
 /// Fetch standard's "extract a MIME type".
 pub(crate) fn essence(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get_all(CONTENT_TYPE).iter().next_back()?.to_str().ok()?;
+    let value = headers
+        .get_all(CONTENT_TYPE)
+        .iter()
+        .next_back()?
+        .to_str()
+        .ok()?;
     let essence = value.split(';').next().unwrap_or_default().trim();
     (!essence.is_empty()).then(|| essence.to_ascii_lowercase())
 }
@@ -92,7 +97,13 @@ mod tests {
         if let Some(media) = media {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         }
-        judge(StatusCode::from_u16(status).unwrap(), &headers, EVENT_STREAM, mode, &Method::GET)
+        judge(
+            StatusCode::from_u16(status).unwrap(),
+            &headers,
+            EVENT_STREAM,
+            mode,
+            &Method::GET,
+        )
     }
 
     #[test]
@@ -103,16 +114,33 @@ mod tests {
             "text/event-stream;",
             "text/event-stream ; charset=latin1",
         ] {
-            assert_eq!(verdict(200, Some(good), Mode::Standard), Verdict::Open, "{good}");
+            assert_eq!(
+                verdict(200, Some(good), Mode::Standard),
+                Verdict::Open,
+                "{good}"
+            );
         }
-        for bad in ["text/event-streamX", "text/html", "text/event-stream, text/html", ""] {
-            assert_eq!(verdict(200, Some(bad), Mode::Standard), Verdict::WrongType, "{bad}");
+        for bad in [
+            "text/event-streamX",
+            "text/html",
+            "text/event-stream, text/html",
+            "",
+        ] {
+            assert_eq!(
+                verdict(200, Some(bad), Mode::Standard),
+                Verdict::WrongType,
+                "{bad}"
+            );
         }
         assert_eq!(verdict(200, None, Mode::Resilient), Verdict::WrongType);
         for status in [201, 205, 206, 299, 304, 300, 404, 410, 501] {
             for mode in [Mode::Standard, Mode::Resilient] {
                 let refused = Verdict::Refused(Remedy::None);
-                assert_eq!(verdict(status, Some("text/event-stream"), mode), refused, "{status}");
+                assert_eq!(
+                    verdict(status, Some("text/event-stream"), mode),
+                    refused,
+                    "{status}"
+                );
             }
         }
     }
@@ -120,11 +148,22 @@ mod tests {
     #[test]
     fn temporary_refusals_are_tried_again_only_in_the_resilient_mode() {
         for status in [408, 425, 429, 500, 502, 503, 504] {
-            assert_eq!(verdict(status, None, Mode::Resilient), Verdict::Refused(Remedy::Wait), "{status}");
-            assert_eq!(verdict(status, None, Mode::Standard), Verdict::Refused(Remedy::None), "{status}");
+            assert_eq!(
+                verdict(status, None, Mode::Resilient),
+                Verdict::Refused(Remedy::Wait),
+                "{status}"
+            );
+            assert_eq!(
+                verdict(status, None, Mode::Standard),
+                Verdict::Refused(Remedy::None),
+                "{status}"
+            );
         }
         for status in [401, 403] {
-            assert_eq!(verdict(status, None, Mode::Standard), Verdict::Refused(Remedy::Refresh));
+            assert_eq!(
+                verdict(status, None, Mode::Standard),
+                Verdict::Refused(Remedy::Refresh)
+            );
         }
         assert_eq!(verdict(204, None, Mode::Standard), Verdict::NoContent);
         assert_eq!(verdict(308, None, Mode::Standard), Verdict::Redirect);
@@ -134,7 +173,13 @@ mod tests {
     fn a_post_is_repeated_only_after_an_answer_that_says_it_was_not_carried_out() {
         let judge = |status: u16| {
             let status = StatusCode::from_u16(status).unwrap();
-            judge(status, &HeaderMap::new(), EVENT_STREAM, Mode::Resilient, &Method::POST)
+            judge(
+                status,
+                &HeaderMap::new(),
+                EVENT_STREAM,
+                Mode::Resilient,
+                &Method::POST,
+            )
         };
         assert_eq!(judge(503), Verdict::Refused(Remedy::Wait));
         assert_eq!(judge(429), Verdict::Refused(Remedy::Wait));

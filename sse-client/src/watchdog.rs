@@ -61,12 +61,18 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(45);
 
     fn start() -> Moment {
-        Moment { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) }
+        Moment {
+            mono: Instant::now(),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
+        }
     }
 
     fn later(from: Moment, mono: u64, wall: u64) -> Moment {
         let secs = Duration::from_secs;
-        Moment { mono: from.mono + secs(mono), wall: from.wall + secs(wall) }
+        Moment {
+            mono: from.mono + secs(mono),
+            wall: from.wall + secs(wall),
+        }
     }
 
     #[test]
@@ -92,7 +98,10 @@ mod tests {
     fn a_wall_clock_set_back_does_no_harm() {
         let begin = start();
         let dog = Watchdog::new(LIMIT, begin);
-        let back = Moment { mono: begin.mono + Duration::from_secs(10), wall: SystemTime::UNIX_EPOCH };
+        let back = Moment {
+            mono: begin.mono + Duration::from_secs(10),
+            wall: SystemTime::UNIX_EPOCH,
+        };
         assert!(!dog.expired(back));
     }
 
@@ -102,6 +111,9 @@ mod tests {
         let mut dog = Watchdog::new(LIMIT, begin);
         dog.resume(later(begin, 600, 600));
         assert!(!dog.expired(later(begin, 644, 644)));
-        assert_eq!(dog.next_look(later(begin, 640, 640)), begin.mono + Duration::from_secs(645));
+        assert_eq!(
+            dog.next_look(later(begin, 640, 640)),
+            begin.mono + Duration::from_secs(645)
+        );
     }
 }

@@ -177,8 +177,14 @@ impl Connector {
         let limit = self.shared.connect_timeout;
         match tokio::time::timeout(limit, self.dial(url)).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(source)) => Err(Error::Connect { host: host.to_owned(), source }),
-            Err(_) => Err(Error::ConnectTimeout { host: host.to_owned(), limit }),
+            Ok(Err(source)) => Err(Error::Connect {
+                host: host.to_owned(),
+                source,
+            }),
+            Err(_) => Err(Error::ConnectTimeout {
+                host: host.to_owned(),
+                limit,
+            }),
         }
     }
 
@@ -189,13 +195,19 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
-        let proxy = self.shared.proxies.as_ref().and_then(|proxies| proxies.intercept(&uri));
+        let proxy = self
+            .shared
+            .proxies
+            .as_ref()
+            .and_then(|proxies| proxies.intercept(&uri));
         let mut forward = None;
         let stream: TcpStream = match proxy {
             None => tcp.call(uri).await.map_err(cause)?.into_inner(),
             Some(proxy) if proxy.uri().scheme_str() != Some("http") => {
                 let scheme = proxy.uri().scheme_str().unwrap_or("no").to_owned();
-                return Err(text(format!("a proxy by {scheme} is not supported, only by http")));
+                return Err(text(format!(
+                    "a proxy by {scheme} is not supported, only by http"
+                )));
             }
             Some(proxy) if secure => {
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
@@ -205,8 +217,14 @@ impl Connector {
                 tunnel.call(uri).await.map_err(cause)?.into_inner()
             }
             Some(proxy) => {
-                let stream = tcp.call(proxy.uri().clone()).await.map_err(cause)?.into_inner();
-                forward = Some(Forward { auth: proxy.basic_auth().cloned() });
+                let stream = tcp
+                    .call(proxy.uri().clone())
+                    .await
+                    .map_err(cause)?
+                    .into_inner();
+                forward = Some(Forward {
+                    auth: proxy.basic_auth().cloned(),
+                });
                 stream
             }
         };
@@ -221,7 +239,11 @@ impl Connector {
     #[cfg(feature = "tls")]
     async fn encrypt(&self, url: &Url, stream: TcpStream) -> Result<(Box<dyn Io>, bool), Cause> {
         let version = self.shared.version;
-        let config = self.shared.tls.get_or_init(|| tls::Config::platform(version)).as_ref();
+        let config = self
+            .shared
+            .tls
+            .get_or_init(|| tls::Config::platform(version))
+            .as_ref();
         config.map_err(Clone::clone)?.connect(url, stream).await
     }
 
@@ -256,7 +278,11 @@ async fn handshake(
             .await
             .map_err(cause)?;
         let task = tokio::spawn(async move { log_end(connection.await) });
-        return Ok(Connection { sender: Sender::Http2(sender), forward: None, _task: Task(task) });
+        return Ok(Connection {
+            sender: Sender::Http2(sender),
+            forward: None,
+            _task: Task(task),
+        });
     }
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES as usize)
@@ -264,7 +290,11 @@ async fn handshake(
         .await
         .map_err(cause)?;
     let task = tokio::spawn(async move { log_end(connection.await) });
-    Ok(Connection { sender: Sender::Http1(sender), forward, _task: Task(task) })
+    Ok(Connection {
+        sender: Sender::Http1(sender),
+        forward,
+        _task: Task(task),
+    })
 }
 
 fn log_end(end: Result<(), hyper::Error>) {
@@ -306,7 +336,9 @@ impl Connection {
         limit: Duration,
     ) -> Result<Response<Incoming>, Error> {
         if let Some(Forward { auth: Some(auth) }) = &self.forward {
-            request.headers_mut().insert(PROXY_AUTHORIZATION, auth.clone());
+            request
+                .headers_mut()
+                .insert(PROXY_AUTHORIZATION, auth.clone());
         }
         let answer = async {
             match &mut self.sender {

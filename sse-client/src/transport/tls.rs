@@ -47,7 +47,9 @@ mod with_tls {
                 HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
                 HttpVersion::Http2 => vec![b"h2".to_vec()],
             };
-            Self { client: Arc::new(client) }
+            Self {
+                client: Arc::new(client),
+            }
         }
 
         /// Encrypts `stream`; says whether HTTP/2 was agreed on.

@@ -1,1 +1,95 @@
-fn main(){}
+//! `sse`: subscribe, publish, measure and watch, from a terminal or a script.
+//!
+//! Data goes to standard output, everything about the connection to standard error. Exit codes: 0 when it
+//! did what was asked, 1 when it failed, 2 for a wrong command line, 3 when events may be missing and
+//! `--fail-on-gap` was given, 130 after Ctrl-C.
+
+mod common;
+mod interrupt;
+mod output;
+mod publish;
+mod subscribe;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Server-Sent Events: subscribe, publish, measure, watch
+#[derive(Parser)]
+#[command(name = "sse", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print events as they come; reconnect and resume when the connection is lost
+    #[command(visible_alias = "subscribe")]
+    Sub(subscribe::Args),
+    /// Publish an argument, a file, or each line of standard input
+    #[command(visible_alias = "publish")]
+    Pub(publish::Args),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done,
+    Failed,
+    Gap,
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0u8,
+            Exit::Failed => 1,
+            Exit::Gap => 3,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::complain(format_args!("cannot start: {error}"));
+            return Exit::Failed.into();
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Sub(args) => subscribe::run(args).await,
+            Command::Pub(args) => publish::run(args).await,
+        }
+    });
+    // A thread may still wait for standard input; it is not waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(output::Stop::Gone) => Exit::Done.into(),
+        Err(output::Stop::Because(reason)) => {
+            output::complain(format_args!("{reason}"));
+            Exit::Failed.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

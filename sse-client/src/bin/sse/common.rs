@@ -1,0 +1,113 @@
+//! What all commands share: the URL, credentials, time limits.
+
+use std::time::Duration;
+
+use clap::Args;
+use sse_client::http::{HeaderName, HeaderValue};
+use sse_client::{Connector, HttpVersion};
+
+use crate::output::Stop;
+
+/// How to reach the server.
+#[derive(Args, Clone)]
+pub(crate) struct Reach {
+    /// Bearer token to send
+    #[arg(long, env = "SSE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) bearer: Option<String>,
+    /// Header to send, as `Name: value`; may be given several times
+    #[arg(long = "header", short = 'H', value_name = "HEADER", value_parser = parse_header)]
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Seconds for connecting
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
+    pub(crate) connect_timeout: Duration,
+    /// Use no proxy, whatever HTTP_PROXY and the like say
+    #[arg(long)]
+    pub(crate) no_proxy: bool,
+    /// Speak HTTP/2 also without TLS
+    #[arg(long)]
+    pub(crate) http2: bool,
+}
+
+impl Reach {
+    pub(crate) fn connector(&self) -> Connector {
+        let mut builder = Connector::builder().connect_timeout(self.connect_timeout);
+        if self.no_proxy {
+            builder = builder.no_proxy();
+        }
+        if self.http2 {
+            builder = builder.version(HttpVersion::Http2);
+        }
+        builder.build()
+    }
+}
+
+/// The URL of the hub's events: `localhost:8080` and `http://localhost:8080` mean its `/events`; a URL with a
+/// path, be it `/`, is taken as it is.
+pub(crate) fn events_url(text: &str) -> Result<String, Stop> {
+    let text = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    let url =
+        sse_client::Url::parse(&text).map_err(|error| Stop::Because(format!("{error}: {text}")))?;
+    let after_scheme = text.split_once("://").map_or("", |(_, rest)| rest);
+    if after_scheme.contains('/') || url.path() != "/" {
+        return Ok(text);
+    }
+    let mut url = url;
+    url.set_path("/events");
+    Ok(url.into())
+}
+
+/// Another path of the same hub.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("no colon in it")?;
+    let name = name
+        .trim()
+        .parse()
+        .map_err(|_| format!("no header name: {name:?}"))?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| "characters that no header can carry".to_owned())?;
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_alone_means_its_events() {
+        for (given, meant) in [
+            ("localhost:8080", "http://localhost:8080/events"),
+            ("http://hub", "http://hub/events"),
+            ("http://hub?topic=a", "http://hub/events?topic=a"),
+            ("http://hub/", "http://hub/"),
+            ("https://hub/v1/stream?x=1", "https://hub/v1/stream?x=1"),
+            ("127.0.0.1:80/sse", "http://127.0.0.1:80/sse"),
+        ] {
+            assert_eq!(
+                events_url(given).map_err(|_| ()),
+                Ok(meant.to_owned()),
+                "{given}"
+            );
+        }
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction_but_no_sign() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["-1", "x", "inf", "NaN", ""] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The client against a server that does what no honest server does, over real sockets.
+
+mod auth;
+mod content;
+mod limits;
+mod llm;
+mod polling;
+mod publishing;
+mod resume;
+mod rogue;
+mod status;
+mod stream;
+mod tls;
+mod transport;
