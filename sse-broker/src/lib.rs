@@ -10,8 +10,11 @@
 //! * [`replay`](ResumeFrom) and [`splice`](Splice): where a reader goes on, and how it gets from the
 //!   log into the live window: pure, with nothing lost, nothing twice, or the [`Gap`] first.
 //! * [`MemoryBroker`]: as long as the process lives.
+//! * `DurableBroker`, by the feature `durable` (default): on disk, safe once acknowledged.
 
 mod broker;
+#[cfg(feature = "durable")]
+mod durable;
 mod memory;
 mod position;
 mod queue;
@@ -25,6 +28,8 @@ pub use broker::{
     AppendError, Appended, Bounds, BoxFuture, Broker, Durability, Page, ReadError, ReadRequest,
     Scope, Tail,
 };
+#[cfg(feature = "durable")]
+pub use durable::{DurableBroker, DurableConfig, OpenError};
 pub use memory::{DEFAULT_MAX_PENDING_BYTES, MemoryBroker, MemoryConfig};
 pub use position::{Epoch, Offset, ParsePositionError, Position};
 pub use record::{NewRecord, Priority, Record, Snapshot, UnixMillis};

@@ -1,0 +1,399 @@
+//! The log on disk, on redb.
+//!
+//! One thread writes and a few read; publishers and readers wait in their futures, on no thread, and
+//! need no particular runtime. What is acknowledged is in a commit that the disk has confirmed (at the
+//! level `fsync`), and so is all that the tail hears: no reader ever saw what a crash took back.
+//!
+//! * **Group commit without a timer.** What arrives while a commit runs is the next group. One publisher
+//!   alone waits for its own commit and for nothing else; many share one.
+//! * **A failed commit fences the writer.** Nothing is acknowledged on a storage that has once failed,
+//!   nothing is tried again blindly; what was committed before can be read on. Opening the log again is
+//!   the way out. A full disk is an answer of its own, and ends by itself when there is space.
+//! * **Reads cost what they return.** A position is sought in a B-tree, a topic and an id in an index.
+//! * **Damage is contained.** Each value carries a checksum. A damaged record is left out and announced
+//!   as a gap; a damaged index is passed over.
+//! * **A log that may have lost something is another log.** Below the level `fsync` a log that was not
+//!   closed gets a new [`Epoch`] when it is opened, and so every reader of the old one hears of a gap.
+//!
+//! # Space
+//!
+//! The file grows to what retention keeps and is reused from there on; pages that become free at its end
+//! are given back with the next commits, those in its middle are not until the file is compacted, which
+//! needs the log closed. A file takes about one and a half to four times the bytes of its records, the
+//! less the larger the groups are; a commit of one small record writes some twenty kilobytes.
+
+mod codec;
+mod open;
+mod read;
+mod slot;
+mod storage;
+mod tables;
+mod write;
+
+use std::future::ready;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use redb::StorageBackend;
+use sse_protocol::EventId;
+use tokio::sync::oneshot;
+
+pub use open::OpenError;
+
+use crate::broker::BoxFuture;
+use crate::memory::DEFAULT_MAX_PENDING_BYTES;
+use crate::queue::{Answer, Batch, Waiting, weight_bytes};
+use crate::{
+    AppendError, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
+    ReadRequest, Retention, Tail, Topic, Trimmed, UnixMillis,
+};
+use open::{LogState, Place};
+use read::Readers;
+use slot::Slot;
+use write::{Encoded, TrimCall, Work, Writer};
+
+/// How a [`DurableBroker`] is set up.
+#[derive(Clone, Debug)]
+pub struct DurableConfig {
+    /// How safe an acknowledged record is.
+    ///
+    /// [`Durability::Os`] leaves out the sync: a crash of the process loses nothing, a crash of the
+    /// machine may lose the newest records, or damage the file. [`Durability::Memory`] writes to the disk
+    /// only when [`Broker::trim`] is called and at the end.
+    pub durability: Durability,
+    /// How long records are kept.
+    pub retention: Retention,
+    /// How many bytes may wait behind the commit that is under way; then appends answer
+    /// [`AppendError::Busy`].
+    pub max_pending_bytes: usize,
+    /// How many bytes one commit may take up, so that the first of it is not answered late.
+    pub max_group_bytes: usize,
+    /// The epoch of a log that starts anew; random when `None`.
+    pub epoch: Option<Epoch>,
+    /// How much of the file may be kept in memory.
+    pub cache_bytes: usize,
+    /// How many threads read.
+    pub read_threads: usize,
+    /// So much of the disk is left free: below it appends answer [`AppendError::Full`], so that
+    /// trimming and closing still work. Where the free space is not known it counts for nothing.
+    pub min_free_bytes: u64,
+}
+
+impl Default for DurableConfig {
+    /// [`Durability::Fsync`], the default retention, a random epoch, 64 MiB of cache and of what may
+    /// wait, 4 MiB in a commit, two threads that read, 16 MiB of the disk left free.
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            retention: Retention::default(),
+            max_pending_bytes: DEFAULT_MAX_PENDING_BYTES,
+            max_group_bytes: 4 << 20,
+            epoch: None,
+            cache_bytes: 64 << 20,
+            read_threads: 2,
+            min_free_bytes: 16 << 20,
+        }
+    }
+}
+
+/// A log in a folder of its own.
+///
+/// It is closed by [`close`](Broker::close), or when the last reference to it goes; either waits for what
+/// is under way.
+///
+/// ```
+/// use sse_broker::{Broker, DurableBroker, DurableConfig, NewRecord, Topic};
+/// use sse_protocol::Event;
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// # runtime.block_on(async {
+/// let broker = DurableBroker::open(folder, DurableConfig::default())?;
+/// let record = NewRecord::new(Topic::new("job/42")?, Event::new("42 %"), 1_700_000_000_000);
+/// broker.append(vec![record]).await?; // it is on the disk now
+/// broker.close().await;
+///
+/// let again = DurableBroker::open(folder, DurableConfig::default())?;
+/// assert_eq!(again.bounds().head, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+pub struct DurableBroker {
+    shared: Arc<Shared>,
+    readers: Readers,
+    durability: Durability,
+}
+
+/// What publishers, readers and the writer share.
+struct Shared {
+    slot: Slot,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    bounds: Mutex<Bounds>,
+    tail: OnceLock<Arc<dyn Tail>>,
+    max_group_bytes: usize,
+}
+
+struct Queue {
+    waiting: Waiting<Encoded>,
+    trims: Vec<TrimCall>,
+    life: Life,
+}
+
+enum Life {
+    Open,
+    /// Nothing more is taken; these wait for the end.
+    Closing(Vec<oneshot::Sender<()>>),
+    Closed,
+}
+
+impl DurableBroker {
+    /// Opens the log in `folder`, and makes folder and log when there are none.
+    ///
+    /// Blocks: a log that was not closed is checked from end to end first, at about the disk's speed.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; the log is left as it was.
+    pub fn open(folder: &Path, config: DurableConfig) -> Result<Arc<Self>, OpenError> {
+        Self::open_at(Place::folder(folder)?, config)
+    }
+
+    /// Opens the log on a storage of the caller's own, as fault tests do; `open` is called again when
+    /// the log is opened anew after the storage was full, and `available_bytes` tells what is free.
+    #[doc(hidden)]
+    pub fn open_on(
+        open: impl Fn() -> io::Result<Box<dyn StorageBackend>> + Send + 'static,
+        available_bytes: impl Fn() -> Option<u64> + Send + 'static,
+        config: DurableConfig,
+    ) -> Result<Arc<Self>, OpenError> {
+        Self::open_at(Place::storage(open, available_bytes), config)
+    }
+
+    fn open_at(place: Place, config: DurableConfig) -> Result<Arc<Self>, OpenError> {
+        let path = place.path.clone();
+        let (db, watch, state) = place.open(&config, None)?;
+        let shared = Arc::new(Shared {
+            slot: Slot::new(db),
+            queue: Mutex::new(Queue {
+                waiting: Waiting::new(config.max_pending_bytes),
+                trims: Vec::new(),
+                life: Life::Open,
+            }),
+            changed: Condvar::new(),
+            bounds: Mutex::new(bounds(&state)),
+            tail: OnceLock::new(),
+            max_group_bytes: config.max_group_bytes,
+        });
+        let unusable = |source| OpenError::Unusable {
+            path: path.clone(),
+            source,
+        };
+        let readers = Readers::start(config.read_threads).map_err(unusable)?;
+        let durability = config.durability;
+        let writer = Writer::new(Arc::clone(&shared), place, config, watch, state);
+        std::thread::Builder::new()
+            .name("sse-log-write".into())
+            .spawn(move || writer.run())
+            .map_err(unusable)?;
+        Ok(Arc::new(Self {
+            shared,
+            readers,
+            durability,
+        }))
+    }
+
+    fn read_with<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&redb::Database, Bounds) -> Result<T, ReadError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, ReadError>> {
+        let shared = Arc::clone(&self.shared);
+        self.readers.run(move || {
+            let db = shared.slot.lend().ok_or(ReadError::Closed)?;
+            // Taken after the database and before its transaction: the bounds are of something that
+            // the transaction sees.
+            let bounds = *shared.bounds.lock();
+            read(&db, bounds)
+        })
+    }
+
+    /// Begins to close; what it returns is ready at the end.
+    fn begin_closing(&self) -> Option<oneshot::Receiver<()>> {
+        let (closed, when_closed) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            match &mut queue.life {
+                Life::Open => queue.life = Life::Closing(vec![closed]),
+                Life::Closing(waiting) => waiting.push(closed),
+                Life::Closed => return None,
+            }
+        }
+        self.shared.changed.notify_one();
+        Some(when_closed)
+    }
+}
+
+fn bounds(state: &LogState) -> Bounds {
+    Bounds {
+        epoch: state.epoch,
+        floor: state.floor,
+        head: state.head,
+    }
+}
+
+impl Shared {
+    /// Takes all that waits; when `may_wait`, waits until there is something.
+    fn next_work(&self, may_wait: bool) -> Work {
+        let mut queue = self.queue.lock();
+        loop {
+            let is_closing = !matches!(queue.life, Life::Open);
+            let has_work = !queue.waiting.is_empty() || !queue.trims.is_empty();
+            if has_work || is_closing || !may_wait {
+                let group = queue.waiting.take_group(self.max_group_bytes);
+                let trims = std::mem::take(&mut queue.trims);
+                return Work {
+                    group,
+                    trims,
+                    is_closing,
+                };
+            }
+            self.changed.wait(&mut queue);
+        }
+    }
+
+    fn set_bounds(&self, state: &LogState) {
+        *self.bounds.lock() = bounds(state);
+    }
+
+    /// The writer is at its end.
+    fn has_closed(&self) {
+        let life = std::mem::replace(&mut self.queue.lock().life, Life::Closed);
+        if let Life::Closing(waiting) = life {
+            for closed in waiting {
+                let _ = closed.send(());
+            }
+        }
+    }
+}
+
+impl Broker for DurableBroker {
+    fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'static, Answer> {
+        let weight_bytes = weight_bytes(&records);
+        let records: Vec<_> = records.into_iter().map(Encoded::new).collect();
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            if !matches!(queue.life, Life::Open) {
+                return Box::pin(ready(Err(AppendError::Closed)));
+            }
+            if !queue.waiting.has_room_for(weight_bytes) {
+                return Box::pin(ready(Err(AppendError::Busy)));
+            }
+            queue.waiting.push(Batch {
+                records,
+                weight_bytes,
+                answer,
+            });
+        }
+        self.shared.changed.notify_one();
+        Box::pin(async move {
+            answered.await.unwrap_or_else(|_| {
+                Err(AppendError::Fenced {
+                    reason: "the writer has gone".into(),
+                })
+            })
+        })
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
+        self.read_with(move |db, bounds| read::page(db, bounds, &request))
+    }
+
+    fn locate(&self, id: EventId) -> BoxFuture<'static, Result<Option<Offset>, ReadError>> {
+        if id.is_empty() {
+            return Box::pin(ready(Ok(None)));
+        }
+        self.read_with(move |db, bounds| read::locate(db, bounds, &id))
+    }
+
+    fn snapshots(
+        &self,
+        prefix: &str,
+    ) -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>> {
+        let prefix = prefix.to_owned();
+        self.read_with(move |db, _| read::snapshots(db, &prefix))
+    }
+
+    fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            if !matches!(queue.life, Life::Open) {
+                return Box::pin(ready(Err(AppendError::Closed)));
+            }
+            queue.trims.push(TrimCall { now, answer });
+        }
+        self.shared.changed.notify_one();
+        Box::pin(async move {
+            answered.await.unwrap_or_else(|_| {
+                Err(AppendError::Fenced {
+                    reason: "the writer has gone".into(),
+                })
+            })
+        })
+    }
+
+    fn bounds(&self) -> Bounds {
+        *self.shared.bounds.lock()
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn follow(&self, tail: Arc<dyn Tail>) {
+        // A second tail is refused, as the contract says: records go to one.
+        let _ = self.shared.tail.set(tail);
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        let when_closed = self.begin_closing();
+        Box::pin(async move {
+            if let Some(when_closed) = when_closed {
+                // The sender goes without a word only with the writer: closed as well.
+                let _ = when_closed.await;
+            }
+        })
+    }
+}
+
+impl Drop for DurableBroker {
+    /// Closes the log and waits for it, so that the folder can be opened again at once.
+    fn drop(&mut self) {
+        let Some(mut when_closed) = self.begin_closing() else {
+            return;
+        };
+        // The last reference may be dropped on the writer's own thread, by the tail, which cannot
+        // wait for itself.
+        if std::thread::current().name() == Some("sse-log-write") {
+            return;
+        }
+        while let Err(oneshot::error::TryRecvError::Empty) = when_closed.try_recv() {
+            std::thread::sleep(CLOSE_POLL);
+        }
+    }
+}
+
+/// How often a dropped log looks whether it is closed. It has no runtime to wait in.
+const CLOSE_POLL: std::time::Duration = std::time::Duration::from_millis(1);
+
+impl std::fmt::Debug for DurableBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DurableBroker")
+            .field("bounds", &self.bounds())
+            .finish_non_exhaustive()
+    }
+}

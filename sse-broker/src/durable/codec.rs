@@ -1,0 +1,381 @@
+//! A record as the disk has it: versioned, checked, and separate from the type we compute with.
+//!
+//! ```text
+//! u64  what all records up to this one weigh together, from the first of the log on
+//! u8   version of this layout
+//! u8   priority (2 bits), then which of the optional fields follow, in this order
+//! u64  published at     [u64 expires at]  [u64 retry]
+//! [text id]  [text type]  [text label]
+//! list of topics        list of audience
+//! text data
+//! u32  CRC-32 of the offset and all the bytes before
+//! ```
+//!
+//! Numbers are little-endian; a text is its length as LEB128 and its bytes, a list its length and its
+//! texts. The running weight makes the weight of any stretch of the log a subtraction. The checksum
+//! covers the offset, so that a record that turns up in another's place is found out, too.
+
+use std::collections::HashSet;
+
+use sse_protocol::{Event, EventId, EventType, Retry};
+
+use crate::{NewRecord, Offset, Priority, Topic};
+
+/// The layout that is written. Readers know this one and all before it.
+const VERSION: u8 = 1;
+
+const PRIORITY_BITS: u8 = 0b11;
+const HAS_EXPIRES: u8 = 1 << 2;
+const HAS_RETRY: u8 = 1 << 3;
+const HAS_ID: u8 = 1 << 4;
+const HAS_TYPE: u8 = 1 << 5;
+const HAS_LABEL: u8 = 1 << 6;
+
+const RUNNING_WEIGHT_BYTES: usize = 8;
+const CHECKSUM_BYTES: usize = 4;
+
+/// The bytes are not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Damaged;
+
+/// Writes a record, all but its place: [`seal`] adds that.
+pub(super) fn encode(record: &NewRecord) -> Vec<u8> {
+    let event = &record.event;
+    let mut flags = match record.priority {
+        Priority::Low => 0,
+        Priority::Normal => 1,
+        Priority::High => 2,
+    };
+    let mut flag = |bit: u8, is_there: bool| flags |= if is_there { bit } else { 0 };
+    flag(HAS_EXPIRES, record.expires_at.is_some());
+    flag(HAS_RETRY, event.retry.is_some());
+    flag(HAS_ID, event.id.is_some());
+    flag(HAS_TYPE, event.event_type.is_some());
+    flag(HAS_LABEL, record.label.is_some());
+
+    let mut out = Vec::with_capacity(record.weight_bytes());
+    out.extend_from_slice(&[0; RUNNING_WEIGHT_BYTES]);
+    out.extend_from_slice(&[VERSION, flags]);
+    out.extend_from_slice(&record.published_at.to_le_bytes());
+    for number in [record.expires_at, event.retry.map(Retry::as_millis)]
+        .into_iter()
+        .flatten()
+    {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    let id = event.id.as_ref().map(EventId::as_str);
+    let event_type = event.event_type.as_ref().map(EventType::as_str);
+    let label = record.label.as_ref().map(EventType::as_str);
+    for text in [id, event_type, label].into_iter().flatten() {
+        put_text(&mut out, text);
+    }
+    for list in [&record.topics, &record.audience] {
+        put_number(&mut out, list.len() as u64);
+        for topic in list {
+            put_text(&mut out, topic.as_str());
+        }
+    }
+    put_text(&mut out, &event.data);
+    out.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    out
+}
+
+/// Gives encoded bytes their place in the log.
+pub(super) fn seal(bytes: &mut [u8], offset: Offset, running_weight: u64) {
+    if let Some(first) = bytes.first_chunk_mut() {
+        *first = running_weight.to_le_bytes();
+    }
+    let body = bytes.len().saturating_sub(CHECKSUM_BYTES);
+    let checksum = checksum(offset, &bytes[..body]);
+    if let Some(last) = bytes.last_chunk_mut() {
+        *last = checksum.to_le_bytes();
+    }
+}
+
+fn checksum(offset: Offset, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&offset.to_le_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
+
+/// A record on disk, checked and taken apart but not copied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordView<'a> {
+    pub(super) running_weight: u64,
+    pub(super) published_at: u64,
+    pub(super) id: Option<&'a str>,
+    pub(super) topics: Texts<'a>,
+    priority: Priority,
+    expires_at: Option<u64>,
+    retry: Option<u64>,
+    event_type: Option<&'a str>,
+    label: Option<&'a str>,
+    audience: Texts<'a>,
+    data: &'a str,
+}
+
+impl<'a> RecordView<'a> {
+    pub(super) fn decode(offset: Offset, bytes: &'a [u8]) -> Result<Self, Damaged> {
+        let (body, stored) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(Damaged)?;
+        if checksum(offset, body) != u32::from_le_bytes(*stored) {
+            return Err(Damaged);
+        }
+        let mut rest = Rest(body);
+        let running_weight = rest.u64()?;
+        let [version, flags] = *rest.take_array()?;
+        if version != VERSION {
+            return Err(Damaged);
+        }
+        let has = |bit: u8| flags & bit != 0;
+        let priority = match flags & PRIORITY_BITS {
+            0 => Priority::Low,
+            1 => Priority::Normal,
+            2 => Priority::High,
+            _ => return Err(Damaged),
+        };
+        Ok(Self {
+            running_weight,
+            priority,
+            published_at: rest.u64()?,
+            expires_at: has(HAS_EXPIRES).then(|| rest.u64()).transpose()?,
+            retry: has(HAS_RETRY).then(|| rest.u64()).transpose()?,
+            id: has(HAS_ID).then(|| rest.text()).transpose()?,
+            event_type: has(HAS_TYPE).then(|| rest.text()).transpose()?,
+            label: has(HAS_LABEL).then(|| rest.text()).transpose()?,
+            topics: rest.texts()?,
+            audience: rest.texts()?,
+            data: rest.text()?,
+        })
+    }
+
+    pub(super) fn data_len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Copies it into the type we compute with.
+    pub(super) fn to_record(self, topics: &mut TopicCache) -> Result<NewRecord, Damaged> {
+        let event_type = |text: Option<&str>| text.map(EventType::new).transpose();
+        Ok(NewRecord {
+            topics: topics.all(self.topics)?,
+            audience: topics.all(self.audience)?,
+            label: event_type(self.label).map_err(|_| Damaged)?,
+            event: Event {
+                id: self.id.map(EventId::new).transpose().map_err(|_| Damaged)?,
+                event_type: event_type(self.event_type).map_err(|_| Damaged)?,
+                data: self.data.into(),
+                retry: self.retry.map(Retry::from_millis),
+            },
+            priority: self.priority,
+            published_at: self.published_at,
+            expires_at: self.expires_at,
+            snapshot: None,
+        })
+    }
+}
+
+/// Texts one after the other, checked when they were taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Texts<'a> {
+    count: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Iterator for Texts<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.count = self.count.checked_sub(1)?;
+        let mut rest = Rest(self.bytes);
+        let text = rest.text().ok()?;
+        self.bytes = rest.0;
+        Some(text)
+    }
+}
+
+/// The topics of a page: most records have the same few, so their text is checked and kept once.
+#[derive(Default)]
+pub(super) struct TopicCache(HashSet<Topic>);
+
+impl TopicCache {
+    fn all(&mut self, names: Texts<'_>) -> Result<Vec<Topic>, Damaged> {
+        let mut topics = Vec::with_capacity(usize::try_from(names.count.min(64)).unwrap_or(64));
+        for name in names {
+            let topic = match self.0.get(name) {
+                Some(topic) => topic.clone(),
+                None => {
+                    let topic = Topic::new(name).map_err(|_| Damaged)?;
+                    self.0.insert(topic.clone());
+                    topic
+                }
+            };
+            topics.push(topic);
+        }
+        Ok(topics)
+    }
+}
+
+/// Bytes that are read from the front and never beyond their end.
+pub(super) struct Rest<'a>(pub(super) &'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take_array<const N: usize>(&mut self) -> Result<&'a [u8; N], Damaged> {
+        let (array, rest) = self.0.split_first_chunk::<N>().ok_or(Damaged)?;
+        self.0 = rest;
+        Ok(array)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, Damaged> {
+        Ok(u64::from_le_bytes(*self.take_array()?))
+    }
+
+    /// A LEB128 number.
+    pub(super) fn number(&mut self) -> Result<u64, Damaged> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let [byte] = *self.take_array()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits > u64::MAX >> shift {
+                return Err(Damaged);
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Damaged)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Damaged> {
+        let len = usize::try_from(self.number()?).map_err(|_| Damaged)?;
+        let (text, rest) = self.0.split_at_checked(len).ok_or(Damaged)?;
+        self.0 = rest;
+        std::str::from_utf8(text).map_err(|_| Damaged)
+    }
+
+    fn texts(&mut self) -> Result<Texts<'a>, Damaged> {
+        let count = self.number()?;
+        let start = self.0;
+        for _ in 0..count {
+            self.text()?;
+        }
+        Ok(Texts {
+            count,
+            bytes: &start[..start.len() - self.0.len()],
+        })
+    }
+}
+
+pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_number(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sealed(record: &NewRecord, offset: Offset) -> Vec<u8> {
+        let mut bytes = encode(record);
+        seal(&mut bytes, offset, 1_000);
+        bytes
+    }
+
+    fn decoded(offset: Offset, bytes: &[u8]) -> Result<NewRecord, Damaged> {
+        RecordView::decode(offset, bytes)?.to_record(&mut TopicCache::default())
+    }
+
+    fn any_record() -> impl Strategy<Value = NewRecord> {
+        let topics = || proptest::collection::vec("[^*\\p{Cc}]{1,20}", 0..4);
+        let event_type = || proptest::option::of("[^\r\n]{1,20}");
+        (
+            (topics(), topics(), event_type(), event_type()),
+            (
+                proptest::option::of("[^\r\n\0]{0,20}"),
+                ".{0,300}",
+                proptest::option::of(any::<u64>()),
+            ),
+            (any::<u64>(), proptest::option::of(any::<u64>()), 0..3usize),
+        )
+            .prop_map(
+                |((topics, audience, event_type, label), (id, data, retry), (at, expires, p))| {
+                    let all = |names: Vec<String>| {
+                        names
+                            .into_iter()
+                            .map(|n| Topic::new(n).expect("a topic"))
+                            .collect()
+                    };
+                    let a_type =
+                        |t: Option<String>| t.map(|t| EventType::new(t).expect("an event type"));
+                    NewRecord {
+                        topics: all(topics),
+                        audience: all(audience),
+                        label: a_type(label),
+                        event: Event {
+                            id: id.map(|id| EventId::new(id).expect("an id")),
+                            event_type: a_type(event_type),
+                            data: data.into(),
+                            retry: retry.map(Retry::from_millis),
+                        },
+                        priority: [Priority::Low, Priority::Normal, Priority::High][p],
+                        published_at: at,
+                        expires_at: expires,
+                        snapshot: None,
+                    }
+                },
+            )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_was_written_is_read(record in any_record(), offset: u64) {
+            prop_assert_eq!(decoded(offset, &sealed(&record, offset)), Ok(record));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(offset: u64, mut bytes: Vec<u8>) {
+            let _ = decoded(offset, &bytes);
+            // With a checksum that fits, the layout itself is what is read.
+            bytes.resize(bytes.len() + RUNNING_WEIGHT_BYTES + CHECKSUM_BYTES, 1);
+            seal(&mut bytes, offset, 0);
+            let _ = decoded(offset, &bytes);
+        }
+
+        #[test]
+        fn a_flipped_bit_is_found_out(record in any_record(), at: prop::sample::Index, bit in 0..8u8) {
+            let mut bytes = sealed(&record, 7);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(decoded(7, &bytes), Err(Damaged));
+        }
+
+        #[test]
+        fn a_record_cut_short_or_in_anothers_place_is_found_out(record in any_record(), at: prop::sample::Index) {
+            let bytes = sealed(&record, 7);
+            prop_assert_eq!(decoded(8, &bytes), Err(Damaged));
+            prop_assert_eq!(decoded(7, &bytes[..at.index(bytes.len())]), Err(Damaged));
+        }
+    }
+
+    #[test]
+    fn a_count_that_promises_too_much_is_damage_and_costs_no_memory() {
+        let mut rest = Vec::new();
+        put_number(&mut rest, u64::MAX);
+        assert_eq!(Rest(&rest).number(), Ok(u64::MAX));
+        assert!(Rest(&rest).texts().is_err());
+        assert!(Rest(&rest).text().is_err());
+        assert_eq!(Rest(&[0xff; 10]).number(), Err(Damaged));
+    }
+}

@@ -1,0 +1,309 @@
+//! The durable broker keeps the contract, and keeps what it was told.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{ReadableDatabase, ReadableTable};
+use sse_broker::{
+    AppendError, Broker, Durability, DurableBroker, DurableConfig, OpenError, Retention, Scope,
+};
+use tempfile::TempDir;
+
+use crate::contract::{Backend, EPOCH, Reopened, contract};
+use crate::support::*;
+
+/// No reserve: the tests' folders may be on a small disk.
+pub(crate) fn config(retention: Retention) -> DurableConfig {
+    DurableConfig {
+        retention,
+        epoch: Some(EPOCH),
+        min_free_bytes: 0,
+        cache_bytes: 4 << 20,
+        ..DurableConfig::default()
+    }
+}
+
+pub(crate) fn open(folder: &Path) -> Arc<DurableBroker> {
+    DurableBroker::open(folder, config(Retention::UNBOUNDED)).expect("a log")
+}
+
+mod fsync {
+    use super::*;
+
+    struct Durable {
+        folder: TempDir,
+        retention: Retention,
+        broker: Option<Arc<DurableBroker>>,
+    }
+
+    impl Backend for Durable {
+        fn new(retention: Retention) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let broker = DurableBroker::open(folder.path(), config(retention)).expect("a log");
+            Self {
+                folder,
+                retention,
+                broker: Some(broker),
+            }
+        }
+
+        fn broker(&self) -> Arc<dyn Broker> {
+            self.broker.clone().expect("an open log")
+        }
+
+        fn reopen(&mut self) -> Reopened {
+            self.broker = None;
+            let broker = DurableBroker::open(self.folder.path(), config(self.retention));
+            self.broker = Some(broker.expect("the same log"));
+            Reopened::Kept
+        }
+    }
+
+    contract!(Durable);
+}
+
+#[test]
+fn a_second_hub_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = open(folder.path());
+    let second = DurableBroker::open(folder.path(), DurableConfig::default());
+    let error = second.expect_err("in use");
+    assert!(matches!(error, OpenError::InUse { .. }));
+    assert!(!error.to_string().contains('\n'));
+    block_on(append_one(&*first, record("a", "x")));
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_said_in_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "in the way").expect("written");
+    let error = DurableBroker::open(&file.join("log"), DurableConfig::default()).expect_err("no");
+    assert!(matches!(error, OpenError::Unusable { .. }), "{error:?}");
+    assert!(!error.to_string().contains('\n'));
+}
+
+#[test]
+fn a_file_that_is_no_log_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(folder.path()));
+    let path = folder.path().join("events.redb");
+    for content in [
+        &b""[..],
+        b"redb",
+        b"Dear diary, today I was mistaken for a log.",
+    ] {
+        std::fs::write(&path, content).expect("written");
+        let error =
+            DurableBroker::open(folder.path(), DurableConfig::default()).expect_err("no log");
+        assert!(matches!(error, OpenError::NotALog { .. }), "{error:?}");
+        assert_eq!(std::fs::read(&path).expect("still there"), content);
+    }
+}
+
+const META: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    block_on(append_one(&*open(folder.path()), record("a", "x")));
+    let path = folder.path().join("events.redb");
+    let newer = {
+        let db = redb::Database::open(&path).expect("a database");
+        let txn = db.begin_write().expect("a transaction");
+        let mut value = 2u32.to_le_bytes().to_vec();
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(b"format");
+        hasher.update(&value);
+        value.extend_from_slice(&hasher.finalize().to_le_bytes());
+        txn.open_table(META)
+            .expect("a table")
+            .insert("format", &*value)
+            .expect("written");
+        txn.commit().expect("committed");
+        value
+    };
+    let error = DurableBroker::open(folder.path(), DurableConfig::default()).expect_err("newer");
+    assert!(
+        matches!(error, OpenError::NewerFormat { found: 2, .. }),
+        "{error:?}"
+    );
+    let db = redb::Database::open(&path).expect("a database");
+    let txn = db.begin_read().expect("a transaction");
+    let meta = txn.open_table(META).expect("a table");
+    assert_eq!(
+        meta.get("format")
+            .expect("readable")
+            .map(|v| v.value().to_vec()),
+        Some(newer)
+    );
+}
+
+#[test]
+fn the_epoch_stays_with_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = || DurableConfig {
+        epoch: None,
+        ..config(Retention::UNBOUNDED)
+    };
+    let epoch = || {
+        DurableBroker::open(folder.path(), config())
+            .expect("a log")
+            .bounds()
+            .epoch
+    };
+    let first = epoch();
+    assert_eq!(epoch(), first);
+    let other = tempfile::tempdir().expect("a folder");
+    let other = DurableBroker::open(other.path(), config())
+        .expect("a log")
+        .bounds()
+        .epoch;
+    assert_ne!(first, other);
+}
+
+#[test]
+fn below_fsync_a_clean_end_keeps_the_epoch_and_the_records() {
+    for durability in [Durability::Os, Durability::Memory] {
+        let folder = tempfile::tempdir().expect("a folder");
+        for round in 1..=3 {
+            let config = DurableConfig {
+                durability,
+                ..config(Retention::UNBOUNDED)
+            };
+            let broker = DurableBroker::open(folder.path(), config).expect("a log");
+            assert_eq!(broker.durability(), durability);
+            assert_eq!(broker.bounds().epoch, EPOCH);
+            assert_eq!(
+                stored(&block_on(append_one(&*broker, record("a", "x")))),
+                round
+            );
+        }
+    }
+}
+
+#[test]
+fn what_waits_behind_a_slow_commit_is_bounded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let weight = record("a", "x").weight_bytes();
+    let config = DurableConfig {
+        max_pending_bytes: 20 * weight,
+        ..config(Retention::UNBOUNDED)
+    };
+    let broker = DurableBroker::open(folder.path(), config).expect("a log");
+    let calls: Vec<_> = (0..5_000)
+        .map(|_| broker.append(vec![record("a", "x")]))
+        .collect();
+    let (mut stored, mut busy) = (0, 0);
+    block_on(async {
+        for call in calls {
+            match call.await {
+                Ok(_) => stored += 1,
+                Err(AppendError::Busy) => busy += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    });
+    assert!(stored >= 20 && busy > 0, "{stored} stored, {busy} refused");
+    assert_eq!(broker.bounds().head, stored);
+}
+
+const RECORDS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("records");
+const TOPICS: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("topics");
+
+#[test]
+fn damaged_records_are_left_out_and_announced_and_the_rest_is_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    block_on(append(
+        &*open(folder.path()),
+        (0..10).map(|_| record("a", "x")).collect(),
+    ));
+    {
+        let db = redb::Database::open(folder.path().join("events.redb")).expect("a database");
+        let txn = db.begin_write().expect("a transaction");
+        {
+            let mut records = txn.open_table(RECORDS).expect("a table");
+            for offset in [1, 4, 5] {
+                let mut bytes = records
+                    .get(offset)
+                    .expect("readable")
+                    .expect("a record")
+                    .value()
+                    .to_vec();
+                bytes[20] ^= 1;
+                records.insert(offset, &*bytes).expect("written");
+            }
+            records.remove(8).expect("removed");
+        }
+        txn.commit().expect("committed");
+    }
+    let broker = open(folder.path());
+    for scope in [Scope::All, topics(&["a"])] {
+        let (mut after, mut heard) = (0, Vec::new());
+        while after < 10 {
+            let page = block_on(broker.read(sse_broker::ReadRequest {
+                scope: scope.clone(),
+                ..everything_after(after)
+            }))
+            .expect("a page");
+            assert!(page.upto > after);
+            after = page.upto;
+            heard.push((page.trimmed, offsets(&page.records)));
+        }
+        assert_eq!(
+            heard,
+            [(true, vec![2, 3]), (true, vec![6, 7]), (true, vec![9, 10])]
+        );
+    }
+    assert_eq!(
+        stored(&block_on(append_one(&*broker, record("a", "x")))),
+        11
+    );
+}
+
+#[test]
+fn a_damaged_index_of_topics_is_passed_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    block_on(append(
+        &*open(folder.path()),
+        (0..10).map(|_| record("a", "x")).collect(),
+    ));
+    {
+        let db = redb::Database::open(folder.path().join("events.redb")).expect("a database");
+        let txn = db.begin_write().expect("a transaction");
+        {
+            let mut runs = txn.open_table(TOPICS).expect("a table");
+            runs.insert(&b"a\0\0\0\0\0\0\0\0\x01"[..], &b"not a run"[..])
+                .expect("written");
+        }
+        txn.commit().expect("committed");
+    }
+    let broker = open(folder.path());
+    let read = block_on(read_all(&*broker, 0, topics(&["a"]), 100));
+    assert_eq!(offsets(&read), (1..=10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_dropped_log_can_be_opened_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for n in 1..=20 {
+        let broker = open(folder.path());
+        drop(broker.append(vec![record("a", "x")]));
+        drop(broker);
+        assert_eq!(open(folder.path()).bounds().head, n);
+    }
+}
+
+#[test]
+fn a_read_after_the_end_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = open(folder.path());
+    block_on(broker.close());
+    let read = block_on(broker.read(everything_after(0)));
+    assert!(
+        matches!(read, Err(sse_broker::ReadError::Closed)),
+        "{read:?}"
+    );
+    // And the folder is free, although the old broker still lives.
+    open(folder.path());
+}
