@@ -214,6 +214,22 @@ impl Distribution {
         self.buckets.iter().sum()
     }
 
+    /// How many latencies did not exceed `bound`. Those that came within 1/32 of it may be left out.
+    #[must_use]
+    pub fn count_up_to(&self, bound: Duration) -> u64 {
+        let bound = nanos(bound);
+        // The buckets that lie wholly at or below the bound.
+        let end = bucket(bound) + usize::from(highest_nanos(bucket(bound)) == bound);
+        self.buckets[..end].iter().sum()
+    }
+
+    /// The sum of all latencies, exact.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        let seconds = u64::try_from(self.sum_nanos / 1_000_000_000).unwrap_or(u64::MAX);
+        Duration::new(seconds, (self.sum_nanos % 1_000_000_000) as u32)
+    }
+
     /// The mean; zero if nothing was counted.
     #[must_use]
     pub fn mean(&self) -> Duration {

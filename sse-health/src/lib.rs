@@ -20,6 +20,10 @@
 //!   move to the next node.
 //! * *Is it well?* ([`Status`]) That is for people and their alerts ([`Alerts`], with hysteresis).
 //!
+//! # Features
+//!
+//! `prometheus` adds `Exposition`, which writes the facts as OpenMetrics text. It brings six crates.
+//!
 //! # Example
 //!
 //! ```
@@ -43,6 +47,8 @@
 //! ```
 
 mod alerts;
+#[cfg(feature = "prometheus")]
+mod exposition;
 mod heartbeat;
 mod latency;
 mod monitor;
@@ -54,6 +60,8 @@ mod status;
 mod thresholds;
 
 pub use alerts::{Alert, Alerts, Hysteresis, Transition};
+#[cfg(feature = "prometheus")]
+pub use exposition::Exposition;
 pub use heartbeat::{Heartbeat, HeartbeatCounters};
 pub use latency::{Distribution, LatencyMonitor, LatencySummary};
 pub use monitor::{Gauges, HealthMonitor};

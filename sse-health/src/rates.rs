@@ -145,6 +145,8 @@ impl Traffic {
         TrafficSummary {
             published_total: self.published.total(),
             delivered_total: self.delivered.total(),
+            failed_total: self.failed.total(),
+            errors_total: self.errors.total(),
             delivered_last_minute: self.delivered.last_minute(now),
             failed_last_minute: self.failed.last_minute(now),
             errors_last_minute: self.errors.last_minute(now),
@@ -161,6 +163,10 @@ pub struct TrafficSummary {
     pub published_total: u64,
     /// Deliveries since the start.
     pub delivered_total: u64,
+    /// Deliveries tried and not made since the start.
+    pub failed_total: u64,
+    /// Errors since the start.
+    pub errors_total: u64,
     /// Deliveries in the last minute.
     pub delivered_last_minute: u64,
     /// Deliveries tried and not made in the last minute.

@@ -6,6 +6,8 @@
 )]
 
 mod alerts;
+#[cfg(feature = "prometheus")]
+mod exposition;
 mod heartbeat;
 mod latency;
 mod monitor;

@@ -26,6 +26,8 @@ fn facts() -> Facts {
         traffic: TrafficSummary {
             published_total: 300,
             delivered_total: 1500,
+            failed_total: 3,
+            errors_total: 4,
             delivered_last_minute: 998,
             failed_last_minute: 2,
             errors_last_minute: 1,
