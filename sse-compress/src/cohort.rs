@@ -78,6 +78,9 @@ impl CohortEncoder {
     /// 0.27 with a refresh each 4 KiB, 0.24 with 16 KiB, and 0.21 without any; events of 2 KiB to 0.60, 0.51 and 0.46.
     pub const DEFAULT_REFRESH_AFTER_BYTES: u64 = 16 * 1024;
 
+    /// About what one cohort holds, in bytes, whatever the number of its readers.
+    pub const MEMORY_BYTES: usize = crate::StreamEncoder::MEMORY_BYTES;
+
     /// A new cohort. For small events [`Level::Fast`] is the best choice.
     #[must_use]
     pub fn new(level: Level) -> Self {

@@ -34,6 +34,10 @@ pub struct StreamEncoder {
 }
 
 impl StreamEncoder {
+    /// About what one encoder holds, in bytes: for whoever gives out encoders within a budget, and answers without
+    /// compression when it is spent. Measured as resident memory over 200 encoders that had each taken 64 KiB.
+    pub const MEMORY_BYTES: usize = 332 * 1024;
+
     /// An encoder at `level`; for small events [`Level::Fast`] is the best choice.
     #[must_use]
     pub fn new(level: Level) -> Self {

@@ -8,6 +8,7 @@
 mod cohort;
 mod decompress;
 mod envelope;
+mod governor;
 mod negotiate;
 mod payload;
 mod stream;
