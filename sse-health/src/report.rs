@@ -258,7 +258,7 @@ fn round(value: f64, places: f64) -> f64 {
     (value * places).round() / places
 }
 
-/// Whole seconds as an integer, as the documents of this report show them; others as a fraction.
+/// Whole seconds as an integer, which is the contract; others as a fraction.
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     if duration.subsec_nanos() == 0 {
         serializer.serialize_u64(duration.as_secs())
