@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
-use crate::{Limits, sync::Mutex};
+use crate::{Limits, high_water::HighWater, sync::Mutex};
 
 /// Why a connection was not admitted. All of these pass: trying again later may work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +84,7 @@ struct Places {
     peak: usize,
     draining: bool,
     by_address: HashMap<AddressKey, u32>,
+    most_addresses: HighWater,
     accepted: u64,
     refused_full: u64,
     refused_address: u64,
@@ -136,6 +137,7 @@ impl Admission {
             return Err(Refusal::TooManyFromAddress);
         }
         places.by_address.insert(address, share + 1);
+        places.most_addresses.grown(places.by_address.len());
         places.taken += 1;
         places.peak = places.peak.max(places.taken);
         places.accepted += 1;
@@ -150,9 +152,8 @@ impl Admission {
             *share -= 1;
             if *share == 0 {
                 places.by_address.remove(&address);
-                let capacity = places.by_address.capacity();
-                if capacity > 64 && places.by_address.len() < capacity / 8 {
-                    places.by_address.shrink_to(capacity / 4);
+                if let Some(capacity) = places.most_addresses.shrunk(places.by_address.len()) {
+                    places.by_address.shrink_to(capacity);
                 }
             }
         }

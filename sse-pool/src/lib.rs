@@ -57,6 +57,7 @@ mod close;
 mod config;
 mod connection;
 mod entry;
+mod high_water;
 mod id;
 mod overflow;
 mod patterns;

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{Entry, TopicPattern, sync::Mutex};
+use crate::{Entry, TopicPattern, high_water::HighWater, sync::Mutex};
 
 #[derive(Debug)]
 pub(crate) struct Patterns(Mutex<Table>);
@@ -14,6 +14,7 @@ pub(crate) struct Patterns(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     by_text: HashMap<Arc<str>, Known>,
+    most_texts: HighWater,
     /// Numbers are never used twice, so "newer" is a comparison.
     last_number: u64,
     /// Built by the first append after a change.
@@ -57,6 +58,7 @@ impl Patterns {
             .map(|pattern| Arc::from(pattern.as_str()))
             .collect();
         let mut stale = None;
+        let mut most = 0;
         let mut table = self.0.lock();
         let mut keys: Vec<PatternKey> = Vec::with_capacity(patterns.len());
         for (text, pattern) in texts.into_iter().zip(patterns) {
@@ -75,10 +77,12 @@ impl Patterns {
                     pattern: Arc::clone(pattern),
                 };
                 table.by_text.insert(Arc::clone(&text), known);
+                most = most.max(table.by_text.len());
                 stale = stale.or(table.snapshot.take());
                 keys.push(PatternKey { number, text });
             }
         }
+        table.most_texts.grown(most);
         drop(table);
         drop(stale);
         keys
@@ -100,9 +104,9 @@ impl Patterns {
                 }
             }
         }
-        if table.by_text.capacity() > 64 && table.by_text.len() < table.by_text.capacity() / 8 {
-            let half = table.by_text.capacity() / 4;
-            table.by_text.shrink_to(half);
+        let len = table.by_text.len();
+        if let Some(capacity) = table.most_texts.shrunk(len) {
+            table.by_text.shrink_to(capacity);
         }
         drop(table);
         drop((dropped, stale, keys));

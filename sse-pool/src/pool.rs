@@ -573,7 +573,7 @@ impl<T> Pool<T> {
             _permit: permit,
             next_seq: 0,
             cursor: 0,
-            direct_from: 0,
+            direct_after: 0,
             delivered_entries: 0,
             delivered_bytes: 0,
             since: now,

@@ -36,8 +36,8 @@ pub(crate) struct Reader {
     /// Everything up to this offset was delivered or is not for this reader. May be ahead of the window,
     /// after a replay from a log that knows more; what the window gets up to it is then skipped.
     pub(crate) cursor: u64,
-    /// From this sequence number on the shard still has every entry addressed to this reader.
-    pub(crate) direct_from: u64,
+    /// After this offset the shard still has every entry addressed to this reader.
+    pub(crate) direct_after: u64,
     pub(crate) delivered_entries: u64,
     pub(crate) delivered_bytes: u64,
     /// The last sign of life, or since when it has owed one.

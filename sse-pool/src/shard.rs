@@ -19,6 +19,7 @@ use hashbrown::HashTable;
 use crate::{
     CloseReason, ConnectionId, ConnectionInfo, ConnectionStatus, Entry, ReaderKey, ReaderState,
     Selector, Start, WindowConfig,
+    high_water::HighWater,
     patterns::PatternKey,
     reader::{Links, Reader, State},
     slab::Slab,
@@ -36,11 +37,13 @@ pub(crate) struct Shard<T> {
     readers: Slab<Reader>,
     /// The open readers by id; four bytes each, the id stands in the reader.
     by_id: HashTable<u32>,
+    most_ids: HighWater,
     index: Index,
     /// The entries in the window that are addressed to connections.
     directs: HashMap<ConnectionId, VecDeque<u64>>,
-    /// From this sequence number on no entry addressed to anyone was evicted.
-    direct_from: u64,
+    most_directs: HighWater,
+    /// After this offset no entry addressed to anyone was evicted.
+    direct_after: u64,
     /// The readers without a waker of their own that have something to hear.
     ready: Vec<ReaderKey>,
     ready_waker: Option<Waker>,
@@ -181,10 +184,12 @@ impl<T> Shard<T> {
         let window = Window::new(bounds, start_offset);
         Self {
             number,
-            direct_from: window.base(),
+            direct_after: start_offset,
             window,
             readers: Slab::new(),
             by_id: HashTable::new(),
+            most_ids: HighWater::default(),
+            most_directs: HighWater::default(),
             index: Index::new(),
             directs: HashMap::new(),
             ready: Vec::new(),
@@ -221,7 +226,7 @@ impl<T> Shard<T> {
         }
         self.last_generation = self.last_generation.wrapping_add(1);
         reader.generation = self.last_generation;
-        reader.direct_from = self.direct_from;
+        reader.direct_after = self.direct_after;
         reader.cursor = match start {
             Start::Live => self.window.head(),
             Start::After(offset) => offset,
@@ -233,6 +238,7 @@ impl<T> Shard<T> {
         let (readers, hasher) = (&self.readers, &self.hasher);
         self.by_id
             .insert_unique(hash, slot, |&slot| hash_of(readers, hasher, slot));
+        self.most_ids.grown(self.by_id.len());
         self.link(slot);
         Ok(ReaderKey {
             shard: self.number,
@@ -280,9 +286,8 @@ impl<T> Shard<T> {
         if let Ok(found) = self.by_id.find_entry(hash, |&slot| slot == key.slot) {
             found.remove();
         }
-        if self.by_id.capacity() > 64 && self.by_id.len() < self.by_id.capacity() / 8 {
+        if let Some(capacity) = self.most_ids.shrunk(self.by_id.len()) {
             let (readers, hasher) = (&self.readers, &self.hasher);
-            let capacity = self.by_id.capacity() / 4;
             self.by_id
                 .shrink_to(capacity, |&slot| hash_of(readers, hasher, slot));
         }
@@ -360,7 +365,7 @@ impl<T> Shard<T> {
 
     /// Makes the reader a member of every node its selector and its identities name.
     fn link(&mut self, slot: u32) {
-        let base = self.window.base();
+        let floor = self.window.floor();
         let Some(reader) = self.readers.get_mut(slot) else {
             return;
         };
@@ -373,7 +378,7 @@ impl<T> Shard<T> {
                 .exact_topics()
                 .iter()
                 .chain(&*reader.info.identities);
-            nodes.extend(names.map(|name| self.index.topic_or_insert(name, base)));
+            nodes.extend(names.map(|name| self.index.topic_or_insert(name, floor)));
             for key in &reader.patterns {
                 nodes.push(
                     self.index
@@ -433,7 +438,7 @@ impl<T> Shard<T> {
         if entry.offset <= before {
             return false;
         }
-        let base = self.window.base();
+        let floor = self.window.floor();
         let seq = self.window.push(Arc::clone(entry));
         let news = News {
             entry,
@@ -443,7 +448,7 @@ impl<T> Shard<T> {
         };
         if entry.recipients.is_empty() {
             for topic in &*entry.topics {
-                let node = self.index.topic_or_insert(topic, base);
+                let node = self.index.topic_or_insert(topic, floor);
                 self.index.push(node, seq);
                 self.ready_members(node, &news, fx);
             }
@@ -464,6 +469,7 @@ impl<T> Shard<T> {
                 if seqs.back() != Some(&seq) {
                     seqs.push_back(seq);
                 }
+                self.most_directs.grown(self.directs.len());
                 if let Some(slot) = self.find(id) {
                     self.ready_reader(slot, &news, fx);
                 }
@@ -517,10 +523,10 @@ impl<T> Shard<T> {
         while let Some((seq, entry)) = self.window.evict() {
             if entry.recipients.is_empty() {
                 for topic in &*entry.topics {
-                    self.index.evict(topic, seq);
+                    self.index.evict(topic, seq, entry.offset);
                 }
             } else {
-                self.direct_from = seq + 1;
+                self.direct_after = entry.offset;
                 for id in &*entry.recipients {
                     if let Some(seqs) = self.directs.get_mut(id) {
                         while seqs.front().is_some_and(|&front| front <= seq) {
@@ -533,12 +539,11 @@ impl<T> Shard<T> {
                     if let Some(slot) = self.find(id)
                         && let Some(reader) = self.readers.get_mut(slot)
                     {
-                        reader.direct_from = seq + 1;
+                        reader.direct_after = entry.offset;
                     }
                 }
-                let capacity = self.directs.capacity();
-                if capacity > 64 && self.directs.len() < capacity / 8 {
-                    self.directs.shrink_to(capacity / 4);
+                if let Some(capacity) = self.most_directs.shrunk(self.directs.len()) {
+                    self.directs.shrink_to(capacity);
                 }
             }
             fx.evicted.push(entry);
@@ -609,7 +614,7 @@ impl<T> Shard<T> {
         };
         let mut stopped_at = None;
         if take.reader.follows_all() {
-            let from = take.reader.next_seq;
+            let from = take.reader.next_seq.max(window.base());
             for (seq, entry) in (from..).zip(window.range_from(from)) {
                 if !take.offer(entry) {
                     stopped_at = Some(seq);
@@ -692,21 +697,25 @@ impl<T> Shard<T> {
                 })
             }
         };
-        reader.next_seq = progress.next_seq;
         reader.cursor = reader.cursor.max(progress.cursor);
-        let lost = progress.next_seq < self.window.base();
-        if progress.full || (lost && progress.taken > 0) || progress.next_seq == self.window.end() {
-            if progress.next_seq == self.window.end() {
-                reader.cursor = reader.cursor.max(self.window.head());
-            }
+        let lost = reader.cursor < self.window.floor();
+        if !lost {
+            progress.next_seq = progress.next_seq.max(self.window.base());
+        }
+        reader.next_seq = progress.next_seq;
+        if lost && progress.taken == 0 {
+            return self.lag(slot);
+        }
+        let at_end = !lost && progress.next_seq == self.window.end();
+        if at_end {
+            reader.cursor = reader.cursor.max(self.window.head());
+        }
+        if at_end || lost || progress.full {
             let Scan {
                 taken, taken_bytes, ..
             } = *progress;
             *scan = None;
             return account(reader, &mut self.totals, taken, taken_bytes);
-        }
-        if lost {
-            return self.lag(slot);
         }
         Step::Filter {
             chunk: self
@@ -800,13 +809,13 @@ impl<T> Shard<T> {
             return false;
         };
         if reader.follows_all() || reader.scans() {
-            return reader.next_seq < self.window.base();
+            return reader.cursor < self.window.floor();
         }
-        reader.next_seq < reader.direct_from
+        reader.cursor < reader.direct_after
             || reader.links.as_slice().iter().any(|link| {
                 matches!(
                     self.index.node(link.node).map(|node| &node.content),
-                    Some(Content::Topic { complete_from, .. }) if reader.next_seq < *complete_from
+                    Some(Content::Topic { complete_after, .. }) if reader.cursor < *complete_after
                 )
             })
     }

@@ -1,77 +1,135 @@
-//! Numbered places that are reused, and given back when most are empty.
+//! Numbered places that are reused, and given back when they empty.
 
 /// A growable set of values with small stable numbers.
 ///
-/// Values are boxed, so an empty place costs eight bytes; places at the end are given back as they empty.
+/// Places come in pages, and a page without values is given back wherever it is, so that a few long-lived
+/// values among the last do not hold what a million others needed. Values are boxed: an empty place costs a
+/// pointer, and only while its page has a value.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    places: Vec<Option<Box<T>>>,
-    /// Empty places, newest last. May name places that were given back since: those are skipped.
-    free: Vec<u32>,
+    pages: Vec<Option<Box<Page<T>>>>,
+    /// Pages with room, newest last. May name full pages and pages beyond the end: those are skipped.
+    open: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Page<T> {
+    places: [Option<Box<T>>; PAGE],
+    /// One bit per place in use.
+    used: [u64; PAGE / 64],
+    /// Whether `open` names this page.
+    is_open: bool,
+}
+
+/// Places per page: 2 KiB of pointers.
+const PAGE: usize = 256;
+
+impl<T> Page<T> {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            places: [const { None }; PAGE],
+            used: [0; PAGE / 64],
+            is_open: true,
+        })
+    }
+
+    fn free_place(&self) -> Option<usize> {
+        let word = self.used.iter().position(|&word| word != u64::MAX)?;
+        Some(word * 64 + self.used[word].trailing_ones() as usize)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.used == [0; PAGE / 64]
+    }
 }
 
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            places: Vec::new(),
-            free: Vec::new(),
+            pages: Vec::new(),
+            open: Vec::new(),
         }
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.places.iter().flatten().count()
-    }
-
-    /// One past the highest number in use.
+    /// One past the highest number that may be in use.
     pub(crate) const fn end(&self) -> usize {
-        self.places.len()
+        self.pages.len() * PAGE
     }
 
     pub(crate) fn insert(&mut self, value: Box<T>) -> u32 {
-        while let Some(number) = self.free.pop() {
-            if let Some(place @ None) = self.places.get_mut(number as usize) {
-                *place = Some(value);
-                return number;
-            }
+        loop {
+            let Some(&number) = self.open.last() else {
+                self.open
+                    .push(u32::try_from(self.pages.len()).expect("pages fit in memory"));
+                self.pages.push(Some(Page::new()));
+                continue;
+            };
+            let Some(page) = self.pages.get_mut(number as usize) else {
+                self.open.pop();
+                continue;
+            };
+            let page = page.get_or_insert_with(Page::new);
+            let Some(place) = page.free_place() else {
+                page.is_open = false;
+                self.open.pop();
+                continue;
+            };
+            page.places[place] = Some(value);
+            page.used[place / 64] |= 1 << (place % 64);
+            let number = number as usize * PAGE + place;
+            return u32::try_from(number).expect("fewer than 2^32 places fit in memory");
         }
-        let number =
-            u32::try_from(self.places.len()).expect("fewer than 2^32 places fit in memory");
-        self.places.push(Some(value));
-        number
     }
 
     pub(crate) fn remove(&mut self, number: u32) -> Option<Box<T>> {
-        let value = self.places.get_mut(number as usize)?.take()?;
-        self.free.push(number);
-        while let Some(None) = self.places.last() {
-            self.places.pop();
+        let (number, place) = split(number);
+        let page = self.pages.get_mut(number)?.as_mut()?;
+        let value = page.places[place].take()?;
+        page.used[place / 64] &= !(1 << (place % 64));
+        if !std::mem::replace(&mut page.is_open, true) {
+            self.open.extend(u32::try_from(number));
         }
-        if self.places.is_empty() {
-            self.free.clear();
+        if page.is_empty() {
+            self.give_back_page(number);
         }
-        give_back(&mut self.places);
-        // Numbers beyond the end are of no use any more; without this they would pile up.
-        if self.free.len() > 2 * self.places.len() + SMALL {
-            let end = self.places.len();
-            self.free.retain(|&number| (number as usize) < end);
-        }
-        give_back(&mut self.free);
         Some(value)
     }
 
+    fn give_back_page(&mut self, number: usize) {
+        self.pages[number] = None;
+        while let Some(None) = self.pages.last() {
+            self.pages.pop();
+        }
+        give_back(&mut self.pages);
+        // Without this the names of pages beyond the end would pile up.
+        if self.open.len() > 2 * self.pages.len() + SMALL {
+            let end = self.pages.len();
+            self.open.retain(|&page| (page as usize) < end);
+            self.open.sort_unstable();
+            self.open.dedup();
+            give_back(&mut self.open);
+        }
+    }
+
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
-        self.places.get(number as usize)?.as_deref()
+        let (page, place) = split(number);
+        self.pages.get(page)?.as_ref()?.places[place].as_deref()
     }
 
     pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        self.places.get_mut(number as usize)?.as_deref_mut()
+        let (page, place) = split(number);
+        self.pages.get_mut(page)?.as_mut()?.places[place].as_deref_mut()
     }
 
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        self.places.capacity() + self.free.capacity()
+        let pages = self.pages.iter().flatten().count();
+        self.pages.capacity() + self.open.capacity() + pages * PAGE
     }
+}
+
+const fn split(number: u32) -> (usize, usize) {
+    (number as usize / PAGE, number as usize % PAGE)
 }
 
 /// Below this many elements capacity is kept: giving it back would only be asked for again.
@@ -86,37 +144,50 @@ pub(crate) fn give_back<T>(vec: &mut Vec<T>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn numbers_are_reused_and_memory_is_given_back() {
-        let mut slab = Slab::new();
-        let numbers: Vec<u32> = (0..10_000).map(|n| slab.insert(Box::new(n))).collect();
-        let third = numbers[3];
-        assert_eq!(slab.remove(third).as_deref(), Some(&3));
-        assert_eq!(slab.remove(third), None);
-        assert_eq!(slab.insert(Box::new(33)), third);
-        for number in &numbers[1..] {
-            assert!(slab.remove(*number).is_some());
+    proptest! {
+        #[test]
+        fn it_is_a_map_that_chooses_its_keys(
+            ops in prop::collection::vec((any::<bool>(), any::<u32>()), 1..3_000),
+        ) {
+            let (mut slab, mut model) = (Slab::new(), HashMap::new());
+            let mut numbers = Vec::new();
+            for (insert, n) in ops {
+                if insert || numbers.is_empty() {
+                    let number = slab.insert(Box::new(n));
+                    prop_assert_eq!(model.insert(number, n), None, "handed out twice");
+                    numbers.push(number);
+                } else {
+                    let number = numbers.swap_remove(n as usize % numbers.len());
+                    prop_assert_eq!(slab.remove(number).map(|value| *value), model.remove(&number));
+                    prop_assert!(slab.remove(number).is_none());
+                }
+            }
+            for (&number, n) in &model {
+                prop_assert_eq!(slab.get(number), Some(n));
+                prop_assert!((number as usize) < slab.end());
+            }
         }
-        assert_eq!((slab.len(), slab.end(), slab.get(0)), (1, 1, Some(&0)));
-        assert!(slab.capacity() < 200, "{}", slab.capacity());
-        assert!(slab.remove(0).is_some());
-        assert!(slab.insert(Box::new(1)) == 0);
     }
 
     #[test]
-    fn a_number_given_back_and_taken_again_is_never_handed_out_twice() {
+    fn memory_is_given_back_even_behind_one_that_stays() {
         let mut slab = Slab::new();
-        let (a, b) = (slab.insert(Box::new('a')), slab.insert(Box::new('b')));
-        slab.remove(b); // given back: the free list still names it
-        slab.remove(a);
-        let (c, d, e) = (
-            slab.insert(Box::new('c')),
-            slab.insert(Box::new('d')),
-            slab.insert(Box::new('e')),
-        );
-        assert!(c != d && d != e && c != e);
-        assert_eq!(slab.len(), 3);
+        let numbers: Vec<u32> = (0..100_000).map(|n| slab.insert(Box::new(n))).collect();
+        let (last, others) = numbers.split_last().unwrap();
+        for number in others {
+            assert!(slab.remove(*number).is_some());
+        }
+        assert_eq!(slab.get(*last), Some(&99_999));
+        assert!(slab.capacity() < 2_000, "{}", slab.capacity());
+        for n in 0..1_000 {
+            slab.insert(Box::new(n));
+        }
+        assert_eq!(slab.get(*last), Some(&99_999));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A *node* is something readers can be members of: a topic, a distinct pattern, or "everything". A topic's
 //! node lists the sequence numbers of its entries in the window, so that its readers find them without
-//! looking at anyone else's, and knows from where on that list is complete, which is what makes "lost" a
+//! looking at anyone else's, and knows after which offset that list is complete, which is what makes "lost" a
 //! statement about the topic and not about the window. A node lives as long as it has a member or an entry.
 //!
 //! Members and links point at each other by position, so joining and leaving are O(1) per topic however many
@@ -16,7 +16,10 @@ use std::{
 
 use hashbrown::HashTable;
 
-use crate::slab::{Slab, give_back};
+use crate::{
+    high_water::HighWater,
+    slab::{Slab, give_back},
+};
 
 /// The node of the readers that follow everything; always there.
 pub(crate) const ALL: u32 = 0;
@@ -36,8 +39,9 @@ pub(crate) enum Content {
     Topic {
         /// The entries of this topic in the window, ascending.
         seqs: VecDeque<u64>,
-        /// From this sequence number on the list is complete.
-        complete_from: u64,
+        /// After this offset the list is complete: the newest entry of this topic that was evicted, or the
+        /// window's floor when the node was made.
+        complete_after: u64,
     },
     /// The pattern's number in the pool's table.
     Pattern(u64),
@@ -134,6 +138,8 @@ pub(crate) struct Index {
     topics: HashTable<u32>,
     /// Pattern nodes by the pattern's number.
     patterns: HashMap<u64, u32>,
+    most_topics: HighWater,
+    most_patterns: HighWater,
     /// The newest pattern that was ever linked here.
     newest_pattern: u64,
     hasher: RandomState,
@@ -148,6 +154,8 @@ impl Index {
             nodes,
             topics: HashTable::new(),
             patterns: HashMap::new(),
+            most_topics: HighWater::default(),
+            most_patterns: HighWater::default(),
             newest_pattern: 0,
             hasher: RandomState::new(),
         }
@@ -178,8 +186,8 @@ impl Index {
             .copied()
     }
 
-    /// The node of a topic. A new one is complete from `base` on, as the window is.
-    pub(crate) fn topic_or_insert(&mut self, name: &Arc<str>, base: u64) -> u32 {
+    /// The node of a topic. A new one is complete after `floor`, as the window is.
+    pub(crate) fn topic_or_insert(&mut self, name: &Arc<str>, floor: u64) -> u32 {
         let hash = self.hasher.hash_one(&**name);
         let nodes = &self.nodes;
         if let Some(&node) = self.topics.find(hash, |&node| is_named(nodes, node, name)) {
@@ -187,12 +195,13 @@ impl Index {
         }
         let content = Content::Topic {
             seqs: VecDeque::new(),
-            complete_from: base,
+            complete_after: floor,
         };
         let node = self.nodes.insert(Node::new(Arc::clone(name), content));
         let (nodes, hasher) = (&self.nodes, &self.hasher);
         self.topics
             .insert_unique(hash, node, |&node| hash_of(nodes, hasher, node));
+        self.most_topics.grown(self.topics.len());
         node
     }
 
@@ -213,6 +222,7 @@ impl Index {
         self.newest_pattern = self.newest_pattern.max(number);
         let node = self.nodes.insert(Node::new(name, Content::Pattern(number)));
         self.patterns.insert(number, node);
+        self.most_patterns.grown(self.patterns.len());
         node
     }
 
@@ -243,16 +253,16 @@ impl Index {
     }
 
     /// Forgets an entry of a topic that left the window.
-    pub(crate) fn evict(&mut self, name: &str, seq: u64) {
+    pub(crate) fn evict(&mut self, name: &str, seq: u64, offset: u64) {
         let Some(node) = self.topic(name) else { return };
         if let Some(Content::Topic {
             seqs,
-            complete_from,
+            complete_after,
         }) = self.nodes.get_mut(node).map(|node| &mut node.content)
         {
             while seqs.front().is_some_and(|&front| front <= seq) {
                 seqs.pop_front();
-                *complete_from = seq + 1;
+                *complete_after = offset;
             }
             give_back_deque(seqs);
         }
@@ -270,10 +280,8 @@ impl Index {
             Content::All => return,
             Content::Pattern(pattern) => {
                 self.patterns.remove(&pattern);
-                if self.patterns.capacity() > 64
-                    && self.patterns.len() < self.patterns.capacity() / 8
-                {
-                    self.patterns.shrink_to(self.patterns.capacity() / 4);
+                if let Some(capacity) = self.most_patterns.shrunk(self.patterns.len()) {
+                    self.patterns.shrink_to(capacity);
                 }
             }
             Content::Topic { .. } => {
@@ -284,11 +292,10 @@ impl Index {
             }
         }
         self.nodes.remove(number);
-        if self.topics.capacity() > 64 && self.topics.len() < self.topics.capacity() / 8 {
+        if let Some(capacity) = self.most_topics.shrunk(self.topics.len()) {
             let (nodes, hasher) = (&self.nodes, &self.hasher);
-            self.topics.shrink_to(self.topics.capacity() / 4, |&node| {
-                hash_of(nodes, hasher, node)
-            });
+            self.topics
+                .shrink_to(capacity, |&node| hash_of(nodes, hasher, node));
         }
     }
 
@@ -334,7 +341,7 @@ mod tests {
             index.leave(link);
         }
         assert_eq!(index.topic_count(), 0);
-        assert!(index.capacity() < 300, "{}", index.capacity());
+        assert!(index.capacity() < 600, "{}", index.capacity());
     }
 
     #[test]

@@ -8,9 +8,6 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::{Entry, WindowConfig};
 
-/// A sequence number before every entry that ever was: the place of a cursor older than the window.
-pub(crate) const ANCIENT: u64 = 0;
-
 #[derive(Debug)]
 pub(crate) struct Window<T> {
     entries: VecDeque<Arc<Entry<T>>>,
@@ -27,7 +24,7 @@ impl<T> Window<T> {
     pub(crate) fn new(bounds: WindowConfig, start_offset: u64) -> Self {
         Self {
             entries: VecDeque::new(),
-            base: ANCIENT + 1,
+            base: 1,
             bytes: 0,
             floor: start_offset,
             head: start_offset,
@@ -72,11 +69,9 @@ impl<T> Window<T> {
         self.entries.range(start.min(self.entries.len())..)
     }
 
-    /// The first entry after `offset`, or [`ANCIENT`] when the window is not complete after it.
+    /// The first entry in the window after `offset`.
     pub(crate) fn seq_after(&self, offset: u64) -> u64 {
-        if offset < self.floor {
-            ANCIENT
-        } else if offset >= self.head {
+        if offset >= self.head {
             self.end()
         } else {
             self.base + self.entries.partition_point(|entry| entry.offset <= offset) as u64

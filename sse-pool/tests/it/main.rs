@@ -1,1 +1,10 @@
+//! The pool through its public face.
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod admission;
+mod batch;
+mod model;
+mod reading;
+mod support;
+mod sweeping;
+mod threads;
