@@ -73,6 +73,7 @@ macro_rules! contract {
             age_is_kept_when_the_time_is_told,
             a_page_says_when_what_was_asked_for_is_gone,
             many_publishers_at_once_get_distinct_offsets_in_their_own_order,
+            a_replay_that_races_with_retention_has_no_silent_hole,
             a_closed_log_takes_nothing_more,
         }
     };
@@ -713,6 +714,50 @@ pub(crate) async fn many_publishers_at_once_get_distinct_offsets_in_their_own_or
     let total = (PUBLISHERS * EACH * 2) as u64;
     assert_eq!(broker.bounds().head, total);
     assert_eq!(offsets(&listener.heard()), (1..=total).collect::<Vec<_>>());
+}
+
+pub(crate) async fn a_replay_that_races_with_retention_has_no_silent_hole<B: Backend>() {
+    let backend = B::new(Retention {
+        max_records: Some(50),
+        ..Retention::UNBOUNDED
+    });
+    let broker = backend.broker();
+    let publisher = std::thread::spawn({
+        let broker = broker.clone();
+        move || {
+            block_on(async {
+                for n in 0..300u64 {
+                    let names = [["a", "b"][n as usize % 2], "all"];
+                    append(&*broker, names.map(|name| record(name, "x")).into()).await;
+                }
+            });
+        }
+    });
+    let mut replays = 0;
+    while !publisher.is_finished() || replays == 0 {
+        replays += 1;
+        for (scope, step) in [(Scope::All, 1), (topics(&["all"]), 2)] {
+            let mut after = broker.bounds().floor;
+            while after < broker.bounds().head {
+                let request = ReadRequest {
+                    after,
+                    scope: scope.clone(),
+                    max_records: 7,
+                    max_bytes: usize::MAX,
+                };
+                let page = broker.read(request).await.expect("a page");
+                assert!(page.upto > after);
+                let offsets = offsets(&page.records);
+                assert!(offsets.windows(2).all(|pair| pair[1] == pair[0] + step));
+                if let (Some(first), false) = (offsets.first(), page.trimmed) {
+                    assert!(first - after <= step, "a hole after {after}: {offsets:?}");
+                }
+                after = page.upto;
+            }
+        }
+    }
+    publisher.join().expect("a publisher that got through");
+    assert_eq!(broker.bounds().head, 600);
 }
 
 pub(crate) async fn a_closed_log_takes_nothing_more<B: Backend>() {

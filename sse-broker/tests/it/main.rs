@@ -2,8 +2,14 @@
 
 mod contract;
 #[cfg(feature = "durable")]
+mod crash;
+#[cfg(feature = "durable")]
 mod durable;
+#[cfg(feature = "durable")]
+mod faults;
 mod memory;
 mod model;
+#[cfg(feature = "durable")]
+mod sim_disk;
 mod splice;
 mod support;
