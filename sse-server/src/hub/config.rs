@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sse_compress::Level;
-use sse_health::Thresholds;
+use sse_health::{Signal, Thresholds};
 
 use crate::config::{HeartbeatForm, OverflowSetting};
 
@@ -72,7 +72,8 @@ impl Default for HubConfig {
             window_events: 65_536,
             compression_threshold_bytes: 1024,
             compression_level: Level::Balanced,
-            thresholds: Thresholds::default(),
+            // A busy machine that delivers in time is not ill.
+            thresholds: Thresholds::default().without(Signal::Cpu),
             shards: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }

@@ -1,0 +1,123 @@
+//! The real server, as a child process.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{PATIENCE, SSE};
+
+/// A child process that does not outlive the test.
+pub(crate) struct Guard(pub(crate) Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running hub, on a folder of its own.
+pub(crate) struct Hub {
+    process: Guard,
+    address: String,
+    arguments: Vec<String>,
+    data: tempfile::TempDir,
+}
+
+impl Hub {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let (process, address) = spawn(&arguments, &data, "127.0.0.1:0");
+        Self {
+            process,
+            address,
+            arguments,
+            data,
+        }
+    }
+
+    /// Ends the process without a word, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
+    }
+
+    /// Starts again at the same address, on the same folder.
+    pub(crate) fn start_again(&mut self) {
+        (self.process, self.address) = spawn(&self.arguments, &self.data, &self.address);
+    }
+
+    pub(crate) fn events(&self) -> String {
+        format!("http://{}/events", self.address)
+    }
+
+    pub(crate) fn publish(&self, data: &str) {
+        let status = Command::new(SSE)
+            .args(["pub", "--quiet", &self.events(), data])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.get("/events/stats")["active_connections"]
+            .as_u64()
+            .unwrap()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let mut socket = TcpStream::connect(&self.address).unwrap();
+        write!(
+            socket,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+}
+
+fn spawn(arguments: &[String], data: &tempfile::TempDir, listen: &str) -> (Guard, String) {
+    let mut process = Command::new(server())
+        .args(["--listen", listen, "--log", "warn", "--data-dir"])
+        .arg(data.path())
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(process.stdout.as_mut().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    let address = first
+        .trim()
+        .strip_prefix("listening on http://")
+        .expect("the address comes first")
+        .to_owned();
+    (Guard(process), address)
+}
+
+/// The server's binary, which a build of the workspace puts beside ours.
+fn server() -> PathBuf {
+    let path = PathBuf::from(SSE).with_file_name("sse-server");
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build -p sse-server` first",
+        path.display()
+    );
+    path
+}
+
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "still waiting until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,23 @@
+//! The server as its users meet it: the real binary, real sockets, real processes.
+//!
+//! One module for each of the systems whose clients the hub serves, and one each for errors, streams, limits and
+//! the process itself. Nothing here sleeps for a fixed time and hopes: every wait has a condition and a generous
+//! deadline, so that a busy machine makes the tests slower, not red.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on may as well stop here"
+)]
+
+mod client;
+mod server;
+
+mod enhanced;
+mod envelope;
+mod errors;
+mod job_stream;
+mod limits;
+mod notifications;
+mod process;
+mod projects;
+mod streams;
