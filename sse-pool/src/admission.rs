@@ -26,19 +26,30 @@ pub enum Refusal {
 /// the whole of a connection's life, from before its first byte is answered.
 #[must_use = "dropping a permit gives the place back"]
 pub struct Permit {
-    admission: Arc<Admission>,
+    /// `None` once the place belongs to a connection.
+    admission: Option<Arc<Admission>>,
     address: AddressKey,
 }
 
 impl Permit {
     pub(crate) fn is_from(&self, admission: &Arc<Admission>) -> bool {
-        Arc::ptr_eq(&self.admission, admission)
+        self.admission
+            .as_ref()
+            .is_some_and(|own| Arc::ptr_eq(own, admission))
+    }
+
+    /// Hands the place over: whoever gets the address gives it back with [`Admission::release`].
+    pub(crate) fn into_address(mut self) -> AddressKey {
+        self.admission = None;
+        self.address
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.release(self.address);
+        if let Some(admission) = &self.admission {
+            admission.release(self.address);
+        }
     }
 }
 
@@ -115,7 +126,7 @@ impl Admission {
         let address = AddressKey::from(ip);
         self.take(address)?;
         Ok(Permit {
-            admission: Arc::clone(self),
+            admission: Some(Arc::clone(self)),
             address,
         })
     }
@@ -144,7 +155,7 @@ impl Admission {
         Ok(())
     }
 
-    fn release(&self, address: AddressKey) {
+    pub(crate) fn release(&self, address: AddressKey) {
         let mut guard = self.places.lock();
         let places = &mut *guard;
         places.taken -= 1;

@@ -570,7 +570,7 @@ impl<T> Pool<T> {
             selector,
             links: Links::none(),
             waker: None,
-            _permit: permit,
+            address: permit.into_address(),
             next_seq: 0,
             cursor: 0,
             direct_after: 0,
@@ -602,6 +602,7 @@ impl<T> Pool<T> {
             inner
                 .patterns
                 .release(std::mem::take(&mut reader.patterns).into());
+            inner.admission.release(reader.address);
             ConnectError::IdInUse
         })
     }
@@ -613,7 +614,9 @@ impl<T> Pool<T> {
         let mut fx = Effects::default();
         let reader = shard.lock().leave(key, &mut fx);
         self.carry_out(&mut fx);
-        reader.is_some()
+        let Some(reader) = reader else { return false };
+        self.inner.admission.release(reader.address);
+        true
     }
 
     pub(crate) fn read(

@@ -3,7 +3,8 @@
 use std::{sync::Arc, task::Waker, time::Instant};
 
 use crate::{
-    CloseReason, ConnectionInfo, Permit, Selector, TopicFilter, patterns::PatternKey, topics::Link,
+    CloseReason, ConnectionInfo, Selector, TopicFilter, admission::AddressKey,
+    patterns::PatternKey, topics::Link,
 };
 
 /// ```text
@@ -30,7 +31,8 @@ pub(crate) struct Reader {
     pub(crate) patterns: Box<[PatternKey]>,
     pub(crate) links: Links,
     pub(crate) waker: Option<Waker>,
-    pub(crate) _permit: Permit,
+    /// Whose place it holds; given back by the pool when the reader has left.
+    pub(crate) address: AddressKey,
     /// The next sequence number to look at, while `Ready`.
     pub(crate) next_seq: u64,
     /// Everything up to this offset was delivered or is not for this reader. May be ahead of the window,
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_reader_is_small() {
-        assert!(size_of::<Reader>() <= 176, "{}", size_of::<Reader>());
+        assert!(size_of::<Reader>() <= 152, "{}", size_of::<Reader>());
         assert_eq!(size_of::<Links>(), 16);
     }
 }
