@@ -27,25 +27,44 @@ async fn main() -> Result<(), Box<dyn Error>> {
         async move { hub.run_housekeeping().await }
     });
 
-    let app = Router::new().route("/greet/{name}", post(greet)).with_state(hub).fallback(
-        move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
-            let streams = streams.clone();
-            async move { streams.handle(request, peer.ip()).await.map(axum::body::Body::new) }
-        },
-    );
+    let app = Router::new()
+        .route("/greet/{name}", post(greet))
+        .with_state(hub)
+        .fallback(
+            move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+                let streams = streams.clone();
+                async move {
+                    streams
+                        .handle(request, peer.ip())
+                        .await
+                        .map(axum::body::Body::new)
+                }
+            },
+        );
 
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8091".to_owned());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:8091".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    axum::serve(
+        listener,
+        app.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .await?;
     Ok(())
 }
 
-async fn greet(State(hub): State<Hub>, Path(name): Path<String>) -> Result<String, Response<String>> {
+async fn greet(
+    State(hub): State<Hub>,
+    Path(name): Path<String>,
+) -> Result<String, Response<String>> {
     let event_type = EventType::new("greeting").map_err(|error| failed(&error))?;
     let data = serde_json::json!({"hello": name}).to_string();
-    let published =
-        hub.publish(Publication::new(data).with_type(event_type)).await.map_err(|error| failed(&error))?;
+    let published = hub
+        .publish(Publication::new(data).with_type(event_type))
+        .await
+        .map_err(|error| failed(&error))?;
     Ok(format!("published as {}\n", published.id))
 }
 

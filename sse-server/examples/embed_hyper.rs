@@ -28,7 +28,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     tokio::spawn(work(hub));
 
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8090".to_owned());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:8090".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
     loop {
@@ -44,7 +46,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         });
         tokio::spawn(
-            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service),
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(socket), service),
         );
     }
 }
@@ -53,11 +57,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn work(hub: Hub) {
     for percent in (0..=100).step_by(10) {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        if let Err(error) = hub.send_progress_update("demo", f64::from(percent), "working").await {
+        if let Err(error) = hub
+            .send_progress_update("demo", f64::from(percent), "working")
+            .await
+        {
             eprintln!("could not tell of the progress: {error}");
         }
     }
-    if let Err(error) = hub.send_completion_update("demo", serde_json::json!({"answer": 42})).await {
+    if let Err(error) = hub
+        .send_completion_update("demo", serde_json::json!({"answer": 42}))
+        .await
+    {
         eprintln!("could not tell of the end: {error}");
     }
 }

@@ -1,7 +1,7 @@
 //! How the hub fares, for people, dashboards and orchestrators.
 
-use http::Response;
-use sse_health::{HealthReport, SseHealthReport};
+use http::{HeaderValue, Response, header};
+use sse_health::{Exposition, HealthReport, SseHealthReport};
 
 use super::body::Body;
 use super::problem::Problem;
@@ -18,6 +18,14 @@ pub(super) fn stream_health(hub: &Hub) -> Result<Response<Body>, Problem> {
 
 pub(super) fn stats(hub: &Hub) -> Result<Response<Body>, Problem> {
     json(&hub.stats())
+}
+
+/// The same for Prometheus.
+pub(super) fn metrics(hub: &Hub) -> Response<Body> {
+    let mut response = text(hub.metrics());
+    let kind = HeaderValue::from_static(Exposition::CONTENT_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 /// 200 while new connections are welcome.

@@ -153,6 +153,7 @@ impl HubService {
             Operation::Stats => health::stats(hub),
             Operation::Health => health::health(hub),
             Operation::StreamHealth => health::stream_health(hub),
+            Operation::Metrics => Ok(health::metrics(hub)),
             Operation::Live => Ok(text("ok\n")),
             Operation::Ready => health::ready(hub),
             Operation::Jobs => jobs::list(hub, &query),

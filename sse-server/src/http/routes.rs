@@ -20,6 +20,7 @@ pub(super) enum Operation {
     Stats,
     Health,
     StreamHealth,
+    Metrics,
     Live,
     Ready,
     Jobs,
@@ -88,6 +89,7 @@ const ROUTES: &[(&str, &str, Operation, Dialect)] = &[
     ("GET", "/sse/stats", Operation::Stats, Canonical),
     ("GET", "/health", Operation::Health, Canonical),
     ("GET", "/sse/health", Operation::StreamHealth, Enhanced),
+    ("GET", "/metrics", Operation::Metrics, Canonical),
     ("GET", "/livez", Operation::Live, Canonical),
     ("GET", "/readyz", Operation::Ready, Canonical),
     // Jobs.

@@ -34,7 +34,7 @@ pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 pub use jobs::{JobCounts, JobError};
 pub use poll::{PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, PRIVATE_PREFIXES, Publication, RESERVED_EVENT_TYPES};
-pub use vitals::{HubStats, Vitals};
+pub use vitals::{CompressionJson, HubStats, LatencyMs, LogJson, WindowJson};
 
 pub(crate) use delivery::{encode, entry};
 
@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) pool: Pool<Arc<Delivery>>,
     pub(crate) compressor: MessageCompressor,
-    pub(crate) vitals: Vitals,
+    pub(crate) vitals: vitals::Vitals,
     jobs: Jobs,
     /// The newest offset that the pool has, for those who wait without a connection.
     head: watch::Sender<Offset>,
@@ -167,7 +167,7 @@ impl Hub {
                 config.compression_threshold_bytes,
                 config.compression_level,
             ),
-            vitals: Vitals::new(&config, clock::now(), clock::unix_millis()),
+            vitals: vitals::Vitals::new(&config, clock::now(), clock::unix_millis()),
             jobs: Jobs::new(config.max_jobs, snapshots),
             head: watch::Sender::new(broker.bounds().head),
             phase: Mutex::new(Phase::default()),

@@ -51,6 +51,12 @@ impl Hub {
     /// When the request is wrong or the log cannot be read.
     pub async fn poll(&self, request: PollRequest) -> Result<Polled, ConnectError> {
         let inner = self.inner();
+        // Who waits takes a place, as a stream does.
+        let _place = if request.wait.is_zero() {
+            None
+        } else {
+            Some(inner.pool.admit(request.ip)?)
+        };
         let selector = self.selector(&request.topics, request.event_types.as_deref())?;
         let identities = identities(request.session.as_deref(), request.user.as_deref())?;
         // A poller is no connection, so nothing can be addressed to it as one.

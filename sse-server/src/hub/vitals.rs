@@ -7,31 +7,21 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use sse_broker::UnixMillis;
 use sse_health::{
-    Alerts, ConnectionCounts, Facts, HeartbeatCounters, HeartbeatFacts, Hysteresis, JobCounts,
-    LatencyMonitor, Sampler, Snapshot, SystemSource, Thresholds, Traffic, Transition, assess,
+    ConnectionCounts, Exposition, Facts, Gauges, HealthMonitor, Hysteresis, JobCounts, Sampler,
+    Transition,
 };
 
 use super::{Hub, HubConfig};
 use crate::clock;
 
 /// The hub's measuring instruments.
-pub struct Vitals {
-    thresholds: Thresholds,
-    latency: LatencyMonitor,
-    traffic: Traffic,
-    heartbeats: HeartbeatCounters,
+pub(crate) struct Vitals {
+    monitor: HealthMonitor,
     gaps: AtomicU64,
     bytes_delivered: AtomicU64,
-    sampler: Sampler<SystemSource>,
-    alerts: Mutex<Alerts>,
-    started: Instant,
     started_at: UnixMillis,
-    sweep: Mutex<Sweep>,
-}
-
-struct Sweep {
-    interval: Duration,
-    last: Instant,
+    sweep_interval: Duration,
+    last_sweep: Mutex<Instant>,
 }
 
 /// The hub in numbers, as `GET /events/stats` shows it.
@@ -133,21 +123,19 @@ pub struct LogJson {
 
 impl Vitals {
     pub(super) fn new(config: &HubConfig, now: Instant, unix_now: UnixMillis) -> Self {
+        let sampler = Sampler::of_this_process();
         Self {
-            thresholds: config.thresholds.clone(),
-            latency: LatencyMonitor::new(now),
-            traffic: Traffic::new(now),
-            heartbeats: HeartbeatCounters::default(),
+            monitor: HealthMonitor::new(
+                sampler,
+                config.thresholds.clone(),
+                Hysteresis::default(),
+                now,
+            ),
             gaps: AtomicU64::new(0),
             bytes_delivered: AtomicU64::new(0),
-            sampler: Sampler::of_this_process(),
-            alerts: Mutex::new(Alerts::new(Hysteresis::default())),
-            started: now,
             started_at: unix_now,
-            sweep: Mutex::new(Sweep {
-                interval: config.sweep_interval,
-                last: now,
-            }),
+            sweep_interval: config.sweep_interval,
+            last_sweep: Mutex::new(now),
         }
     }
 
@@ -159,31 +147,29 @@ impl Vitals {
         bytes: usize,
         now: Instant,
     ) {
-        self.bytes_delivered
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-        self.latency.record(latency, now);
-        self.traffic
-            .delivered
-            .add(u32::try_from(events).unwrap_or(u32::MAX), now);
+        self.monitor.latency().record(latency, now);
+        self.record_replay(events, bytes, now);
     }
 
     /// So many old events went to one reader; how long they waited for it says nothing.
     pub(crate) fn record_replay(&self, events: u64, bytes: usize, now: Instant) {
         self.bytes_delivered
             .fetch_add(bytes as u64, Ordering::Relaxed);
-        self.traffic
+        self.monitor
+            .traffic()
             .delivered
             .add(u32::try_from(events).unwrap_or(u32::MAX), now);
     }
 
     pub(super) fn record_published(&self, events: usize, now: Instant) {
-        self.traffic
+        self.monitor
+            .traffic()
             .published
             .add(u32::try_from(events).unwrap_or(u32::MAX), now);
     }
 
     pub(crate) fn record_heartbeat(&self) {
-        self.heartbeats.record_sent(1);
+        self.monitor.heartbeats().record_sent(1);
     }
 
     /// A reader was told of a gap.
@@ -192,75 +178,48 @@ impl Vitals {
     }
 
     pub(super) fn record_error(&self, now: Instant) {
-        self.traffic.errors.add(1, now);
+        self.monitor.traffic().errors.add(1, now);
     }
 
-    /// Readers that stalled are deliveries that failed.
+    /// A reader that stalled is a delivery that failed; one that fell idle took no heartbeat.
     pub(super) fn record_evictions(&self, stalled: usize, idle: usize, now: Instant) {
-        let stalled = u32::try_from(stalled).unwrap_or(u32::MAX);
-        self.traffic.failed.add(stalled, now);
-        self.heartbeats.record_failed(idle as u64);
+        self.monitor
+            .traffic()
+            .failed
+            .add(u32::try_from(stalled).unwrap_or(u32::MAX), now);
+        self.monitor.heartbeats().record_failed(idle as u64);
     }
 
     /// Whether the sweep interval has passed; if so, it begins anew.
     pub(super) fn is_sweep_due(&self, now: Instant) -> bool {
-        let mut sweep = self.sweep.lock();
-        let due = now.saturating_duration_since(sweep.last) >= sweep.interval;
+        let mut last = self.last_sweep.lock();
+        let due = now.saturating_duration_since(*last) >= self.sweep_interval;
         if due {
-            sweep.last = now;
+            *last = now;
         }
         due
     }
 
     /// Looks at everything once and returns the alerts that were raised or cleared by it.
     pub(super) fn observe(&self, hub: &Hub, now: Instant) -> Vec<Transition> {
-        let assessment = assess(&self.snapshot(hub, now), &self.thresholds);
-        self.alerts.lock().observe(&assessment, now)
-    }
-
-    fn snapshot(&self, hub: &Hub, now: Instant) -> Snapshot {
-        let usage = self.sampler.sample(now);
-        let traffic = self.traffic.summary(now);
-        Snapshot {
-            active_connections: hub.inner.pool.stats().active as u64,
-            max_connections: hub.inner.config.max_connections as u64,
-            queue: None,
-            errors_last_minute: traffic.errors_last_minute,
-            memory: usage.memory,
-            cpu: usage.system_cpu,
-            latency_p95: self
-                .latency
-                .window(now)
-                .summary()
-                .map(|latency| latency.p95),
-            delivered_last_minute: traffic.delivered_last_minute,
-            failed_last_minute: traffic.failed_last_minute,
-        }
+        self.monitor.check(&hub.gauges(), now).1
     }
 }
 
 impl Hub {
-    /// How the hub is, for the health reports.
-    #[must_use]
-    pub fn health(&self) -> Facts {
-        let (now, vitals, config) = (clock::now(), &self.inner.vitals, &self.inner.config);
+    fn gauges(&self) -> Gauges {
+        let config = &self.inner.config;
         let jobs = self.job_counts();
-        Facts {
-            assessment: assess(&vitals.snapshot(self, now), &vitals.thresholds),
+        Gauges {
             phase: *self.inner.phase.lock(),
             connections: ConnectionCounts {
                 active: self.inner.pool.stats().active as u64,
                 max: config.max_connections as u64,
                 per_ip_limit: config.max_connections_per_ip as u64,
             },
-            latency: vitals.latency.window(now).summary(),
-            traffic: vitals.traffic.summary(now),
+            queue: None,
             compression_ratio: self.inner.compressor.stats().ratio(),
-            heartbeat: HeartbeatFacts {
-                interval: config.heartbeat.unwrap_or_default(),
-                failures: vitals.heartbeats.failures(),
-            },
-            usage: vitals.sampler.sample(now),
+            heartbeat_interval: config.heartbeat.unwrap_or_default(),
             jobs: JobCounts {
                 pending: jobs.pending as u64,
                 in_progress: jobs.in_progress as u64,
@@ -268,17 +227,33 @@ impl Hub {
                 cancelled: jobs.cancelled as u64,
                 error: jobs.error as u64,
             },
-            uptime: now.saturating_duration_since(vitals.started),
             unix_seconds: clock::unix_millis() / 1000,
         }
+    }
+
+    /// How the hub is, for the health reports.
+    #[must_use]
+    pub fn health(&self) -> Facts {
+        self.inner
+            .vitals
+            .monitor
+            .facts(&self.gauges(), clock::now())
+    }
+
+    /// The same as metrics for Prometheus, in OpenMetrics text.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let latency = self.inner.vitals.monitor.latency().total();
+        Exposition::new(self.health(), latency).into_text()
     }
 
     /// The hub in numbers.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        let (now, vitals) = (clock::now(), &self.inner.vitals);
+        let vitals = &self.inner.vitals;
         let pool = self.inner.pool.stats();
-        let traffic = vitals.traffic.summary(now);
+        let facts = self.health();
+        let traffic = &facts.traffic;
         let compression = self.inner.compressor.stats();
         let bounds = self.inner.broker.bounds();
         let at = |offset| {
@@ -306,16 +281,15 @@ impl Hub {
             delivered_per_second: traffic.delivered_per_second,
             success_rate: traffic.success_rate(),
             errors_last_minute: traffic.errors_last_minute,
-            latency_ms: vitals.latency.window(now).summary().map_or_else(
-                LatencyMs::default,
-                |latency| LatencyMs {
+            latency_ms: facts
+                .latency
+                .map_or_else(LatencyMs::default, |latency| LatencyMs {
                     avg: millis(latency.mean),
                     p50: millis(latency.p50),
                     p95: millis(latency.p95),
                     p99: millis(latency.p99),
                     max: millis(latency.max),
-                },
-            ),
+                }),
             compression: CompressionJson {
                 compressed: compression.compressed,
                 bytes_in: compression.bytes_in,
@@ -333,8 +307,8 @@ impl Hub {
             },
             jobs: self.job_counts(),
             started_at: clock::rfc3339(vitals.started_at),
-            uptime_seconds: now.saturating_duration_since(vitals.started).as_secs(),
-            status: assess(&vitals.snapshot(self, now), &vitals.thresholds).status,
+            uptime_seconds: facts.uptime.as_secs(),
+            status: facts.assessment.status,
         }
     }
 }

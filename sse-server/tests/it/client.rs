@@ -113,7 +113,7 @@ impl Wire {
         Ok(Self::from_socket(socket.into()))
     }
 
-    fn from_socket(socket: TcpStream) -> Self {
+    pub(crate) fn from_socket(socket: TcpStream) -> Self {
         socket.set_nodelay(true).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(200)))
@@ -212,6 +212,13 @@ impl Wire {
                 }
             }
         }
+    }
+
+    /// Reads a whole answer, or nothing where the peer ended before it was whole.
+    pub(crate) fn reply_or_cut(&mut self) -> Option<Reply> {
+        while self.fill() {}
+        let whole = find(&self.buffer, b"\r\n\r\n").is_some() && self.buffer.ends_with(b"}");
+        if whole { self.reply(false) } else { None }
     }
 
     /// Whether the peer has ended the connection, after reading what it still sent.

@@ -28,7 +28,9 @@ fn unpack(event: &Event) -> String {
     assert_eq!(envelope["encoding"], "gzip");
     let packed = STANDARD.decode(envelope["data"].as_str().unwrap()).unwrap();
     let mut plain = String::new();
-    GzDecoder::new(&packed[..]).read_to_string(&mut plain).unwrap();
+    GzDecoder::new(&packed[..])
+        .read_to_string(&mut plain)
+        .unwrap();
     assert_eq!(envelope["original_size"], plain.len());
     plain
 }
@@ -44,15 +46,29 @@ fn messages_over_the_threshold_are_compressed_for_who_wants_it_and_for_nobody_el
         server.open("/sse/events"),
     ];
     let report = report().to_string();
-    server.post_text("/events", &format!(r#"{{"event_type": "summary_progress", "data": {report}}}"#)).ok();
+    server
+        .post_text(
+            "/events",
+            &format!(r#"{{"event_type": "summary_progress", "data": {report}}}"#),
+        )
+        .ok();
     server.publish(&json!({"event_type": "summary_progress", "data": {"progress": 4}}));
     for stream in &mut packed {
         let event = stream.next();
         assert_eq!(event.name, "summary_progress");
         assert_eq!(unpack(&event), report);
         // 20 to 60 percent are promised on this kind of payload.
-        assert!(event.data.len() * 10 < report.len() * 8, "{} of {}", event.data.len(), report.len());
-        assert_eq!(stream.next().data, r#"{"progress":4}"#, "a small one stays as it is");
+        assert!(
+            event.data.len() * 10 < report.len() * 8,
+            "{} of {}",
+            event.data.len(),
+            report.len()
+        );
+        assert_eq!(
+            stream.next().data,
+            r#"{"progress":4}"#,
+            "a small one stays as it is"
+        );
     }
     for stream in &mut plain {
         assert_eq!(stream.next().data, report);
@@ -78,7 +94,12 @@ fn a_replayed_message_is_compressed_too() {
 fn the_threshold_and_the_three_levels_can_be_chosen() {
     let mut sizes = Vec::new();
     for level in ["fast", "balanced", "best"] {
-        let server = Server::with(&["--compression-threshold", "100", "--compression-level", level]);
+        let server = Server::with(&[
+            "--compression-threshold",
+            "100",
+            "--compression-level",
+            level,
+        ]);
         let mut stream = server.open("/sse");
         let small = json!({"text": "again and ".repeat(30)});
         server.publish(&json!([{"data": small}, {"data": {"text": "tiny"}}, {"data": report()}]));
@@ -88,13 +109,19 @@ fn the_threshold_and_the_three_levels_can_be_chosen() {
         assert_eq!(unpack(&event), report().to_string());
         sizes.push(event.data.len());
     }
-    assert!(sizes[2] <= sizes[0], "best is no smaller than fast: {sizes:?}");
+    assert!(
+        sizes[2] <= sizes[0],
+        "best is no smaller than fast: {sizes:?}"
+    );
 }
 
 #[test]
 fn an_unknown_compression_is_refused() {
     let server = Server::start();
-    assert_eq!(server.get("/sse?compression=lzw").problem(400)["field"], "compression");
+    assert_eq!(
+        server.get("/sse?compression=lzw").problem(400)["field"],
+        "compression"
+    );
 }
 
 #[test]
@@ -102,19 +129,45 @@ fn jobs_are_heard_as_job_progress() {
     let server = Server::start();
     let mut all = server.open("/sse");
     let mut some = server.open("/sse?subscribe=job_progress,job_complete");
-    server.post("/jobs", &json!({"job_id": "42", "total": 10})).ok();
-    server.post("/jobs/42/progress", &json!({"progress": 3, "message": "Processing"})).ok();
-    server.post("/jobs/42/complete", &json!({"result": {"ok": true}})).ok();
+    server
+        .post("/jobs", &json!({"job_id": "42", "total": 10}))
+        .ok();
+    server
+        .post(
+            "/jobs/42/progress",
+            &json!({"progress": 3, "message": "Processing"}),
+        )
+        .ok();
+    server
+        .post("/jobs/42/complete", &json!({"result": {"ok": true}}))
+        .ok();
     server.post("/jobs", &json!({"job_id": "43"})).ok();
-    server.post("/jobs/43/error", &json!({"error": "no such video"})).ok();
+    server
+        .post("/jobs/43/error", &json!({"error": "no such video"}))
+        .ok();
     let events = all.take(5);
     let names: Vec<_> = events.iter().map(|event| event.name.as_str()).collect();
-    assert_eq!(names, ["job_status", "job_progress", "job_complete", "job_status", "job_error"]);
+    assert_eq!(
+        names,
+        [
+            "job_status",
+            "job_progress",
+            "job_complete",
+            "job_status",
+            "job_error"
+        ]
+    );
     let data = events[1].json();
-    assert_eq!((&data["job_id"], &data["progress"]), (&json!("42"), &json!(3)));
+    assert_eq!(
+        (&data["job_id"], &data["progress"]),
+        (&json!("42"), &json!(3))
+    );
     assert_eq!(events[4].json()["error"], "no such video");
     let events = some.take(2);
-    assert_eq!([&*events[0].name, &*events[1].name], ["job_progress", "job_complete"]);
+    assert_eq!(
+        [&*events[0].name, &*events[1].name],
+        ["job_progress", "job_complete"]
+    );
     // An event of no job keeps its name.
     server.publish(&json!({"event_type": "progress", "data": 1}));
     assert_eq!(all.next().name, "progress");
@@ -122,7 +175,14 @@ fn jobs_are_heard_as_job_progress() {
 
 #[test]
 fn health_has_the_documented_fields() {
-    let server = Server::with(&["--max-connections", "500", "--max-connections-per-ip", "10", "--heartbeat", "30"]);
+    let server = Server::with(&[
+        "--max-connections",
+        "500",
+        "--max-connections-per-ip",
+        "10",
+        "--heartbeat",
+        "30",
+    ]);
     let mut stream = server.open("/sse");
     server.publish(&json!({"data": 1}));
     stream.next();
@@ -133,7 +193,10 @@ fn health_has_the_documented_fields() {
         assert_eq!(&health["connections"][field], value, "{field}");
     }
     let metrics = &health["metrics"];
-    assert!(metrics["avg_latency_ms"].as_f64().unwrap() >= 0.0, "{metrics}");
+    assert!(
+        metrics["avg_latency_ms"].as_f64().unwrap() >= 0.0,
+        "{metrics}"
+    );
     assert_eq!(metrics["success_rate"], 1.0);
     assert_eq!(metrics["compression_ratio"], 1.0, "nothing was compressed");
     assert_eq!(health["heartbeat"]["interval"], 30);
@@ -155,24 +218,41 @@ fn five_hundred_connections_ten_from_each_address_and_no_more() {
             };
             let problem = refused.problem(503);
             assert!(refused.header("retry-after").is_some());
-            assert!(problem["detail"].as_str().unwrap().contains("this address"), "{problem}");
+            assert!(
+                problem["detail"].as_str().unwrap().contains("this address"),
+                "{problem}"
+            );
         }
     }
     let Err(refused) = server.try_open_from("/sse", &[], address(51)) else {
         panic!("a five hundred and first was taken")
     };
-    assert!(refused.problem(503)["detail"].as_str().unwrap().contains("full"));
+    assert!(
+        refused.problem(503)["detail"]
+            .as_str()
+            .unwrap()
+            .contains("full")
+    );
     let health = server.get("/sse/health").ok();
     assert_eq!(health["connections"]["active"], 500);
     // A full house is worth a warning, and an address that leaves makes room for itself and for others.
     assert_ne!(health["status"], "healthy");
     streams.drain(..10);
-    eventually("the place is free", || server.try_open_from("/sse", &[], address(1)).ok());
+    eventually("the place is free", || {
+        server.try_open_from("/sse", &[], address(1)).ok()
+    });
 }
 
 #[test]
 fn an_idle_connection_is_let_go() {
-    let server = Server::with(&["--heartbeat", "0", "--idle-timeout", "1", "--sweep-interval", "1"]);
+    let server = Server::with(&[
+        "--heartbeat",
+        "0",
+        "--idle-timeout",
+        "1",
+        "--sweep-interval",
+        "1",
+    ]);
     let mut stream = server.open("/sse");
     assert_eq!(stream.rest(), (Vec::new(), End::Clean));
     assert_eq!(server.active(), 0);
@@ -182,7 +262,14 @@ fn an_idle_connection_is_let_go() {
 
 #[test]
 fn heartbeats_keep_a_connection_from_being_idle() {
-    let server = Server::with(&["--heartbeat", "500ms", "--idle-timeout", "4", "--sweep-interval", "1"]);
+    let server = Server::with(&[
+        "--heartbeat",
+        "500ms",
+        "--idle-timeout",
+        "4",
+        "--sweep-interval",
+        "1",
+    ]);
     let mut stream = server.open("/sse");
     for _ in 0..12 {
         assert_eq!(stream.next_or_ping().name, "ping");

@@ -32,7 +32,10 @@ fn a_job_speaks_in_the_standard_envelope() {
     let job = server.post("/jobs", &json!({"title": "strategy"}));
     assert_eq!(job.status, 201);
     let job_id = job.json()["job_id"].as_str().unwrap().to_owned();
-    assert_eq!(job.header("location").map(|path| server.get(path).ok()), Some(job.json()));
+    assert_eq!(
+        job.header("location").map(|path| server.get(path).ok()),
+        Some(job.json())
+    );
     let mut stream = server.open(&format!("/events?topic=job/{job_id}"));
     let snapshot = envelope(&stream.next(), "status");
     assert_eq!(snapshot["status"], "pending");
@@ -51,13 +54,19 @@ fn a_job_speaks_in_the_standard_envelope() {
     assert_eq!(data["educational_content"], json!({"title": "Why"}));
 
     server
-        .post(&path, &json!({"educational_content": {"title": "Did you know"}, "message": "Meanwhile"}))
+        .post(
+            &path,
+            &json!({"educational_content": {"title": "Did you know"}, "message": "Meanwhile"}),
+        )
         .ok();
     let data = envelope(&stream.next(), "educational");
     assert_eq!(data["educational_content"]["title"], "Did you know");
 
     server
-        .post(&format!("/jobs/{job_id}/complete"), &json!({"result": {"strategy_id": 7}}))
+        .post(
+            &format!("/jobs/{job_id}/complete"),
+            &json!({"result": {"strategy_id": 7}}),
+        )
         .ok();
     let data = envelope(&stream.next(), "complete");
     assert_eq!(data["result"]["strategy_id"], 7);
@@ -71,19 +80,37 @@ fn a_job_that_fails_or_is_cancelled_says_so() {
     server.post("/jobs", &json!({"job_id": "fails"})).ok();
     envelope(&stream.next(), "status");
     server
-        .post("/jobs/fails/error", &json!({"error": "the model timed out"}))
+        .post(
+            "/jobs/fails/error",
+            &json!({"error": "the model timed out"}),
+        )
         .ok();
     let data = envelope(&stream.next(), "error");
-    assert_eq!((&data["error"], &data["status"]), (&json!("the model timed out"), &json!("error")));
+    assert_eq!(
+        (&data["error"], &data["status"]),
+        (&json!("the model timed out"), &json!("error"))
+    );
 
     server.post("/jobs", &json!({"job_id": "stops"})).ok();
     envelope(&stream.next(), "status");
-    server.post("/jobs/stops/cancel", &json!({"message": "not needed"})).ok();
+    server
+        .post("/jobs/stops/cancel", &json!({"message": "not needed"}))
+        .ok();
     let data = envelope(&stream.next(), "status");
-    assert_eq!((&data["status"], &data["message"]), (&json!("cancelled"), &json!("not needed")));
-    for (id, what) in [("fails", "progress"), ("stops", "complete"), ("stops", "cancel"), ("fails", "error")] {
+    assert_eq!(
+        (&data["status"], &data["message"]),
+        (&json!("cancelled"), &json!("not needed"))
+    );
+    for (id, what) in [
+        ("fails", "progress"),
+        ("stops", "complete"),
+        ("stops", "cancel"),
+        ("fails", "error"),
+    ] {
         let body = json!({"message": "too late"});
-        server.post(&format!("/jobs/{id}/{what}"), &body).problem(409);
+        server
+            .post(&format!("/jobs/{id}/{what}"), &body)
+            .problem(409);
     }
     server.assert_nothing_came(&mut [&mut server.open("/events")], "status");
 }
@@ -91,7 +118,8 @@ fn a_job_that_fails_or_is_cancelled_says_so() {
 #[test]
 fn anybody_may_publish_the_envelope_for_anything() {
     let server = Server::start();
-    let mut stream = server.open("/events?topic=strategy/1&subscribe=progress,complete,error,educational,status");
+    let mut stream = server
+        .open("/events?topic=strategy/1&subscribe=progress,complete,error,educational,status");
     for name in ["progress", "complete", "error", "educational", "status"] {
         let data = r#"{"step": 1, "progress": 10, "message": "Processing...", "educational_content": {"a": 1}, "timestamp": "2024-01-01T00:00:00Z"}"#;
         let body = format!(r#"{{"event": "{name}", "data": {data}, "topic": "strategy/1"}}"#);
@@ -105,7 +133,12 @@ fn anybody_may_publish_the_envelope_for_anything() {
 #[test]
 fn a_job_can_be_polled_instead() {
     let server = Server::start();
-    server.post("/jobs", &json!({"job_id": "s 1", "title": "strategy", "total": 8})).ok();
+    server
+        .post(
+            "/jobs",
+            &json!({"job_id": "s 1", "title": "strategy", "total": 8}),
+        )
+        .ok();
     let job = server.get("/jobs/s%201").ok();
     assert_eq!(job["job_id"], "s 1");
     assert_eq!(job["status"], "pending");
@@ -114,16 +147,27 @@ fn a_job_can_be_polled_instead() {
     assert!(is_rfc3339(&job["created_at"]) && is_rfc3339(&job["updated_at"]));
 
     server
-        .post("/jobs/s%201/progress", &json!({"progress": 3, "message": "Step 3", "educational_content": {"title": "Why"}}))
+        .post(
+            "/jobs/s%201/progress",
+            &json!({"progress": 3, "message": "Step 3", "educational_content": {"title": "Why"}}),
+        )
         .ok();
     let job = server.get("/jobs/s%201").ok();
-    assert_eq!((&job["status"], &job["progress"]), (&json!("in_progress"), &json!(3)));
+    assert_eq!(
+        (&job["status"], &job["progress"]),
+        (&json!("in_progress"), &json!(3))
+    );
     assert_eq!(job["message"], "Step 3");
     assert_eq!(job["details"]["educational_content"]["title"], "Why");
 
-    server.post("/jobs/s%201/complete", &json!({"result": [1, 2]})).ok();
+    server
+        .post("/jobs/s%201/complete", &json!({"result": [1, 2]}))
+        .ok();
     let job = server.get("/jobs/s%201").ok();
-    assert_eq!((&job["status"], &job["result"]), (&json!("completed"), &json!([1, 2])));
+    assert_eq!(
+        (&job["status"], &job["result"]),
+        (&json!("completed"), &json!([1, 2]))
+    );
     server.get("/jobs/unknown").problem(404);
 }
 
@@ -133,16 +177,26 @@ fn a_poll_may_wait_for_the_next_change() {
     server.post("/jobs", &json!({"job_id": "j"})).ok();
     let version = server.get("/jobs/j").ok()["version"].as_u64().unwrap();
     std::thread::scope(|scope| {
-        let waiting = [format!("/jobs/j?wait=50&after={version}"), "/jobs/j?wait=50".to_owned()]
-            .map(|path| scope.spawn({
+        let waiting = [
+            format!("/jobs/j?wait=50&after={version}"),
+            "/jobs/j?wait=50".to_owned(),
+        ]
+        .map(|path| {
+            scope.spawn({
                 let server = &server;
                 move || server.get(&path).ok()
-            }));
+            })
+        });
         // Progress goes on until both have heard: the second could begin to wait at any time.
         let mut n = 0;
-        while !waiting.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+        while !waiting
+            .iter()
+            .all(std::thread::ScopedJoinHandle::is_finished)
+        {
             n += 1;
-            server.post("/jobs/j/progress", &json!({"progress": n})).ok();
+            server
+                .post("/jobs/j/progress", &json!({"progress": n}))
+                .ok();
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         for polled in waiting {
@@ -179,11 +233,17 @@ fn jobs_are_listed_by_state() {
         ids.sort();
         (ids, listed["counts"]["total"].clone())
     };
-    assert_eq!(list(""), (vec!["a".into(), "b".into(), "c".into()], json!(3)));
+    assert_eq!(
+        list(""),
+        (vec!["a".into(), "b".into(), "c".into()], json!(3))
+    );
     assert_eq!(list("?status=pending").0, ["a", "c"]);
     assert_eq!(list("?status=completed").0, ["b"]);
     assert_eq!(list("?limit=1").0.len(), 1);
-    assert_eq!(server.get("/jobs?status=sleeping").problem(400)["field"], "status");
+    assert_eq!(
+        server.get("/jobs?status=sleeping").problem(400)["field"],
+        "status"
+    );
 }
 
 /// A stream of the library, read as events.
@@ -207,7 +267,8 @@ impl Reader {
             let chunk = self.stream.next_chunk().await?;
             let mut feed = self.decoder.feed(&chunk);
             while let Some(event) = feed.next_event() {
-                self.events.push((event.event_type().to_owned(), event.data().to_owned()));
+                self.events
+                    .push((event.event_type().to_owned(), event.data().to_owned()));
             }
         }
         Some(self.events.remove(0))
@@ -217,12 +278,21 @@ impl Reader {
 #[tokio::test]
 async fn library_calls_report_a_jobs_progress() {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
-    let mut reader = Reader::new(hub.create_connection("watcher".parse().unwrap(), LOCALHOST).await.unwrap());
+    let mut reader = Reader::new(
+        hub.create_connection("watcher".parse().unwrap(), LOCALHOST)
+            .await
+            .unwrap(),
+    );
     assert_eq!(reader.next().await.unwrap().0, "connected");
 
-    let job = hub.send_progress_update("j", 40.0, "almost half").await.unwrap();
+    let job = hub
+        .send_progress_update("j", 40.0, "almost half")
+        .await
+        .unwrap();
     assert_eq!((job.status, job.progress), (JobState::InProgress, 40.0));
-    hub.send_completion_update("j", json!({"url": "/s/1"})).await.unwrap();
+    hub.send_completion_update("j", json!({"url": "/s/1"}))
+        .await
+        .unwrap();
     hub.send_error_update("k", "no quota").await.unwrap();
     let mut heard = Vec::new();
     for _ in 0..5 {
@@ -256,20 +326,32 @@ async fn the_manager_creates_sends_broadcasts_closes_and_tells_status() {
         assert_eq!(reader.next().await.unwrap().0, "connected");
         readers.push(reader);
     }
-    assert!(hub.create_connection(id("a"), LOCALHOST).await.is_err(), "the name is taken");
+    assert!(
+        hub.create_connection(id("a"), LOCALHOST).await.is_err(),
+        "the name is taken"
+    );
 
     // send_message: to one alone.
-    hub.send_to(&id("b"), Publication::new("only b")).await.unwrap();
+    hub.send_to(&id("b"), Publication::new("only b"))
+        .await
+        .unwrap();
     assert!(matches!(
         hub.send_to(&id("nobody"), Publication::new("x")).await,
         Err(SendError::Unknown(_))
     ));
     // broadcast_message with a filter, and with one that picks nobody.
-    hub.broadcast_where(Publication::new("not b"), |status| status.info.id != id("b"))
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(hub.broadcast_where(Publication::new("x"), |_| false).await.unwrap().is_none());
+    hub.broadcast_where(Publication::new("not b"), |status| {
+        status.info.id != id("b")
+    })
+    .await
+    .unwrap()
+    .unwrap();
+    assert!(
+        hub.broadcast_where(Publication::new("x"), |_| false)
+            .await
+            .unwrap()
+            .is_none()
+    );
     hub.broadcast(Publication::new("all")).await.unwrap();
     let expected = [&["not b", "all"][..], &["only b", "all"], &["not b", "all"]];
     for (reader, expected) in readers.iter_mut().zip(expected) {

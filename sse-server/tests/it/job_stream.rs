@@ -15,7 +15,9 @@ fn many_tabs_get_every_job_update() {
     let mut tabs: Vec<_> = (0..60).map(|_| server.open("/stream")).collect();
     let health = server.get("/health").ok();
     assert_eq!(health["stream"]["active_connections"], 60);
-    let job = server.post("/jobs", &json!({"title": "download", "total": 3})).ok();
+    let job = server
+        .post("/jobs", &json!({"title": "download", "total": 3}))
+        .ok();
     let job_id = job["job_id"].as_str().unwrap();
     for n in 1..=3 {
         server
@@ -23,12 +25,18 @@ fn many_tabs_get_every_job_update() {
             .ok();
     }
     server
-        .post(&format!("/jobs/{job_id}/complete"), &json!({"result": {"file": "a"}}))
+        .post(
+            &format!("/jobs/{job_id}/complete"),
+            &json!({"result": {"file": "a"}}),
+        )
         .ok();
     for tab in &mut tabs {
         let events = tab.take(5);
         let names: Vec<_> = events.iter().map(|event| event.name.as_str()).collect();
-        assert_eq!(names, ["status", "progress", "progress", "progress", "complete"]);
+        assert_eq!(
+            names,
+            ["status", "progress", "progress", "progress", "complete"]
+        );
         assert_eq!(events[2].json()["progress"], 2);
         assert_eq!(events[2].json()["total"], 3);
         assert_eq!(events[4].json()["result"]["file"], "a");
@@ -47,13 +55,21 @@ fn a_full_server_says_so_and_when_to_come_again() {
     let problem = refused.problem(503);
     let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&after), "{after}");
-    assert!(problem["detail"].as_str().unwrap().contains('2'), "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains('2'),
+        "{problem}"
+    );
     // Those that are there are served, and everything else too.
     server.publish(&json!({"data": "still here"}));
     assert_eq!(second.next().data, "still here");
-    assert_eq!(server.get("/health").ok()["stream"]["active_connections"], 2);
+    assert_eq!(
+        server.get("/health").ok()["stream"]["active_connections"],
+        2
+    );
     drop(first);
-    eventually("a place is free again", || server.try_open("/stream", &[]).ok());
+    eventually("a place is free again", || {
+        server.try_open("/stream", &[]).ok()
+    });
 }
 
 #[test]
@@ -91,7 +107,10 @@ fn health_counts_jobs_by_state() {
 
     let health = server.get("/health").ok();
     assert_eq!(health["status"], "healthy", "{health}");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let timestamp = health["timestamp"].as_u64().unwrap();
     assert!(now.abs_diff(timestamp) < 120, "{timestamp} is not the time");
     assert_eq!(health["stream"]["active_connections"], 1);
@@ -112,7 +131,9 @@ fn a_connection_that_died_is_noticed_without_waiting_for_an_event() {
     let stream = server.open("/stream");
     assert_eq!(server.active(), 1);
     drop(stream);
-    eventually("the dead connection is gone", || (server.active() == 0).then_some(()));
+    eventually("the dead connection is gone", || {
+        (server.active() == 0).then_some(())
+    });
 }
 
 #[test]
@@ -166,9 +187,7 @@ async fn a_program_adds_removes_and_counts_clients_by_itself() {
     assert_eq!(hub.stats().active_connections, 1);
     hub.connect(request([10, 0, 0, 3])).await.unwrap();
 
-    let ended = tokio::spawn(async move {
-        while first.next_chunk().await.is_some() {}
-    });
+    let ended = tokio::spawn(async move { while first.next_chunk().await.is_some() {} });
     hub.shutdown(Duration::from_secs(5)).await;
     ended.await.unwrap();
     assert!(!hub.is_serving());

@@ -8,9 +8,8 @@ use crate::server::{Server, is_rfc3339};
 #[test]
 fn the_availability_check_by_curl_streams() {
     let server = Server::start();
-    let stream = server.curl_stream(
-        r#"curl -H "Accept: text/event-stream" http://localhost:5001/events"#,
-    );
+    let stream =
+        server.curl_stream(r#"curl -H "Accept: text/event-stream" http://localhost:5001/events"#);
     let reply = &stream.reply;
     assert_eq!(reply.header("content-type"), Some("text/event-stream"));
     assert_eq!(
@@ -222,13 +221,19 @@ fn a_test_notification_goes_to_whoever_listens_to_system_events() {
 fn event_types_are_checked_against_the_list_of_allowed_ones() {
     let server = Server::with(&["--allowed-event-type", "summary_progress,system"]);
     let head = server.head();
-    let refused = server.post("/events/broadcast", &json!({"event_type": "test", "data": 1}));
+    let refused = server.post(
+        "/events/broadcast",
+        &json!({"event_type": "test", "data": 1}),
+    );
     let problem = refused.problem(400);
     assert_eq!(problem["field"], "event_type");
     assert!(problem["detail"].as_str().unwrap().contains("test"));
     assert_eq!(server.head(), head);
     server
-        .post("/events/broadcast", &json!({"event_type": "system", "data": 1}))
+        .post(
+            "/events/broadcast",
+            &json!({"event_type": "system", "data": 1}),
+        )
         .ok();
 }
 
@@ -244,7 +249,9 @@ fn a_page_whose_streams_fail_can_poll_the_same_events() {
     ]));
     let after = start["position"].as_str().unwrap();
     let polled = server
-        .get(&format!("/events/poll?subscribe=summary_progress&after={after}"))
+        .get(&format!(
+            "/events/poll?subscribe=summary_progress&after={after}"
+        ))
         .ok();
     let events = polled["events"].as_array().unwrap();
     assert_eq!(events.len(), 2, "{polled}");

@@ -1,1 +1,492 @@
-//! todo
+//! The process: its command line, its files, its signals, and what survives them.
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::{End, Reply, Wire, eventually};
+use crate::server::{Server, command, folder};
+
+/// Runs the binary to its end, which must come by itself.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = command();
+    command.args(arguments).envs(environment.iter().copied());
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("{arguments:?} runs on and on");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// The one line that a failed start says.
+#[track_caller]
+fn complaint(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = run(arguments, environment);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    assert!(output.status.code().is_some(), "{arguments:?} was killed");
+    assert_eq!(output.stdout, b"", "{arguments:?}");
+    assert_eq!(stderr.lines().count(), 1, "{arguments:?} said:\n{stderr}");
+    assert!(stderr.starts_with("error: "), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    stderr
+}
+
+#[test]
+fn help_and_version_tell_and_end_well() {
+    let output = run(&["--help"], &[]);
+    assert!(output.status.success() && output.stderr.is_empty());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for flag in [
+        "--listen",
+        "--data-dir",
+        "--ephemeral",
+        "--config",
+        "--max-connections",
+        "--max-connections-per-ip",
+        "--heartbeat",
+        "--allow-anonymous",
+        "--send-timeout",
+        "--window",
+        "--durability",
+        "SSE_LISTEN",
+        "SSE_HEARTBEAT",
+    ] {
+        assert!(help.contains(flag), "no {flag} in {help}");
+    }
+    assert!(run(&["serve", "--help"], &[]).status.success());
+    let output = run(&["--version"], &[]);
+    assert!(output.status.success());
+    let version = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        version.trim(),
+        concat!("sse-server ", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn every_wrong_start_is_one_clear_line() {
+    let folder = folder();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    let file = file.to_str().unwrap();
+    let below_file = format!("{file}/data");
+    let bad = folder.path().join("hub.toml");
+    let bad = bad.to_str().unwrap();
+    std::fs::write(bad, "listen = \"127.0.0.1:0\"\n\nmax-conections = 5\n").unwrap();
+    let no_toml = folder.path().join("no.toml");
+    let no_toml = no_toml.to_str().unwrap();
+    std::fs::write(no_toml, "ephemeral = true\nheartbeat = = 3\n").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = listener.local_addr().unwrap().to_string();
+    let rows: &[(&[&str], &[&str])] = &[
+        (&["--bogus"], &["--bogus"]),
+        (&["bogus"], &["bogus"]),
+        (&["--listen", "nowhere"], &["nowhere", "--listen"]),
+        (
+            &["--max-connections", "many"],
+            &["many", "--max-connections"],
+        ),
+        (&["--max-connections", "0"], &["max-connections"]),
+        (&["--max-connections"], &["--max-connections"]),
+        (&["--heartbeat", "soon"], &["soon", "30s"]),
+        (&["--heartbeat", "10m"], &["heartbeat", "idle-timeout"]),
+        (&["--window", "big"], &["big", "--window"]),
+        (&["--durability", "hope"], &["hope", "fsync"]),
+        (
+            &["--ephemeral", "--durability", "os"],
+            &["--ephemeral", "--durability"],
+        ),
+        (&["--max-event", "8MiB"], &["max-event", "max-body"]),
+        (&["--overflow", "explode"], &["explode", "disconnect"]),
+        (
+            &["--ephemeral", "--log", "sse_server=loud"],
+            &["sse_server=loud"],
+        ),
+        (
+            &["--ephemeral", "--listen", "0.0.0.0:0"],
+            &["--allow-anonymous", "0.0.0.0:0"],
+        ),
+        (
+            &["--ephemeral", "--listen", "[::]:0"],
+            &["--allow-anonymous"],
+        ),
+        (
+            &["--ephemeral", "--listen", "192.0.2.1:0"],
+            &["--allow-anonymous"],
+        ),
+        (
+            &[
+                "--ephemeral",
+                "--allow-anonymous",
+                "--listen",
+                "192.0.2.1:0",
+            ],
+            &["192.0.2.1", "--listen"],
+        ),
+        (&["--ephemeral", "--listen", &busy], &[&busy, "in use"]),
+        (&["--config", "/nowhere/hub.toml"], &["/nowhere/hub.toml"]),
+        (&["--config", bad], &[bad, "line 3", "max-conections"]),
+        (&["--config", no_toml], &[no_toml, "line 2"]),
+        (
+            &["--listen", "127.0.0.1:0", "--data-dir", file],
+            &[file, "--data-dir"],
+        ),
+        (
+            &["--listen", "127.0.0.1:0", "--data-dir", &below_file],
+            &[&below_file, "--data-dir"],
+        ),
+        (
+            &["--listen", "127.0.0.1:0", "--data-dir", "/proc/sse-data"],
+            &["/proc/sse-data", "--data-dir"],
+        ),
+    ];
+    for (arguments, words) in rows {
+        let complaint = complaint(arguments, &[]);
+        for word in *words {
+            assert!(complaint.contains(word), "no {word:?} in {complaint}");
+        }
+    }
+    let complaint = complaint(&["--ephemeral"], &[("SSE_MAX_CONNECTIONS", "many")]);
+    assert!(complaint.contains("many"), "{complaint}");
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let folder = folder();
+    let file = folder.path().join("hub.toml");
+    std::fs::write(
+        &file,
+        "ephemeral = true\nmax-connections = 5\nmax-connections-per-ip = 6\nheartbeat = \"7s\"\n",
+    )
+    .unwrap();
+    let mut command = command();
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--max-connections", "3"])
+        .env("SSE_CONFIG", &file)
+        .env("SSE_MAX_CONNECTIONS", "4")
+        .env("SSE_MAX_CONNECTIONS_PER_IP", "2");
+    let server = Server::spawn(command);
+    let health = server.get("/sse/health").ok();
+    assert_eq!(health["connections"]["max"], 3);
+    assert_eq!(health["connections"]["per_ip_limit"], 2);
+    assert_eq!(health["heartbeat"]["interval"], 7);
+}
+
+#[test]
+fn another_address_is_served_when_that_is_meant() {
+    let mut command = command();
+    command.args(["--ephemeral", "--listen", "0.0.0.0:0", "--allow-anonymous"]);
+    let mut server = Server::spawn(command);
+    assert!(server.address.ip().is_unspecified());
+    server.address.set_ip([127, 0, 0, 1].into());
+    assert_eq!(server.get("/livez").text(), "ok\n");
+    assert_eq!(server.get("/readyz").text(), "ready\n");
+}
+
+#[test]
+fn the_two_lines_it_prints_work_when_they_are_pasted() {
+    let server = Server::start();
+    let lines: Vec<_> = server
+        .welcome
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("curl "))
+        .collect();
+    let [listen, publish] = lines[..] else {
+        panic!("{}", server.welcome)
+    };
+    let mut stream = server.curl_stream(listen);
+    server.curl(publish).ok();
+    let event = stream.next();
+    assert_eq!(
+        (event.name.as_str(), &event.json()["hello"]),
+        ("greeting", &json!("world"))
+    );
+    assert!(server.welcome.contains("in memory"), "{}", server.welcome);
+}
+
+#[test]
+fn nobody_need_read_what_it_prints() {
+    let mut command = command();
+    command.args(["--ephemeral", "--listen", "127.0.0.1:0"]);
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    drop(child.stderr.take());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "it ended");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn both_signals_end_it_well_and_streams_end_properly() {
+    for signal in ["INT", "TERM"] {
+        let mut server = Server::start();
+        let mut streams: Vec<_> = (0..10).map(|_| server.open("/events")).collect();
+        server.publish(&json!([{"data": 1}, {"data": 2}]));
+        server.signal(signal);
+        for stream in &mut streams {
+            let (events, end) = stream.rest();
+            assert_eq!(events.len(), 2);
+            assert_eq!(end, End::Clean);
+        }
+        let status = server.wait();
+        assert_eq!(status.code(), Some(0), "{signal}");
+        let log = server.stderr();
+        assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
+    }
+}
+
+#[test]
+fn readers_are_told_to_come_back_at_different_times() {
+    let server = Server::start();
+    let mut streams: Vec<_> = (0..20).map(|_| server.open("/events")).collect();
+    server.signal("TERM");
+    let mut times = std::collections::BTreeSet::new();
+    for stream in &mut streams {
+        assert_eq!(stream.rest().1, End::Clean);
+        let raw = String::from_utf8(stream.raw.clone()).unwrap();
+        let last = raw
+            .lines()
+            .rev()
+            .find(|line| line.starts_with("retry: "))
+            .unwrap();
+        times.insert(last.to_owned());
+    }
+    assert!(times.len() > 5, "{times:?}");
+}
+
+#[test]
+fn a_poll_that_waits_is_answered_when_the_server_leaves() {
+    let mut server = Server::with(&["--drain-timeout", "5s"]);
+    server.post("/jobs", &json!({"job_id": "j"})).ok();
+    let head = server.head();
+    std::thread::scope(|scope| {
+        let server = &server;
+        let poll = scope.spawn(|| server.get(&format!("/events/poll?after={head}&wait=50")));
+        let job = scope.spawn(|| server.get("/jobs/j?wait=50"));
+        std::thread::sleep(Duration::from_secs(1));
+        server.signal("TERM");
+        for reply in [poll.join().unwrap(), job.join().unwrap()] {
+            assert!(matches!(reply.status, 200 | 503), "{reply:?}");
+        }
+    });
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let mut server = Server::with(&["--max-connections-per-ip", "300", "--drain-timeout", "10m"]);
+    let _many: Vec<_> = (0..200).map(|_| server.open("/events")).collect();
+    server.signal("TERM");
+    eventually("the server drains", || {
+        server.stderr().contains("draining").then_some(())
+    });
+    server.signal("INT");
+    assert_eq!(server.wait().code(), Some(130));
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let folder = folder();
+    let mut server = Server::on_disk(folder.path(), &[]);
+    assert!(
+        server.welcome.contains(folder.path().to_str().unwrap()),
+        "{}",
+        server.welcome
+    );
+    let mut stream = server.open("/events");
+    let first = server.publish(&json!({"id": "first", "data": 1, "topic": "t"}));
+    assert_eq!(first["durability"], "fsync");
+    assert_eq!(stream.next().data, "1");
+    server.publish(&json!({"data": "private", "session_filter": "s"}));
+    server
+        .post("/jobs", &json!({"job_id": "open", "title": "survives"}))
+        .ok();
+    server
+        .post("/jobs/open/progress", &json!({"progress": 40}))
+        .ok();
+    stream.take(2);
+    server.publish(&json!({"data": "last", "id": "last"}));
+    let head = server.head();
+    server.signal("TERM");
+    assert_eq!(stream.rest().1, End::Clean);
+    assert_eq!(server.wait().code(), Some(0));
+
+    let server = Server::on_disk(folder.path(), &[]);
+    assert_eq!(server.head(), head, "the log goes on where it was");
+    // The reader that was cut off goes on, by position and by id.
+    let mut resumed = server.resume("/events", "first");
+    assert_eq!(resumed.connected["resumed"], true);
+    let names: Vec<_> = resumed
+        .take(3)
+        .into_iter()
+        .map(|event| event.name)
+        .collect();
+    assert_eq!(names, ["status", "progress", "message"]);
+    let mut session = server.resume(
+        "/events?session_id=s&topic=nothing",
+        first["position"].as_str().unwrap(),
+    );
+    assert_eq!(session.next().data, "private");
+    // A publisher's retry is stored once, across the restart.
+    let again = server.publish(&json!({"id": "first", "data": 1, "topic": "t"}));
+    assert_eq!(
+        (&again["position"], &again["duplicate"]),
+        (&first["position"], &json!(true))
+    );
+    server
+        .post("/events", &json!({"id": "first", "data": 2, "topic": "t"}))
+        .problem(409);
+    // Jobs are what they were, and go on.
+    let job = server.get("/jobs/open").ok();
+    assert_eq!(
+        (&job["title"], &job["progress"]),
+        (&json!("survives"), &json!(40))
+    );
+    server.post("/jobs/open/complete", &json!({})).ok();
+    assert_eq!(resumed.next().name, "complete");
+}
+
+/// The answer, or nothing where the server was killed meanwhile.
+fn answer_unless_killed(server: &Server, request: &[u8]) -> Option<Reply> {
+    let mut socket = TcpStream::connect(server.address).ok()?;
+    socket.write_all(request).ok()?;
+    Wire::from_socket(socket).reply_or_cut()
+}
+
+#[test]
+fn a_kill_loses_nothing_that_was_acknowledged() {
+    let folder = folder();
+    let acknowledged = Mutex::new(Vec::<(String, Value)>::new());
+    for round in 0..3 {
+        let server = Server::on_disk(folder.path(), &["--log", "warn"]);
+        let killed = AtomicBool::new(false);
+        let before = acknowledged.lock().unwrap().len();
+        std::thread::scope(|scope| {
+            for publisher in 0..4 {
+                let (server, killed, acknowledged) = (&server, &killed, &acknowledged);
+                scope.spawn(move || {
+                    for n in 0.. {
+                        let id = format!("{round}/{publisher}/{n}");
+                        let body = json!({"id": id, "data": n}).to_string();
+                        let request = server.bytes("POST", "/events", &[], Some(body.as_bytes()));
+                        let Some(answer) = answer_unless_killed(server, &request) else {
+                            assert!(killed.load(Ordering::Relaxed), "the server ended by itself");
+                            return;
+                        };
+                        assert_eq!(answer.status, 200, "{}", answer.text());
+                        acknowledged
+                            .lock()
+                            .unwrap()
+                            .push((id, answer.json()["position"].clone()));
+                        if killed.load(Ordering::Relaxed) {
+                            return;
+                        }
+                    }
+                });
+            }
+            eventually("there is something to lose", || {
+                (acknowledged.lock().unwrap().len() >= before + 60).then_some(())
+            });
+            killed.store(true, Ordering::Relaxed);
+            server.signal("KILL");
+        });
+    }
+    let server = Server::on_disk(folder.path(), &[]);
+    let mut kept = Vec::new();
+    let mut after = "earliest".to_owned();
+    loop {
+        let page = server
+            .get(&format!("/events/poll?limit=500&after={after}"))
+            .ok();
+        let events = page["events"].as_array().unwrap();
+        if events.is_empty() {
+            break;
+        }
+        kept.extend(events.iter().map(|event| {
+            (
+                event["id"].as_str().unwrap().to_owned(),
+                event["position"].clone(),
+            )
+        }));
+        page["position"].as_str().unwrap().clone_into(&mut after);
+    }
+    let ids: std::collections::HashSet<_> = kept.iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), kept.len(), "an event is there twice");
+    for (id, position) in acknowledged.into_inner().unwrap() {
+        assert!(
+            kept.contains(&(id.clone(), position.clone())),
+            "{id} at {position} is lost"
+        );
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_folder_leaves_it_alone() {
+    let folder = folder();
+    let path = folder.path().to_str().unwrap();
+    let server = Server::on_disk(folder.path(), &[]);
+    server.publish(&json!({"data": "mine"}));
+    let complaint = complaint(&["--listen", "127.0.0.1:0", "--data-dir", path], &[]);
+    assert!(complaint.contains(path), "{complaint}");
+    server.publish(&json!({"data": "still mine"}));
+    let events = server.get("/events/poll?after=earliest").ok()["events"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(events, 2);
+}
+
+#[test]
+fn durability_is_what_was_asked_for() {
+    for level in ["fsync", "os"] {
+        let folder = folder();
+        let server = Server::on_disk(folder.path(), &["--durability", level]);
+        assert_eq!(server.publish(&json!({"data": 1}))["durability"], level);
+        assert_eq!(server.get("/events/stats").ok()["log"]["durability"], level);
+    }
+    let server = Server::start();
+    assert_eq!(server.publish(&json!({"data": 1}))["durability"], "memory");
+}
+
+#[test]
+fn the_log_on_standard_error_can_be_read_by_machines() {
+    let mut server = Server::with(&["--log-format", "json", "--log", "debug"]);
+    drop(server.open("/events"));
+    server.signal("TERM");
+    server.wait();
+    let log = server.stderr();
+    assert!(log.lines().count() > 1, "{log}");
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        assert!(
+            entry["timestamp"].is_string() && entry["level"].is_string(),
+            "{line}"
+        );
+    }
+    assert!(log.contains("connected"), "{log}");
+}
+
+#[test]
+fn a_folder_of_its_own_is_made_where_there_is_none() {
+    let folder = folder();
+    let server = Server::on_disk(&folder.path().join("not/yet"), &[]);
+    server.publish(&json!({"data": 1}));
+    let made = Command::new("ls")
+        .arg(folder.path().join("not/yet"))
+        .output()
+        .unwrap();
+    assert!(made.status.success() && !made.stdout.is_empty());
+}

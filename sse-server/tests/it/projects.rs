@@ -15,7 +15,10 @@ fn the_documented_message_reaches_a_reader_line_by_line() {
     let event = stream.next();
     assert_eq!(event.id.as_deref(), Some("event-12345"));
     assert_eq!(event.name, "progress_update");
-    assert_eq!(event.data, r#"{"progress":75,"message":"Update completed"}"#);
+    assert_eq!(
+        event.data,
+        r#"{"progress":75,"message":"Update completed"}"#
+    );
     let raw = String::from_utf8(stream.raw.clone()).unwrap();
     let block = raw.trim_end().rsplit("\n\n").next().unwrap();
     let mut lines: Vec<_> = block.lines().collect();
@@ -146,14 +149,24 @@ fn a_wrong_change_of_subscription_is_refused_with_its_reason() {
     for (body, field) in [
         (json!({"event_types": ["commit"]}), "connection_id"),
         (json!({"connection_id": connection_id}), "event_types"),
-        (json!({"connection_id": connection_id, "event_types": ["a\nb"]}), "event_types"),
-        (json!({"connection_id": connection_id, "event_types": [""]}), "event_types"),
-        (json!({"connection_id": connection_id, "topics": ["\u{7}"]}), "topic"),
+        (
+            json!({"connection_id": connection_id, "event_types": ["a\nb"]}),
+            "event_types",
+        ),
+        (
+            json!({"connection_id": connection_id, "event_types": [""]}),
+            "event_types",
+        ),
+        (
+            json!({"connection_id": connection_id, "topics": ["\u{7}"]}),
+            "topic",
+        ),
     ] {
         let problem = server.post("/sse/subscribe", &body).problem(400);
         assert_eq!(problem["field"], field, "{body}: {problem}");
     }
-    let unknown = json!({"connection_id": "00000000-0000-4000-8000-000000000000", "event_types": ["commit"]});
+    let unknown =
+        json!({"connection_id": "00000000-0000-4000-8000-000000000000", "event_types": ["commit"]});
     server.post("/sse/subscribe", &unknown).problem(404);
     server.assert_nothing_came(&mut [&mut stream], "commit");
 }
@@ -210,7 +223,10 @@ fn a_test_event_can_be_sent_with_and_without_a_body() {
         )
         .ok();
     let event = stream.next();
-    assert_eq!((event.name.as_str(), &event.json()["task"]), ("task_update", &json!(7)));
+    assert_eq!(
+        (event.name.as_str(), &event.json()["task"]),
+        ("task_update", &json!(7))
+    );
 }
 
 #[test]
