@@ -177,7 +177,8 @@ struct PageBuilder {
     after: Offset,
     records: Vec<Arc<Record>>,
     records_left: usize,
-    bytes_left: usize,
+    /// What may still be added; `None` once the first record was larger than the whole page.
+    bytes_left: Option<usize>,
     /// Where the page ends, when that is before the head.
     ends_at: Option<Offset>,
     trimmed: bool,
@@ -195,7 +196,7 @@ impl PageBuilder {
             after: request.after,
             records: Vec::new(),
             records_left: request.max_records.clamp(1, MAX_PAGE_RECORDS),
-            bytes_left: request.max_bytes,
+            bytes_left: Some(request.max_bytes),
             ends_at: None,
             trimmed: request.after < floor,
             topics: TopicCache::default(),
@@ -281,7 +282,8 @@ impl PageBuilder {
             return self.skip_damaged(offset);
         };
         let len = view.data_len();
-        if !self.records.is_empty() && (self.records_left == 0 || len > self.bytes_left) {
+        let bytes_left = self.bytes_left.and_then(|left| left.checked_sub(len));
+        if !self.records.is_empty() && (self.records_left == 0 || bytes_left.is_none()) {
             self.ends_at = self.records.last().map(|last| last.position.offset);
             return false;
         }
@@ -289,7 +291,7 @@ impl PageBuilder {
             return self.skip_damaged(offset);
         };
         self.records_left -= 1;
-        self.bytes_left = self.bytes_left.saturating_sub(len);
+        self.bytes_left = bytes_left;
         let position = Position {
             epoch: self.epoch,
             offset,

@@ -268,7 +268,8 @@ struct PageBuilder {
     after: Offset,
     records: Vec<Arc<Record>>,
     records_left: usize,
-    bytes_left: usize,
+    /// What may still be added; `None` once the first record was larger than the whole page.
+    bytes_left: Option<usize>,
     is_full: bool,
 }
 
@@ -278,7 +279,7 @@ impl PageBuilder {
             after: request.after,
             records: Vec::new(),
             records_left: request.max_records.clamp(1, MAX_PAGE_RECORDS),
-            bytes_left: request.max_bytes,
+            bytes_left: Some(request.max_bytes),
             is_full: false,
         }
     }
@@ -286,12 +287,13 @@ impl PageBuilder {
     /// Adds a record unless the page is full.
     fn push(&mut self, record: &Arc<Record>) -> bool {
         let bytes = record.content.event.data.len();
-        if !self.records.is_empty() && (self.records_left == 0 || bytes > self.bytes_left) {
+        let bytes_left = self.bytes_left.and_then(|left| left.checked_sub(bytes));
+        if !self.records.is_empty() && (self.records_left == 0 || bytes_left.is_none()) {
             self.is_full = true;
             return false;
         }
         self.records_left -= 1;
-        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        self.bytes_left = bytes_left;
         self.records.push(Arc::clone(record));
         true
     }

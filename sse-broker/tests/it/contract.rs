@@ -466,8 +466,16 @@ pub(crate) async fn a_page_ends_at_its_bounds_and_says_how_far_it_reaches<B: Bac
 pub(crate) async fn a_page_has_one_record_at_least<B: Backend>() {
     let backend = B::new(Retention::UNBOUNDED);
     let broker = backend.broker();
-    append(&*broker, vec![record("a", "large"), record("a", "large")]).await;
+    // The second is empty, and yet there is no room for it beside one that is too large alone.
+    append(&*broker, vec![record("a", "large"), record("a", "")]).await;
     for scope in [Scope::All, topics(&["a"])] {
+        let request = ReadRequest {
+            scope: scope.clone(),
+            max_bytes: 1,
+            ..everything_after(0)
+        };
+        let page = broker.read(request).await.expect("a page");
+        assert_eq!((offsets(&page.records), page.upto), (vec![1], 1));
         let request = ReadRequest {
             after: 0,
             scope,

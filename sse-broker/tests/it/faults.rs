@@ -62,7 +62,7 @@ async fn append_until_it_fails(
 #[test]
 fn what_was_acknowledged_survives_a_power_cut_at_any_operation() {
     let mut survived = 0;
-    let range = seeds(120);
+    let range = seeds(100);
     for seed in range.clone() {
         let random = &mut fastrand::Rng::with_seed(seed);
         let disk = SimDisk::new();

@@ -208,9 +208,10 @@ fn any_retention() -> impl Strategy<Value = Retention> {
 
 /// Runs sequences of operations against the backend and the model alike.
 pub(crate) fn check<B: Backend>() {
+    let cases = std::env::var("SSE_BROKER_CASES").map_or(48, |n| n.parse().expect("a number"));
     let mut runner = TestRunner::new(Config {
         failure_persistence: None,
-        ..Config::with_cases(64)
+        ..Config::with_cases(cases)
     });
     let sequences = (any_retention(), proptest::collection::vec(any_op(), 1..40));
     runner
