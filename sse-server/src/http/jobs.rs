@@ -178,7 +178,11 @@ fn problem(error: JobError) -> Problem {
         JobError::InvalidId(_) => Problem::bad_field("job_id", error.to_string()),
         JobError::InvalidTopic(_) => Problem::bad_field("topic", error.to_string()),
         JobError::TooMany(_) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
-        JobError::Publish(error) => publish::problem(&error),
+        // The fields of an event are not those of a job.
+        JobError::Publish(error) => Problem {
+            field: None,
+            ..publish::problem(&error)
+        },
     }
 }
 

@@ -211,6 +211,7 @@ impl Hub {
         let now = clock::unix_millis();
         let job = Job::new(job_id.clone(), new, now);
         let mut records = Vec::new();
+        let mut forgotten = None;
         {
             let mut table = self.inner.jobs.table.lock();
             if table.slots.contains_key(&job_id) || !table.beginning.insert(job_id.clone()) {
@@ -222,13 +223,15 @@ impl Hub {
                     return Err(JobError::TooMany(self.inner.jobs.max));
                 };
                 records.push(forget_record(&oldest, now));
+                forgotten = Some(oldest);
             }
         }
         let event = JobEvent {
             kind: "status",
             ..job.snapshot_event()
         };
-        let appended = match job_record(&job, &event, now) {
+        let record = job_record(&job, &event, now);
+        let appended = match record.and_then(|record| self.check_job_size(&job, record)) {
             Ok(record) => {
                 records.push(record);
                 self.append(records).await.map_err(JobError::from)
@@ -236,7 +239,12 @@ impl Hub {
             Err(error) => Err(error),
         };
         if let Err(error) = appended {
-            self.inner.jobs.table.lock().beginning.remove(&job_id);
+            let mut table = self.inner.jobs.table.lock();
+            table.beginning.remove(&job_id);
+            // Nothing was forgotten after all.
+            if let Some(oldest) = forgotten.filter(|oldest| table.slots.contains_key(oldest)) {
+                table.ended.push_front(oldest);
+            }
             return Err(error);
         }
         Ok(Arc::new(job))
@@ -257,9 +265,35 @@ impl Hub {
         let job = self.job(job_id).ok_or_else(unknown)?;
         let now = clock::unix_millis();
         let (job, event) = job.apply(change, now)?;
-        let record = job_record(&job, &event, now)?;
+        let record = self.check_job_size(&job, job_record(&job, &event, now)?)?;
         self.append(vec![record]).await?;
         Ok(Arc::new(job))
+    }
+
+    /// Refuses a change that is larger than an event may be, and one that lets the job outgrow an event
+    /// little by little. The end of a job may find it as large as it was: it can always be ended.
+    fn check_job_size(&self, job: &Job, record: NewRecord) -> Result<NewRecord, JobError> {
+        let max = self.inner.config.max_event_bytes;
+        let event_bytes = record.event.data.len();
+        let state_bytes = match &record.snapshot {
+            Some(Snapshot::Put(state)) if !job.status.has_ended() => state.len(),
+            _ => 0,
+        };
+        let bytes = event_bytes.max(state_bytes);
+        if bytes > max {
+            return Err(PublishError::TooLarge { bytes, max }.into());
+        }
+        Ok(record)
+    }
+
+    /// Answers everyone who waits for a job: the hub is leaving.
+    pub(super) fn wake_job_waiters(&self) {
+        let waiting: Vec<_> = {
+            let table = self.inner.jobs.table.lock();
+            let changed = table.slots.values().map(|slot| &slot.changed);
+            changed.map(Arc::clone).collect()
+        };
+        waiting.iter().for_each(|changed| changed.notify_waiters());
     }
 
     /// The job of this name.
@@ -310,8 +344,8 @@ impl Hub {
         self.inner.jobs.table.lock().counts
     }
 
-    /// The job as soon as it is newer than version `after` or has ended, and after `within` at the
-    /// latest.
+    /// The job as soon as it is newer than version `after` or has ended, and after `within` or when the
+    /// hub shuts down at the latest.
     pub async fn wait_for_job(
         &self,
         job_id: &str,
@@ -331,6 +365,7 @@ impl Hub {
             if current.version > after
                 || current.status.has_ended()
                 || current.version != job.version
+                || !self.is_serving()
             {
                 return Some(current);
             }

@@ -374,6 +374,9 @@ impl Hub {
         };
         if before == Phase::Serving {
             self.inner.pool.set_draining(true);
+            // Who polls and waits is answered now.
+            self.inner.head.send_modify(|_| ());
+            self.wake_job_waiters();
             tracing::info!(
                 connections = self.inner.pool.stats().active,
                 ?within,

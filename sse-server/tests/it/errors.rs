@@ -495,7 +495,13 @@ fn every_mistake_is_told_by_status_and_field_and_publishes_nothing() {
         ("POST", "/jobs/nobody/cancel", "", 404, None),
         // Subscriptions.
         ("POST", "/events/subscriptions", "", 400, None),
-        ("POST", "/events/subscriptions", "[]", 400, None),
+        (
+            "POST",
+            "/events/subscriptions",
+            "[]",
+            400,
+            Some("connection_id"),
+        ),
         (
             "POST",
             "/events/subscriptions",

@@ -691,7 +691,7 @@ fn requests_sent_ahead_are_answered_in_turn() {
 
 #[test]
 fn bytes_behind_the_request_of_a_stream_do_not_hinder_it() {
-    let server = Server::start();
+    let server = Server::with(&["--heartbeat", "500ms"]);
     let mut wire = Wire::connect(server.address);
     let mut bytes = server.bytes("GET", "/events", &[], None);
     bytes.extend_from_slice(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -708,7 +708,7 @@ fn bytes_behind_the_request_of_a_stream_do_not_hinder_it() {
     while !String::from_utf8_lossy(&wire.buffer).contains("data: second") {
         assert!(wire.fill() && begun.elapsed().as_secs() < 60);
     }
-    // And its end is noticed all the same.
+    // And its end is noticed all the same, by a heartbeat that cannot be written.
     drop(wire);
     eventually("the stream is gone", || {
         (server.active() == 0).then_some(())
