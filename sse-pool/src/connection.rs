@@ -51,8 +51,8 @@ impl ConnectionInfo {
 pub enum Start {
     /// With the next entry.
     Live,
-    /// After this offset. When the window does not reach back to it, the first read says
-    /// [`Lagged`](Read::Lagged); an offset beyond the head skips what the window gets up to it.
+    /// After this offset. When entries after it may be missing (the window does not reach back to it, and
+    /// its topics are not known to be complete from there), the first read says [`Lagged`](Read::Lagged); an offset beyond the head skips what the window gets up to it.
     After(u64),
 }
 
