@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use sse_pool::ConnectionId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
 use super::HubService;
 use super::body::Body;
@@ -166,21 +167,29 @@ async fn serve(
     let mut connection = pin!(connection);
     let mut is_closing = false;
     let mut closed = pin!(async move { closing.wait_for(|closing| *closing).await.map(|_| ()) });
+    let mut look_again: Option<Pin<Box<Sleep>>> = None;
     let served = std::future::poll_fn(|cx| {
         if !is_closing && closed.as_mut().poll(cx).is_ready() {
             is_closing = true;
             connection.as_mut().graceful_shutdown();
         }
-        watched.begin_poll();
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
             return Poll::Ready(result);
         }
+        if !watched.is_blocked() {
+            look_again = None;
+            return Poll::Pending;
+        }
         // The socket takes nothing, so hyper does not ask the stream for more, and the stream cannot
         // tell that it was closed. Dropping the connection is all that is left to do.
-        if watched.is_cut(&hub) {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        loop {
+            if watched.is_cut(&hub) {
+                return Poll::Ready(Ok(()));
+            }
+            let timer = look_again
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(BLOCKED_CHECK_INTERVAL)));
+            ready!(timer.as_mut().poll(cx));
+            look_again = None;
         }
     });
     if let Err(error) = served.await {
@@ -193,7 +202,7 @@ async fn serve(
 struct Watched {
     stream: Mutex<Option<ConnectionId>>,
     has_stream: AtomicBool,
-    asked: AtomicBool,
+    is_waiting: AtomicBool,
 }
 
 impl Watched {
@@ -208,21 +217,20 @@ impl Watched {
         })
     }
 
-    fn begin_poll(&self) {
-        self.asked.store(false, Ordering::Relaxed);
+    /// Whether the stream's last word was a chunk and not "nothing yet": then it is the socket that is
+    /// waited for.
+    fn is_blocked(&self) -> bool {
+        self.has_stream.load(Ordering::Relaxed) && !self.is_waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether the stream was closed while its socket was blocked.
+    /// Whether the stream was closed meanwhile.
     fn is_cut(&self, hub: &Hub) -> bool {
-        if !self.has_stream.load(Ordering::Relaxed) || self.asked.load(Ordering::Relaxed) {
-            return false;
-        }
         let stream = self.stream.lock().clone();
         stream.is_some_and(|id| hub.connection_status(&id).is_none())
     }
 }
 
-/// A body that notes when it was asked for more.
+/// A body that notes whether it has nothing to say.
 struct WatchedBody {
     body: Body,
     watched: Arc<Watched>,
@@ -233,11 +241,14 @@ impl http_body::Body for WatchedBody {
     type Error = std::convert::Infallible;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.watched.asked.store(true, Ordering::Relaxed);
-        std::pin::Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.watched
+            .is_waiting
+            .store(frame.is_pending(), Ordering::Relaxed);
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -253,6 +264,8 @@ impl http_body::Body for WatchedBody {
 const BACKLOG: i32 = 4096;
 /// What hyper may buffer for one connection: a request's head, and a stream's next chunk.
 const MAX_BUFFER_BYTES: usize = 16 << 10;
+/// How often a blocked stream looks whether it was closed.
+const BLOCKED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a failed accept, doubled by chance.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// How long requests that are no streams get after the streams have ended.
