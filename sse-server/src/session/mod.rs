@@ -297,6 +297,7 @@ impl EventStream {
             return None;
         }
         self.hub.vitals.record_replay(events, bytes.len(), now);
+        self.connection.touch(now);
         self.wrote(now);
         Some(Bytes::from(bytes))
     }
