@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use crate::error::LimitExceeded;
-use crate::input::{Input, line_end, push_lossy, set_text};
+use crate::input::{Input, push_lossy, set_text};
 use crate::limits::{Excess, Limits};
 use crate::line::{Assembler, Finished, KEPT_CAPACITY_BYTES};
 use crate::view::{EventBuf, EventView, Head};
@@ -61,11 +61,12 @@ enum State {
 #[derive(Clone, Debug, Default)]
 struct Block {
     head: Head,
-    /// The data lines, joined by LF.
+    /// The standard's data buffer: each data line's value, and LF. Empty only if there was no data line.
     data: String,
-    has_data: bool,
     /// The id that the next dispatch step commits, if `head.has_id`.
     id: String,
+    /// The block had a type, an id or a time.
+    touched: bool,
     /// The block was dispatched; it is cleared before the next line, so that a view can still lend from it.
     dispatched: bool,
 }
@@ -127,7 +128,10 @@ impl Decoder {
         } else {
             self.lines.begin_chunk(chunk)
         };
-        Feed { decoder: self, input: Input::new(chunk, pos) }
+        Feed {
+            decoder: self,
+            input: Input::new(chunk, pos),
+        }
     }
 
     /// What to send as `Last-Event-ID` to resume; empty means: no such header.
@@ -202,46 +206,93 @@ impl Decoder {
             return None;
         }
         self.lines.recycle();
+        let max_line_bytes = self.limits.max_line_bytes();
+        let max_event_bytes = self.limits.max_event_bytes();
+        // Whether a line that ends in this chunk also begins here, and counts.
+        let mut direct = self.state == State::Reading && self.lines.at_line_start();
         loop {
             let start = input.pos;
-            let Some(len) = line_end(&input.chunk[start..]) else { return self.keep_rest(input) };
-            let end = start + len;
-            let line = &input.chunk[start..end];
-            self.lines.pass_line_end(input.chunk, end, &mut input.pos);
-            let step = if self.state != State::Reading {
-                self.skip_line(line);
-                None
-            } else if !self.lines.is_whole(len) {
-                self.finish_line(line)
+            let rest = &input.chunk[start..];
+            // Nearly all lines of nearly all streams begin like this.
+            let name_len = if rest.starts_with(b"data: ") {
+                b"data: ".len()
             } else {
-                let (field, at) = Field::of(line);
-                // What most streams are made of: one line of data, and a blank one.
-                if field == Field::Data
-                    && !self.block.has_data
-                    && let Some(blank_end) = input.blank_line_end()
-                    && len - at + 1 + self.block.head_bytes() <= self.limits.max_event_bytes()
-                    && let Some(data) = input.text(start + at..end)
+                0
+            };
+            let Some(len) = input.line_end(start + name_len) else {
+                return self.keep_rest(input);
+            };
+            let (len, end) = (name_len + len, start + name_len + len);
+            if direct
+                && name_len != 0
+                && len <= max_line_bytes
+                && self.block.bytes() + (len - name_len) < max_event_bytes
+                && rest[len] == b'\n'
+            {
+                if self.block.data.is_empty()
+                    && rest.get(len + 1) == Some(&b'\n')
+                    && let Some(data) = input.text(start + name_len..end)
                 {
-                    input.pos = blank_end;
+                    // A block of one line: lent as it lies there.
+                    input.pos = end + 2;
                     self.block.dispatch_lent();
                     return Some(Step::LentEvent(data));
                 }
-                let lent = match field {
-                    Field::Blank | Field::Retry | Field::Unknown => None,
-                    Field::Data | Field::Type | Field::Id | Field::Comment => input.text(start + at..end),
-                };
-                self.interpret(field, &line[at..], lent)
-            };
+                if let Some(line) = input.text(start + name_len..end + 1) {
+                    // One line of several: appended with its LF at once.
+                    input.pos = end + 1;
+                    self.block.data.push_str(line);
+                    continue;
+                }
+            }
+            let step = self.read_line(input, end);
             if step.is_some() {
                 return step;
             }
+            direct = self.state == State::Reading;
         }
+    }
+
+    /// Reads the line that ends, or whose last part ends, at `end` in the chunk: any line, in any state.
+    fn read_line<'c>(&mut self, input: &mut Input<'c>, end: usize) -> Option<Step<'c>> {
+        let start = input.pos;
+        let line = &input.chunk[start..end];
+        self.lines.pass_line_end(input.chunk, end, &mut input.pos);
+        if self.state != State::Reading {
+            self.skip_line(line);
+            return None;
+        }
+        if !self.lines.is_whole(line.len()) {
+            return self.finish_line(line);
+        }
+        let (field, at) = Field::of(line);
+        let value = &line[at..];
+        if field == Field::Data
+            && self.block.data.is_empty()
+            && let Some(blank_end) = input.blank_line_end()
+            && self.block.bytes() + value.len() < self.limits.max_event_bytes()
+            && let Some(data) = input.text(start + at..end)
+        {
+            input.pos = blank_end;
+            self.block.dispatch_lent();
+            return Some(Step::LentEvent(data));
+        }
+        let lent = match field {
+            Field::Blank | Field::Retry | Field::Unknown => None,
+            Field::Data | Field::Type | Field::Id | Field::Comment => input.text(start + at..end),
+        };
+        self.interpret(field, value, lent)
     }
 
     /// Interprets a line of which `field` and `value` are known, while [`State::Reading`]; `lent` is the value as
     /// text lent from the chunk, if it lies there and is UTF-8.
     #[inline]
-    fn interpret<'c>(&mut self, field: Field, value: &[u8], lent: Option<&'c str>) -> Option<Step<'c>> {
+    fn interpret<'c>(
+        &mut self,
+        field: Field,
+        value: &[u8],
+        lent: Option<&'c str>,
+    ) -> Option<Step<'c>> {
         let block = &mut self.block;
         match field {
             Field::Data => block.push_data(value, lent),
@@ -250,12 +301,17 @@ impl Decoder {
             Field::Id => {
                 set_text(&mut block.id, value, lent);
                 block.head.has_id = true;
+                block.touched = true;
             }
-            Field::Type => set_text(&mut block.head.event_type, value, lent),
+            Field::Type => {
+                set_text(&mut block.head.event_type, value, lent);
+                block.touched = true;
+            }
             Field::Retry => {
                 let retry = Retry::parse(value)?;
                 self.retry = Some(retry);
                 block.head.retry = Some(retry);
+                block.touched = true;
                 return Some(Step::Retry(retry));
             }
             Field::Comment => {
@@ -320,7 +376,8 @@ impl Decoder {
         // Counts the data line under construction against the event limit, so that an endless one ends early.
         let limit = self.limits.max_event_bytes();
         let used = self.block.bytes();
-        if let Some(value_len) = data_value_len(self.lines.partial(), &[])
+        if self.lines.partial().starts_with(DATA_NAME)
+            && let Some(value_len) = data_value_len(self.lines.partial(), &[])
             && used + value_len + 1 > limit
         {
             self.lines.discard();
@@ -336,17 +393,25 @@ impl Decoder {
     fn exceed_line(&mut self, end: &[u8]) -> Step<'static> {
         let limit_bytes = self.limits.max_line_bytes();
         let held = self.lines.partial();
-        let len_at_limit = data_value_len(held, end)
-            .map(|value_len| value_len - (held.len() + end.len() - limit_bytes).min(value_len));
+        let excess = held.len() + end.len() - limit_bytes;
+        let len_at_limit =
+            data_value_len(held, end).map(|value_len| value_len.saturating_sub(excess));
         match len_at_limit {
-            Some(len) if self.block.bytes() + len + 1 > self.limits.max_event_bytes() => self.exceed_event(),
+            Some(len)
+                if limit_bytes >= DATA_NAME.len()
+                    && self.block.bytes() + len + 1 > self.limits.max_event_bytes() =>
+            {
+                self.exceed_event()
+            }
             _ => self.exceed(LimitExceeded::Line { limit_bytes }),
         }
     }
 
     #[cold]
     fn exceed_event(&mut self) -> Step<'static> {
-        self.exceed(LimitExceeded::Event { limit_bytes: self.limits.max_event_bytes() })
+        self.exceed(LimitExceeded::Event {
+            limit_bytes: self.limits.max_event_bytes(),
+        })
     }
 
     /// Drops the block under construction and decides how to go on.
@@ -361,16 +426,17 @@ impl Decoder {
     }
 }
 
+const DATA_NAME: &[u8] = b"data:";
+
 /// How long the value is of a data line that begins with `held` and goes on with `rest`; `None` if it is
 /// another line, or cannot be told yet.
 fn data_value_len(held: &[u8], rest: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"data:";
     let mut line = held.iter().chain(rest);
-    if !NAME.iter().all(|byte| line.next() == Some(byte)) {
+    if !DATA_NAME.iter().all(|byte| line.next() == Some(byte)) {
         return None;
     }
     let space = usize::from(line.next() == Some(&b' '));
-    Some(held.len() + rest.len() - NAME.len() - space)
+    Some(held.len() + rest.len() - DATA_NAME.len() - space)
 }
 
 impl Default for Decoder {
@@ -433,40 +499,46 @@ impl Block {
         self.head.event_type.clear();
         self.head.has_id = false;
         self.head.retry = None;
+        self.touched = false;
         self.data.clear();
         if self.data.capacity() > KEPT_CAPACITY_BYTES {
             self.data = String::new();
         }
-        self.has_data = false;
         self.dispatched = false;
     }
 
     fn is_open(&self) -> bool {
-        !self.dispatched && (self.has_data || self.head.has_id || !self.head.event_type.is_empty())
+        !self.dispatched
+            && (!self.data.is_empty() || self.head.has_id || !self.head.event_type.is_empty())
     }
 
     /// Appends a data line; `lent` is the value as text, if it is known to be.
     #[inline]
     fn push_data(&mut self, value: &[u8], lent: Option<&str>) {
-        if self.has_data {
-            self.data.push('\n');
-        }
-        self.has_data = true;
         match lent {
             Some(text) => self.data.push_str(text),
             None => push_lossy(&mut self.data, value),
         }
+        self.data.push('\n');
+    }
+
+    /// The data without the LF that the standard takes away at last.
+    #[inline]
+    fn data(&self) -> &str {
+        self.data.strip_suffix('\n').unwrap_or_default()
     }
 
     /// The size that the event limit bounds: each data line and one more byte, type and id.
     #[inline]
     fn bytes(&self) -> usize {
-        let data = if self.has_data { self.data.len() + 1 } else { 0 };
-        data + self.head_bytes()
+        self.data.len() + self.head_bytes()
     }
 
     #[inline]
     fn head_bytes(&self) -> usize {
+        if !self.touched {
+            return 0;
+        }
         let id = if self.head.has_id { self.id.len() } else { 0 };
         id + self.head.event_type.len()
     }
@@ -475,10 +547,10 @@ impl Block {
     #[inline]
     fn dispatch(&mut self) -> bool {
         self.commit_id();
-        if self.has_data {
-            self.dispatched = true;
-        } else {
+        if self.data.is_empty() {
             self.clear();
+        } else {
+            self.dispatched = true;
         }
         self.dispatched
     }
@@ -486,10 +558,11 @@ impl Block {
     /// The dispatch step of a block whose only data line was lent, not pushed.
     #[inline]
     fn dispatch_lent(&mut self) {
-        self.commit_id();
-        // Without them there is nothing to clear, and the next line need not look.
-        self.dispatched =
-            self.head.has_id || self.head.retry.is_some() || !self.head.event_type.is_empty();
+        if self.touched {
+            self.commit_id();
+            self.dispatched = true;
+        }
+        // Else there is nothing to clear.
     }
 
     #[inline]
@@ -509,14 +582,23 @@ pub struct Feed<'d, 'c> {
 
 impl<'d, 'c> Feed<'d, 'c> {
     /// The next thing in the chunk, or `None` when the chunk is used up.
-    #[expect(clippy::should_implement_trait, reason = "a lending iterator cannot be an Iterator")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a lending iterator cannot be an Iterator"
+    )]
     #[inline]
     pub fn next(&mut self) -> Option<Decoded<'_>> {
         let step = self.step()?;
         let Decoder { block, comment, .. } = &*self.decoder;
         Some(match step {
-            Step::LentEvent(data) => Decoded::Event(EventView { data, head: &block.head }),
-            Step::Event => Decoded::Event(EventView { data: &block.data, head: &block.head }),
+            Step::LentEvent(data) => Decoded::Event(EventView {
+                data,
+                head: &block.head,
+            }),
+            Step::Event => Decoded::Event(EventView {
+                data: block.data(),
+                head: &block.head,
+            }),
             Step::LentComment(text) => Decoded::Comment(text),
             Step::Comment => Decoded::Comment(comment),
             Step::Retry(retry) => Decoded::Retry(retry),
@@ -531,10 +613,16 @@ impl<'d, 'c> Feed<'d, 'c> {
             let lent = match self.step()? {
                 Step::LentEvent(data) => Some(data),
                 Step::Event => None,
-                Step::LentComment(_) | Step::Comment | Step::Retry(_) | Step::Dropped(_) => continue,
+                Step::LentComment(_) | Step::Comment | Step::Retry(_) | Step::Dropped(_) => {
+                    continue;
+                }
             };
             let block = &self.decoder.block;
-            return Some(EventView { data: lent.unwrap_or(&block.data), head: &block.head });
+            let data = lent.unwrap_or_else(|| block.data());
+            return Some(EventView {
+                data,
+                head: &block.head,
+            });
         }
     }
 

@@ -17,13 +17,15 @@
 
 use alloc::vec::Vec;
 
+use memchr::memchr2;
+
 use crate::{EventId, EventRef, Retry};
 
 /// Appends an event.
 ///
 /// CR, LF and CRLF in its data each begin a new `data` line; a trailing one survives as an empty last line.
+#[inline]
 pub fn event(event: EventRef<'_>, out: &mut Vec<u8>) {
-    out.reserve(event_len_hint(event));
     if let Some(event_type) = event.event_type {
         field(b"event: ", event_type.as_str().as_bytes(), out);
     }
@@ -33,8 +35,16 @@ pub fn event(event: EventRef<'_>, out: &mut Vec<u8>) {
     if let Some(time) = event.retry {
         retry_field(time, out);
     }
-    lines(b"data: ", event.data.as_bytes(), out);
-    out.push(b'\n');
+    let data = event.data.as_bytes();
+    if !data.is_empty() && is_one_line(data) {
+        out.reserve(data.len() + b"data: \n\n".len());
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\n\n");
+    } else {
+        lines(b"data: ", data, out);
+        out.push(b'\n');
+    }
 }
 
 /// How many bytes [`event`] appends for this event.
@@ -75,13 +85,6 @@ pub fn id(id: &EventId, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-fn event_len_hint(event: EventRef<'_>) -> usize {
-    event.data.len()
-        + event.event_type.map_or(0, |t| t.as_str().len())
-        + event.id.map_or(0, |id| id.as_str().len())
-        + 64
-}
-
 /// Writes one field; `name` ends with colon and space, and an empty value takes no space.
 fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     if value.is_empty() {
@@ -93,13 +96,36 @@ fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// Whether there is neither CR nor LF.
+///
+/// Most data has no control characters at all, and the smallest byte says so in half the time of a search.
+#[inline]
+fn is_one_line(data: &[u8]) -> bool {
+    const BLOCK: usize = 64;
+    if let Some(last) = data.last_chunk::<BLOCK>() {
+        let mut smallest = *last;
+        for block in data.as_chunks::<BLOCK>().0 {
+            for (least, byte) in smallest.iter_mut().zip(block) {
+                *least = (*least).min(*byte);
+            }
+        }
+        if smallest
+            .iter()
+            .fold(true, |all, byte| all & (*byte > b'\r'))
+        {
+            return true;
+        }
+    }
+    memchr2(b'\r', b'\n', data).is_none()
+}
+
 fn lines(name: &[u8], text: &[u8], out: &mut Vec<u8>) {
     each_line(text, |line| field(name, line, out));
 }
 
 /// Calls `each` for every line of `text`: at least one, and one more after a trailing line end.
 fn each_line(mut text: &[u8], mut each: impl FnMut(&[u8])) {
-    while let Some(end) = memchr::memchr2(b'\r', b'\n', text) {
+    while let Some(end) = memchr2(b'\r', b'\n', text) {
         each(&text[..end]);
         let crlf = text[end] == b'\r' && text.get(end + 1) == Some(&b'\n');
         text = &text[end + 1 + usize::from(crlf)..];

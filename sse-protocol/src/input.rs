@@ -19,7 +19,12 @@ pub(crate) struct Input<'c> {
     /// A window held malformed bytes: from there on each line is checked by itself, so that a bad byte costs
     /// no more than its line and one window.
     malformed: bool,
+    /// The last line was long, so the next one probably is.
+    long_lines: bool,
 }
+
+/// From here on a line is long: it takes the vector search, which costs a call.
+const LONG_LINE_BYTES: usize = 32;
 
 /// How much is checked at once. Half of a common first-level cache; a larger one measured no better.
 const WINDOW_BYTES: usize = 16 * 1024;
@@ -27,7 +32,34 @@ const WINDOW_BYTES: usize = 16 * 1024;
 impl<'c> Input<'c> {
     #[inline]
     pub(crate) fn new(chunk: &'c [u8], pos: usize) -> Self {
-        Self { chunk, pos, text: "", text_start: 0, malformed: false }
+        Self {
+            chunk,
+            pos,
+            text: "",
+            text_start: 0,
+            malformed: false,
+            long_lines: false,
+        }
+    }
+
+    /// The offset from `from` of the first CR or LF after it.
+    ///
+    /// A short line is found without a call, which would cost as much for eight bytes as for sixty-four; where
+    /// lines are long that is not tried.
+    #[inline]
+    pub(crate) fn line_end(&mut self, from: usize) -> Option<usize> {
+        let rest = &self.chunk[from..];
+        if self.long_lines {
+            if let [b'\r' | b'\n', ..] = rest {
+                return Some(0);
+            }
+            let len = memchr2(b'\r', b'\n', rest)?;
+            self.long_lines = len > LONG_LINE_BYTES;
+            return Some(len);
+        }
+        let len = line_end(rest)?;
+        self.long_lines = len > LONG_LINE_BYTES;
+        Some(len)
     }
 
     /// A part of the chunk as text, or `None` if it is not UTF-8. The part begins and ends beside an ASCII byte or
@@ -45,7 +77,9 @@ impl<'c> Input<'c> {
     #[cold]
     fn check(&mut self, part: Range<usize>) -> Option<&'c str> {
         if !self.malformed {
-            let end = part.end.max(self.chunk.len().min(part.start + WINDOW_BYTES));
+            let end = part
+                .end
+                .max(self.chunk.len().min(part.start + WINDOW_BYTES));
             let window = without_cut_character(&self.chunk[part.start..end], part.len());
             if let Ok(text) = simdutf8::basic::from_utf8(window) {
                 (self.text, self.text_start) = (text, part.start);
@@ -71,10 +105,28 @@ impl<'c> Input<'c> {
 /// The offset of the first CR or LF.
 #[inline]
 pub(crate) fn line_end(bytes: &[u8]) -> Option<usize> {
-    match bytes {
-        [b'\r' | b'\n', ..] => Some(0),
-        _ => memchr2(b'\r', b'\n', bytes),
+    match bytes.first_chunk::<8>() {
+        Some(head) => {
+            let head = u64::from_le_bytes(*head);
+            let found = zero_bytes(head ^ LF) | zero_bytes(head ^ CR);
+            if found != 0 {
+                return Some(found.trailing_zeros() as usize / 8);
+            }
+            memchr2(b'\r', b'\n', &bytes[8..]).map(|at| at + 8)
+        }
+        None => bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')),
     }
+}
+
+const LF: u64 = u64::from_le_bytes([b'\n'; 8]);
+const CR: u64 = u64::from_le_bytes([b'\r'; 8]);
+
+/// Marks the high bit of the lowest byte that is zero; bits above that mean nothing.
+#[inline]
+const fn zero_bytes(word: u64) -> u64 {
+    const LOW: u64 = u64::from_le_bytes([0x01; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    word.wrapping_sub(LOW) & !word & HIGH
 }
 
 /// `window` without a character at its end that lacks bytes, but never less than its first `keep` bytes.
@@ -87,7 +139,11 @@ fn without_cut_character(window: &[u8], keep: usize) -> &[u8] {
             0xF0..=0xFF => 4,
             _ => 1,
         };
-        return if len > back { &window[..window.len() - back] } else { window };
+        return if len > back {
+            &window[..window.len() - back]
+        } else {
+            window
+        };
     }
     window
 }
@@ -117,20 +173,36 @@ pub(crate) fn push_lossy(text: &mut String, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn the_first_line_end_is_found_wherever_it_is() {
+        for len in 0..40 {
+            for at in 0..len {
+                for end in [b'\r', b'\n'] {
+                    let mut bytes = vec![b'\x0B'; len];
+                    bytes[at..].fill(b'\n');
+                    bytes[at] = end;
+                    assert_eq!(line_end(&bytes), Some(at));
+                }
+            }
+            assert_eq!(line_end(&vec![b'\x8A'; len]), None);
+        }
+    }
 
     #[test]
     fn a_window_ends_between_characters() {
-        for (window, keep, len) in [
-            ("aé", 0, 3),
-            ("a世", 1, 4),
-            ("🌍", 0, 4),
-        ] {
+        for (window, keep, len) in [("aé", 0, 3), ("a世", 1, 4), ("🌍", 0, 4)] {
             let whole = window.as_bytes();
             assert_eq!(without_cut_character(whole, keep).len(), len);
             let last = window.chars().last().unwrap().len_utf8();
             for cut in 1..last {
                 let cut = &whole[..whole.len() - cut];
-                assert_eq!(without_cut_character(cut, keep).len(), len - last, "{cut:?}");
+                assert_eq!(
+                    without_cut_character(cut, keep).len(),
+                    len - last,
+                    "{cut:?}"
+                );
             }
         }
     }

@@ -143,7 +143,9 @@ impl Lines<'_, '_> {
     )]
     pub fn next(&mut self) -> Option<Result<&[u8], LimitExceeded>> {
         self.lines.recycle();
-        let too_long = LimitExceeded::Line { limit_bytes: self.lines.max_line_bytes };
+        let too_long = LimitExceeded::Line {
+            limit_bytes: self.lines.max_line_bytes,
+        };
         loop {
             let start = self.pos;
             let Some(len) = line_end(&self.chunk[start..]) else {
@@ -189,9 +191,9 @@ pub(crate) struct Assembler {
     /// The line under construction; or, if `complete`, a line that was handed out.
     partial: Vec<u8>,
     complete: bool,
-    /// How many bytes may be appended to `partial` with no check but that they hold no line end. Not zero
-    /// only between two chunks, within a line that is kept.
-    unseen_room: usize,
+    /// Up to which length `partial` may grow with no check but for line ends. Not zero only between two
+    /// chunks, within a line that is kept.
+    unseen_until: usize,
     /// The last chunk ended with CR: a LF right at the next one's start belongs to it.
     skip_lf: bool,
     /// The line under construction is being skipped.
@@ -208,15 +210,12 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// beside what a connection costs anyway.
 pub(crate) const KEPT_CAPACITY_BYTES: usize = 256 * 1024;
 
-/// The longest chunk that [`Assembler::append_unseen`] looks at: above it, the vector search wins.
-const UNSEEN_BYTES: usize = 8;
-
 impl Assembler {
     pub(crate) fn new(max_line_bytes: usize) -> Self {
         Self {
             partial: Vec::new(),
             complete: false,
-            unseen_room: 0,
+            unseen_until: 0,
             skip_lf: false,
             discarding: false,
             bom_seen: 0,
@@ -227,30 +226,35 @@ impl Assembler {
 
     pub(crate) fn reset(&mut self) {
         let partial = core::mem::take(&mut self.partial);
-        *self = Self { partial, complete: true, ..Self::new(self.max_line_bytes) };
+        *self = Self {
+            partial,
+            complete: true,
+            ..Self::new(self.max_line_bytes)
+        };
         self.recycle();
     }
 
-    /// Takes a tiny chunk into the line under construction, if there is nothing to it; else changes nothing.
+    /// Takes a chunk of one byte into the line under construction, if there is nothing to it; else changes
+    /// nothing.
     ///
     /// This is what a stream that comes byte by byte spends its time in.
     #[inline]
     pub(crate) fn append_unseen(&mut self, chunk: &[u8]) -> bool {
-        if chunk.len() > self.unseen_room || chunk.len() > UNSEEN_BYTES {
+        let &[byte] = chunk else { return false };
+        if self.partial.len() >= self.unseen_until || byte == b'\n' || byte == b'\r' {
             return false;
         }
-        if chunk.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
-            return false;
-        }
-        self.unseen_room -= chunk.len();
-        extend_within(&mut self.partial, chunk, self.max_line_bytes);
+        self.partial.push(byte);
         true
     }
 
     /// Says that the line under construction may grow to `max_bytes`, or the line limit, with nothing to check.
     pub(crate) fn allow_unseen(&mut self, max_bytes: usize) {
         if !self.at_start && !self.skip_lf && !self.discarding {
-            self.unseen_room = max_bytes.min(self.max_line_bytes).saturating_sub(self.partial.len());
+            // Within the capacity, because a `Vec` that grows by itself knows no limit.
+            self.unseen_until = max_bytes
+                .min(self.max_line_bytes)
+                .min(self.partial.capacity());
         }
     }
 
@@ -258,7 +262,7 @@ impl Assembler {
     /// the offset to go on from.
     #[inline]
     pub(crate) fn begin_chunk(&mut self, chunk: &[u8]) -> usize {
-        self.unseen_room = 0;
+        self.unseen_until = 0;
         if !self.at_start && !self.skip_lf {
             return 0;
         }

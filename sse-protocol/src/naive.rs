@@ -36,15 +36,29 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
     let mut rest = stream;
     while let Some(end) = rest.iter().position(|&b| b == b'\r' || b == b'\n') {
         let raw = &rest[..end];
-        rest = &rest[end + if rest[end..].starts_with(b"\r\n") { 2 } else { 1 }..];
+        rest = &rest[end
+            + if rest[end..].starts_with(b"\r\n") {
+                2
+            } else {
+                1
+            }..];
         let line = String::from_utf8_lossy(raw);
         if line.is_empty() {
             last_event_id.clone_from(&id_buffer);
             if let Some(data) = data_buffer.strip_suffix('\n') {
-                let event_type = if type_buffer.is_empty() { "message" } else { &type_buffer };
+                let event_type = if type_buffer.is_empty() {
+                    "message"
+                } else {
+                    &type_buffer
+                };
                 let (event_type, data) = (event_type.to_owned(), data.to_owned());
                 let last_event_id = last_event_id.clone();
-                items.push(Item::Event { event_type, data, last_event_id, retry });
+                items.push(Item::Event {
+                    event_type,
+                    data,
+                    last_event_id,
+                    retry,
+                });
             }
             (type_buffer, data_buffer) = (String::new(), String::new());
             (retry, id_bytes, skipping) = (None, 0, false);
@@ -53,7 +67,11 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
         if skipping {
             continue;
         }
-        let mut dropped = over(raw, limits, data_buffer.len() + type_buffer.len() + id_bytes);
+        let mut dropped = over(
+            raw,
+            limits,
+            data_buffer.len() + type_buffer.len() + id_bytes,
+        );
         let (name, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
@@ -72,7 +90,9 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
             _ => {}
         }
         if data_buffer.len() + type_buffer.len() + id_bytes > limits.max_event_bytes() {
-            dropped = dropped.or(Some(LimitExceeded::Event { limit_bytes: limits.max_event_bytes() }));
+            dropped = dropped.or(Some(LimitExceeded::Event {
+                limit_bytes: limits.max_event_bytes(),
+            }));
         }
         if let Some(limit) = dropped {
             items.push(Item::Dropped(limit));
@@ -83,7 +103,11 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
     }
     // What has no line end is dropped, but it may be over a limit already.
     if !skipping && !b"\xEF\xBB\xBF".starts_with(stream) {
-        let over = over(rest, limits, data_buffer.len() + type_buffer.len() + id_bytes);
+        let over = over(
+            rest,
+            limits,
+            data_buffer.len() + type_buffer.len() + id_bytes,
+        );
         items.extend(over.map(Item::Dropped));
     }
     (items, last_event_id)
@@ -95,9 +119,14 @@ fn over(line: &[u8], limits: Limits, used: usize) -> Option<LimitExceeded> {
     (1..=line.len()).find_map(|len| {
         let data_bytes = len.saturating_sub(value_at) + 1;
         if len > limits.max_line_bytes() {
-            Some(LimitExceeded::Line { limit_bytes: limits.max_line_bytes() })
-        } else if line[..len].starts_with(b"data:") && used + data_bytes > limits.max_event_bytes() {
-            Some(LimitExceeded::Event { limit_bytes: limits.max_event_bytes() })
+            Some(LimitExceeded::Line {
+                limit_bytes: limits.max_line_bytes(),
+            })
+        } else if line[..len].starts_with(b"data:") && used + data_bytes > limits.max_event_bytes()
+        {
+            Some(LimitExceeded::Event {
+                limit_bytes: limits.max_event_bytes(),
+            })
         } else {
             None
         }

@@ -30,7 +30,11 @@ const STREAM: &str = "id: 1\nevent: token\ndata: {\"text\": \"Grüße\"}\n\ndata
 fn a_lent_event_allocates_nothing() {
     let stream = STREAM.repeat(100);
     for chunk_size in [stream.len(), 1_400, 7, 1] {
-        assert_eq!(allocations(stream.as_bytes(), chunk_size, false), 0, "chunks of {chunk_size}");
+        assert_eq!(
+            allocations(stream.as_bytes(), chunk_size, false),
+            0,
+            "chunks of {chunk_size}"
+        );
     }
 }
 
@@ -50,7 +54,11 @@ fn a_fresh_decoder_lends_an_event_in_one_chunk_without_allocating() {
 fn a_kept_event_allocates_once() {
     let stream = STREAM.repeat(100);
     for chunk_size in [stream.len(), 1_400, 1] {
-        assert_eq!(allocations(stream.as_bytes(), chunk_size, true), 200, "chunks of {chunk_size}");
+        assert_eq!(
+            allocations(stream.as_bytes(), chunk_size, true),
+            200,
+            "chunks of {chunk_size}"
+        );
     }
 }
 

@@ -6,9 +6,8 @@ use sse_protocol::{Decoder, Limits, LineDecoder};
 
 use crate::support::{cuts, decode, feed, stream};
 
+// `PROPTEST_CASES` sets how many streams are made up; 256 by default.
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
     #[test]
     fn any_cutting_gives_the_events_of_the_standard(stream in stream(), cuts in cuts()) {
         let (expected, last_event_id) = naive::decode(&stream, Limits::new(), String::new());
@@ -76,15 +75,17 @@ proptest! {
 #[test]
 fn lengths_around_every_fast_path_edge_agree_with_the_standard() {
     let fill = "aé世🌍".repeat(8_000);
-    for around in [8usize, 16, 32, 64, 128, 4096, 8192, 16_384, 32_768] {
-        for len in around.saturating_sub(8)..around + 8 {
+    for around in [8usize, 16, 32, 64, 128, 1400, 16_384] {
+        for len in around - 4..around + 4 {
             let mut cut = len;
             while !fill.is_char_boundary(cut) {
                 cut -= 1;
             }
             let (text, tail) = (&fill[..cut], "x".repeat(len - cut));
-            let mut stream = format!("data: {text}{tail}\n\nid: {len}\ndata:{tail}{text}\r\n\r\ndata: end\n\n").into_bytes();
-            compare(&stream, &[1, 3, 1400, 4096, usize::MAX]);
+            let mut stream =
+                format!("data: {text}{tail}\n\nid: {len}\ndata:{tail}{text}\r\n\r\ndata: end\n\n")
+                    .into_bytes();
+            compare(&stream, &[3, 1400, usize::MAX]);
             // The same with a malformed byte near the end.
             let at = stream.len() - 20;
             stream[at] = 0xFF;
@@ -101,6 +102,10 @@ fn compare(stream: &[u8], sizes: &[usize]) {
         for chunk in stream.chunks(size.min(stream.len())) {
             feed(&mut decoder, chunk, &mut items);
         }
-        assert!(items == expected, "{} bytes in chunks of {size}", stream.len());
+        assert!(
+            items == expected,
+            "{} bytes in chunks of {size}",
+            stream.len()
+        );
     }
 }

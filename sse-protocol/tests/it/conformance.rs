@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sse_protocol::naive::{self, Item};
-use sse_protocol::{Decoder, Event, EventId, EventType, Excess, LimitExceeded, Limits, Retry, encoder, is_event_stream};
+use sse_protocol::{
+    Decoder, Event, EventId, EventType, Excess, LimitExceeded, Limits, Retry, encoder,
+    is_event_stream,
+};
 
 use crate::support::{decode, feed};
 
@@ -20,11 +23,11 @@ fn cases(section: &str) -> Vec<(String, Value)> {
     for entry in fs::read_dir(folder()).expect("the conformance folder is there") {
         let path = entry.expect("a readable entry").path();
         if path.extension().is_some_and(|ext| ext == "json") {
-            let file: Value = serde_json::from_slice(&fs::read(&path).unwrap())
+            let file: Value = serde_json::from_slice(&fs::read(&path).expect("a readable file"))
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             for case in file[section].as_array().into_iter().flatten() {
                 let name = case["name"].as_str().expect("a case has a name");
-                let stem = path.file_stem().unwrap().to_string_lossy();
+                let stem = path.file_stem().expect("a name").to_string_lossy();
                 cases.push((format!("{stem}/{name}"), case.clone()));
             }
         }
@@ -37,7 +40,9 @@ fn bytes(connection: &Value) -> Vec<u8> {
     if let Some(text) = connection["text"].as_str() {
         text.as_bytes().to_vec()
     } else if let Some(text) = connection["latin1"].as_str() {
-        text.chars().map(|c| u8::try_from(c).expect("latin1 holds bytes")).collect()
+        text.chars()
+            .map(|c| u8::try_from(c).expect("latin1 holds bytes"))
+            .collect()
     } else {
         let name = connection["file"].as_str().expect("text, latin1 or file");
         fs::read(folder().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -45,7 +50,12 @@ fn bytes(connection: &Value) -> Vec<u8> {
 }
 
 fn expected(connection: &Value, limits: Limits) -> Vec<Item> {
-    let text = |item: &Value, key: &str| item[key].as_str().unwrap_or_else(|| panic!("{key} in {item}")).to_owned();
+    let text = |item: &Value, key: &str| {
+        item[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("{key} in {item}"))
+            .to_owned()
+    };
     let mut items = Vec::new();
     for item in connection["expect"].as_array().expect("expect is a list") {
         items.push(if item.get("data").is_some() {
@@ -61,8 +71,12 @@ fn expected(connection: &Value, limits: Limits) -> Vec<Item> {
             Item::Retry(millis.as_u64().expect("retry is a whole number"))
         } else {
             Item::Dropped(match text(item, "dropped").as_str() {
-                "line" => LimitExceeded::Line { limit_bytes: limits.max_line_bytes() },
-                "event" => LimitExceeded::Event { limit_bytes: limits.max_event_bytes() },
+                "line" => LimitExceeded::Line {
+                    limit_bytes: limits.max_line_bytes(),
+                },
+                "event" => LimitExceeded::Event {
+                    limit_bytes: limits.max_event_bytes(),
+                },
                 other => panic!("unknown limit {other}"),
             })
         });
@@ -102,8 +116,14 @@ fn cuttings(connection: &Value, len: usize) -> Vec<Vec<usize>> {
     let mut all = vec![vec![], vec![1; len], [0, 1].repeat(len)];
     if let Some(cuts) = connection["cuts"].as_array() {
         let mut before = 0;
-        let offsets = cuts.iter().map(|cut| cut.as_u64().expect("a cut is an offset") as usize);
-        all.push(offsets.map(|cut| cut - std::mem::replace(&mut before, cut)).collect());
+        let offsets = cuts
+            .iter()
+            .map(|cut| cut.as_u64().expect("a cut is an offset") as usize);
+        all.push(
+            offsets
+                .map(|cut| cut - std::mem::replace(&mut before, cut))
+                .collect(),
+        );
     }
     let step = (len / 500).max(1);
     all.extend((0..len).step_by(step).map(|cut| vec![cut]));
@@ -114,7 +134,9 @@ fn cuttings(connection: &Value, len: usize) -> Vec<Vec<usize>> {
 #[test]
 fn every_stream_means_what_its_case_says() {
     for (label, case) in cases("decode") {
-        let connections = case["connections"].as_array().expect("connections is a list");
+        let connections = case["connections"]
+            .as_array()
+            .expect("connections is a list");
         let mut decoder = Decoder::with_limits(limits(&case));
         if let Some(seed) = case["last_event_id"].as_str() {
             decoder.set_last_event_id(&seed.try_into().unwrap());
@@ -129,8 +151,16 @@ fn every_stream_means_what_its_case_says() {
                 decoder = start.clone();
                 let items = without_own_retry(decode(&mut decoder, &stream, &cutting));
                 assert_eq!(items, expected, "{label}, cut {cutting:?}");
-                assert_eq!(decoder.last_event_id(), after["last_event_id"].as_str().unwrap(), "{label}");
-                assert_eq!(decoder.retry().map(Retry::as_millis), after["retry"].as_u64(), "{label}");
+                assert_eq!(
+                    decoder.last_event_id(),
+                    after["last_event_id"].as_str().unwrap(),
+                    "{label}"
+                );
+                assert_eq!(
+                    decoder.retry().map(Retry::as_millis),
+                    after["retry"].as_u64(),
+                    "{label}"
+                );
             }
             if limits(&case).excess() == Excess::Drop {
                 let seed = start.last_event_id().to_owned();
@@ -146,7 +176,9 @@ fn every_stream_means_what_its_case_says() {
 fn an_event_is_delivered_with_the_byte_that_ends_it() {
     for (label, case) in cases("decode") {
         for connection in case["connections"].as_array().unwrap() {
-            let Some(prompt) = connection["delivered_after"].as_array() else { continue };
+            let Some(prompt) = connection["delivered_after"].as_array() else {
+                continue;
+            };
             let mut decoder = Decoder::with_limits(limits(&case));
             let mut at = Vec::new();
             for (offset, byte) in bytes(connection).iter().enumerate() {
@@ -176,7 +208,12 @@ fn every_event_is_written_as_its_case_says() {
         match (text("comment"), text("data")) {
             (Some(comment), _) => encoder::comment(comment, &mut out),
             (None, Some(data)) => {
-                let event = Event { id, event_type, data: data.into(), retry };
+                let event = Event {
+                    id,
+                    event_type,
+                    data: data.into(),
+                    retry,
+                };
                 encoder::event(event.as_event_ref(), &mut out);
             }
             (None, None) => match (id, retry) {
@@ -185,7 +222,11 @@ fn every_event_is_written_as_its_case_says() {
                 _ => panic!("{label}: a block without data is an id or a retry"),
             },
         }
-        assert_eq!(String::from_utf8(out).unwrap(), text("writes").expect("writes"), "{label}");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            text("writes").expect("writes"),
+            "{label}"
+        );
     }
 }
 
@@ -193,7 +234,11 @@ fn every_event_is_written_as_its_case_says() {
 fn every_content_type_is_taken_or_refused_as_its_case_says() {
     for (label, case) in cases("content_type") {
         let value = case["value"].as_str().expect("value");
-        assert_eq!(Value::from(is_event_stream(value)), case["event_stream"], "{label}");
+        assert_eq!(
+            Value::from(is_event_stream(value)),
+            case["event_stream"],
+            "{label}"
+        );
     }
 }
 
@@ -202,7 +247,9 @@ fn every_rule_of_the_format_has_a_case() {
     let mut missing: BTreeSet<u64> = (1..=22).chain(45..=48).chain([28]).collect();
     for section in ["decode", "encode", "content_type"] {
         for (label, case) in cases(section) {
-            let rules = case["rules"].as_array().unwrap_or_else(|| panic!("{label} names its rules"));
+            let rules = case["rules"]
+                .as_array()
+                .unwrap_or_else(|| panic!("{label} names its rules"));
             for rule in rules {
                 missing.remove(&rule.as_u64().expect("a rule is a number"));
             }

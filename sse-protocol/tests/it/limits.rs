@@ -16,10 +16,19 @@ fn an_endless_line_is_reported_once_and_holds_no_memory() {
         }
     });
     assert!(info.bytes_max < 8_000, "{info:?}");
-    feed(&mut decoder, b"\nid: 3\n: still dropped\n\ndata: b\n\n", &mut items);
+    feed(
+        &mut decoder,
+        b"\nid: 3\n: still dropped\n\ndata: b\n\n",
+        &mut items,
+    );
     assert_eq!(items.len(), 3, "{items:?}");
-    assert_eq!(items[1], Item::Dropped(LimitExceeded::Line { limit_bytes: 1_000 }));
-    assert!(matches!(&items[2], Item::Event { data, last_event_id, .. } if data == "b" && last_event_id == "1"));
+    assert_eq!(
+        items[1],
+        Item::Dropped(LimitExceeded::Line { limit_bytes: 1_000 })
+    );
+    assert!(
+        matches!(&items[2], Item::Event { data, last_event_id, .. } if data == "b" && last_event_id == "1")
+    );
 }
 
 #[test]
@@ -42,28 +51,46 @@ fn an_endless_event_is_dropped_before_its_line_ends() {
 
 #[test]
 fn exactly_the_limit_is_allowed() {
-    let limits = Limits::new().with_max_line_bytes(16).with_max_event_bytes(11 + 3 + 4);
+    let limits = Limits::new()
+        .with_max_line_bytes(16)
+        .with_max_event_bytes(11 + 3 + 4);
     let stream = b"id: 123\nevent: type\ndata: 0123456789\n\n";
     for cuts in [vec![], vec![1; 100]] {
         let items = decode(&mut Decoder::with_limits(limits), stream, &cuts);
         assert!(matches!(items[..], [Item::Event { .. }]), "{items:?}");
         let less = limits.with_max_event_bytes(11 + 3 + 3);
-        let limit = LimitExceeded::Event { limit_bytes: 11 + 3 + 3 };
-        assert_eq!(decode(&mut Decoder::with_limits(less), stream, &cuts), [Item::Dropped(limit)]);
+        let limit = LimitExceeded::Event {
+            limit_bytes: 11 + 3 + 3,
+        };
+        assert_eq!(
+            decode(&mut Decoder::with_limits(less), stream, &cuts),
+            [Item::Dropped(limit)]
+        );
         let less = limits.with_max_line_bytes(15);
         let limit = LimitExceeded::Line { limit_bytes: 15 };
-        assert_eq!(decode(&mut Decoder::with_limits(less), stream, &cuts), [Item::Dropped(limit)]);
+        assert_eq!(
+            decode(&mut Decoder::with_limits(less), stream, &cuts),
+            [Item::Dropped(limit)]
+        );
     }
 }
 
 #[test]
 fn failing_by_option_ends_the_stream_until_the_reset() {
-    let limits = Limits::new().with_max_line_bytes(10).with_excess(Excess::Fail);
+    let limits = Limits::new()
+        .with_max_line_bytes(10)
+        .with_excess(Excess::Fail);
     let mut decoder = Decoder::with_limits(limits);
     let stream = b"data: a\n\ndata: 0123456789\n\ndata: b\n\n";
     let items = decode(&mut decoder, stream, &[3, 12, 4]);
-    assert!(matches!(items[..], [Item::Event { .. }, Item::Dropped(_)]), "{items:?}");
-    assert_eq!(decoder.failure(), Some(LimitExceeded::Line { limit_bytes: 10 }));
+    assert!(
+        matches!(items[..], [Item::Event { .. }, Item::Dropped(_)]),
+        "{items:?}"
+    );
+    assert_eq!(
+        decoder.failure(),
+        Some(LimitExceeded::Line { limit_bytes: 10 })
+    );
     decoder.reset();
     assert_eq!(decoder.failure(), None);
     assert_eq!(decode(&mut decoder, b"data: c\n\n", &[]).len(), 1);
@@ -95,5 +122,8 @@ fn a_raw_line_over_the_limit_is_reported_once_and_skipped() {
         }
     }
     let too_long = LimitExceeded::Line { limit_bytes: 4 };
-    assert_eq!(seen, [Ok(b"abcd".to_vec()), Err(too_long), Ok(b"xy".to_vec())]);
+    assert_eq!(
+        seen,
+        [Ok(b"abcd".to_vec()), Err(too_long), Ok(b"xy".to_vec())]
+    );
 }

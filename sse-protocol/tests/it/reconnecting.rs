@@ -9,7 +9,11 @@ fn data_of(items: &[Item]) -> Vec<(&str, &str)> {
     items
         .iter()
         .filter_map(|item| match item {
-            Item::Event { data, last_event_id, .. } => Some((&**data, &**last_event_id)),
+            Item::Event {
+                data,
+                last_event_id,
+                ..
+            } => Some((&**data, &**last_event_id)),
             _ => None,
         })
         .collect()
@@ -18,7 +22,11 @@ fn data_of(items: &[Item]) -> Vec<(&str, &str)> {
 #[test]
 fn a_new_connection_keeps_the_id_and_the_time_and_nothing_else() {
     let mut decoder = Decoder::new();
-    decode(&mut decoder, b"retry: 10\nid: 1\ndata: a\n\nid: 2\nevent: lost\ndata: lost\nda", &[]);
+    decode(
+        &mut decoder,
+        b"retry: 10\nid: 1\ndata: a\n\nid: 2\nevent: lost\ndata: lost\nda",
+        &[],
+    );
     assert_eq!(decoder.finish(), Ending::Truncated);
     assert_eq!(decoder.last_event_id(), "1");
     assert_eq!(decoder.retry(), Some(Retry::from_millis(10)));

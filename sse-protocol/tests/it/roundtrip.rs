@@ -25,32 +25,48 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let id = text().prop_map(|text| EventId::new(text.replace(['\r', '\n', '\0'], "")).unwrap());
-    let event_type =
-        text().prop_map(|text| EventType::new(text.replace(['\r', '\n'], "") + "x").unwrap());
+    let id = text()
+        .prop_map(|text| EventId::new(text.replace(['\r', '\n', '\0'], "")).expect("one line"));
+    let event_type = text()
+        .prop_map(|text| EventType::new(text.replace(['\r', '\n'], "") + "x").expect("one line"));
     let retry = any::<u64>().prop_map(Retry::from_millis);
-    (prop::option::of(id), prop::option::of(event_type), text(), prop::option::of(retry)).prop_map(
-        |(id, event_type, data, retry)| Event { id, event_type, data: data.into(), retry },
+    (
+        prop::option::of(id),
+        prop::option::of(event_type),
+        text(),
+        prop::option::of(retry),
     )
+        .prop_map(|(id, event_type, data, retry)| Event {
+            id,
+            event_type,
+            data: data.into(),
+            retry,
+        })
 }
 
 /// What a reader can see of an event: line ends are LF, and the default type is no type.
 fn as_read(event: &Event) -> Event {
     Event {
         data: event.data.replace("\r\n", "\n").replace('\r', "\n").into(),
-        event_type: event.event_type.clone().filter(|t| *t != EventType::MESSAGE),
+        event_type: event
+            .event_type
+            .clone()
+            .filter(|t| *t != EventType::MESSAGE),
         ..event.clone()
     }
 }
 
 fn read_events(bytes: &[u8]) -> Vec<Event> {
     let mut decoder = Decoder::new();
-    decoder.feed(bytes).owned().map(|event| event.to_event()).collect()
+    decoder
+        .feed(bytes)
+        .owned()
+        .map(|event| event.to_event())
+        .collect()
 }
 
+// `PROPTEST_CASES` sets how many streams are made up; 256 by default.
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
-
     #[test]
     fn decoding_what_was_encoded_gives_the_same_events(events in prop::collection::vec(event(), 0..6)) {
         let mut bytes = Vec::new();

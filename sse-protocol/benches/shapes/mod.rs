@@ -1,0 +1,155 @@
+//! The streams that are measured, and the floors they are measured against.
+//!
+//! A floor is what no decoder can leave out: one `memchr2` call for each line and UTF-8 validation of the same
+//! bytes; for one-byte chunks a copy of the bytes cut the same way.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+
+use memchr::memchr2;
+
+/// A stream, how it is cut, and what must come out.
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    pub(crate) stream: Vec<u8>,
+    pub(crate) chunk_bytes: usize,
+    pub(crate) expected: Answer,
+}
+
+/// Enough to notice a wrong decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) events: usize,
+    pub(crate) data_bytes: usize,
+}
+
+impl Answer {
+    #[inline]
+    pub(crate) fn count(&mut self, data: &str) {
+        self.events += 1;
+        self.data_bytes += data.len();
+    }
+}
+
+const KIB: usize = 1024;
+
+pub(crate) fn shapes() -> Vec<Shape> {
+    let tokens = || token_stream(&WORDS);
+    vec![
+        shape("token_stream_16k_chunks", tokens(), 16 * KIB),
+        shape("token_stream_1400_chunks", tokens(), 1400),
+        shape("id_event_data_1k", one_kib_events(), 16 * KIB),
+        shape("many_data_lines_64k", many_data_lines(), 16 * KIB),
+        shape(
+            "tiny_events_9_bytes",
+            "data: x\n\n".repeat(100_000),
+            16 * KIB,
+        ),
+        shape(
+            "non_ascii_16k_chunks",
+            token_stream(&FOREIGN_WORDS),
+            16 * KIB,
+        ),
+        shape("non_ascii_prose_1400_chunks", prose(), 1400),
+        shape("token_stream_1_byte_chunks", tokens(), 1),
+        shape("one_huge_line_1_byte_chunks", huge_lines(), 1),
+    ]
+}
+
+fn shape(name: &'static str, stream: String, chunk_bytes: usize) -> Shape {
+    let mut expected = Answer::default();
+    for block in stream.split_terminator("\n\n") {
+        let data: Vec<&str> = block
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .collect();
+        expected.count(&data.join("\n"));
+    }
+    Shape {
+        name,
+        stream: stream.into_bytes(),
+        chunk_bytes,
+        expected,
+    }
+}
+
+const WORDS: [&str; 8] = [
+    " the", " answer", " of", " course", ",", " is", " forty", "-two",
+];
+const FOREIGN_WORDS: [&str; 8] = [
+    " 答案",
+    "当然是",
+    "四十二",
+    "。",
+    " конечно",
+    " ответ",
+    "ありがとう",
+    " 🌍",
+];
+
+/// A language model's stream as most of them send it: about 230 bytes for each token.
+fn token_stream(words: &[&str]) -> String {
+    let mut stream = String::new();
+    for i in 0..5_000 {
+        let word = words[i % words.len()];
+        write!(
+            stream,
+            "data: {{\"id\":\"chatcmpl-9xK2mPq7Lw3vB1nR\",\"object\":\"chat.completion.chunk\",\"created\":1717171717,\
+             \"model\":\"model-2024-05-13\",\"system_fingerprint\":\"fp_319be4768e\",\"choices\":[{{\"index\":0,\
+             \"delta\":{{\"content\":\"{word}\"}},\"logprobs\":null,\"finish_reason\":null}}]}}\n\n"
+        )
+        .expect("writing to a string");
+    }
+    stream
+}
+
+fn one_kib_events() -> String {
+    let payload = "{\"field\":\"value of some length\"},".repeat(KIB / 33);
+    (0..1_000).fold(String::new(), |mut stream, i| {
+        write!(
+            stream,
+            "id: 7f3a-{i}\nevent: update\ndata: [{payload}0]\n\n"
+        )
+        .expect("writing to a string");
+        stream
+    })
+}
+
+/// Pretty-printed JSON: 64 KiB in lines of about 80 bytes.
+fn many_data_lines() -> String {
+    let line =
+        "data:     \"a_field_of_a_record\": \"and a value that is as long as they often are\",\n";
+    let event = line.repeat(64 * KIB / line.len()) + "\n";
+    event.repeat(16)
+}
+
+/// Text mostly of characters of two and three bytes.
+fn prose() -> String {
+    let line = "data: Съешь же ещё этих мягких французских булок, да выпей чаю. いろはにほへと ちりぬるを わかよたれそ\n\n";
+    line.repeat(6_000)
+}
+
+fn huge_lines() -> String {
+    format!("data: {}\n\n", "x".repeat(64 * KIB)).repeat(16)
+}
+
+/// The least a decoder has to do; see the module.
+pub(crate) fn floor(shape: &Shape) -> usize {
+    let mut lines = 0;
+    if shape.chunk_bytes == 1 {
+        let mut copy = Vec::with_capacity(shape.stream.len());
+        for chunk in shape.stream.chunks(1) {
+            black_box(&mut copy).extend_from_slice(black_box(chunk));
+        }
+        return copy.len();
+    }
+    for chunk in shape.stream.chunks(shape.chunk_bytes) {
+        black_box(simdutf8::basic::from_utf8(black_box(chunk))).ok();
+        let mut rest = chunk;
+        while let Some(end) = memchr2(b'\r', b'\n', rest) {
+            rest = &rest[end + 1..];
+            lines += 1;
+        }
+    }
+    lines
+}
