@@ -8,7 +8,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (path, text) in tree.iter() {
         for (number, line) in text.lines().enumerate() {
-            let line = if path == "Cargo.lock" {
+            let line = if is_lock_file(path) {
                 without_default_registry(line)
             } else {
                 line
@@ -22,13 +22,18 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
                     ));
                 }
             }
-            if path == "Cargo.lock" && line.starts_with("source = ") {
+            if is_lock_file(path) && line.starts_with("source = ") {
                 let what = format!("{line}: not the default registry");
                 problems.push(Problem::in_line(path, number + 1, what));
             }
         }
     }
     problems
+}
+
+/// The workspace's own lock file, or that of a package apart from it.
+fn is_lock_file(path: &str) -> bool {
+    path == "Cargo.lock" || path.ends_with("/Cargo.lock")
 }
 
 /// An empty line in place of the one that every lock file has for a package of the registry.
@@ -78,10 +83,10 @@ mod tests {
     fn the_lock_file_may_name_the_default_registry_and_no_other_source() {
         let registry = format!("registry+https://github.com/rust-lang/{}", FORBIDDEN[5].0);
         let lock = format!("source = \"{registry}\"\nsource = \"git+https://example.org/a\"\n");
-        let problems = check(&Tree::of(&[("Cargo.lock", &lock)]));
-        assert_eq!(
-            problems.iter().map(|p| p.line).collect::<Vec<_>>(),
-            [Some(2)]
-        );
+        for path in ["Cargo.lock", "fuzz/Cargo.lock"] {
+            let problems = check(&Tree::of(&[(path, &lock)]));
+            let lines: Vec<_> = problems.iter().map(|p| p.line).collect();
+            assert_eq!(lines, [Some(2)], "{path}");
+        }
     }
 }
