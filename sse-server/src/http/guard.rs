@@ -26,6 +26,8 @@ pub(super) enum Origin {
     Same,
     /// Another one, which is on the list.
     Allowed(HeaderValue),
+    /// Another one, where the list says that any will do: it may do what it can do without cookies.
+    Any,
     /// Another one, which is not.
     Foreign,
 }
@@ -65,18 +67,21 @@ pub(super) fn origin(config: &HttpConfig, headers: &HeaderMap, host: Option<&str
     let Ok(text) = origin.to_str() else {
         return Origin::Foreign;
     };
-    let listed = config
-        .allowed_origins
-        .iter()
-        .any(|allowed| allowed.eq_ignore_ascii_case(text) || allowed == "*");
     // `null` is what a sandboxed page sends, wherever it comes from: never a known origin.
-    if listed && text != "null" {
+    let is_listed = |allowed: &String| allowed.eq_ignore_ascii_case(text);
+    if text != "null" && config.allowed_origins.iter().any(is_listed) {
         return Origin::Allowed(origin.clone());
     }
     let own = text.split_once("://").is_some_and(|(_, authority)| {
         host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
     });
-    if own { Origin::Same } else { Origin::Foreign }
+    if own {
+        Origin::Same
+    } else if config.allowed_origins.iter().any(|allowed| allowed == "*") {
+        Origin::Any
+    } else {
+        Origin::Foreign
+    }
 }
 
 /// Refuses what a foreign page must not do.
@@ -97,7 +102,7 @@ pub(super) fn preflight(origin: &Origin, allow: &str) -> Response<Body> {
     let headers = response.headers_mut();
     if let Ok(allow) = HeaderValue::try_from(allow) {
         headers.insert(header::ALLOW, allow.clone());
-        if matches!(origin, Origin::Allowed(_)) {
+        if matches!(origin, Origin::Allowed(_) | Origin::Any) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow);
             headers.insert(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
@@ -121,12 +126,19 @@ pub(super) fn finish(origin: &Origin, headers: &mut HeaderMap) {
         HeaderValue::from_static("nosniff"),
     );
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    if let Origin::Allowed(origin) = origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            HeaderValue::from_static("true"),
-        );
+    let allowed = match origin {
+        Origin::Allowed(origin) => {
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                HeaderValue::from_static("true"),
+            );
+            Some(origin.clone())
+        }
+        Origin::Any => Some(HeaderValue::from_static("*")),
+        Origin::Same | Origin::Foreign => None,
+    };
+    if let Some(allowed) = allowed {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static("retry-after, location"),
@@ -191,5 +203,23 @@ mod tests {
             assert!(check_origin(&sort(foreign), &Method::POST).is_err());
             assert!(check_origin(&sort(foreign), &Method::GET).is_ok());
         }
+    }
+
+    #[test]
+    fn any_origin_may_come_but_without_cookies() {
+        let config = HttpConfig {
+            allowed_origins: vec!["*".into()],
+            ..HttpConfig::default()
+        };
+        let asked = HeaderMap::from_iter([(
+            header::ORIGIN,
+            HeaderValue::from_static("https://a.example"),
+        )]);
+        let origin = super::origin(&config, &asked, Some("localhost:8080"));
+        assert_eq!(origin, Origin::Any);
+        let mut headers = HeaderMap::new();
+        finish(&origin, &mut headers);
+        assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
     }
 }
