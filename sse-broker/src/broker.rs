@@ -1,13 +1,16 @@
 //! What every broker promises.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sse_protocol::EventId;
 
-use crate::{Epoch, NewRecord, Offset, Position, Record, Topic, Trimmed, UnixMillis};
+use crate::{
+    Epoch, NewRecord, Offset, Position, Record, StateChange, StoredState, Topic, Trimmed,
+    UnixMillis,
+};
 
 /// A future on the heap, as the [`Broker`] trait returns them.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -71,6 +74,34 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// As [`append`](Self::append).
     fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>>;
+
+    /// Changes states that stand beside the log, all together or none; answers when they are as safe
+    /// as [`durability`](Self::durability) says.
+    ///
+    /// They go along with the commit that is next, so that they cost no commit of their own while
+    /// records arrive. Changes of one key take effect in the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append); a broker that keeps no states says so by
+    /// [`AppendError::Fenced`], which is what happens unless an implementation does better.
+    fn put_states(&self, changes: Vec<StateChange>) -> BoxFuture<'static, Result<(), AppendError>> {
+        drop(changes);
+        Box::pin(ready(Err(AppendError::Fenced {
+            reason: "this log keeps no states".into(),
+        })))
+    }
+
+    /// The states whose keys begin with `prefix`, in the order of the keys; none unless an
+    /// implementation does better.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    fn states(&self, prefix: &str) -> BoxFuture<'static, Result<Vec<StoredState>, ReadError>> {
+        let _ = prefix;
+        Box::pin(ready(Ok(Vec::new())))
+    }
 
     /// What the log covers now.
     fn bounds(&self) -> Bounds;

@@ -20,12 +20,13 @@
 //! The file grows to what retention keeps and is reused from there on; pages that become free at its end
 //! are given back with the next commits, those in its middle are not until the file is compacted, which
 //! needs the log closed. A file takes about one and a half to four times the bytes of its records, the
-//! less the larger the groups are; a commit of one small record writes some twenty kilobytes.
+//! less the larger the groups are; a commit of one small record with an id writes some forty kilobytes.
 
 mod codec;
 mod open;
 mod read;
 mod slot;
+mod states;
 mod storage;
 mod tables;
 mod write;
@@ -34,6 +35,7 @@ use std::future::ready;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -48,11 +50,12 @@ use crate::memory::DEFAULT_MAX_PENDING_BYTES;
 use crate::queue::{Answer, Batch, Waiting, weight_bytes};
 use crate::{
     AppendError, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
-    ReadRequest, Retention, Tail, Topic, Trimmed, UnixMillis,
+    ReadRequest, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
 };
 use open::{LogState, Place};
 use read::Readers;
 use slot::Slot;
+use states::StateCall;
 use write::{Encoded, TrimCall, Work, Writer};
 
 /// How a [`DurableBroker`] is set up.
@@ -80,11 +83,15 @@ pub struct DurableConfig {
     /// So much of the disk is left free: below it appends answer [`AppendError::Full`], so that
     /// trimming and closing still work. Where the free space is not known it counts for nothing.
     pub min_free_bytes: u64,
+    /// How long after a commit that found the disk full, reserve or not, the log is opened again to
+    /// try anew. Until then appends answer [`AppendError::Full`].
+    pub full_retry_after: Duration,
 }
 
 impl Default for DurableConfig {
     /// [`Durability::Fsync`], the default retention, a random epoch, 64 MiB of cache and of what may
-    /// wait, 4 MiB in a commit, two threads that read, 16 MiB of the disk left free.
+    /// wait, 4 MiB in a commit, two threads that read, 16 MiB of the disk left free, a
+    /// second between tries on a full disk.
     fn default() -> Self {
         Self {
             durability: Durability::Fsync,
@@ -95,6 +102,7 @@ impl Default for DurableConfig {
             cache_bytes: 64 << 20,
             read_threads: 2,
             min_free_bytes: 16 << 20,
+            full_retry_after: Duration::from_secs(1),
         }
     }
 }
@@ -140,6 +148,7 @@ struct Shared {
 struct Queue {
     waiting: Waiting<Encoded>,
     trims: Vec<TrimCall>,
+    states: Vec<StateCall>,
     life: Life,
 }
 
@@ -181,6 +190,7 @@ impl DurableBroker {
             queue: Mutex::new(Queue {
                 waiting: Waiting::new(config.max_pending_bytes),
                 trims: Vec::new(),
+                states: Vec::new(),
                 life: Life::Open,
             }),
             changed: Condvar::new(),
@@ -250,13 +260,16 @@ impl Shared {
         let mut queue = self.queue.lock();
         loop {
             let is_closing = !matches!(queue.life, Life::Open);
-            let has_work = !queue.waiting.is_empty() || !queue.trims.is_empty();
+            let has_work =
+                !queue.waiting.is_empty() || !queue.trims.is_empty() || !queue.states.is_empty();
             if has_work || is_closing || !may_wait {
                 let group = queue.waiting.take_group(self.max_group_bytes);
                 let trims = std::mem::take(&mut queue.trims);
+                let states = std::mem::take(&mut queue.states);
                 return Work {
                     group,
                     trims,
+                    states,
                     is_closing,
                 };
             }
@@ -270,7 +283,18 @@ impl Shared {
 
     /// The writer is at its end.
     fn has_closed(&self) {
-        let life = std::mem::replace(&mut self.queue.lock().life, Life::Closed);
+        let (life, waiting, trims, states) = {
+            let mut queue = self.queue.lock();
+            let life = std::mem::replace(&mut queue.life, Life::Closed);
+            (
+                life,
+                queue.waiting.take_group(usize::MAX),
+                std::mem::take(&mut queue.trims),
+                std::mem::take(&mut queue.states),
+            )
+        };
+        // Without their senders those who wait are told, too: after a panic there may be some.
+        drop((waiting, trims, states));
         if let Life::Closing(waiting) = life {
             for closed in waiting {
                 let _ = closed.send(());
@@ -346,6 +370,39 @@ impl Broker for DurableBroker {
         })
     }
 
+    fn put_states(&self, changes: Vec<StateChange>) -> BoxFuture<'static, Result<(), AppendError>> {
+        let weight_bytes = changes.iter().map(StateChange::weight_bytes).sum();
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            if !matches!(queue.life, Life::Open) {
+                return Box::pin(ready(Err(AppendError::Closed)));
+            }
+            let waiting: usize = queue.states.iter().map(|call| call.weight_bytes).sum();
+            if waiting.saturating_add(weight_bytes) > MAX_PENDING_STATE_BYTES && waiting > 0 {
+                return Box::pin(ready(Err(AppendError::Busy)));
+            }
+            queue.states.push(StateCall {
+                changes,
+                weight_bytes,
+                answer,
+            });
+        }
+        self.shared.changed.notify_one();
+        Box::pin(async move {
+            answered.await.unwrap_or_else(|_| {
+                Err(AppendError::Fenced {
+                    reason: "the writer has gone".into(),
+                })
+            })
+        })
+    }
+
+    fn states(&self, prefix: &str) -> BoxFuture<'static, Result<Vec<StoredState>, ReadError>> {
+        let prefix = prefix.to_owned();
+        self.read_with(move |db, _| states::read(db, &prefix))
+    }
+
     fn bounds(&self) -> Bounds {
         *self.shared.bounds.lock()
     }
@@ -387,8 +444,11 @@ impl Drop for DurableBroker {
     }
 }
 
+/// How much of states may wait to be committed: a few of the largest calls. A stated guess.
+const MAX_PENDING_STATE_BYTES: usize = 16 << 20;
+
 /// How often a dropped log looks whether it is closed. It has no runtime to wait in.
-const CLOSE_POLL: std::time::Duration = std::time::Duration::from_millis(1);
+const CLOSE_POLL: Duration = Duration::from_millis(1);
 
 impl std::fmt::Debug for DurableBroker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

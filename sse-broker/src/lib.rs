@@ -9,6 +9,7 @@
 //! * [`retention`](Retention): how long it remembers.
 //! * [`replay`](ResumeFrom) and [`splice`](Splice): where a reader goes on, and how it gets from the
 //!   log into the live window: pure, with nothing lost, nothing twice, or the [`Gap`] first.
+//! * [`state`](StateChange): small things beside the log that outlive a restart.
 //! * [`MemoryBroker`]: as long as the process lives.
 //! * `DurableBroker`, by the feature `durable` (default): on disk, safe once acknowledged.
 
@@ -22,6 +23,7 @@ mod record;
 mod replay;
 mod retention;
 mod splice;
+mod state;
 mod topic;
 
 pub use broker::{
@@ -36,4 +38,5 @@ pub use record::{NewRecord, Priority, Record, Snapshot, UnixMillis};
 pub use replay::{Gap, GapReason, ResumeFrom};
 pub use retention::{Retention, Trimmed};
 pub use splice::{Splice, Step};
+pub use state::{StateChange, StoredState};
 pub use topic::{InvalidTopic, Topic};

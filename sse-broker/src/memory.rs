@@ -2,12 +2,14 @@
 //!
 //! There is no writer thread: the publisher that finds nobody committing commits, and with its own
 //! batch those that others put behind it meanwhile. So an append without contention finishes within
-//! the call, and the order of the calls is the order of the log. Two locks, both leaves: one around
-//! what waits, one around what is stored; neither is held while the tail is told.
+//! the call, and the order of the calls is the order of the log. Three locks, all leaves: one around
+//! what waits, one around what is stored, one around the states; none is held while the tail is told.
 
 mod store;
 
+use std::collections::BTreeMap;
 use std::future::ready;
+use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -19,7 +21,7 @@ use crate::broker::BoxFuture;
 use crate::queue::{Answer, Batch, Waiting, weight_bytes};
 use crate::{
     AppendError, Appended, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
-    ReadRequest, Record, Retention, Tail, Topic, Trimmed, UnixMillis,
+    ReadRequest, Record, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
 };
 use store::Store;
 
@@ -69,6 +71,7 @@ pub const DEFAULT_MAX_PENDING_BYTES: usize = 64 << 20;
 pub struct MemoryBroker {
     queue: Mutex<Queue>,
     store: Mutex<Store>,
+    states: Mutex<BTreeMap<Box<str>, Bytes>>,
     tail: OnceLock<Arc<dyn Tail>>,
 }
 
@@ -94,6 +97,7 @@ impl MemoryBroker {
                 closing: Vec::new(),
             }),
             store: Mutex::new(Store::new(config.epoch, config.retention)),
+            states: Mutex::default(),
             tail: OnceLock::new(),
         })
     }
@@ -243,6 +247,36 @@ impl Broker for MemoryBroker {
             }
         };
         Box::pin(ready(Ok(Trimmed { records, floor })))
+    }
+
+    fn put_states(&self, changes: Vec<StateChange>) -> BoxFuture<'static, Result<(), AppendError>> {
+        if let Some(closed) = &self.queue.lock().closed {
+            return Box::pin(ready(Err(closed.clone())));
+        }
+        let mut states = self.states.lock();
+        for change in changes {
+            match change.value {
+                Some(value) => _ = states.insert(change.key, value),
+                None => _ = states.remove(&change.key),
+            }
+        }
+        drop(states);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn states(&self, prefix: &str) -> BoxFuture<'static, Result<Vec<StoredState>, ReadError>> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let found = self
+            .states
+            .lock()
+            .range::<str, _>(from)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| StoredState {
+                key: key.clone(),
+                value: Some(value.clone()),
+            })
+            .collect();
+        Box::pin(ready(Ok(found)))
     }
 
     fn bounds(&self) -> Bounds {

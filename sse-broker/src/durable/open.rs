@@ -19,7 +19,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableError
 
 use super::codec::RecordView;
 use super::storage::{Guarded, Watch};
-use super::tables::{IDS, META, RECORDS, SNAPSHOTS, TOPICS, checked, with_checksum};
+use super::tables::{IDS, META, RECORDS, SNAPSHOTS, STATES, TOPICS, checked, with_checksum};
 use super::{DurableConfig, Offset};
 use crate::{Durability, Epoch};
 
@@ -347,6 +347,7 @@ fn prepare(
         txn.open_table(TOPICS)?;
         txn.open_table(IDS)?;
         txn.open_table(SNAPSHOTS)?;
+        txn.open_table(STATES)?;
         let mut meta = txn.open_table(META)?;
         put_meta(&mut meta, "format", &FORMAT.to_le_bytes())?;
 

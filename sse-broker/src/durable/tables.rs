@@ -6,6 +6,7 @@
 //! | `topics` | topic, NUL, first offset (big-endian) | the offsets that follow it in the same commit, as differences; checksum |
 //! | `ids` | publisher's id | offset |
 //! | `snapshots` | topic | the bytes; checksum |
+//! | `states` | key | the bytes; checksum |
 //! | `meta` | name | see `open` |
 //!
 //! A commit writes one entry of `topics` for each topic it touches, whatever the number of records.
@@ -19,6 +20,7 @@ pub(super) const RECORDS: TableDefinition<'_, Offset, &[u8]> = TableDefinition::
 pub(super) const TOPICS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("topics");
 pub(super) const IDS: TableDefinition<'_, &[u8], Offset> = TableDefinition::new("ids");
 pub(super) const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
+pub(super) const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("states");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// How many offsets an entry of `topics` holds at most: a page's worth.

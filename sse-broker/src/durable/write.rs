@@ -16,12 +16,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use redb::{Database, ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
 
 use super::codec::{RecordView, TopicCache, encode, seal};
 use super::open::{LogState, Place, panic_message, put_meta};
+use super::states::{self, StateCall};
 use super::storage::{Failure, Watch};
 use super::tables::{
     IDS, MAX_RUN, META, RECORDS, SNAPSHOTS, TOPICS, run_key, run_offsets, run_value, with_checksum,
@@ -56,6 +58,7 @@ pub(super) struct TrimCall {
 pub(super) struct Work {
     pub(super) group: VecDeque<Batch<Encoded>>,
     pub(super) trims: Vec<TrimCall>,
+    pub(super) states: Vec<StateCall>,
     pub(super) is_closing: bool,
 }
 
@@ -74,7 +77,9 @@ pub(super) struct Writer {
 enum Mode {
     Writing,
     /// The disk was full in the middle of a commit; the storage is frozen until it is opened again.
-    Full,
+    Full {
+        since: Instant,
+    },
     Fenced(Arc<str>),
 }
 
@@ -117,23 +122,28 @@ impl Writer {
 
     /// Writes until the log is closed.
     pub(super) fn run(mut self) {
+        let ended = Ended(Arc::clone(&self.shared));
         loop {
             let has_more = self.trimming.is_some() || self.is_behind;
             let Work {
                 group,
                 trims,
+                states,
                 is_closing,
             } = self.shared.next_work(!has_more);
             for call in trims {
                 self.begin_trimming(call);
             }
-            let is_idle = group.is_empty();
-            self.round(group);
+            let is_idle = group.is_empty() && states.is_empty();
+            self.round(group, states);
             if is_closing && is_idle {
                 break;
             }
         }
+        // Trimming may have been under way.
+        self.refuse(VecDeque::new(), Vec::new(), &AppendError::Closed);
         self.close();
+        drop(ended);
     }
 
     fn begin_trimming(&mut self, call: TrimCall) {
@@ -149,13 +159,13 @@ impl Writer {
     }
 
     /// Commits one group and a piece of trimming, and answers.
-    fn round(&mut self, mut group: VecDeque<Batch<Encoded>>) {
+    fn round(&mut self, mut group: VecDeque<Batch<Encoded>>, states: Vec<StateCall>) {
         if let Err(error) = self.ready_for(&group) {
-            return self.refuse(group, &error);
+            return self.refuse(group, states, &error);
         }
         let outcome = {
             let Some(db) = self.shared.slot.lend() else {
-                return self.refuse(group, &AppendError::Closed);
+                return self.refuse(group, states, &AppendError::Closed);
             };
             let too_old = self.trimming.as_ref().and_then(|trimming| trimming.too_old);
             let commit = || {
@@ -164,6 +174,7 @@ impl Writer {
                     &self.config,
                     &self.state,
                     &mut group,
+                    &states,
                     too_old,
                     self.trimming.is_some(),
                 )
@@ -181,10 +192,12 @@ impl Writer {
             }),
         };
         match outcome {
-            Ok(done) => self.finish(group, done),
+            Ok(done) => self.finish(group, states, done),
             Err(failure) => {
                 let error = if failure.is_full {
-                    self.mode = Mode::Full;
+                    self.mode = Mode::Full {
+                        since: Instant::now(),
+                    };
                     AppendError::Full
                 } else {
                     self.mode = Mode::Fenced(Arc::clone(&failure.reason));
@@ -192,7 +205,7 @@ impl Writer {
                         reason: failure.reason,
                     }
                 };
-                self.refuse(group, &error);
+                self.refuse(group, states, &error);
             }
         }
     }
@@ -206,7 +219,7 @@ impl Writer {
         }
         let weight: usize = group.iter().map(|batch| batch.weight_bytes).sum();
         // Trimming is let through: it is how space comes back, and what the reserve is for.
-        if weight > 0 || matches!(self.mode, Mode::Full) {
+        if weight > 0 || matches!(self.mode, Mode::Full { .. }) {
             let needed = (weight as u64).saturating_mul(COMMIT_FACTOR) + COMMIT_RESERVE_BYTES;
             let needed = needed.saturating_add(self.config.min_free_bytes);
             if self
@@ -217,7 +230,11 @@ impl Writer {
                 return Err(AppendError::Full);
             }
         }
-        if matches!(self.mode, Mode::Full) {
+        if let Mode::Full { since } = self.mode {
+            // Opening may mean to check the whole file: not for every publisher that knocks.
+            if since.elapsed() < self.config.full_retry_after {
+                return Err(AppendError::Full);
+            }
             self.reopen().map_err(|reason| {
                 self.mode = Mode::Fenced(Arc::clone(&reason));
                 AppendError::Fenced { reason }
@@ -248,7 +265,15 @@ impl Writer {
         undone
     }
 
-    fn refuse(&mut self, group: VecDeque<Batch<Encoded>>, error: &AppendError) {
+    fn refuse(
+        &mut self,
+        group: VecDeque<Batch<Encoded>>,
+        states: Vec<StateCall>,
+        error: &AppendError,
+    ) {
+        for call in states {
+            let _ = call.answer.send(Err(error.clone()));
+        }
         for batch in group {
             let _ = batch.answer.send(Err(error.clone()));
         }
@@ -263,7 +288,7 @@ impl Writer {
         self.is_behind = false;
     }
 
-    fn finish(&mut self, group: VecDeque<Batch<Encoded>>, done: Done) {
+    fn finish(&mut self, group: VecDeque<Batch<Encoded>>, states: Vec<StateCall>, done: Done) {
         self.state = done.state;
         self.is_behind = done.has_more_to_trim && is_over(&self.config.retention, &self.state);
         self.shared.set_bounds(&self.state);
@@ -290,6 +315,9 @@ impl Writer {
         for (answer, outcomes) in answers {
             // Whoever dropped the future does not want the answer.
             let _ = answer.send(Ok(outcomes));
+        }
+        for call in states {
+            let _ = call.answer.send(Ok(()));
         }
         if let Some(trimming) = &mut self.trimming {
             trimming.records += done.trimmed;
@@ -322,7 +350,15 @@ impl Writer {
         let close = || self.shared.slot.close();
         let _ = catch_unwind(AssertUnwindSafe(close));
         drop(self.place);
-        self.shared.has_closed();
+    }
+}
+
+/// Tells, however the writer came to its end, that there is nobody any more to write.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.has_closed();
     }
 }
 
@@ -347,6 +383,7 @@ fn commit(
     config: &DurableConfig,
     before: &LogState,
     group: &mut VecDeque<Batch<Encoded>>,
+    states: &[StateCall],
     too_old: Option<UnixMillis>,
     is_trim_called: bool,
 ) -> Result<Done, Arc<str>> {
@@ -361,9 +398,10 @@ fn commit(
         if state.head > before.head {
             store(&txn, group, &outcomes, &mut state)?;
         }
+        states::store(&txn, states)?;
         let (trimmed, has_more_to_trim) = trim(&txn, &config.retention, too_old, &mut state)?;
         let is_flush = config.durability == Durability::Memory && is_trim_called;
-        if state.head > before.head || trimmed > 0 || is_flush {
+        if state.head > before.head || trimmed > 0 || is_flush || !states.is_empty() {
             txn.commit()?;
         } else {
             txn.abort()?;

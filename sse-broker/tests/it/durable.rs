@@ -18,6 +18,7 @@ pub(crate) fn config(retention: Retention) -> DurableConfig {
         retention,
         epoch: Some(EPOCH),
         min_free_bytes: 0,
+        full_retry_after: std::time::Duration::ZERO,
         cache_bytes: 4 << 20,
         ..DurableConfig::default()
     }

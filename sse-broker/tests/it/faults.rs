@@ -396,6 +396,27 @@ fn a_log_of(records: &[NewRecord]) -> SimDisk {
 }
 
 #[test]
+fn a_commit_syncs_once_and_writes_little() {
+    let disk = SimDisk::new();
+    let broker = open_on(&disk, config(Retention::UNBOUNDED)).expect("a log");
+    for batch in (0..2_000).collect::<Vec<_>>().chunks(20) {
+        block_on(append(
+            &*broker,
+            batch.iter().copied().map(numbered).collect(),
+        ));
+    }
+    let (syncs, written) = (disk.syncs(), disk.written_bytes());
+    for n in 2_000..2_100 {
+        block_on(append_one(&*broker, numbered(n)));
+    }
+    let written = (disk.written_bytes() - written) / 100;
+    eprintln!("a commit of one record of some 300 bytes writes {written} bytes");
+    assert!(written < 64 * 1024, "{written} bytes");
+    // The file may grow meanwhile, which is a sync of its own.
+    assert!((100..110).contains(&(disk.syncs() - syncs)));
+}
+
+#[test]
 fn a_file_cut_short_is_whole_or_refused() {
     let written: Vec<_> = (0..200).map(numbered).collect();
     let whole = a_log_of(&written).bytes();

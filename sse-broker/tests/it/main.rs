@@ -12,4 +12,5 @@ mod model;
 #[cfg(feature = "durable")]
 mod sim_disk;
 mod splice;
+mod states;
 mod support;

@@ -24,6 +24,7 @@ struct Disk {
     sync_fails_in: Option<u64>,
     capacity: Option<u64>,
     operations: u64,
+    written_bytes: u64,
     syncs: u64,
     /// One that is open when the power goes does not see what comes after.
     generation: u64,
@@ -66,6 +67,10 @@ impl SimDisk {
 
     pub(crate) fn operations(&self) -> u64 {
         self.0.lock().operations
+    }
+
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.0.lock().written_bytes
     }
 
     pub(crate) fn syncs(&self) -> u64 {
@@ -204,6 +209,7 @@ impl StorageBackend for SimFile {
             let into = disk.shown.get_mut(offset..offset + data.len());
             into.ok_or(io::ErrorKind::UnexpectedEof)?
                 .copy_from_slice(data);
+            disk.written_bytes += data.len() as u64;
             disk.unsynced.push(Op::Write {
                 offset,
                 data: data.to_vec(),
