@@ -312,7 +312,7 @@ impl EventSourceBuilder {
     }
 
     /// How many bytes may come out of each byte of compressed content before it counts as a bomb.
-    /// Default 400; the first 8 MiB are free.
+    /// Default 400; the first MiB is free.
     pub fn max_compression_ratio(mut self, ratio: u32) -> Self {
         self.max_ratio = ratio.max(1);
         self

@@ -115,9 +115,12 @@ impl Template {
         headers
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(AGENT));
-        if self.decode_content {
-            let accept = HeaderValue::from_static(crate::content::accept_encoding());
-            headers.entry(ACCEPT_ENCODING).or_insert(accept);
+        if self.decode_content
+            && let Some(codings) = crate::content::accept_encoding()
+        {
+            headers
+                .entry(ACCEPT_ENCODING)
+                .or_insert(HeaderValue::from_static(codings));
         }
         if !hop.with_body {
             for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING] {

@@ -1,5 +1,7 @@
 //! The client against a server that does what no honest server does, over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test may end by it")]
+
 mod auth;
 mod content;
 mod limits;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use sse_client::http::{HeaderName, HeaderValue};
+use sse_client::http::{HeaderMap, HeaderName, HeaderValue};
 use sse_client::{Connector, HttpVersion};
 
 use crate::output::Stop;
@@ -29,6 +29,16 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
+    /// All headers to send, credentials included.
+    pub(crate) fn header_map(&self) -> Result<HeaderMap, Stop> {
+        let mut headers: HeaderMap = self.headers.iter().cloned().collect();
+        if let Some(token) = &self.bearer {
+            let header = sse_client::bearer(token);
+            headers.extend(header.map_err(|_| Stop::Because("bad bearer token".to_owned()))?);
+        }
+        Ok(headers)
+    }
+
     pub(crate) fn connector(&self) -> Connector {
         let mut builder = Connector::builder().connect_timeout(self.connect_timeout);
         if self.no_proxy {
@@ -60,7 +70,7 @@ pub(crate) fn events_url(text: &str) -> Result<String, Stop> {
     Ok(url.into())
 }
 
-/// Another path of the same hub.
+/// Seconds, with a fraction if need be.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()

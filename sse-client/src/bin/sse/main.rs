@@ -4,15 +4,18 @@
 //! did what was asked, 1 when it failed, 2 for a wrong command line, 3 when events may be missing and
 //! `--fail-on-gap` was given, 130 after Ctrl-C.
 
+mod bench;
 mod common;
+mod docs;
 mod interrupt;
 mod output;
 mod publish;
 mod subscribe;
+mod top;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Server-Sent Events: subscribe, publish, measure, watch
 #[derive(Parser)]
@@ -30,6 +33,14 @@ enum Command {
     /// Publish an argument, a file, or each line of standard input
     #[command(visible_alias = "publish")]
     Pub(publish::Args),
+    /// Measure a hub: subscribers, rate, latency, losses
+    Bench(bench::Args),
+    /// Watch a hub's statistics
+    Top(top::Args),
+    /// Print completions for a shell
+    Completions(docs::Completions),
+    /// Print the manual page
+    Man(docs::Man),
 }
 
 /// How a command ended.
@@ -69,6 +80,10 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Sub(args) => subscribe::run(args).await,
             Command::Pub(args) => publish::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
+            Command::Top(args) => top::run(args).await,
+            Command::Completions(args) => docs::completions(&args, Cli::command()),
+            Command::Man(args) => docs::man(&args, Cli::command()),
         }
     });
     // A thread may still wait for standard input; it is not waited for.
@@ -86,7 +101,6 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {

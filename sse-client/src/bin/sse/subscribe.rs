@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sse_client::{CloseReason, EventBuf, EventSource, FilePosition, Mode, Notice, ReconnectPolicy};
+use sse_client::{
+    CloseReason, EventBuf, EventSource, FilePosition, Greeting, Mode, Notice, ReconnectPolicy,
+    is_heartbeat, plain_data,
+};
 
 use crate::Exit;
 use crate::common::{Reach, events_url, parse_seconds};
@@ -47,6 +50,9 @@ pub(crate) struct Args {
     /// Say nothing about the connection on standard error
     #[arg(long, short)]
     quiet: bool,
+    /// Leave messages in the compressed envelope as they come
+    #[arg(long)]
+    raw: bool,
     /// Leave out events whose id came before
     #[arg(long)]
     dedupe: bool,
@@ -77,6 +83,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
     let mut printer = Printer {
         output: Output::new(),
         style: Style::of(&args),
+        raw: args.raw,
         line: String::new(),
     };
     let mut interrupt = Interrupt::listen();
@@ -170,14 +177,9 @@ fn source(args: &Args) -> Result<EventSource, Stop> {
     Ok(builder.build()?)
 }
 
-/// What a hub says on its own: the greeting and the heartbeat. Other servers' events of the same names look
-/// different.
+/// What a hub says on its own. Other servers' events of the same names look different.
 fn is_hubs_own(event: &EventBuf) -> bool {
-    match event.event_type() {
-        "connected" => event.data().contains("\"connection_id\""),
-        "ping" => event.data() == "keep-alive",
-        _ => false,
-    }
+    Greeting::of(event).is_some() || is_heartbeat(event)
 }
 
 fn tell(notice: &Notice) {
@@ -219,6 +221,7 @@ impl Style {
 struct Printer {
     output: Output,
     style: Style,
+    raw: bool,
     /// Kept between events.
     line: String,
 }
@@ -226,9 +229,19 @@ struct Printer {
 impl Printer {
     fn event(&mut self, event: &EventBuf) -> Result<(), Stop> {
         self.line.clear();
+        let data = match plain_data(event) {
+            Ok(data) if !self.raw => data,
+            Ok(_) => event.data().into(),
+            Err(error) => {
+                complain(format_args!(
+                    "a compressed message cannot be opened: {error}"
+                ));
+                event.data().into()
+            }
+        };
         match self.style {
             Style::Data => {
-                self.line.push_str(event.data());
+                self.line.push_str(&data);
                 self.line.push('\n');
             }
             Style::Json => {
@@ -241,13 +254,13 @@ impl Printer {
                 self.line = serde_json::to_string(&object).unwrap_or_default();
                 self.line.push('\n');
             }
-            Style::Human => self.human(event),
+            Style::Human => self.human(event, &data),
         }
         self.output.write(self.line.as_bytes())
     }
 
     /// `type id data`; further lines of data are indented.
-    fn human(&mut self, event: &EventBuf) {
+    fn human(&mut self, event: &EventBuf, data: &str) {
         let colours = self.output.has_colours();
         let (bold, dim, plain) = if colours {
             ("\x1b[1;36m", "\x1b[2m", "\x1b[0m")
@@ -263,7 +276,7 @@ impl Printer {
             tame(id, line);
             let _ = write!(line, "{plain}");
         }
-        for (n, text) in event.data().split('\n').enumerate() {
+        for (n, text) in data.split('\n').enumerate() {
             line.push_str(if n == 0 { " " } else { "\n  " });
             if colours {
                 tame(text, line);

@@ -1,0 +1,110 @@
+//! What a hub says on its own: the greeting, the heartbeat, and gaps.
+
+use serde::Deserialize;
+use sse_protocol::EventBuf;
+
+/// Events that a reader should have got are gone: the hub's `gap` event.
+///
+/// ```
+/// use sse_client::{EventBuf, Gap};
+///
+/// fn on_event(event: &EventBuf) {
+///     if let Some(gap) = Gap::of(event) {
+///         eprintln!("missing from {:?} to {:?}: {:?}", gap.from, gap.to, gap.reason);
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Gap {
+    /// The position that was asked for, or read last; nothing after it is certain.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Where it goes on.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Why, in the hub's word for it.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+impl Gap {
+    /// The gap that `event` tells of, if it is of the type `gap`. One whose data says nothing is a gap too.
+    #[must_use]
+    pub fn of(event: &EventBuf) -> Option<Self> {
+        (event.event_type() == "gap")
+            .then(|| serde_json::from_str(event.data()).unwrap_or_default())
+    }
+}
+
+/// The first event of a hub's stream, `connected`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Greeting {
+    /// This connection's id, for changing its subscriptions.
+    pub connection_id: String,
+    /// A sentence for people.
+    #[serde(default)]
+    pub message: String,
+    /// The event types subscribed to.
+    #[serde(default)]
+    pub subscriptions: Vec<String>,
+    /// Whether the stream goes on where the last one ended.
+    #[serde(default)]
+    pub resumed: bool,
+    /// Whether events may be missing; a [`Gap`] says which.
+    #[serde(default)]
+    pub gap: bool,
+}
+
+impl Greeting {
+    /// The greeting that `event` is. Other servers' events of the type `connected` look different.
+    #[must_use]
+    pub fn of(event: &EventBuf) -> Option<Self> {
+        (event.event_type() == "connected").then(|| serde_json::from_str(event.data()).ok())?
+    }
+}
+
+/// Whether `event` is a hub's heartbeat: `ping` with `keep-alive`.
+#[must_use]
+pub fn is_heartbeat(event: &EventBuf) -> bool {
+    event.event_type() == "ping" && event.data() == "keep-alive"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sse_protocol::Decoder;
+
+    fn event(event_type: &str, data: &str) -> EventBuf {
+        let text = format!("event: {event_type}\ndata: {data}\n\n");
+        Decoder::new().feed(text.as_bytes()).owned().next().unwrap()
+    }
+
+    #[test]
+    fn a_gap_is_one_whatever_its_data_says() {
+        let full = Gap::of(&event(
+            "gap",
+            r#"{"from":"1-2","to":"1-9","reason":"trimmed","x":1}"#,
+        ))
+        .unwrap();
+        assert_eq!(
+            (full.from.as_deref(), full.reason.as_deref()),
+            (Some("1-2"), Some("trimmed"))
+        );
+        assert_eq!(Gap::of(&event("gap", "no json")), Some(Gap::default()));
+        assert_eq!(Gap::of(&event("message", "{}")), None);
+    }
+
+    #[test]
+    fn greeting_and_heartbeat_are_told_from_others_of_their_name() {
+        let greeting = event(
+            "connected",
+            r#"{"connection_id":"c","resumed":true,"gap":false}"#,
+        );
+        assert!(Greeting::of(&greeting).unwrap().resumed);
+        assert_eq!(Greeting::of(&event("connected", "hello")), None);
+        assert!(is_heartbeat(&event("ping", "keep-alive")));
+        assert!(!is_heartbeat(&event("ping", r#"{"type":"ping"}"#)));
+    }
+}
