@@ -91,6 +91,8 @@ impl Reply {
 pub(crate) struct Wire {
     pub(crate) socket: TcpStream,
     pub(crate) buffer: Vec<u8>,
+    /// At most so many bytes are read at once, and before each read so long a pause is made.
+    pub(crate) pace: Option<(usize, Duration)>,
 }
 
 impl Wire {
@@ -122,6 +124,7 @@ impl Wire {
         Self {
             socket,
             buffer: Vec::new(),
+            pace: None,
         }
     }
 
@@ -151,7 +154,12 @@ impl Wire {
     /// Reads a little more, or tells within a moment that nothing came (`WouldBlock`).
     fn try_fill(&mut self) -> io::Result<bool> {
         let mut chunk = [0; 64 << 10];
-        match self.socket.read(&mut chunk) {
+        let mut at_once = chunk.len();
+        if let Some((bytes, pause)) = self.pace {
+            std::thread::sleep(pause);
+            at_once = bytes;
+        }
+        match self.socket.read(&mut chunk[..at_once]) {
             Ok(0) => Ok(false),
             Ok(n) => {
                 self.buffer.extend_from_slice(&chunk[..n]);

@@ -266,7 +266,7 @@ fn heartbeats_keep_a_connection_from_being_idle() {
         "--heartbeat",
         "500ms",
         "--idle-timeout",
-        "4",
+        "5",
         "--sweep-interval",
         "1",
     ]);

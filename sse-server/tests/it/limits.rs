@@ -84,11 +84,11 @@ fn pss_kib(server: &Server) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// A reader that opens a stream and never reads from it. Its buffers are as small as a network's, not as large as a
+/// A reader that opens a stream, and reads from it or does not. Its buffers are as small as a network's, not as large as a
 /// loopback's, which would swallow megabytes before anything stalls.
-fn stalled(server: &Server) -> Wire {
+fn with_small_buffers(server: &Server, receive_buffer_bytes: usize) -> Wire {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4 << 10).unwrap();
+    socket.set_recv_buffer_size(receive_buffer_bytes).unwrap();
     socket.set_tcp_mss(1_400).unwrap();
     socket.connect(&server.address.into()).unwrap();
     let mut wire = Wire::from_socket(socket.into());
@@ -143,7 +143,9 @@ fn a_thousand_stalled_readers_cost_little_delay_nobody_and_lose_nothing() {
 
     let server = Server::with(&flags);
     let mut reader = server.open("/events");
-    let mut wires: Vec<_> = (0..STALLED).map(|_| stalled(&server)).collect();
+    let mut wires: Vec<_> = (0..STALLED)
+        .map(|_| with_small_buffers(&server, 4 << 10))
+        .collect();
     eventually("all are connected", || {
         (server.active() == STALLED + 1).then_some(())
     });
@@ -318,4 +320,31 @@ fn an_address_behind_many_ports_is_one_address() {
         Some(503),
         "a header is no address"
     );
+}
+
+#[test]
+fn a_slow_reader_that_takes_something_is_kept_and_gets_everything() {
+    let server = Server::with(&[
+        "--send-timeout",
+        "5s",
+        "--heartbeat",
+        "0",
+        "--window",
+        "256KiB",
+    ]);
+    let mut wire = with_small_buffers(&server, 64 << 10);
+    eventually("it is connected", || (server.active() == 1).then_some(()));
+    for begin in (0..EVENTS).step_by(20) {
+        let events: Vec<_> = (begin..begin + 20)
+            .map(|n| json!({"data": {"n": n, "pad": "x".repeat(PAD_BYTES)}}))
+            .collect();
+        server.publish(&json!(events));
+    }
+    // 2.5 MiB at 250 KiB a second: twice the send timeout, and never nothing for long.
+    wire.pace = Some((32 << 10, Duration::from_millis(125)));
+    let mut stream = Stream::read(wire).ok().unwrap();
+    for n in 0..EVENTS {
+        assert_eq!(stream.next().json()["n"], n);
+    }
+    assert_eq!(server.active(), 1);
 }

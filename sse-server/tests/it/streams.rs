@@ -38,10 +38,10 @@ fn a_reader_resumes_after_any_position() {
             (&stream.connected["resumed"], &stream.connected["gap"]),
             (&json!(true), &json!(false))
         );
-        for expected in n + 1..20 {
+        for (expected, position) in positions.iter().enumerate().skip(n + 1) {
             let event = stream.next();
             assert_eq!(event.data, expected.to_string());
-            assert_eq!(event.id.as_ref(), Some(&positions[expected]));
+            assert_eq!(event.id.as_ref(), Some(position));
         }
         assert_eq!(stream.last_id, positions[19]);
     }
@@ -858,4 +858,53 @@ fn a_jobs_reader_that_resumes_gets_what_it_missed_instead_of_a_snapshot() {
         .map(|event| event.json()["progress"].clone())
         .collect();
     assert_eq!(progress, [json!(20), json!(30)]);
+}
+
+#[test]
+fn a_body_may_come_in_pieces_and_after_a_question() {
+    let server = Server::start();
+    let mut stream = server.open("/events");
+    let mut wire = Wire::connect(server.address);
+    wire.write(b"POST /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for piece in ["{\"da", "ta\": \"in pi", "eces\"}"] {
+        wire.write(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes());
+    }
+    wire.write(b"0\r\n\r\n");
+    assert_eq!(wire.reply(false).unwrap().status, 200);
+    assert_eq!(stream.next().data, "in pieces");
+
+    // What curl does with large bodies.
+    let body = format!("{{\"data\": \"{}\"}}", "x".repeat(900_000));
+    let headers = [("Expect", "100-continue"), ("Connection", "keep-alive")];
+    let request = server.bytes("POST", "/events", &headers, Some(body.as_bytes()));
+    let (head, body) = request.split_at(request.len() - body.len());
+    wire.write(head);
+    assert_eq!(wire.head().unwrap().status, 100);
+    wire.write(body);
+    assert_eq!(wire.reply(false).unwrap().status, 200);
+    assert_eq!(stream.next().data.len(), 900_000);
+    // One that is refused by its length alone is told before it is sent.
+    wire.write(b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(wire.reply(false).unwrap().status, 413);
+}
+
+#[test]
+fn a_reader_may_cut_its_stream_anywhere_and_go_on() {
+    let server = Server::with(&["--window", "8KiB"]);
+    let total = 300;
+    publish_numbers(&server, 0..total, "public");
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut last_id = "earliest".to_owned();
+    let mut next = 0;
+    while next < total {
+        let mut stream = server.resume("/events", &last_id);
+        for _ in 0..random.usize(1..20) {
+            if next == total {
+                break;
+            }
+            assert_eq!(stream.next().data, next.to_string());
+            next += 1;
+        }
+        last_id = stream.last_id;
+    }
 }
