@@ -1,175 +1,45 @@
 //! The pool against a naive one, in which every reader has a full queue of its own.
 
+mod deliver;
+mod end;
+mod ops;
+
 use std::{
     collections::VecDeque,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
 use sse_pool::{
-    CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, Pool, PoolConfig, Read,
-    ReaderKey, Selector, ShardHandle, Start, TopicFilter, WindowConfig,
+    CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, Pool, PoolConfig, ReaderKey,
+    Selector, ShardHandle, Start, TopicFilter, WindowConfig,
 };
 
+use self::ops::{IDENTITIES, Op, name, op, pick};
 use crate::support::*;
 
-#[derive(Clone, Debug)]
-enum Op {
-    Connect {
-        name: u8,
-        batch: bool,
-        shard: u8,
-        selector: Wish,
-        identities: Vec<u8>,
-        start: Option<u8>,
-    },
-    Append(Vec<NewEntry>),
-    Read {
-        reader: u8,
-        max_bytes: u8,
-    },
-    Update {
-        reader: u8,
-        selector: Wish,
-    },
-    Seek {
-        reader: u8,
-        back: u8,
-    },
-    Drop {
-        reader: u8,
-    },
-    Close {
-        reader: u8,
-    },
-    Touch {
-        reader: u8,
-    },
-    Sweep,
-    Wait {
-        seconds: u8,
-    },
-}
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(1_000), // PROPTEST_CASES asks for more
+        ..ProptestConfig::default()
+    })]
 
-#[derive(Clone, Debug)]
-struct NewEntry {
-    step: u8,
-    size: u8,
-    topics: Vec<u8>,
-    audience: Vec<u8>,
-    recipients: Vec<u8>,
-    label: Option<u8>,
-}
-
-/// A selector, as the generator makes it.
-#[derive(Clone, Debug)]
-struct Wish {
-    all: bool,
-    exact: Vec<u8>,
-    patterns: Vec<u8>,
-    labels: Option<Vec<u8>>,
-}
-
-const TOPICS: [&str; 6] = ["aa", "ab", "b", "c", "me", "you"];
-const IDENTITIES: [&str; 2] = ["me", "you"];
-const PATTERNS: [&str; 3] = ["a", "b", "y"];
-const LABELS: [&str; 2] = ["x", "y"];
-const NAMES: u8 = 5;
-
-fn pick(from: &[&str], which: &[u8]) -> Arc<[Arc<str>]> {
-    which
-        .iter()
-        .map(|&n| Arc::from(from[usize::from(n) % from.len()]))
-        .collect()
-}
-
-fn name(n: u8) -> ConnectionId {
-    id(&format!("r{}", n % NAMES))
-}
-
-impl Wish {
-    fn selector(&self) -> Selector {
-        let patterns = self
-            .patterns
-            .iter()
-            .map(|&n| prefix(PATTERNS[usize::from(n) % 3]))
-            .collect();
-        Selector {
-            topics: if self.all {
-                TopicFilter::All
-            } else {
-                TopicFilter::Topics {
-                    exact: pick(&TOPICS, &self.exact),
-                    patterns,
-                }
-            },
-            labels: self.labels.as_deref().map(|labels| pick(&LABELS, labels)),
+    #[test]
+    fn each_reader_gets_what_it_wants_once_in_order_or_hears_that_it_lagged(
+        ops in prop::collection::vec(op(), 1..80),
+        shards in 1..3_usize,
+        max_entries in 1..6_usize,
+        max_bytes in 10..80_usize,
+    ) {
+        let mut world = World::new(shards, WindowConfig { max_bytes, max_entries });
+        for op in ops {
+            world.apply(op);
+            world.check_calls();
         }
+        world.finish();
     }
-}
-
-fn few(max: usize) -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(any::<u8>(), 0..=max)
-}
-
-fn wish() -> impl Strategy<Value = Wish> {
-    let patterns = prop_oneof![2 => Just(vec![]), 1 => few(2)];
-    (
-        prop::bool::weighted(0.2),
-        few(3),
-        patterns,
-        prop::option::weighted(0.3, few(2)),
-    )
-        .prop_map(|(all, exact, patterns, labels)| Wish {
-            all,
-            exact,
-            patterns,
-            labels,
-        })
-}
-
-fn new_entry() -> impl Strategy<Value = NewEntry> {
-    let rarely = || prop_oneof![5 => Just(vec![]), 1 => few(2)];
-    (
-        1..4_u8,
-        0..20_u8,
-        few(3),
-        rarely(),
-        rarely(),
-        any::<Option<u8>>(),
-    )
-        .prop_map(
-            |(step, size, topics, audience, recipients, label)| NewEntry {
-                step,
-                size,
-                topics,
-                audience,
-                recipients,
-                label,
-            },
-        )
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let reader = any::<u8>();
-    prop_oneof![
-        4 => (reader, any::<bool>(), any::<u8>(), wish(), few(2), any::<Option<u8>>()).prop_map(
-            |(name, batch, shard, selector, identities, start)| Op::Connect {
-                name, batch, shard, selector, identities, start,
-            }
-        ),
-        8 => prop::collection::vec(new_entry(), 0..4).prop_map(Op::Append),
-        10 => (reader, any::<u8>()).prop_map(|(reader, max_bytes)| Op::Read { reader, max_bytes }),
-        1 => (reader, wish()).prop_map(|(reader, selector)| Op::Update { reader, selector }),
-        1 => (reader, 0..20_u8).prop_map(|(reader, back)| Op::Seek { reader, back }),
-        1 => reader.prop_map(|reader| Op::Drop { reader }),
-        1 => reader.prop_map(|reader| Op::Close { reader }),
-        1 => reader.prop_map(|reader| Op::Touch { reader }),
-        1 => Just(Op::Sweep),
-        1 => (0..7_u8).prop_map(|seconds| Op::Wait { seconds }),
-    ]
 }
 
 /// How a reader of the pool under test is held.
@@ -432,52 +302,6 @@ impl World {
         }
     }
 
-    fn append(&mut self, new: Vec<NewEntry>) {
-        let mut offset = self.head();
-        let mut entries = Vec::new();
-        for new in new {
-            offset += u64::from(new.step);
-            entries.push(Arc::new(Entry {
-                audience: pick(&IDENTITIES, &new.audience),
-                recipients: new.recipients.iter().map(|&n| name(n)).collect(),
-                label: new.label.map(|n| Arc::from(LABELS[usize::from(n) % 2])),
-                ..Entry::new(
-                    offset,
-                    offset,
-                    usize::from(new.size),
-                    pick(&TOPICS, &new.topics),
-                )
-            }));
-        }
-        let delivery = self.pool.append(&entries, self.now);
-        assert_eq!((delivery.appended, delivery.stale), (entries.len(), 0));
-        let mut called = Vec::new();
-        for entry in &entries {
-            self.log.push(Arc::clone(entry));
-            for (index, reader) in self.readers.iter_mut().enumerate() {
-                if reader.closed.is_none()
-                    && reader.selector.wants(entry, &reader.identities, &reader.id)
-                    && entry.offset > reader.skip_to
-                {
-                    reader.queue.push_back(Arc::clone(entry));
-                    if std::mem::take(&mut reader.parked) {
-                        reader.since = self.now;
-                        called.push(index);
-                    }
-                }
-            }
-        }
-        assert_eq!(
-            delivery.readers,
-            called.len(),
-            "woken are those who waited for it"
-        );
-        for index in called {
-            self.expect_call(index);
-        }
-    }
-
-    /// This reader must have been told by now, once more than before.
     fn expect_call(&mut self, index: usize) {
         self.readers[index].calls_expected += 1;
     }
@@ -511,170 +335,6 @@ impl World {
             self.expect_call(index);
         }
     }
-
-    fn read(&mut self, index: usize, max_bytes: usize) {
-        let floor = self.floor();
-        let head = self.head();
-        let now = self.now;
-        let reader = &mut self.readers[index];
-        let mut out = Vec::new();
-        let read = match &mut reader.handle {
-            Handle::Task(connection) => {
-                let waker = Waker::from(Arc::clone(&reader.calls));
-                let mut cx = Context::from_waker(&waker);
-                match connection.poll_read(&mut cx, now, max_bytes, &mut out) {
-                    Poll::Ready(read) => Some(read),
-                    Poll::Pending => None,
-                }
-            }
-            Handle::Batch(shard, key) => shard.read(*key, now, max_bytes, &mut out),
-        };
-        if let Some(reason) = reader.closed {
-            assert_eq!((read, out.len()), (Some(Read::Closed(reason)), 0));
-            return;
-        }
-        if !reader.parked {
-            reader.since = now;
-            reader.in_hand = false;
-        }
-        match read {
-            None => {
-                assert!(out.is_empty());
-                assert!(
-                    reader.queue.is_empty(),
-                    "{} waits and misses {:?}",
-                    reader.id,
-                    reader.queue
-                );
-                reader.parked = true;
-            }
-            Some(Read::Entries) => {
-                let mut bytes = 0;
-                for (taken, entry) in out.iter().enumerate() {
-                    let expected = reader.queue.pop_front().expect("more than was wanted");
-                    assert_eq!(entry.offset, expected.offset);
-                    bytes += entry.size_bytes;
-                    assert!(taken == 0 || bytes <= max_bytes, "over the budget");
-                }
-                assert!(!out.is_empty());
-                let next = reader.queue.front();
-                assert!(
-                    next.is_none_or(|next| bytes + next.size_bytes > max_bytes),
-                    "took too few"
-                );
-                reader.in_hand = true;
-                self.delivered += out.len() as u64;
-            }
-            Some(Read::Lagged { after, floor: said }) => {
-                assert!(out.is_empty());
-                assert_eq!(said, floor);
-                assert!(
-                    reader.queue.iter().all(|entry| entry.offset > after),
-                    "a cursor past its queue"
-                );
-                assert!(after < floor);
-                let blind = reader.blind;
-                let may_want = |entry: &Arc<Entry<u64>>| reader.may_want(entry);
-                let lost = self
-                    .log
-                    .iter()
-                    .any(|entry| entry.offset > after && entry.offset <= floor && may_want(entry));
-                assert!(lost || blind, "{} lagged for nothing", reader.id);
-                // Read on from the log, as far as the window reaches back or as the log goes.
-                let target = if max_bytes.is_multiple_of(2) {
-                    floor
-                } else {
-                    head
-                };
-                while reader
-                    .queue
-                    .front()
-                    .is_some_and(|entry| entry.offset <= target)
-                {
-                    reader.queue.pop_front();
-                }
-                match &mut reader.handle {
-                    Handle::Task(connection) => connection.rejoin(target),
-                    Handle::Batch(shard, key) => shard.rejoin(*key, target),
-                }
-                reader.blind = false;
-            }
-            Some(Read::Closed(reason)) => panic!("{} was closed: {reason}", reader.id),
-        }
-    }
-
-    fn sweep(&mut self) {
-        let swept = self.pool.sweep(self.now);
-        let config = self.pool.config().clone();
-        for index in 0..self.readers.len() {
-            let reader = &self.readers[index];
-            if reader.closed.is_some() {
-                continue;
-            }
-            let quiet = self.now - reader.since;
-            let may_stall = !reader.parked && quiet >= config.send_timeout;
-            let must_stall = may_stall && (reader.in_hand || !reader.queue.is_empty());
-            let stalled = swept.stalled.contains(&reader.id);
-            let idle = swept.idle.contains(&reader.id);
-            assert!(
-                stalled || !must_stall,
-                "{} should have been let go",
-                reader.id
-            );
-            assert!(may_stall || !stalled, "{} should have stayed", reader.id);
-            assert!(!idle || quiet >= config.idle_timeout);
-            assert!(idle || stalled || quiet < config.idle_timeout);
-            if stalled || idle {
-                let reason = if stalled {
-                    CloseReason::Stalled
-                } else {
-                    CloseReason::Idle
-                };
-                self.closed(index, reason);
-            }
-        }
-    }
-
-    fn finish(mut self) {
-        // Whoever is open gets the rest of what it wants.
-        for index in 0..self.readers.len() {
-            while self.readers[index].closed.is_none() && !self.readers[index].parked {
-                self.read(index, 63);
-            }
-        }
-        let stats = self.pool.stats();
-        assert_eq!(stats.active, self.readers.len());
-        assert_eq!(stats.delivered_entries, self.delivered);
-        assert_eq!(stats.appended_entries, self.log.len() as u64);
-        assert_eq!((stats.floor, stats.head), (self.floor(), self.head()));
-        let open = self
-            .readers
-            .iter()
-            .filter(|reader| reader.closed.is_none())
-            .count();
-        assert_eq!(self.pool.statuses(None, usize::MAX).len(), open);
-        for reader in self.readers.drain(..) {
-            if let Handle::Batch(shard, key) = &reader.handle {
-                assert!(shard.leave(*key));
-            }
-        }
-        let window = self.log.iter().filter(|entry| entry.offset > stats.floor);
-        let mut topics: Vec<_> = window
-            .filter(|entry| entry.recipients.is_empty())
-            .flat_map(|entry| entry.topics.iter())
-            .collect();
-        topics.sort();
-        topics.dedup();
-        let stats = self.pool.stats();
-        assert_eq!(
-            (stats.active, stats.topics, stats.patterns),
-            (0, topics.len(), 0)
-        );
-        assert_eq!(
-            stats.closed.iter().sum::<u64>(),
-            stats.accepted - self.refused
-        );
-    }
 }
 
 impl Reader {
@@ -700,27 +360,5 @@ impl Reader {
             .topics
             .iter()
             .any(|topic| exact.contains(topic) || self.identities.contains(topic))
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases.max(1_000), // PROPTEST_CASES asks for more
-        ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn each_reader_gets_what_it_wants_once_in_order_or_hears_that_it_lagged(
-        ops in prop::collection::vec(op(), 1..80),
-        shards in 1..3_usize,
-        max_entries in 1..6_usize,
-        max_bytes in 10..80_usize,
-    ) {
-        let mut world = World::new(shards, WindowConfig { max_bytes, max_entries });
-        for op in ops {
-            world.apply(op);
-            world.check_calls();
-        }
-        world.finish();
     }
 }

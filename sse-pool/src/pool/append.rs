@@ -1,0 +1,89 @@
+//! Entries come: every shard gets them, and the readers that waited are woken when the locks are gone.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+
+use super::Pool;
+use crate::Entry;
+
+/// What an append did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Entries that went into the window.
+    pub appended: usize,
+    /// Entries that were not after the head, and were ignored.
+    pub stale: usize,
+    /// Waiting readers that wanted an entry and were woken. Readers that are busy reading find it by
+    /// themselves and are not counted.
+    pub readers: usize,
+}
+
+impl<T> Pool<T> {
+    /// Appends entries to the window and wakes the readers that wait for them.
+    ///
+    /// For **one writer at a time**, in the order of the offsets: the caller is whoever learns the log's order.
+    /// An entry that is not after the [head](Self::head) is ignored and counted, so appending something twice
+    /// is harmless. Readers are woken after the locks are gone, once per call however many entries they get.
+    ///
+    /// Cost: per shard one lock, and per entry its own topics' waiting readers, whatever else is connected.
+    ///
+    /// # Panics
+    ///
+    /// With debug assertions, when two threads append at the same time.
+    pub fn append(&self, entries: &[Arc<Entry<T>>], now: Instant) -> Delivery {
+        let inner = &*self.inner;
+        debug_assert!(!inner.appending.swap(true, Relaxed), "one writer at a time");
+        // Patterns are foreign code: they are asked before anything is locked.
+        let patterns = inner.patterns.snapshot();
+        let mut matching = Vec::new();
+        let mut ends = Vec::new();
+        if !patterns.is_empty() {
+            for entry in entries {
+                patterns.matching(entry, &mut matching);
+                ends.push(matching.len());
+            }
+        }
+        let mut fx = inner.spare.lock().take().unwrap_or_default();
+        let mut delivery = Delivery::default();
+        for shard in &inner.shards {
+            delivery = Delivery::default();
+            let mut shard = shard.lock();
+            let mut start = 0;
+            for (index, entry) in entries.iter().enumerate() {
+                let end = ends.get(index).copied().unwrap_or(0);
+                let matching = matching.get(start..end).unwrap_or_default();
+                start = end;
+                if shard.append(entry, matching, patterns.last_number, now, &mut fx) {
+                    delivery.appended += 1;
+                    inner.head.fetch_max(entry.offset, Relaxed);
+                } else {
+                    delivery.stale += 1;
+                }
+            }
+            shard.take_ready_waker(&mut fx);
+        }
+        delivery.readers = fx.readers;
+        inner
+            .appended_entries
+            .fetch_add(delivery.appended as u64, Relaxed);
+        inner
+            .stale_entries
+            .fetch_add(delivery.stale as u64, Relaxed);
+        if delivery.stale == 0 {
+            let bytes: usize = entries.iter().map(|entry| entry.size_bytes).sum();
+            inner.appended_bytes.fetch_add(bytes as u64, Relaxed);
+        }
+        // A woken task may append: the turn ends before the wakes.
+        inner.appending.store(false, Relaxed);
+        self.carry_out(&mut fx);
+        if fx.wakers.capacity() <= MAX_SPARE_WAKERS {
+            *inner.spare.lock() = Some(fx);
+        }
+        delivery
+    }
+}
+
+/// The most wakers an idle pool keeps room for (16 bytes each).
+const MAX_SPARE_WAKERS: usize = 16_384;

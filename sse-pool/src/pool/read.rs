@@ -1,0 +1,117 @@
+//! What a connection and a shard's handle do with a reader: visits to the lock, until there is an answer.
+//!
+//! Between two visits is what must not happen under the lock: patterns are asked, wakers cloned and dropped.
+
+use std::{
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Instant,
+};
+
+use super::Pool;
+use crate::{
+    CloseReason, Entry, Read, ReaderKey,
+    reader::Reader,
+    shard::{Park, Step, Waiter},
+};
+
+impl<T> Pool<T> {
+    pub(crate) fn read(
+        &self,
+        key: ReaderKey,
+        now: Instant,
+        max_bytes: usize,
+        out: &mut Vec<Arc<Entry<T>>>,
+        waiter: Waiter<'_>,
+    ) -> Option<Read> {
+        let Some(shard) = self.inner.shards.get(key.shard()) else {
+            return Some(Read::Closed(CloseReason::Client));
+        };
+        let out_start = out.len();
+        let mut scan = None;
+        let mut spare = None;
+        loop {
+            let mut guard = shard.lock();
+            match guard.step(key, now, max_bytes, &mut scan, out, out_start) {
+                Step::Entries => return Some(Read::Entries),
+                Step::Lagged { after, floor } => return Some(Read::Lagged { after, floor }),
+                Step::Closed(reason) => return Some(Read::Closed(reason)),
+                Step::Nothing => match guard.park(key, waiter, &mut spare, now) {
+                    Park::Parked(replaced) => {
+                        drop(guard);
+                        drop(replaced);
+                        return None;
+                    }
+                    Park::NeedsWaker => {
+                        drop(guard);
+                        if let Waiter::Task(waker) = waiter {
+                            spare = Some(waker.clone());
+                        }
+                    }
+                },
+                Step::Filter {
+                    chunk,
+                    selector,
+                    info,
+                } => {
+                    drop(guard);
+                    if let Some(scan) = &mut scan {
+                        scan.filter(chunk, &selector, &info, max_bytes, out);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn poll_ready(
+        &self,
+        shard: usize,
+        waker: &Waker,
+        out: &mut Vec<ReaderKey>,
+    ) -> Poll<()> {
+        let Some(shard) = self.inner.shards.get(shard) else {
+            return Poll::Pending;
+        };
+        let mut spare = None;
+        loop {
+            let taken = shard.lock().take_ready(waker, &mut spare, out);
+            match taken {
+                None => return Poll::Ready(()),
+                Some(Park::Parked(replaced)) => {
+                    drop(replaced);
+                    return Poll::Pending;
+                }
+                Some(Park::NeedsWaker) => spare = Some(waker.clone()),
+            }
+        }
+    }
+
+    pub(crate) fn rejoin(&self, key: ReaderKey, after: u64) {
+        if let Some(shard) = self.inner.shards.get(key.shard()) {
+            shard.lock().seek(key, after, None);
+        }
+    }
+
+    pub(crate) fn touch(&self, key: ReaderKey, now: Instant) {
+        if let Some(shard) = self.inner.shards.get(key.shard()) {
+            shard.lock().touch(key, now);
+        }
+    }
+
+    pub(crate) fn cursor(&self, key: ReaderKey) -> Option<u64> {
+        self.inner.shards.get(key.shard())?.lock().cursor(key)
+    }
+
+    pub(crate) fn with_reader<R>(
+        &self,
+        key: ReaderKey,
+        look: impl FnOnce(&Reader) -> R,
+    ) -> Option<R> {
+        self.inner
+            .shards
+            .get(key.shard())?
+            .lock()
+            .reader(key)
+            .map(look)
+    }
+}

@@ -1,0 +1,94 @@
+//! Changing an open connection from outside: what it wants, and where it reads.
+
+use std::sync::Arc;
+
+use super::Pool;
+use crate::{
+    ConnectionId, Selector,
+    shard::{Effects, Exchange},
+};
+
+/// Why a selector could not be changed. It is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// No open connection has this id.
+    #[error("no such connection")]
+    NotFound,
+    /// The new selector names more topics and patterns than one connection may.
+    #[error("{asked} topics asked for, {limit} allowed")]
+    TooManyTopics {
+        /// How many the selector names.
+        asked: usize,
+        /// How many it may name.
+        limit: usize,
+    },
+}
+
+impl<T> Pool<T> {
+    /// Changes what a connection wants, and answers what it wants now.
+    ///
+    /// `change` is called without a lock, and again if someone else changed the selector meanwhile. A reader
+    /// that waits gets what the new selector wants from here on; one that is behind, from its cursor on.
+    ///
+    /// # Errors
+    ///
+    /// When no open connection has this id, or the new selector is too wide.
+    pub fn update_selector(
+        &self,
+        id: &ConnectionId,
+        mut change: impl FnMut(&Selector) -> Selector,
+    ) -> Result<Arc<Selector>, UpdateError> {
+        let inner = &*self.inner;
+        loop {
+            let (key, seen) = inner
+                .shards
+                .iter()
+                .find_map(|shard| {
+                    let shard = shard.lock();
+                    let key = shard.key_of(id)?;
+                    Some((key, Arc::clone(&shard.open_reader(key)?.selector)))
+                })
+                .ok_or(UpdateError::NotFound)?;
+            let new = Arc::new(change(&seen));
+            let (asked, limit) = (
+                new.topic_count(),
+                inner.config.limits.max_topics_per_connection,
+            );
+            if asked > limit {
+                return Err(UpdateError::TooManyTopics { asked, limit });
+            }
+            let patterns = inner.patterns.intern(new.topic_patterns()).into();
+            let shard = inner.shards.get(key.shard()).ok_or(UpdateError::NotFound)?;
+            let exchanged = shard.lock().exchange_selector(key, &seen, &new, patterns);
+            let patterns = match exchanged {
+                Exchange::Done { selector, patterns } => {
+                    inner.patterns.release(patterns.into());
+                    drop(selector);
+                    return Ok(new);
+                }
+                Exchange::Gone { patterns } => {
+                    inner.patterns.release(patterns.into());
+                    return Err(UpdateError::NotFound);
+                }
+                Exchange::Changed { patterns } => patterns,
+            };
+            inner.patterns.release(patterns.into());
+        }
+    }
+
+    /// Sets a connection's cursor from outside; a waiting one is woken. False when no open one has this id.
+    pub fn seek(&self, id: &ConnectionId, after: u64) -> bool {
+        self.inner.shards.iter().any(|shard| {
+            let mut fx = Effects::default();
+            let found = {
+                let mut shard = shard.lock();
+                shard
+                    .key_of(id)
+                    .is_some_and(|key| shard.seek(key, after, Some(&mut fx)))
+            };
+            self.carry_out(&mut fx);
+            found
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! A reader looks: what kind of look it is, and what every look says of loss, of closing and of what was taken.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Shard, Totals, scan::Scan};
+use crate::{
+    CloseReason, ConnectionInfo, Entry, ReaderKey, Selector,
+    reader::{Reader, State},
+    topics::Content,
+};
+
+/// What a look at the window gave.
+pub(crate) enum Step<T> {
+    Entries,
+    Nothing,
+    Lagged {
+        after: u64,
+        floor: u64,
+    },
+    Closed(CloseReason),
+    /// Entries to be filtered without the lock; then come back with the same [`Scan`].
+    Filter {
+        chunk: Vec<Arc<Entry<T>>>,
+        selector: Arc<Selector>,
+        info: Arc<ConnectionInfo>,
+    },
+}
+
+impl<T> Shard<T> {
+    /// Looks for what is ready: everything for exact readers, one chunk at a time for pattern readers.
+    pub(crate) fn step(
+        &mut self,
+        key: ReaderKey,
+        now: Instant,
+        max_bytes: usize,
+        scan: &mut Option<Scan>,
+        out: &mut Vec<Arc<Entry<T>>>,
+        out_start: usize,
+    ) -> Step<T> {
+        let Some(reader) = self.reader_mut(key) else {
+            return Step::Closed(CloseReason::Client);
+        };
+        match reader.state {
+            State::Closed(reason) => {
+                out.truncate(out_start);
+                return Step::Closed(reason);
+            }
+            State::Parked => return Step::Nothing,
+            State::Ready => {}
+        }
+        reader.since = reader.since.max(now);
+        reader.in_hand = false;
+        if reader.scans() || scan.is_some() {
+            self.step_scan(key.slot, scan, out, out_start)
+        } else {
+            self.step_exact(key.slot, max_bytes, out)
+        }
+    }
+
+    pub(super) fn lag(&mut self, slot: u32) -> Step<T> {
+        let floor = self.window.floor();
+        let Some(reader) = self.readers.get_mut(slot) else {
+            return Step::Nothing;
+        };
+        if !std::mem::replace(&mut reader.lagging, true) {
+            self.totals.lagged += 1;
+        }
+        Step::Lagged {
+            after: reader.cursor,
+            floor,
+        }
+    }
+
+    /// Whether something this reader may want was evicted before it was read.
+    pub(super) fn has_lost(&self, slot: u32) -> bool {
+        let Some(reader) = self.readers.get(slot) else {
+            return false;
+        };
+        if reader.follows_all() || reader.scans() {
+            return reader.cursor < self.window.floor();
+        }
+        reader.cursor < reader.direct_after
+            || reader.links.as_slice().iter().any(|link| {
+                matches!(
+                    self.index.node(link.node).map(|node| &node.content),
+                    Some(Content::Topic { complete_after, .. }) if reader.cursor < *complete_after
+                )
+            })
+    }
+}
+
+pub(super) fn account<T>(
+    reader: &mut Reader,
+    totals: &mut Totals,
+    taken: usize,
+    bytes: usize,
+) -> Step<T> {
+    if taken == 0 {
+        return Step::Nothing;
+    }
+    reader.in_hand = true;
+    reader.delivered_entries += taken as u64;
+    reader.delivered_bytes += bytes as u64;
+    totals.delivered_entries += taken as u64;
+    totals.delivered_bytes += bytes as u64;
+    Step::Entries
+}

@@ -1,0 +1,151 @@
+//! What an append and a read must give, by the naive pool's queues.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use sse_pool::{Entry, Read};
+
+use super::{
+    Handle, World,
+    ops::{IDENTITIES, LABELS, NewEntry, TOPICS, name, pick},
+};
+
+impl World {
+    pub(super) fn append(&mut self, new: Vec<NewEntry>) {
+        let mut offset = self.head();
+        let mut entries = Vec::new();
+        for new in new {
+            offset += u64::from(new.step);
+            entries.push(Arc::new(Entry {
+                audience: pick(&IDENTITIES, &new.audience),
+                recipients: new.recipients.iter().map(|&n| name(n)).collect(),
+                label: new.label.map(|n| Arc::from(LABELS[usize::from(n) % 2])),
+                ..Entry::new(
+                    offset,
+                    offset,
+                    usize::from(new.size),
+                    pick(&TOPICS, &new.topics),
+                )
+            }));
+        }
+        let delivery = self.pool.append(&entries, self.now);
+        assert_eq!((delivery.appended, delivery.stale), (entries.len(), 0));
+        let mut called = Vec::new();
+        for entry in &entries {
+            self.log.push(Arc::clone(entry));
+            for (index, reader) in self.readers.iter_mut().enumerate() {
+                if reader.closed.is_none()
+                    && reader.selector.wants(entry, &reader.identities, &reader.id)
+                    && entry.offset > reader.skip_to
+                {
+                    reader.queue.push_back(Arc::clone(entry));
+                    if std::mem::take(&mut reader.parked) {
+                        reader.since = self.now;
+                        called.push(index);
+                    }
+                }
+            }
+        }
+        assert_eq!(
+            delivery.readers,
+            called.len(),
+            "woken are those who waited for it"
+        );
+        for index in called {
+            self.expect_call(index);
+        }
+    }
+
+    pub(super) fn read(&mut self, index: usize, max_bytes: usize) {
+        let floor = self.floor();
+        let head = self.head();
+        let now = self.now;
+        let reader = &mut self.readers[index];
+        let mut out = Vec::new();
+        let read = match &mut reader.handle {
+            Handle::Task(connection) => {
+                let waker = Waker::from(Arc::clone(&reader.calls));
+                let mut cx = Context::from_waker(&waker);
+                match connection.poll_read(&mut cx, now, max_bytes, &mut out) {
+                    Poll::Ready(read) => Some(read),
+                    Poll::Pending => None,
+                }
+            }
+            Handle::Batch(shard, key) => shard.read(*key, now, max_bytes, &mut out),
+        };
+        if let Some(reason) = reader.closed {
+            assert_eq!((read, out.len()), (Some(Read::Closed(reason)), 0));
+            return;
+        }
+        if !reader.parked {
+            reader.since = now;
+            reader.in_hand = false;
+        }
+        match read {
+            None => {
+                assert!(out.is_empty());
+                assert!(
+                    reader.queue.is_empty(),
+                    "{} waits and misses {:?}",
+                    reader.id,
+                    reader.queue
+                );
+                reader.parked = true;
+            }
+            Some(Read::Entries) => {
+                let mut bytes = 0;
+                for (taken, entry) in out.iter().enumerate() {
+                    let expected = reader.queue.pop_front().expect("more than was wanted");
+                    assert_eq!(entry.offset, expected.offset);
+                    bytes += entry.size_bytes;
+                    assert!(taken == 0 || bytes <= max_bytes, "over the budget");
+                }
+                assert!(!out.is_empty());
+                let next = reader.queue.front();
+                assert!(
+                    next.is_none_or(|next| bytes + next.size_bytes > max_bytes),
+                    "took too few"
+                );
+                reader.in_hand = true;
+                self.delivered += out.len() as u64;
+            }
+            Some(Read::Lagged { after, floor: said }) => {
+                assert!(out.is_empty());
+                assert_eq!(said, floor);
+                assert!(
+                    reader.queue.iter().all(|entry| entry.offset > after),
+                    "a cursor past its queue"
+                );
+                assert!(after < floor);
+                let blind = reader.blind;
+                let may_want = |entry: &Arc<Entry<u64>>| reader.may_want(entry);
+                let lost = self
+                    .log
+                    .iter()
+                    .any(|entry| entry.offset > after && entry.offset <= floor && may_want(entry));
+                assert!(lost || blind, "{} lagged for nothing", reader.id);
+                // Read on from the log, as far as the window reaches back or as the log goes.
+                let target = if max_bytes.is_multiple_of(2) {
+                    floor
+                } else {
+                    head
+                };
+                while reader
+                    .queue
+                    .front()
+                    .is_some_and(|entry| entry.offset <= target)
+                {
+                    reader.queue.pop_front();
+                }
+                match &mut reader.handle {
+                    Handle::Task(connection) => connection.rejoin(target),
+                    Handle::Batch(shard, key) => shard.rejoin(*key, target),
+                }
+                reader.blind = false;
+            }
+            Some(Read::Closed(reason)) => panic!("{} was closed: {reason}", reader.id),
+        }
+    }
+}
