@@ -235,7 +235,9 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
 
 fn quoted(text: &OsStr) -> String {
     let text = text.to_string_lossy();
-    if text.is_empty() || text.contains([' ', '"', '\'', '*', '$']) {
+    if text.contains('\'') {
+        format!("\"{text}\"")
+    } else if text.is_empty() || text.contains([' ', '"', '*', '$']) {
         format!("'{text}'")
     } else {
         text.into_owned()
@@ -280,6 +282,11 @@ mod tests {
         assert_eq!(
             cmd.to_string(),
             "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps"
+        );
+        let cmd = Cmd::cargo(["--config", "profile.release.lto='off'"]);
+        assert_eq!(
+            cmd.to_string(),
+            "cargo --config \"profile.release.lto='off'\""
         );
     }
 

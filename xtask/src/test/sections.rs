@@ -23,7 +23,7 @@ pub(super) fn tools(section: Section) -> &'static [Tool] {
 /// Runs `section` and counts its tests.
 pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) -> Outcome {
     match section {
-        Section::Fmt => Cmd::cargo(["fmt", "--all", "--check"]).run(),
+        Section::Fmt => fmt(workspace),
         Section::Tidy => tidy::run(),
         Section::Clippy => clippy(&["--workspace", "--all-targets"]),
         Section::Features => features(workspace),
@@ -38,6 +38,15 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
         Section::Miri => miri(tally),
         Section::Fuzz => fuzz(workspace),
     }
+}
+
+/// The workspace, and the fuzz targets beside it.
+fn fmt(workspace: &Workspace) -> Outcome {
+    Cmd::cargo(["fmt", "--all", "--check"]).run()?;
+    let fuzz = workspace.root.join("fuzz/Cargo.toml");
+    Cmd::cargo(["fmt", "--check", "--manifest-path"])
+        .args([fuzz])
+        .run()
 }
 
 fn clippy(what: &[&str]) -> Outcome {
@@ -145,7 +154,7 @@ fn fuzz(workspace: &Workspace) -> Outcome {
     }
     for target in targets.lines() {
         let limit = format!("-max_total_time={FUZZ_SECONDS}");
-        cargo_fuzz(&["run", target, "--", &limit]).run()?;
+        cargo_fuzz(&["run", target, "--", &limit, "-dict=fuzz/sse.dict"]).run()?;
     }
     Ok(())
 }
