@@ -195,13 +195,8 @@ fn tools_dir(workspace: &Workspace) -> PathBuf {
     Path::new(&workspace.target_dir).join("tools")
 }
 
-/// Names under which a Chromium is found, the one that Debian installs first.
-const BROWSERS: [&str; 4] = [
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-];
+/// Names under which the browser tests look for a Chromium, the one that Debian installs first.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// The cargo-deny that `deny.toml` is written for.
 const CARGO_DENY_VERSION: &str = "0.20.2";
