@@ -1,4 +1,67 @@
-//! A client for Server-Sent Events on tokio, and the command line tool `sse`.
+//! A client for Server-Sent Events on tokio, hyper and rustls, and the command line tool `sse`.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), sse_client::Error> {
+//! let mut events = sse_client::EventSource::new("https://hub.example/events?topic=news")?;
+//! while let Some(event) = events.next().await {
+//!     let event = event?;
+//!     println!("{} {}", event.event_type(), event.data());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! That loop survives restarts, cut connections, sleeping laptops and proxies that go silent, resumes after
+//! the last event each time, and ends only when it is told to or when going on would be wrong.
+//!
+//! # The parts
+//!
+//! | part | for |
+//! |---|---|
+//! | [`EventSource`] | reading: events, or with [`next_notice`](EventSource::next_notice) all that happens |
+//! | [`EventSourceBuilder`] | every choice there is: headers, body, credentials, limits, position, fallback |
+//! | [`ReconnectPolicy`], [`RedirectPolicy`], [`Mode`] | when to try again, whom to follow, how strict to be |
+//! | [`Connector`] | time limits, proxies, TLS, the HTTP version; shared by many sources |
+//! | [`Publisher`], [`Publication`] | writing to a hub: one or many, stored once whatever is retried |
+//! | [`EventSource::json`], [`EventSource::next_message`] | data as values |
+//! | [`llm`] | language models' streams, whose end and errors are said in-band |
+//! | [`FilePosition`], [`PositionStore`] | a position that outlives the process |
+//! | [`EventSource::buffered`] | reading ahead, within bounds |
+//!
+//! # The design
+//!
+//! **A pure machine in a thin shell.** When to connect, wait, poll or give up is decided by a state machine
+//! that knows no socket; time and chance are its arguments. It is tested in microseconds, over any sequence of
+//! inputs. The shell does as it says.
+//!
+//! **Nothing runs behind your back.** A source reads while [`next`](EventSource::next) is awaited. So a slow
+//! consumer slows the server down instead of filling memory, a dropped source is gone, and `next` may be
+//! cancelled anywhere: nothing lives in its future.
+//!
+//! **Polite by default.** Every delay is drawn from a range, the first one too, so that a restarted server is
+//! not met by all its readers in one instant. `retry:` and `Retry-After` are lower bounds, clamped. Delays
+//! grow until a connection *proved* good; a 200 alone proves nothing.
+//!
+//! **Suspicious by default.** Lines, events, error bodies, queues and the output of decompression have bounds
+//! in bytes. Credentials and positions do not follow a redirect to another origin. TLS is always verified.
+//!
+//! **Errors are kept whole.** An [`Error`] has what the server answered, with headers and the beginning of the
+//! body. An interruption that is being repaired is no error of [`next`](EventSource::next), but a
+//! [`Notice`], a [`State`], and a line in the log (`tracing`).
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `tls` | yes | https, by rustls with the platform's certificates |
+//! | `decode` | yes | gzip and deflate content, and the compressed envelope of large messages |
+//! | `zstd`, `brotli` | no | these content codings |
+//! | `cli` | yes | the `sse` tool; libraries turn it off with `default-features = false` |
+//!
+//! # Cost
+//!
+//! One connection of its own for each source, one allocation for each event, one timer that is set only
+//! while nothing arrives. [`EventBuf`] holds type, id and data in one piece.
 #![forbid(unsafe_code)]
 
 mod attempt;

@@ -150,11 +150,11 @@ impl Template {
     }
 }
 
-/// The id as a header value: its raw UTF-8 bytes. `None` for the empty id, which is never sent, and for one
-/// with control characters, which no header can carry.
+/// The id as a header value: its raw UTF-8 bytes. `None` for the empty id, which is never sent, for one with
+/// control characters, which no header can carry, and for one so long that servers refuse the request.
 pub(crate) fn header_value(id: &EventId) -> Option<HeaderValue> {
     let text = id.as_str();
-    if text.is_empty() {
+    if text.is_empty() || text.len() > MAX_ID_BYTES {
         return None;
     }
     HeaderValue::from_bytes(text.as_bytes()).ok()
@@ -184,6 +184,9 @@ fn basic(url: &Url) -> Result<HeaderValue, Error> {
     value.set_sensitive(true);
     Ok(value)
 }
+
+/// Servers take heads of 8 KiB at least, and there are other headers.
+const MAX_ID_BYTES: usize = 4096;
 
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -241,7 +244,7 @@ mod tests {
     #[test]
     fn an_empty_or_unsendable_id_is_left_out() {
         let template = template();
-        for unsendable in ["", "a\u{1}b", "\u{7f}"] {
+        for unsendable in ["", "a\u{1}b", "\u{7f}", &"x".repeat(5000)] {
             let request = template.request(
                 &template.first_hop(),
                 Some(&id(unsendable)),

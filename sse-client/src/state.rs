@@ -80,7 +80,8 @@ pub enum Notice {
     Dropped(LimitExceeded),
     /// A connection or an attempt failed, and another one will follow; a browser fires `error`.
     Interrupted(Interruption),
-    /// The last event id cannot stand in a header (it has control characters), so the resume went without.
+    /// The last event id cannot stand in a header (it has control characters, or is longer than 4 KiB), so the
+    /// resume went without.
     IdNotSent(EventId),
     /// The position could not be saved; it will be tried again with the next event.
     NotSaved(Cause),
