@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::client::{Stream, Wire, eventually};
+use crate::client::{End, Stream, Wire, eventually};
 use crate::server::{Server, command};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -346,5 +346,102 @@ fn a_slow_reader_that_takes_something_is_kept_and_gets_everything() {
     for n in 0..EVENTS {
         assert_eq!(stream.next().json()["n"], n);
     }
+    assert_eq!(server.active(), 1);
+}
+
+/// A reader that takes nothing until more was published than is kept; then it reads.
+fn reader_that_lost_something(policy: &str) -> (Server, Stream) {
+    let server = Server::with(&[
+        "--window",
+        "64KiB",
+        "--retention-events",
+        "20",
+        "--send-timeout",
+        "10m",
+        "--heartbeat",
+        "0",
+        "--overflow",
+        policy,
+    ]);
+    let wire = with_small_buffers(&server, 64 << 10);
+    eventually("it is connected", || (server.active() == 1).then_some(()));
+    for begin in (0..EVENTS).step_by(20) {
+        let events: Vec<_> = (begin..begin + 20)
+            .map(|n| json!({"data": {"n": n, "pad": "x".repeat(PAD_BYTES)}}))
+            .collect();
+        server.publish(&json!(events));
+    }
+    let stream = Stream::read(wire).ok().unwrap();
+    (server, stream)
+}
+
+#[test]
+fn a_reader_whose_next_event_is_gone_hears_of_the_gap_and_is_let_go() {
+    let (server, mut stream) = reader_that_lost_something("disconnect");
+    let (mut events, end) = stream.rest();
+    assert_eq!(end, End::Clean);
+    let gap = events.pop().unwrap();
+    assert_eq!(
+        (gap.name.as_str(), &gap.json()["reason"]),
+        ("gap", &json!("trimmed"))
+    );
+    for (n, event) in events.iter().enumerate() {
+        assert_eq!(event.json()["n"], n);
+    }
+    // It comes back behind the gap. If still more has gone meanwhile, that is told too; the rest it gets.
+    let mut resumed = server.resume("/events", &stream.last_id);
+    if resumed.connected["gap"] == true {
+        assert_eq!(resumed.next().name, "gap");
+    }
+    for n in offset(&resumed.last_id)..EVENTS {
+        assert_eq!(resumed.next().json()["n"], n);
+    }
+    let mut again = server.resume("/events", &gap_end(&server));
+    assert_eq!(again.connected["resumed"], true, "a gap is told once");
+    assert_eq!(again.next().json()["n"], EVENTS - 20);
+}
+
+/// How many events there were up to a position.
+fn offset(position: &str) -> usize {
+    position.split_once('-').unwrap().1.parse().unwrap()
+}
+
+/// Behind what is lost, by the server's own word.
+fn gap_end(server: &Server) -> String {
+    let epoch_start = server.head().split_once('-').unwrap().0.to_owned() + "-0";
+    let mut stream = server.resume("/events", &epoch_start);
+    assert_eq!(stream.next().name, "gap");
+    stream.last_id
+}
+
+#[test]
+fn a_reader_whose_next_event_is_gone_may_go_on_behind_the_gap() {
+    let (server, mut stream) = reader_that_lost_something("drop-oldest");
+    let (mut next, mut gaps, mut last_id) = (0, 0, stream.last_id.clone());
+    while next < EVENTS {
+        let event = stream.next();
+        if event.name == "gap" {
+            gaps += 1;
+            assert_eq!(
+                event.json()["from"],
+                last_id,
+                "it begins where the reader was"
+            );
+            assert_eq!(event.json()["to"].as_str(), event.id.as_deref());
+            let behind = offset(event.id.as_deref().unwrap());
+            assert!(behind > next, "a gap of nothing");
+            next = behind;
+        } else {
+            assert_eq!(
+                event.json()["n"],
+                next,
+                "something is missing, and no gap was told"
+            );
+            next += 1;
+        }
+        last_id = event.id.unwrap();
+    }
+    assert!(gaps > 0);
+    assert_eq!(server.get("/events/stats").ok()["gaps"], gaps);
     assert_eq!(server.active(), 1);
 }

@@ -249,6 +249,26 @@ fn both_signals_end_it_well_and_streams_end_properly() {
 }
 
 #[test]
+fn what_was_published_just_before_the_end_is_still_delivered() {
+    let mut server = Server::with(&["--window", "64KiB"]);
+    let mut streams: Vec<_> = (0..10).map(|_| server.open("/events")).collect();
+    let events: Vec<_> = (0..500)
+        .map(|n| json!({"data": {"n": n, "pad": "x".repeat(1000)}}))
+        .collect();
+    server.publish(&json!(events));
+    server.signal("TERM");
+    for stream in &mut streams {
+        let (events, end) = stream.rest();
+        let numbers = events
+            .iter()
+            .map(|event| event.json()["n"].as_u64().unwrap());
+        assert!(numbers.eq(0..500), "{} events", events.len());
+        assert_eq!(end, End::Clean);
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn readers_are_told_to_come_back_at_different_times() {
     let server = Server::start();
     let mut streams: Vec<_> = (0..20).map(|_| server.open("/events")).collect();
@@ -367,11 +387,11 @@ fn answer_unless_killed(server: &Server, request: &[u8]) -> Option<Reply> {
 }
 
 #[test]
-fn a_kill_loses_nothing_that_was_acknowledged() {
+fn neither_a_kill_nor_a_stop_loses_what_was_acknowledged() {
     let folder = folder();
     let acknowledged = Mutex::new(Vec::<(String, Value)>::new());
-    for round in 0..3 {
-        let server = Server::on_disk(folder.path(), &["--log", "warn"]);
+    for (round, signal) in ["KILL", "TERM", "KILL"].into_iter().enumerate() {
+        let mut server = Server::on_disk(folder.path(), &["--log", "warn"]);
         let killed = AtomicBool::new(false);
         let before = acknowledged.lock().unwrap().len();
         std::thread::scope(|scope| {
@@ -386,6 +406,10 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
                             assert!(killed.load(Ordering::Relaxed), "the server ended by itself");
                             return;
                         };
+                        if answer.status == 503 {
+                            assert!(killed.load(Ordering::Relaxed), "{}", answer.text());
+                            return;
+                        }
                         assert_eq!(answer.status, 200, "{}", answer.text());
                         acknowledged
                             .lock()
@@ -401,8 +425,10 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
                 (acknowledged.lock().unwrap().len() >= before + 60).then_some(())
             });
             killed.store(true, Ordering::Relaxed);
-            server.signal("KILL");
+            server.signal(signal);
         });
+        let code = server.wait().code();
+        assert_eq!(code, (signal == "TERM").then_some(0), "{}", server.stderr());
     }
     let server = Server::on_disk(folder.path(), &[]);
     let mut kept = Vec::new();
