@@ -150,6 +150,12 @@ impl Config {
                 .map_or(defaults.max_event_bytes, Size::to_usize),
             allowed_event_types: settings.allowed_event_types.map(BTreeSet::from_iter),
             max_jobs: at_least_one("max-jobs", settings.max_jobs, defaults.max_jobs)?,
+            max_durable: settings.max_durable.unwrap_or(defaults.max_durable),
+            durable_expiry: match settings.durable_expiry.map(|span| span.0) {
+                None => retention.max_age,
+                Some(Duration::ZERO) => None,
+                given => given,
+            },
             heartbeat,
             heartbeat_form: settings.heartbeat_form.unwrap_or(defaults.heartbeat_form),
             retry: settings.retry.map_or(defaults.retry, |span| span.0),

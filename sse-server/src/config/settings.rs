@@ -52,7 +52,7 @@ pub struct Settings {
         help_heading = "Server"
     )]
     pub allowed_hosts: Option<Vec<String>>,
-    /// Web origins that may read and publish from a browser, such as https://app.example
+    /// Web origins that may read and publish from a browser, such as https://app.example; `*` for any, without cookies
     #[arg(
         long = "allowed-origin",
         env = "SSE_ALLOWED_ORIGINS",
@@ -133,6 +133,14 @@ pub struct Settings {
     /// Jobs remembered at once; the oldest ended ones go first [default: 10000]
     #[arg(long, env = "SSE_MAX_JOBS", value_name = "N", help_heading = "Limits")]
     pub max_jobs: Option<usize>,
+    /// Durable subscriptions remembered at once [default: 10000]
+    #[arg(
+        long,
+        env = "SSE_MAX_DURABLE",
+        value_name = "N",
+        help_heading = "Limits"
+    )]
+    pub max_durable: Option<usize>,
 
     /// Silence after which a heartbeat is sent; 0 for none [default: 30s]
     #[arg(
@@ -240,6 +248,15 @@ pub struct Settings {
         help_heading = "Retention"
     )]
     pub retention_events: Option<u64>,
+    /// Forget a durable subscription that nobody has used for so long; 0 for never
+    /// [default: as --retention-age]
+    #[arg(
+        long,
+        env = "SSE_DURABLE_EXPIRY",
+        value_name = "DURATION",
+        help_heading = "Retention"
+    )]
+    pub durable_expiry: Option<Span>,
 }
 
 /// How safe an acknowledged event is.
@@ -311,6 +328,7 @@ impl Settings {
             max_subscriptions, max_body, max_event, allowed_event_types, max_jobs, heartbeat,
             heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval, overflow, window,
             compression_threshold, compression_level, retention_age, retention_size, retention_events,
+            max_durable, durable_expiry,
         )
     }
 }

@@ -6,6 +6,7 @@
 
 mod body;
 mod connections;
+mod durable;
 mod guard;
 mod health;
 mod jobs;
@@ -42,7 +43,7 @@ pub struct HttpConfig {
     pub max_body_bytes: usize,
     /// Host names answered to, besides `localhost` and IP addresses; `*` for all.
     pub allowed_hosts: Vec<String>,
-    /// Web origins that may read and publish.
+    /// Web origins that may read and publish; `*` for any, without cookies.
     pub allowed_origins: Vec<String>,
 }
 
@@ -147,6 +148,11 @@ impl HubService {
             Operation::TestEvent => publish::test_event(hub, &read().await?).await,
             Operation::Poll => poll::poll(hub, &query, &head.headers, ip).await,
             Operation::Subscribe => subscriptions::change(hub, &query, &read().await?).await,
+            Operation::Durables => durable::list(hub, &query),
+            Operation::Durable => durable::one(hub, id, &query),
+            Operation::DeleteDurable => durable::delete(hub, id, &query).await,
+            Operation::AckDurable => durable::ack(hub, id, &query, &read().await?).await,
+            Operation::ResetDurable => durable::reset(hub, id, &query, &read().await?).await,
             Operation::Connections => connections::list(hub, &query),
             Operation::Connection => connections::one(hub, id),
             Operation::CloseConnection => connections::close(hub, id),

@@ -94,11 +94,15 @@ impl Query {
         match headers.get("last-event-id").filter(|id| !id.is_empty()) {
             // Bytes that are no UTF-8 were never an id of this hub's; they lead to a gap, not to an error.
             Some(id) => Some(String::from_utf8_lossy(id.as_bytes())),
-            None => ["last_event_id", "lastEventId"]
-                .iter()
-                .find_map(|name| self.get(name))
-                .map(Cow::Borrowed),
+            None => self.last_event_id_parameter().map(Cow::Borrowed),
         }
+    }
+
+    /// The same from the query alone: what the page's author wrote, not what its reader has seen.
+    pub(super) fn last_event_id_parameter(&self) -> Option<&str> {
+        ["last_event_id", "lastEventId"]
+            .iter()
+            .find_map(|name| self.get(name))
     }
 }
 

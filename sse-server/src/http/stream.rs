@@ -10,7 +10,7 @@ use super::body::Body;
 use super::problem::Problem;
 use super::query::Query;
 use super::routes::Dialect;
-use crate::hub::{ConnectError, ConnectionRequest, Form, Hub, REFUSED_RETRY_AFTER};
+use crate::hub::{ConnectError, ConnectionRequest, Durable, Form, Hub, REFUSED_RETRY_AFTER};
 
 pub(super) async fn open(
     hub: &Hub,
@@ -34,6 +34,7 @@ pub(super) async fn open(
     if dialect == Dialect::Enhanced {
         event_types = event_types.map(with_job_events);
     }
+    let durable = query.get("durable");
     let request = ConnectionRequest {
         id: None,
         ip,
@@ -45,9 +46,20 @@ pub(super) async fn open(
         user: query.get("user_id").map(str::to_owned),
         topics: query.topics(),
         event_types,
-        last_event_id: query
-            .last_event_id(&head.headers)
-            .map(std::borrow::Cow::into_owned),
+        last_event_id: match durable {
+            // The query says where a new name begins; only the header says what the reader has seen.
+            Some(_) => head
+                .headers
+                .get("last-event-id")
+                .map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned()),
+            None => query
+                .last_event_id(&head.headers)
+                .map(std::borrow::Cow::into_owned),
+        },
+        durable: durable.map(|name| Durable {
+            name: name.to_owned(),
+            start: query.last_event_id_parameter().map(str::to_owned),
+        }),
         form: Form {
             job_names: dialect == Dialect::Enhanced,
             compressed,
@@ -103,6 +115,7 @@ pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
             Problem::bad_field("subscribe", error.to_string())
         }
         ConnectError::InvalidTopic { .. } => Problem::bad_field("topic", error.to_string()),
+        ConnectError::Durable(error) => super::durable::problem(&error),
         ConnectError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
     }
 }

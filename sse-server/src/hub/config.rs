@@ -23,6 +23,10 @@ pub struct HubConfig {
     pub allowed_event_types: Option<BTreeSet<String>>,
     /// Jobs remembered at once.
     pub max_jobs: usize,
+    /// Named durable subscriptions remembered at once.
+    pub max_durable: usize,
+    /// A durable subscription that nobody has used for so long is forgotten; `None` for never.
+    pub durable_expiry: Option<Duration>,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Option<Duration>,
     /// How a heartbeat looks.
@@ -61,6 +65,9 @@ impl Default for HubConfig {
             max_event_bytes: 1 << 20,
             allowed_event_types: None,
             max_jobs: 10_000,
+            max_durable: 10_000,
+            // As long as events are kept.
+            durable_expiry: Some(Duration::from_secs(7 * 24 * 3600)),
             heartbeat: Some(Duration::from_secs(30)),
             heartbeat_form: HeartbeatForm::Event,
             retry: Duration::from_secs(2),

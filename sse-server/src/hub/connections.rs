@@ -10,6 +10,7 @@ use sse_pool::{
     TopicFilter,
 };
 
+use super::durable::{DurableError, DurableStart};
 use super::{Form, Hub, Publication, PublishError, Published};
 use crate::clock;
 use crate::session::{EventStream, Prelude};
@@ -43,6 +44,8 @@ pub struct ConnectionRequest {
     pub event_types: Option<Vec<String>>,
     /// From where it goes on: an id it has seen, a position, or `earliest`.
     pub last_event_id: Option<String>,
+    /// The name under which the hub keeps its place.
+    pub durable: Option<Durable>,
     /// How its events are to be written.
     pub form: Form,
 }
@@ -60,9 +63,20 @@ impl ConnectionRequest {
             topics: Vec::new(),
             event_types: None,
             last_event_id: None,
+            durable: None,
             form: Form::default(),
         }
     }
+}
+
+/// The name of a durable subscription: its stream begins after what was acknowledged under that name,
+/// or after [`ConnectionRequest::last_event_id`] where that is further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// The name.
+    pub name: String,
+    /// Where a name that is new begins, said as a `last_event_id`; `None` for what comes from now on.
+    pub start: Option<String>,
 }
 
 /// Why a connection was not made.
@@ -91,6 +105,9 @@ pub enum ConnectError {
         /// Why not.
         reason: String,
     },
+    /// Its durable name cannot be used.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -130,9 +147,19 @@ impl Hub {
         let selector = self.selector(&request.topics, request.event_types.as_deref())?;
         let permit = inner.pool.admit(request.ip)?;
         let asked = request.last_event_id.as_deref().filter(|id| !id.is_empty());
-        let from = match asked {
-            Some(id) => ResumeFrom::last_event_id(&*inner.broker, id).await?,
-            None => ResumeFrom::Live,
+        let mut is_known_durable = false;
+        let from = match (&request.durable, asked) {
+            (Some(durable), asked) => {
+                let start = durable.start.as_deref();
+                let user = request.user.as_deref();
+                let DurableStart { from, is_new } = self
+                    .durable_start(&durable.name, user, asked, start)
+                    .await?;
+                is_known_durable = !is_new;
+                from
+            }
+            (None, Some(id)) => ResumeFrom::last_event_id(&*inner.broker, id).await?,
+            (None, None) => ResumeFrom::Live,
         };
         let now = clock::now();
         let id = request
@@ -166,6 +193,9 @@ impl Hub {
                     max: inner.config.max_subscriptions,
                 },
             })?;
+        if let Some(durable) = &request.durable {
+            self.durable_claim(&durable.name, &id);
+        }
         if live_start {
             // The place where the pool has put the cursor is where this reader's stream begins.
             splice.handle_lag(connection.cursor());
@@ -181,8 +211,15 @@ impl Hub {
             message: "Connected to notification stream",
             subscriptions: request.event_types.as_deref().unwrap_or_default(),
             topics: &request.topics,
-            resumed: asked.is_some() && gap.is_none(),
+            resumed: (asked.is_some() || is_known_durable) && gap.is_none(),
             gap: gap.is_some(),
+            durable: request
+                .durable
+                .as_ref()
+                .map(|durable| crate::session::DurableJson {
+                    name: &durable.name,
+                    created: !is_known_durable,
+                }),
             timestamp: clock::rfc3339(clock::unix_millis()),
         };
         if gap.is_some() {

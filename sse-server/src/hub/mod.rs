@@ -7,6 +7,7 @@
 mod config;
 mod connections;
 mod delivery;
+mod durable;
 mod job;
 mod jobs;
 mod poll;
@@ -28,8 +29,9 @@ use tokio::sync::{Notify, watch};
 
 pub use config::HubConfig;
 pub(crate) use connections::REFUSED_RETRY_AFTER;
-pub use connections::{ConnectError, ConnectionRequest, SendError, SubscriptionChange};
+pub use connections::{ConnectError, ConnectionRequest, Durable, SendError, SubscriptionChange};
 pub use delivery::{Delivery, Form};
+pub use durable::{DurableError, DurablePlace, DurableStatus};
 pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 pub use jobs::{JobCounts, JobError};
 pub use poll::{PollRequest, Polled};
@@ -64,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) compressor: MessageCompressor,
     pub(crate) vitals: vitals::Vitals,
     jobs: Jobs,
+    durables: durable::Durables,
     /// The newest offset that the pool has, for those who wait without a connection.
     head: watch::Sender<Offset>,
     phase: Mutex<Phase>,
@@ -146,6 +149,7 @@ impl Hub {
     /// When the log cannot be read.
     pub async fn open(config: HubConfig, broker: Arc<dyn Broker>) -> Result<Self, ReadError> {
         let snapshots = broker.snapshots("job/").await?;
+        let durables = broker.states(durable::KEY_PREFIX).await?;
         let pool = Pool::new(PoolConfig {
             shards: config.shards.max(1),
             window: WindowConfig {
@@ -168,6 +172,7 @@ impl Hub {
                 config.compression_level,
             ),
             vitals: vitals::Vitals::new(&config, clock::now(), clock::unix_millis()),
+            durables: durable::Durables::new(&config, durables, broker.bounds()),
             jobs: Jobs::new(config.max_jobs, snapshots),
             head: watch::Sender::new(broker.bounds().head),
             phase: Mutex::new(Phase::default()),
@@ -337,12 +342,14 @@ impl Hub {
         inner
             .vitals
             .record_evictions(swept.stalled.len(), swept.idle.len(), now);
-        if inner.vitals.is_sweep_due(now)
-            && let Err(error) = inner.broker.trim(clock::unix_millis()).await
-        {
-            inner.vitals.record_error(now);
-            tracing::warn!(%error, "old events could not be trimmed");
+        if inner.vitals.is_sweep_due(now) {
+            self.sweep_durables();
+            if let Err(error) = inner.broker.trim(clock::unix_millis()).await {
+                inner.vitals.record_error(now);
+                tracing::warn!(%error, "old events could not be trimmed");
+            }
         }
+        self.save_durables().await;
         for transition in inner.vitals.observe(self, now) {
             let (from, to) = (transition.from, transition.to);
             tracing::warn!(
@@ -419,6 +426,7 @@ impl Hub {
             tokio::time::sleep(DRAIN_STEP).await;
         }
         let cut = inner.pool.close_all(CloseReason::Shutdown);
+        self.save_durables().await;
         inner.broker.close().await;
         inner.phase.lock().handle_empty();
         cut

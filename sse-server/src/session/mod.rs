@@ -31,7 +31,7 @@ use sse_pool::{CloseReason, Connection, ConnectionId, Entry, Read, TopicFilter};
 use sse_protocol::{Retry, encoder};
 use tokio::time::Sleep;
 
-pub(crate) use prelude::{Connected, Prelude, jittered_retry};
+pub(crate) use prelude::{Connected, DurableJson, Prelude, jittered_retry};
 
 use crate::clock;
 use crate::config::{HeartbeatForm, OverflowSetting};

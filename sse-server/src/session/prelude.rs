@@ -32,7 +32,17 @@ pub(crate) struct Connected<'a> {
     pub(crate) resumed: bool,
     /// Whether something may have been missed; the `gap` event that follows says what.
     pub(crate) gap: bool,
+    /// The durable name it reads under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) durable: Option<DurableJson<'a>>,
     pub(crate) timestamp: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct DurableJson<'a> {
+    pub(crate) name: &'a str,
+    /// Whether nothing was known under this name before.
+    pub(crate) created: bool,
 }
 
 impl Prelude {

@@ -1,0 +1,165 @@
+//! Named durable subscriptions over HTTP.
+
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use sse_broker::AppendError;
+
+use super::body::Body;
+use super::json;
+use super::problem::Problem;
+use super::query::Query;
+use crate::clock;
+use crate::hub::{DurableError, DurablePlace, DurableStatus, Hub, REFUSED_RETRY_AFTER};
+
+#[derive(Serialize)]
+struct DurablesJson {
+    total: usize,
+    subscriptions: Vec<DurableJson>,
+}
+
+#[derive(Serialize)]
+struct DurableJson {
+    name: String,
+    /// Everything up to here is acknowledged.
+    position: String,
+    /// How many positions the log is ahead of it, whatever their topics.
+    behind: Option<u64>,
+    user_id: Option<String>,
+    created_at: String,
+    last_used: String,
+    /// The stream that reads under this name now.
+    connection_id: Option<String>,
+}
+
+impl From<DurableStatus> for DurableJson {
+    fn from(status: DurableStatus) -> Self {
+        Self {
+            name: status.name,
+            position: status.acked.to_string(),
+            behind: status.behind,
+            user_id: status.user,
+            created_at: clock::rfc3339(status.created_at),
+            last_used: clock::rfc3339(status.used_at),
+            connection_id: status.connection.map(|id| id.to_string()),
+        }
+    }
+}
+
+/// A place in the order: one of the two.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlaceJson {
+    #[serde(default)]
+    position: Option<String>,
+    #[serde(default)]
+    id: Option<String>,
+}
+
+pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> {
+    let limit: usize = query
+        .read("limit", "a number of subscriptions")?
+        .unwrap_or(DEFAULT_LIMIT);
+    let (total, statuses) = hub.durables(limit.min(MAX_LIMIT));
+    json(&DurablesJson {
+        total,
+        subscriptions: statuses.into_iter().map(DurableJson::from).collect(),
+    })
+}
+
+pub(super) fn one(hub: &Hub, name: &str, query: &Query) -> Result<Response<Body>, Problem> {
+    answer(hub.durable(name, query.get("user_id")))
+}
+
+pub(super) async fn ack(
+    hub: &Hub,
+    name: &str,
+    query: &Query,
+    body: &[u8],
+) -> Result<Response<Body>, Problem> {
+    let place = place(body, false)?;
+    answer(hub.durable_ack(name, query.get("user_id"), place).await)
+}
+
+pub(super) async fn reset(
+    hub: &Hub,
+    name: &str,
+    query: &Query,
+    body: &[u8],
+) -> Result<Response<Body>, Problem> {
+    let place = place(body, true)?;
+    answer(hub.durable_reset(name, query.get("user_id"), place).await)
+}
+
+pub(super) async fn delete(
+    hub: &Hub,
+    name: &str,
+    query: &Query,
+) -> Result<Response<Body>, Problem> {
+    hub.durable_delete(name, query.get("user_id"))
+        .await
+        .map_err(|error| problem(&error))?;
+    json(&serde_json::json!({"status": "deleted", "name": name}))
+}
+
+fn answer(result: Result<DurableStatus, DurableError>) -> Result<Response<Body>, Problem> {
+    let status = result.map_err(|error| problem(&error))?;
+    json(&DurableJson::from(status))
+}
+
+/// Reads a place; the two words are for a reset alone, where nothing is promised by them.
+fn place(body: &[u8], takes_words: bool) -> Result<DurablePlace, Problem> {
+    let place: PlaceJson = serde_json::from_slice(body).map_err(|error| {
+        Problem::bad_request(format!(
+            "the body must be a JSON object such as {{\"id\": \"…\"}} or {{\"position\": \"…\"}}: {error}"
+        ))
+    })?;
+    match (place.position.as_deref(), place.id) {
+        (Some("earliest"), None) if takes_words => Ok(DurablePlace::Earliest),
+        (Some("latest"), None) if takes_words => Ok(DurablePlace::Latest),
+        (Some(position), None) => position
+            .parse()
+            .map(DurablePlace::At)
+            .map_err(|error| Problem::bad_field("position", format!("{position:?} is {error}"))),
+        (None, Some(id)) => Ok(DurablePlace::Event(id)),
+        (None, None) => Err(Problem::bad_field(
+            "position",
+            "is missing: give position or id",
+        )),
+        (Some(_), Some(_)) => Err(Problem::bad_field("id", "give position or id, not both")),
+    }
+}
+
+/// What somebody hears who asked for what cannot be.
+pub(super) fn problem(error: &DurableError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        DurableError::InvalidName => Problem::bad_field("durable", detail),
+        DurableError::NotAPosition(_) | DurableError::BeyondHead(_) => {
+            Problem::bad_field("position", detail)
+        }
+        DurableError::Unknown(_) => Problem::not_found(detail),
+        DurableError::NotYours(_) => Problem {
+            field: Some("user_id".to_owned()),
+            ..Problem::new(StatusCode::FORBIDDEN, detail)
+        },
+        DurableError::ForeignEpoch(_) => Problem {
+            field: Some("position".to_owned()),
+            ..Problem::new(StatusCode::CONFLICT, detail)
+        },
+        DurableError::UnknownId(_) => Problem {
+            field: Some("id".to_owned()),
+            ..Problem::new(StatusCode::CONFLICT, detail)
+        },
+        DurableError::Log(AppendError::Full) => {
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
+        }
+        DurableError::Full { .. } | DurableError::Log(_) | DurableError::Read(_) => {
+            Problem::unavailable(detail, REFUSED_RETRY_AFTER)
+        }
+    }
+}
+
+/// As many subscriptions as are listed when nothing is said.
+const DEFAULT_LIMIT: usize = 1000;
+/// And at most.
+const MAX_LIMIT: usize = 100_000;
