@@ -55,7 +55,7 @@ impl<T> Pool<T> {
         closed
     }
 
-    /// Closes the connections that are stalled or idle at `now`.
+    /// Closes the connections that are stalled or idle at `now`, and says how far the slowest one was behind.
     ///
     /// *Stalled*: it has unread entries, or took some and did not come back, and gave no sign of life for the
     /// send timeout. *Idle*: no sign of life for the idle timeout. Reading, waiting and
@@ -76,6 +76,8 @@ impl<T> Pool<T> {
                     }
                     let slice = slot..shard.slots().min(slot + SLICE);
                     slot = slice.end;
+                    let behind = shard.most_behind(slice.clone());
+                    swept.most_behind_entries = swept.most_behind_entries.max(behind);
                     let (send, idle) = (config.send_timeout, config.idle_timeout);
                     let verdicts: Vec<_> = shard
                         .keys_in(slice)

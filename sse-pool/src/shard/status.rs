@@ -1,18 +1,17 @@
 //! A reader as it is shown to an operator.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::Shard;
-use crate::{ConnectionStatus, ReaderKey, ReaderState, reader::State};
+use crate::{
+    ConnectionStatus, ReaderKey, ReaderState,
+    reader::{Reader, State},
+};
 
 impl<T> Shard<T> {
     pub(crate) fn status(&self, key: ReaderKey) -> Option<ConnectionStatus> {
         let reader = self.open_reader(key)?;
         let cursor = self.cursor(key)?;
-        let behind = match reader.state {
-            State::Parked => 0,
-            _ => self.window.end() - reader.next_seq.max(self.window.base()),
-        };
         Some(ConnectionStatus {
             key,
             info: Arc::clone(&reader.info),
@@ -24,10 +23,29 @@ impl<T> Shard<T> {
             },
             cursor,
             behind_offsets: self.window.head().saturating_sub(cursor),
-            behind_entries: usize::try_from(behind).unwrap_or(usize::MAX),
+            behind_entries: self.behind_entries(reader),
             delivered_entries: reader.delivered_entries,
             delivered_bytes: reader.delivered_bytes,
             since: reader.since,
         })
+    }
+
+    /// The most [entries](Self::behind_entries) that one of these readers has yet to look at.
+    pub(crate) fn most_behind(&self, slots: Range<usize>) -> usize {
+        let open = self.keys_in(slots).filter_map(|key| self.reader(key));
+        open.map(|reader| self.behind_entries(reader))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The entries of the window this reader has yet to look at, for whichever topic.
+    fn behind_entries(&self, reader: &Reader) -> usize {
+        match reader.state {
+            State::Parked => 0,
+            State::Ready | State::Closed(_) => {
+                let next_seq = reader.next_seq.max(self.window.base());
+                usize::try_from(self.window.end() - next_seq).unwrap_or(usize::MAX)
+            }
+        }
     }
 }

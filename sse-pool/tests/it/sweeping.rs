@@ -27,7 +27,8 @@ fn a_reader_that_does_not_fetch_its_entries_is_stalled() {
         swept,
         Swept {
             stalled: vec![id("r")],
-            idle: vec![]
+            idle: vec![],
+            most_behind_entries: 1,
         }
     );
     assert_eq!(
@@ -79,6 +80,47 @@ fn entries_for_others_do_not_make_a_reader_stalled() {
         "it never read, but owes nothing"
     );
     reader.waits();
+}
+
+#[test]
+fn a_sweep_says_how_far_the_slowest_reader_is_behind() {
+    let pool = Pool::new(sse_pool::PoolConfig {
+        shards: 2,
+        ..config(4)
+    });
+    assert_eq!(pool.sweep(Instant::now()), Swept::default());
+    let mut quick = Client::connect(&pool, "quick", Selector::topics(["t"]), Start::Live);
+    let mut slow = Client::connect(&pool, "slow", Selector::all(), Start::Live);
+    let mut asleep = Client::connect(&pool, "asleep", Selector::topics(["other"]), Start::Live);
+    asleep.waits();
+    let now = quick.now;
+    for offset in 1..=3 {
+        pool.append(&[entry(offset, &["t"])], now);
+        quick.entries();
+        quick.waits();
+        let seen = pool.sweep(now).most_behind_entries;
+        assert_eq!(seen, usize::try_from(offset).unwrap());
+    }
+    slow.entries();
+    assert_eq!(
+        pool.sweep(now).most_behind_entries,
+        0,
+        "one that waits is not behind, however old its cursor"
+    );
+    let more: Vec<_> = (4..=9).map(|offset| entry(offset, &["t"])).collect();
+    pool.append(&more, now);
+    assert_eq!(
+        pool.sweep(now).most_behind_entries,
+        pool.stats().window_entries,
+        "no more than the window: the rest is lost"
+    );
+    let last = pool.sweep(now + 400 * SECOND);
+    assert_eq!(
+        (last.len(), last.most_behind_entries),
+        (3, 4),
+        "those it closes are seen too"
+    );
+    assert_eq!(pool.sweep(now + 400 * SECOND), Swept::default());
 }
 
 #[test]

@@ -6,7 +6,10 @@ use super::{Handle, World};
 
 impl World {
     pub(super) fn sweep(&mut self) {
+        let behind = self.pool.statuses(None, usize::MAX);
+        let behind = behind.iter().map(|status| status.behind_entries).max();
         let swept = self.pool.sweep(self.now);
+        assert_eq!(swept.most_behind_entries, behind.unwrap_or(0));
         let config = self.pool.config().clone();
         for index in 0..self.readers.len() {
             let reader = &self.readers[index];
