@@ -59,6 +59,7 @@ mod connection;
 mod entry;
 mod high_water;
 mod id;
+mod moment;
 mod overflow;
 mod patterns;
 mod pool;

@@ -1,9 +1,9 @@
 //! A connection as a shard sees it.
 
-use std::{sync::Arc, task::Waker, time::Instant};
+use std::{sync::Arc, task::Waker};
 
 use crate::{
-    CloseReason, ConnectionInfo, Selector, TopicFilter, admission::AddressKey,
+    CloseReason, ConnectionInfo, Selector, TopicFilter, admission::AddressKey, moment::Moment,
     patterns::PatternKey, topics::Link,
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct Reader {
     pub(crate) delivered_entries: u64,
     pub(crate) delivered_bytes: u64,
     /// The last sign of life, or since when it has owed one.
-    pub(crate) since: Instant,
+    pub(crate) since: Moment,
     pub(crate) generation: u32,
     /// How often the cursor was set from outside: a scan under way sees that it must start again.
     pub(crate) seeks: u32,
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_reader_is_small() {
-        assert!(size_of::<Reader>() <= 152, "{}", size_of::<Reader>());
+        assert!(size_of::<Reader>() <= 136, "{}", size_of::<Reader>());
         assert_eq!(size_of::<Links>(), 16);
     }
 }

@@ -24,6 +24,7 @@ use std::{
     ops::Range,
     sync::Arc,
     task::Waker,
+    time::Instant,
 };
 
 use hashbrown::HashTable;
@@ -37,6 +38,7 @@ pub(crate) use self::{
 use crate::{
     CloseReason, ConnectionId, Entry, ReaderKey, WindowConfig,
     high_water::HighWater,
+    moment::{Moment, Origin},
     patterns::PatternKey,
     reader::{Reader, State},
     slab::Slab,
@@ -64,6 +66,8 @@ pub(crate) struct Shard<T> {
     last_generation: u32,
     hasher: RandomState,
     totals: Totals,
+    /// What the readers' moments are counted from; there as soon as a reader is.
+    origin: Option<Origin>,
     /// The heads of the lists being merged; kept for its capacity.
     heads: BinaryHeap<Head>,
 }
@@ -115,6 +119,7 @@ impl<T> Shard<T> {
             last_generation: 0,
             hasher: RandomState::new(),
             totals: Totals::default(),
+            origin: None,
             heads: BinaryHeap::new(),
         }
     }
@@ -129,6 +134,13 @@ impl<T> Shard<T> {
 
     pub(crate) const fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// The moment of an instant; the first one ever asked about becomes the origin.
+    pub(crate) fn moment(&mut self, now: Instant) -> Moment {
+        self.origin
+            .get_or_insert_with(|| Origin::new(now))
+            .moment(now)
     }
 
     /// The open reader with this id.

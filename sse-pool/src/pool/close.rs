@@ -78,10 +78,11 @@ impl<T> Pool<T> {
                     slot = slice.end;
                     let behind = shard.most_behind(slice.clone());
                     swept.most_behind_entries = swept.most_behind_entries.max(behind);
+                    let at = shard.moment(now);
                     let (send, idle) = (config.send_timeout, config.idle_timeout);
                     let verdicts: Vec<_> = shard
                         .keys_in(slice)
-                        .filter_map(|key| Some((key, shard.verdict(key, now, send, idle)?)))
+                        .filter_map(|key| Some((key, shard.verdict(key, at, send, idle)?)))
                         .collect();
                     for (key, reason) in verdicts {
                         let id = shard.reader(key).map(|reader| reader.info.id.clone());

@@ -8,6 +8,7 @@ use std::{
 use super::{Inner, Pool};
 use crate::{
     Connection, ConnectionId, ConnectionInfo, Permit, ReaderKey, Selector, Start,
+    moment::Moment,
     reader::{Links, Reader, State},
     shard::Effects,
     sync::Mutex,
@@ -124,7 +125,7 @@ impl<T> Pool<T> {
             direct_after: 0,
             delivered_entries: 0,
             delivered_bytes: 0,
-            since: now,
+            since: Moment::default(),
             generation: 0,
             seeks: 0,
             state: State::Ready,
@@ -143,7 +144,7 @@ impl<T> Pool<T> {
             if others.any(|other| other.lock().find(&reader.info.id).is_some()) {
                 Err(reader)
             } else {
-                home.lock().join(reader, start)
+                home.lock().join(reader, start, now)
             }
         };
         joined.map_err(|mut reader| {

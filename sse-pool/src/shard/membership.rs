@@ -1,6 +1,9 @@
 //! Who is on the shard: joining, leaving, being closed.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Instant,
+};
 
 use super::{Effects, Shard, park::announce};
 use crate::{
@@ -15,12 +18,14 @@ impl<T> Shard<T> {
         &mut self,
         mut reader: Box<Reader>,
         start: Start,
+        now: Instant,
     ) -> Result<ReaderKey, Box<Reader>> {
         if self.find(&reader.info.id).is_some() {
             return Err(reader);
         }
         self.last_generation = self.last_generation.wrapping_add(1);
         reader.generation = self.last_generation;
+        reader.since = self.moment(now);
         reader.direct_after = self.direct_after;
         reader.cursor = match start {
             Start::Live => self.window.head(),

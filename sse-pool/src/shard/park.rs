@@ -35,6 +35,7 @@ impl<T> Shard<T> {
         spare: &mut Option<Waker>,
         now: Instant,
     ) -> Park {
+        let now = self.moment(now);
         let Some(reader) = self.readers.get_mut(key.slot) else {
             return Park::Parked(None);
         };

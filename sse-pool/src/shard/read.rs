@@ -37,6 +37,7 @@ impl<T> Shard<T> {
         out: &mut Vec<Arc<Entry<T>>>,
         out_start: usize,
     ) -> Step<T> {
+        let now = self.moment(now);
         let Some(reader) = self.reader_mut(key) else {
             return Step::Closed(CloseReason::Client);
         };

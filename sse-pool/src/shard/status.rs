@@ -26,7 +26,7 @@ impl<T> Shard<T> {
             behind_entries: self.behind_entries(reader),
             delivered_entries: reader.delivered_entries,
             delivered_bytes: reader.delivered_bytes,
-            since: reader.since,
+            since: self.origin?.instant(reader.since),
         })
     }
 

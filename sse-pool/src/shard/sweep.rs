@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::Shard;
-use crate::{CloseReason, ReaderKey, reader::State, topics::Content};
+use crate::{CloseReason, ReaderKey, moment::Moment, reader::State, topics::Content};
 
 impl<T> Shard<T> {
     pub(crate) fn touch(&mut self, key: ReaderKey, now: Instant) {
+        let now = self.moment(now);
         if let Some(reader) = self.reader_mut(key) {
             reader.since = reader.since.max(now);
         }
@@ -19,12 +20,12 @@ impl<T> Shard<T> {
     pub(crate) fn verdict(
         &self,
         key: ReaderKey,
-        now: Instant,
+        now: Moment,
         send_timeout: Duration,
         idle_timeout: Duration,
     ) -> Option<CloseReason> {
         let reader = self.open_reader(key)?;
-        let quiet = now.saturating_duration_since(reader.since);
+        let quiet = now.saturating_since(reader.since);
         if quiet >= send_timeout
             && reader.state == State::Ready
             && (reader.in_hand || self.has_unread(key.slot))
