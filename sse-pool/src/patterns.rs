@@ -35,6 +35,24 @@ pub(crate) struct PatternKey {
     pub(crate) text: Arc<str>,
 }
 
+/// The patterns of one reader: most have none, and pay one pointer for that.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "a thin pointer, because every reader has one"
+)]
+pub(crate) struct PatternKeys(Option<Box<Vec<PatternKey>>>);
+
+impl PatternKeys {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[PatternKey] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+}
+
 /// The patterns known at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
@@ -47,10 +65,10 @@ impl Patterns {
         Self(Mutex::new(Table::default()))
     }
 
-    /// Registers a use of each pattern; every key must be given to [`release`](Self::release) once.
-    pub(crate) fn intern(&self, patterns: &[Arc<dyn TopicPattern>]) -> Vec<PatternKey> {
+    /// Registers a use of each pattern; the keys must be given to [`release`](Self::release) once.
+    pub(crate) fn intern(&self, patterns: &[Arc<dyn TopicPattern>]) -> PatternKeys {
         if patterns.is_empty() {
-            return Vec::new();
+            return PatternKeys::default();
         }
         // `as_str` is foreign code too.
         let texts: Vec<Arc<str>> = patterns
@@ -85,17 +103,17 @@ impl Patterns {
         table.most_texts.grown(most);
         drop(table);
         drop(stale);
-        keys
+        PatternKeys(Some(Box::new(keys)))
     }
 
-    pub(crate) fn release(&self, keys: Vec<PatternKey>) {
+    pub(crate) fn release(&self, keys: PatternKeys) {
         if keys.is_empty() {
             return;
         }
         let mut dropped = Vec::new();
         let mut stale = None;
         let mut table = self.0.lock();
-        for key in &keys {
+        for key in keys.as_slice() {
             if let Some(known) = table.by_text.get_mut(&key.text) {
                 known.users -= 1;
                 if known.users == 0 {

@@ -23,7 +23,7 @@ pub use self::{append::Delivery, connect::ConnectError, update::UpdateError};
 use crate::{
     Permit, PoolConfig, Refusal, ShardHandle,
     admission::Admission,
-    patterns::{PatternKey, Patterns},
+    patterns::Patterns,
     shard::{Effects, Shard},
     sync::Mutex,
 };
@@ -128,8 +128,9 @@ impl<T> Pool<T> {
         fx.wakers.drain(..).for_each(Waker::wake);
         fx.evicted.clear();
         fx.readers = 0;
-        let released: Vec<PatternKey> = std::mem::take(&mut fx.released);
-        self.inner.patterns.release(released);
+        for patterns in fx.released.drain(..) {
+            self.inner.patterns.release(patterns);
+        }
     }
 }
 

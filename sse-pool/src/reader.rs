@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Waker};
 
 use crate::{
     CloseReason, ConnectionInfo, Selector, TopicFilter, admission::AddressKey, moment::Moment,
-    patterns::PatternKey, topics::Link,
+    patterns::PatternKeys, topics::Link,
 };
 
 /// ```text
@@ -28,7 +28,7 @@ pub(crate) struct Reader {
     pub(crate) info: Arc<ConnectionInfo>,
     pub(crate) selector: Arc<Selector>,
     /// The pool's table counts these uses.
-    pub(crate) patterns: Box<[PatternKey]>,
+    pub(crate) patterns: PatternKeys,
     pub(crate) links: Links,
     pub(crate) waker: Option<Waker>,
     /// Whose place it holds; given back by the pool when the reader has left.
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_reader_is_small() {
-        assert!(size_of::<Reader>() <= 136, "{}", size_of::<Reader>());
+        assert!(size_of::<Reader>() <= 128, "{}", size_of::<Reader>());
         assert_eq!(size_of::<Links>(), 16);
     }
 }

@@ -39,7 +39,7 @@ use crate::{
     CloseReason, ConnectionId, Entry, ReaderKey, WindowConfig,
     high_water::HighWater,
     moment::{Moment, Origin},
-    patterns::PatternKey,
+    patterns::PatternKeys,
     reader::{Reader, State},
     slab::Slab,
     topics::Index,
@@ -86,7 +86,7 @@ pub(crate) struct Totals {
 pub(crate) struct Effects<T> {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) evicted: Vec<Arc<Entry<T>>>,
-    pub(crate) released: Vec<PatternKey>,
+    pub(crate) released: Vec<PatternKeys>,
     pub(crate) readers: usize,
 }
 

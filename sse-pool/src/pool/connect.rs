@@ -114,7 +114,7 @@ impl<T> Pool<T> {
             .ok_or(ConnectError::NoSuchShard(shard))?;
         let stripe = inner.stripe(&info.id);
         let reader = Box::new(Reader {
-            patterns: inner.patterns.intern(selector.topic_patterns()).into(),
+            patterns: inner.patterns.intern(selector.topic_patterns()),
             info,
             selector,
             links: Links::none(),
@@ -148,9 +148,7 @@ impl<T> Pool<T> {
             }
         };
         joined.map_err(|mut reader| {
-            inner
-                .patterns
-                .release(std::mem::take(&mut reader.patterns).into());
+            inner.patterns.release(std::mem::take(&mut reader.patterns));
             inner.admission.release(reader.address);
             ConnectError::IdInUse
         })

@@ -58,22 +58,22 @@ impl<T> Pool<T> {
             if asked > limit {
                 return Err(UpdateError::TooManyTopics { asked, limit });
             }
-            let patterns = inner.patterns.intern(new.topic_patterns()).into();
+            let patterns = inner.patterns.intern(new.topic_patterns());
             let shard = inner.shards.get(key.shard()).ok_or(UpdateError::NotFound)?;
             let exchanged = shard.lock().exchange_selector(key, &seen, &new, patterns);
             let patterns = match exchanged {
                 Exchange::Done { selector, patterns } => {
-                    inner.patterns.release(patterns.into());
+                    inner.patterns.release(patterns);
                     drop(selector);
                     return Ok(new);
                 }
                 Exchange::Gone { patterns } => {
-                    inner.patterns.release(patterns.into());
+                    inner.patterns.release(patterns);
                     return Err(UpdateError::NotFound);
                 }
                 Exchange::Changed { patterns } => patterns,
             };
-            inner.patterns.release(patterns.into());
+            inner.patterns.release(patterns);
         }
     }
 

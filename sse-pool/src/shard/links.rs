@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Shard;
 use crate::{
     ReaderKey, Selector,
-    patterns::PatternKey,
+    patterns::PatternKeys,
     reader::{Links, State},
     topics::{ALL, Member},
 };
@@ -18,14 +18,14 @@ use crate::{
 pub(crate) enum Exchange {
     Done {
         selector: Arc<Selector>,
-        patterns: Box<[PatternKey]>,
+        patterns: PatternKeys,
     },
     /// Someone else changed it since it was looked at.
     Changed {
-        patterns: Box<[PatternKey]>,
+        patterns: PatternKeys,
     },
     Gone {
-        patterns: Box<[PatternKey]>,
+        patterns: PatternKeys,
     },
 }
 
@@ -39,7 +39,7 @@ impl<T> Shard<T> {
         key: ReaderKey,
         seen: &Arc<Selector>,
         new: &Arc<Selector>,
-        patterns: Box<[PatternKey]>,
+        patterns: PatternKeys,
     ) -> Exchange {
         match self.open_reader(key) {
             None => return Exchange::Gone { patterns },
@@ -74,7 +74,7 @@ impl<T> Shard<T> {
                 .iter()
                 .chain(&*reader.info.identities);
             nodes.extend(names.map(|name| self.index.topic_or_insert(name, floor)));
-            for key in &reader.patterns {
+            for key in reader.patterns.as_slice() {
                 nodes.push(
                     self.index
                         .pattern_or_insert(key.number, Arc::clone(&key.text)),

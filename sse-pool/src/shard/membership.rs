@@ -81,7 +81,9 @@ impl<T> Shard<T> {
             return false;
         };
         reader.state = State::Closed(reason);
-        fx.released.extend(std::mem::take(&mut reader.patterns));
+        if !reader.patterns.is_empty() {
+            fx.released.push(std::mem::take(&mut reader.patterns));
+        }
         let hash = self.hasher.hash_one(&reader.info.id);
         if let Ok(found) = self.by_id.find_entry(hash, |&slot| slot == key.slot) {
             found.remove();
