@@ -42,7 +42,11 @@ fuzz_target!(|input: Input<'_>| {
     for stream in input.streams {
         let (mut expected, mut id_after) = naive::decode(stream, limits, last_event_id.clone());
         let items = decode(&mut decoder, stream, &input.chunk_lens, input.give_up_after);
-        if input.fail && let Some(at) = expected.iter().position(|item| matches!(item, Item::Dropped(_))) {
+        if input.fail
+            && let Some(at) = expected
+                .iter()
+                .position(|item| matches!(item, Item::Dropped(_)))
+        {
             expected.truncate(at + 1);
             // The last id is that of the last event that got through, or of an empty block after it.
             id_after = decoder.last_event_id().to_owned();
@@ -55,7 +59,12 @@ fuzz_target!(|input: Input<'_>| {
     }
 });
 
-fn decode(decoder: &mut Decoder, stream: &[u8], lens: &[u8], give_up_after: Option<u8>) -> Vec<Item> {
+fn decode(
+    decoder: &mut Decoder,
+    stream: &[u8],
+    lens: &[u8],
+    give_up_after: Option<u8>,
+) -> Vec<Item> {
     let mut items = Vec::new();
     let mut rest = stream;
     let mut lens = lens.iter().cycle();

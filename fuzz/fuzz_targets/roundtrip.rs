@@ -29,11 +29,22 @@ fuzz_target!(|input: Input<'_>| {
             assert_eq!(EventType::new(event_type).is_err(), refused);
             EventType::new(event_type).ok()
         });
-        let event = Event { id, event_type, data: data.into(), retry: retry.map(Retry::from_millis) };
+        let event = Event {
+            id,
+            event_type,
+            data: data.into(),
+            retry: retry.map(Retry::from_millis),
+        };
         let before = bytes.len();
         encoder::event(event.as_event_ref(), &mut bytes);
-        assert_eq!(encoder::event_len(event.as_event_ref()), bytes.len() - before);
-        assert_eq!(Frame::event(event.as_event_ref()).as_bytes(), &bytes[before..]);
+        assert_eq!(
+            encoder::event_len(event.as_event_ref()),
+            bytes.len() - before
+        );
+        assert_eq!(
+            Frame::event(event.as_event_ref()).as_bytes(),
+            &bytes[before..]
+        );
         encoder::comment(input.comment, &mut bytes);
         expected.push(Event {
             data: data.replace("\r\n", "\n").replace('\r', "\n").into(),
@@ -65,6 +76,8 @@ fn events(stream: &[u8]) -> Vec<Event> {
 
 fn encode(events: &[Event]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    events.iter().for_each(|event| encoder::event(event.as_event_ref(), &mut bytes));
+    events
+        .iter()
+        .for_each(|event| encoder::event(event.as_event_ref(), &mut bytes));
     bytes
 }

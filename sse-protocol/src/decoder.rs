@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use crate::error::LimitExceeded;
-use crate::input::{Input, push_lossy, set_text};
+use crate::input::{Input, line_end, push_lossy, set_text};
 use crate::limits::{Excess, Limits};
 use crate::line::{Assembler, Finished, KEPT_CAPACITY_BYTES};
 use crate::view::{EventBuf, EventView, Head};
@@ -202,85 +202,102 @@ impl Decoder {
             self.block.clear();
         }
         if let State::Failed(_) = self.state {
-            input.pos = input.chunk.len();
+            input.use_up();
             return None;
         }
         self.lines.recycle();
-        let max_line_bytes = self.limits.max_line_bytes();
-        let max_event_bytes = self.limits.max_event_bytes();
-        // Whether a line that ends in this chunk also begins here, and counts.
-        let mut direct = self.state == State::Reading && self.lines.at_line_start();
         loop {
-            let start = input.pos;
-            let rest = &input.chunk[start..];
             // Nearly all lines of nearly all streams begin like this.
-            let name_len = if rest.starts_with(b"data: ") {
-                b"data: ".len()
-            } else {
-                0
-            };
-            let Some(len) = input.line_end(start + name_len) else {
-                return self.keep_rest(input);
-            };
-            let (len, end) = (name_len + len, start + name_len + len);
-            if direct
-                && name_len != 0
-                && len <= max_line_bytes
-                && self.block.bytes() + (len - name_len) < max_event_bytes
-                && rest[len] == b'\n'
+            if input.rest().starts_with(DATA.as_bytes())
+                && self.state == State::Reading
+                && self.lines.at_line_start()
             {
-                if self.block.data.is_empty()
-                    && rest.get(len + 1) == Some(&b'\n')
-                    && let Some(data) = input.text(start + name_len..end)
-                {
-                    // A block of one line: lent as it lies there.
-                    input.pos = end + 2;
-                    self.block.dispatch_lent();
-                    return Some(Step::LentEvent(data));
-                }
-                if let Some(line) = input.text(start + name_len..end + 1) {
-                    // One line of several: appended with its LF at once.
-                    input.pos = end + 1;
-                    self.block.data.push_str(line);
-                    continue;
+                match self.read_data_lines(input) {
+                    DataLines::Event(data) => return Some(Step::LentEvent(data)),
+                    DataLines::Cut => return self.keep_rest(input),
+                    DataLines::Other => {}
                 }
             }
-            let step = self.read_line(input, end);
+            let Some(len) = line_end(input.rest()) else {
+                return self.keep_rest(input);
+            };
+            let step = self.read_line(input, len);
             if step.is_some() {
                 return step;
             }
-            direct = self.state == State::Reading;
         }
     }
 
-    /// Reads the line that ends, or whose last part ends, at `end` in the chunk: any line, in any state.
-    fn read_line<'c>(&mut self, input: &mut Input<'c>, end: usize) -> Option<Step<'c>> {
-        let start = input.pos;
-        let line = &input.chunk[start..end];
-        self.lines.pass_line_end(input.chunk, end, &mut input.pos);
+    /// Reads data lines that end with LF, and stops before anything else. A block of one such line and a blank
+    /// one is lent as it lies there.
+    #[inline]
+    fn read_data_lines<'c>(&mut self, input: &mut Input<'c>) -> DataLines<'c> {
+        let max_line_bytes = self.limits.max_line_bytes();
+        let max_data_bytes = self
+            .limits
+            .max_event_bytes()
+            .saturating_sub(self.block.head_bytes());
+        let mut text = input.text();
+        while let Some(value) = text.strip_prefix(DATA) {
+            let Some(len) = input.line_end_in(value) else {
+                return if input.is_all_text() {
+                    DataLines::Cut
+                } else {
+                    DataLines::Other
+                };
+            };
+            let is_within =
+                DATA.len() + len <= max_line_bytes && self.block.data.len() + len < max_data_bytes;
+            let after = &value.as_bytes()[len..];
+            if !is_within || after[0] != b'\n' {
+                return DataLines::Other;
+            }
+            if self.block.data.is_empty() && after.get(1) == Some(&b'\n') {
+                let data = &value[..len];
+                input.advance(DATA.len() + len + 2);
+                self.block.dispatch_lent();
+                return DataLines::Event(data);
+            }
+            // Appended with its LF at once.
+            let (line, rest) = value.split_at(len + 1);
+            self.block.data.push_str(line);
+            input.advance(DATA.len() + len + 1);
+            text = rest;
+        }
+        DataLines::Other
+    }
+
+    /// Reads the line that ends, or whose last part ends, after `len` bytes: any line, in any state.
+    fn read_line<'c>(&mut self, input: &mut Input<'c>, len: usize) -> Option<Step<'c>> {
+        let rest = input.rest();
+        let line = &rest[..len];
+        let end_len = self.lines.line_end_len(&rest[len..]);
         if self.state != State::Reading {
             self.skip_line(line);
+            input.advance(len + end_len);
             return None;
         }
-        if !self.lines.is_whole(line.len()) {
-            return self.finish_line(line);
+        if !self.lines.is_whole(len) {
+            input.advance(len + end_len);
+            return self.finish_line(line, input);
         }
         let (field, at) = Field::of(line);
         let value = &line[at..];
+        let lent = match field {
+            Field::Blank | Field::Retry | Field::Unknown => None,
+            Field::Data | Field::Type | Field::Id | Field::Comment => input.part(at..len),
+        };
+        input.advance(len + end_len);
         if field == Field::Data
             && self.block.data.is_empty()
-            && let Some(blank_end) = input.blank_line_end()
             && self.block.bytes() + value.len() < self.limits.max_event_bytes()
-            && let Some(data) = input.text(start + at..end)
+            && let Some(data) = lent
+            && let Some(blank_len) = blank_line_len(input.rest())
         {
-            input.pos = blank_end;
+            input.advance(blank_len);
             self.block.dispatch_lent();
             return Some(Step::LentEvent(data));
         }
-        let lent = match field {
-            Field::Blank | Field::Retry | Field::Unknown => None,
-            Field::Data | Field::Type | Field::Id | Field::Comment => input.text(start + at..end),
-        };
         self.interpret(field, value, lent)
     }
 
@@ -329,8 +346,8 @@ impl Decoder {
         None
     }
 
-    /// Ends a line that is not whole in the chunk, or too long; `end` is its last part.
-    fn finish_line<'c>(&mut self, end: &[u8]) -> Option<Step<'c>> {
+    /// Ends a line that is not whole in the chunk, or too long; `end` is its last part, and `input` stands after it.
+    fn finish_line<'c>(&mut self, end: &[u8], input: &mut Input<'c>) -> Option<Step<'c>> {
         match self.lines.finish(end) {
             Finished::Discarded => None,
             Finished::TooLong => {
@@ -344,6 +361,14 @@ impl Decoder {
                 let step = self.interpret(field, &line[at..], None);
                 self.lines.give_back(line);
                 self.lines.recycle();
+                if step.is_none()
+                    && field == Field::Data
+                    && let Some(blank_len) = blank_line_len(input.rest())
+                {
+                    input.advance(blank_len);
+                    self.block.dispatch();
+                    return Some(Step::Event);
+                }
                 step
             }
         }
@@ -360,8 +385,8 @@ impl Decoder {
 
     /// Keeps the beginning of a line whose end has not come yet.
     fn keep_rest<'c>(&mut self, input: &mut Input<'c>) -> Option<Step<'c>> {
-        let rest = &input.chunk[input.pos..];
-        input.pos = input.chunk.len();
+        let rest = input.rest();
+        input.use_up();
         if self.state != State::Reading {
             if !rest.is_empty() {
                 self.lines.discard();
@@ -428,6 +453,20 @@ impl Decoder {
 
 const DATA_NAME: &[u8] = b"data:";
 
+/// How nearly all data lines begin.
+const DATA: &str = "data: ";
+
+/// The length of the line end that `bytes` begin with, if it is known to be whole.
+#[inline]
+fn blank_line_len(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\n', ..] => Some(1),
+        [b'\r', b'\n', ..] => Some(2),
+        [b'\r', _, ..] => Some(1),
+        _ => None,
+    }
+}
+
 /// How long the value is of a data line that begins with `held` and goes on with `rest`; `None` if it is
 /// another line, or cannot be told yet.
 fn data_value_len(held: &[u8], rest: &[u8]) -> Option<usize> {
@@ -443,6 +482,16 @@ impl Default for Decoder {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Where [`Decoder::read_data_lines`] stopped.
+enum DataLines<'c> {
+    /// After an event.
+    Event(&'c str),
+    /// Before a line that the chunk does not end.
+    Cut,
+    /// Before anything else.
+    Other,
 }
 
 /// What a line led to, and where its text lies.
@@ -629,7 +678,7 @@ impl<'d, 'c> Feed<'d, 'c> {
     /// The bytes of the chunk that have not been read yet.
     #[must_use]
     pub fn rest(&self) -> &'c [u8] {
-        &self.input.chunk[self.input.pos..]
+        self.input.rest()
     }
 
     /// The events of the chunk as an iterator of owned ones; skips all else.
@@ -640,7 +689,7 @@ impl<'d, 'c> Feed<'d, 'c> {
 
     #[inline]
     fn step(&mut self) -> Option<Step<'c>> {
-        if self.input.pos == self.input.chunk.len() {
+        if self.input.is_used_up() {
             return None;
         }
         self.decoder.read(&mut self.input)

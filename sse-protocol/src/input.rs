@@ -11,11 +11,10 @@ use memchr::memchr2;
 /// than one for each line, and the window is still in the first-level cache when its lines are read.
 #[derive(Debug)]
 pub(crate) struct Input<'c> {
-    pub(crate) chunk: &'c [u8],
-    pub(crate) pos: usize,
-    /// The window: the chunk from `text_start` on, as far as it was checked.
+    chunk: &'c [u8],
+    pos: usize,
+    /// The window: the chunk from `pos` on, as far as it was checked.
     text: &'c str,
-    text_start: usize,
     /// A window held malformed bytes: from there on each line is checked by itself, so that a bad byte costs
     /// no more than its line and one window.
     malformed: bool,
@@ -26,7 +25,7 @@ pub(crate) struct Input<'c> {
 /// From here on a line is long: it takes the vector search, which costs a call.
 const LONG_LINE_BYTES: usize = 32;
 
-/// How much is checked at once. Half of a common first-level cache; a larger one measured no better.
+/// How much is checked at once. Half of a common first-level cache.
 const WINDOW_BYTES: usize = 16 * 1024;
 
 impl<'c> Input<'c> {
@@ -36,68 +35,88 @@ impl<'c> Input<'c> {
             chunk,
             pos,
             text: "",
-            text_start: 0,
             malformed: false,
             long_lines: false,
         }
     }
 
-    /// The offset from `from` of the first CR or LF after it.
+    /// The bytes that have not been read.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'c [u8] {
+        &self.chunk[self.pos..]
+    }
+
+    #[inline]
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.pos == self.chunk.len()
+    }
+
+    /// Reads `len` bytes.
+    #[inline]
+    pub(crate) fn advance(&mut self, len: usize) {
+        self.pos += len;
+        self.text = self.text.get(len..).unwrap_or_default();
+    }
+
+    pub(crate) fn use_up(&mut self) {
+        self.pos = self.chunk.len();
+    }
+
+    /// The rest as far as it is known to be text, which may be nothing.
+    #[inline]
+    pub(crate) fn text(&mut self) -> &'c str {
+        if self.text.is_empty() {
+            self.check(0);
+        }
+        self.text
+    }
+
+    /// Whether [`text`](Self::text) is all the rest.
+    #[inline]
+    pub(crate) fn is_all_text(&self) -> bool {
+        self.text.len() == self.chunk.len() - self.pos
+    }
+
+    /// The length of the line that begins with `text`, which is in the window; see [`line_end`].
     ///
     /// A short line is found without a call, which would cost as much for eight bytes as for sixty-four; where
     /// lines are long that is not tried.
     #[inline]
-    pub(crate) fn line_end(&mut self, from: usize) -> Option<usize> {
-        let rest = &self.chunk[from..];
-        if self.long_lines {
-            if let [b'\r' | b'\n', ..] = rest {
-                return Some(0);
-            }
-            let len = memchr2(b'\r', b'\n', rest)?;
-            self.long_lines = len > LONG_LINE_BYTES;
-            return Some(len);
-        }
-        let len = line_end(rest)?;
+    pub(crate) fn line_end_in(&mut self, text: &'c str) -> Option<usize> {
+        let bytes = text.as_bytes();
+        let len = if self.long_lines {
+            memchr2(b'\r', b'\n', bytes)?
+        } else {
+            line_end(bytes)?
+        };
         self.long_lines = len > LONG_LINE_BYTES;
         Some(len)
     }
 
-    /// A part of the chunk as text, or `None` if it is not UTF-8. The part begins and ends beside an ASCII byte or
-    /// the chunk's edge, and never begins before an earlier one.
+    /// A part of the rest as text, or `None` if it is not UTF-8. The part must begin and end beside an ASCII byte or
+    /// the chunk's edge.
     #[inline]
-    pub(crate) fn text(&mut self, part: Range<usize>) -> Option<&'c str> {
-        let from = part.start.checked_sub(self.text_start)?;
-        let to = part.end - self.text_start;
-        if to <= self.text.len() {
-            return self.text.get(from..to);
+    pub(crate) fn part(&mut self, part: Range<usize>) -> Option<&'c str> {
+        if part.end > self.text.len() {
+            self.check(part.end);
         }
-        self.check(part)
+        if part.end <= self.text.len() {
+            return self.text.get(part);
+        }
+        simdutf8::basic::from_utf8(&self.rest()[part]).ok()
     }
 
+    /// Checks the next window, of at least `len` bytes.
     #[cold]
-    fn check(&mut self, part: Range<usize>) -> Option<&'c str> {
-        if !self.malformed {
-            let end = part
-                .end
-                .max(self.chunk.len().min(part.start + WINDOW_BYTES));
-            let window = without_cut_character(&self.chunk[part.start..end], part.len());
-            if let Ok(text) = simdutf8::basic::from_utf8(window) {
-                (self.text, self.text_start) = (text, part.start);
-                return text.get(..part.len());
-            }
-            self.malformed = true;
+    fn check(&mut self, len: usize) {
+        if self.malformed {
+            return;
         }
-        simdutf8::basic::from_utf8(&self.chunk[part]).ok()
-    }
-
-    /// If the next line is blank and its end is known, the offset after it.
-    #[inline]
-    pub(crate) fn blank_line_end(&self) -> Option<usize> {
-        match self.chunk[self.pos..] {
-            [b'\n', ..] => Some(self.pos + 1),
-            [b'\r', b'\n', ..] => Some(self.pos + 2),
-            [b'\r', _, ..] => Some(self.pos + 1),
-            _ => None,
+        let rest = self.rest();
+        let window = without_cut_character(&rest[..rest.len().min(len.max(WINDOW_BYTES))], len);
+        match simdutf8::basic::from_utf8(window) {
+            Ok(text) => self.text = text,
+            Err(_) => self.malformed = true,
         }
     }
 }

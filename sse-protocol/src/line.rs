@@ -158,7 +158,7 @@ impl Lines<'_, '_> {
                 return Some(Err(too_long));
             };
             let end = start + len;
-            self.lines.pass_line_end(self.chunk, end, &mut self.pos);
+            self.pos = end + self.lines.line_end_len(&self.chunk[end..]);
             if self.lines.is_whole(len) {
                 return Some(Ok(&self.chunk[start..end]));
             }
@@ -379,16 +379,17 @@ impl Assembler {
         true
     }
 
-    /// Moves `*pos` past the line end at `end`: CRLF counts as one, also when the chunk is cut within it.
+    /// The length of the line end that `bytes` begin with: CRLF counts as one, also when the chunk is cut within
+    /// it, and then its LF will be skipped.
     #[inline]
-    pub(crate) fn pass_line_end(&mut self, chunk: &[u8], end: usize, pos: &mut usize) {
-        *pos = end + 1;
-        if chunk[end] == b'\r' {
-            match chunk.get(end + 1) {
-                Some(b'\n') => *pos += 1,
-                Some(_) => {}
-                None => self.skip_lf = true,
+    pub(crate) fn line_end_len(&mut self, bytes: &[u8]) -> usize {
+        match bytes {
+            [b'\r', b'\n', ..] => 2,
+            [b'\r'] => {
+                self.skip_lf = true;
+                1
             }
+            _ => 1,
         }
     }
 }

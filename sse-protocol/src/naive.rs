@@ -28,7 +28,8 @@ pub enum Item {
 /// after it.
 #[must_use]
 pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<Item>, String) {
-    let stream = stream.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(stream);
+    let is_cut_mark = stream.len() < BOM.len() && BOM.starts_with(stream);
+    let stream = stream.strip_prefix(BOM).unwrap_or(stream);
     let mut items = Vec::new();
     let mut id_buffer = last_event_id.clone();
     let (mut type_buffer, mut data_buffer) = (String::new(), String::new());
@@ -102,7 +103,7 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
         }
     }
     // What has no line end is dropped, but it may be over a limit already.
-    if !skipping && !b"\xEF\xBB\xBF".starts_with(stream) {
+    if !skipping && !is_cut_mark {
         let over = over(
             rest,
             limits,
@@ -112,6 +113,8 @@ pub fn decode(stream: &[u8], limits: Limits, mut last_event_id: String) -> (Vec<
     }
     (items, last_event_id)
 }
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// The limit that a line goes over first if it comes byte by byte, into a block that holds `used` bytes.
 fn over(line: &[u8], limits: Limits, used: usize) -> Option<LimitExceeded> {

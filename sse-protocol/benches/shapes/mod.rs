@@ -34,7 +34,7 @@ impl Answer {
 const KIB: usize = 1024;
 
 pub(crate) fn shapes() -> Vec<Shape> {
-    let tokens = || token_stream(&WORDS);
+    let tokens = || token_stream(&WORDS, 5_000);
     vec![
         shape("token_stream_16k_chunks", tokens(), 16 * KIB),
         shape("token_stream_1400_chunks", tokens(), 1400),
@@ -47,11 +47,11 @@ pub(crate) fn shapes() -> Vec<Shape> {
         ),
         shape(
             "non_ascii_16k_chunks",
-            token_stream(&FOREIGN_WORDS),
+            token_stream(&FOREIGN_WORDS, 5_000),
             16 * KIB,
         ),
         shape("non_ascii_prose_1400_chunks", prose(), 1400),
-        shape("token_stream_1_byte_chunks", tokens(), 1),
+        shape("token_stream_1_byte_chunks", token_stream(&WORDS, 1_000), 1),
         shape("one_huge_line_1_byte_chunks", huge_lines(), 1),
     ]
 }
@@ -88,9 +88,9 @@ const FOREIGN_WORDS: [&str; 8] = [
 ];
 
 /// A language model's stream as most of them send it: about 230 bytes for each token.
-fn token_stream(words: &[&str]) -> String {
+fn token_stream(words: &[&str], tokens: usize) -> String {
     let mut stream = String::new();
-    for i in 0..5_000 {
+    for i in 0..tokens {
         let word = words[i % words.len()];
         write!(
             stream,
@@ -130,7 +130,7 @@ fn prose() -> String {
 }
 
 fn huge_lines() -> String {
-    format!("data: {}\n\n", "x".repeat(64 * KIB)).repeat(16)
+    format!("data: {}\n\n", "x".repeat(64 * KIB)).repeat(2)
 }
 
 /// The least a decoder has to do; see the module.
