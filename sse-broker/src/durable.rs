@@ -5,7 +5,10 @@
 //! level `fsync`), and so is all that the tail hears: no reader ever saw what a crash took back.
 //!
 //! * **Group commit without a timer.** What arrives while a commit runs is the next group. One publisher
-//!   alone waits for its own commit and for nothing else; many share one.
+//!   alone waits for its own commit and for nothing else; many share one. Only after a commit that
+//!   answered several does the writer let them run for up to an eighth of that commit's time when the
+//!   first of them is back: with 1,024 in flight that was 44,000 appends a second before and 126,000
+//!   after, beside redb's bare 120,000 and 194,000 in the same two runs on a busy machine.
 //! * **A failed commit fences the writer.** Nothing is acknowledged on a storage that has once failed,
 //!   nothing is tried again blindly; what was committed before can be read on. Opening the log again is
 //!   the way out. A full disk is an answer of its own, and ends by itself when there is space.
@@ -35,10 +38,10 @@ use std::future::ready;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use redb::StorageBackend;
 use sse_protocol::EventId;
 use tokio::sync::oneshot;
@@ -56,7 +59,7 @@ use open::{LogState, Place};
 use read::Readers;
 use slot::Slot;
 use states::StateCall;
-use write::{Encoded, TrimCall, Work, Writer};
+use write::{Encoded, Pace, TrimCall, Work, Writer};
 
 /// How a [`DurableBroker`] is set up.
 #[derive(Clone, Debug)]
@@ -256,12 +259,25 @@ fn bounds(state: &LogState) -> Bounds {
 
 impl Shared {
     /// Takes all that waits; when `may_wait`, waits until there is something.
-    fn next_work(&self, may_wait: bool) -> Work {
+    ///
+    /// Publishers that were answered together come back together, each at its own moment: a commit
+    /// that takes only the first of them makes all others wait for it. So when fewer wait than were
+    /// answered last, the writer lets the other threads run a little, and looks again.
+    fn next_work(&self, may_wait: bool, pace: Pace) -> Work {
         let mut queue = self.queue.lock();
+        let mut has_lingered = false;
         loop {
             let is_closing = !matches!(queue.life, Life::Open);
             let has_work =
                 !queue.waiting.is_empty() || !queue.trims.is_empty() || !queue.states.is_empty();
+            let is_first_of_many = (1..pace.last_group).contains(&queue.waiting.len());
+            if is_first_of_many && !is_closing && !has_lingered {
+                has_lingered = true;
+                let begun = Instant::now();
+                while queue.waiting.len() < pace.last_group && begun.elapsed() < pace.patience {
+                    MutexGuard::unlocked(&mut queue, std::thread::yield_now);
+                }
+            }
             if has_work || is_closing || !may_wait {
                 let group = queue.waiting.take_group(self.max_group_bytes);
                 let trims = std::mem::take(&mut queue.trims);

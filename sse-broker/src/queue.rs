@@ -40,6 +40,10 @@ impl<R> Waiting<R> {
         self.batches.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
     /// Whether a batch of this weight may wait too. One that is heavier than the bound all alone
     /// may, when nothing else waits; it is in memory anyway.
     pub(crate) fn has_room_for(&self, weight_bytes: usize) -> bool {

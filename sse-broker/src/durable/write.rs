@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
@@ -62,6 +62,18 @@ pub(super) struct Work {
     pub(super) is_closing: bool,
 }
 
+/// What the last commit says about the next.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Pace {
+    /// How many publishers it answered.
+    pub(super) last_group: usize,
+    /// How long is worth waiting for them: a small part of what it took.
+    pub(super) patience: Duration,
+}
+
+/// What part of a commit's time is worth spending on a fuller group.
+const PATIENCE: u32 = 8;
+
 pub(super) struct Writer {
     shared: Arc<Shared>,
     place: Place,
@@ -72,6 +84,7 @@ pub(super) struct Writer {
     trimming: Option<Trimming>,
     /// Whether the bounds by count and bytes ask for more than the last commit trimmed.
     is_behind: bool,
+    pace: Pace,
 }
 
 enum Mode {
@@ -117,6 +130,7 @@ impl Writer {
             mode: Mode::Writing,
             trimming: None,
             is_behind,
+            pace: Pace::default(),
         }
     }
 
@@ -130,12 +144,17 @@ impl Writer {
                 trims,
                 states,
                 is_closing,
-            } = self.shared.next_work(!has_more);
+            } = self.shared.next_work(!has_more, self.pace);
             for call in trims {
                 self.begin_trimming(call);
             }
             let is_idle = group.is_empty() && states.is_empty();
+            let (begun, last_group) = (Instant::now(), group.len());
             self.round(group, states);
+            self.pace = Pace {
+                last_group,
+                patience: begun.elapsed() / PATIENCE,
+            };
             if is_closing && is_idle {
                 break;
             }
