@@ -78,9 +78,9 @@ fn a_connection_holds_less_than_a_third_of_a_kibibyte() {
     let own = bytes_per_connection("a topic and a selector of its own", |n| {
         Arc::new(Selector::topics([format!("session/{n}")]))
     });
-    assert!(one_topic <= 325, "{one_topic}");
-    assert!(everything <= 325, "{everything}");
-    assert!(own <= one_topic + 256, "{own}");
+    assert!(one_topic <= 312, "{one_topic}");
+    assert!(everything <= 312, "{everything}");
+    assert!(own <= one_topic + 224, "{own}");
 }
 
 #[test]
