@@ -12,10 +12,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (mut stream, _) = listener.accept().await?;
         let mut request = [0; 4096];
         let _ = stream.read(&mut request).await?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").await?;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            .await?;
         for word in ["Events", " come", " one", " by", " one."] {
-            let chunk = serde_json::json!({ "choices": [{ "index": 0, "delta": { "content": word } }] });
-            stream.write_all(format!("data: {chunk}\n\n").as_bytes()).await?;
+            let chunk =
+                serde_json::json!({ "choices": [{ "index": 0, "delta": { "content": word } }] });
+            stream
+                .write_all(format!("data: {chunk}\n\n").as_bytes())
+                .await?;
         }
         stream.write_all(b"data: [DONE]\n\n").await
     });

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use sse_client::{CloseReason, EventSource, FilePosition, Gap, Notice, ReconnectPolicy, is_heartbeat};
+use sse_client::{
+    CloseReason, EventSource, FilePosition, Gap, Notice, ReconnectPolicy, is_heartbeat,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let url = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:8080/events".to_owned());
+    let url = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "http://127.0.0.1:8080/events".to_owned());
     let mut events = EventSource::builder(url)
-        .position(FilePosition::new(std::env::temp_dir().join("subscribe-example.position")))
+        .position(FilePosition::new(
+            std::env::temp_dir().join("subscribe-example.position"),
+        ))
         .reconnect(ReconnectPolicy::default().max_elapsed(Duration::from_secs(60)))
         .dedupe(1000)
         .build()?;

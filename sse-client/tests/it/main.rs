@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may end by it")]
 
 mod auth;
+mod cli;
 mod content;
 mod limits;
 mod llm;
