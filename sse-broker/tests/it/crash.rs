@@ -41,7 +41,10 @@ fn at_level(durability: Durability) -> DurableConfig {
 #[test]
 #[ignore = "is started, and killed, by the tests beside it"]
 fn the_process_that_is_killed() {
-    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("a folder"));
+    // No test of its own: without the tests beside it there is nothing to do.
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
+        return;
+    };
     let durability = match std::env::var(LEVEL).expect("a level").as_str() {
         "os" => Durability::Os,
         _ => Durability::Fsync,
@@ -86,15 +89,35 @@ fn the_process_that_is_killed() {
     }
 }
 
-/// Runs the child for a while, kills it, and collects what it had acknowledged.
-fn run_and_kill(
-    folder: &Path,
-    level: &str,
-    acked: &mut [BTreeMap<u64, u64>],
-    random: &mut fastrand::Rng,
-) {
+/// How the child comes to its end.
+enum Death {
+    After(Duration),
+    /// strace kills it at a system call of this name, the one with this number of its thread.
+    At(&'static str, usize),
+}
+
+/// Runs the child until it is killed, and collects what it had acknowledged.
+fn run_and_kill(folder: &Path, level: &str, acked: &mut [BTreeMap<u64, u64>], death: &Death) {
     let from: Vec<_> = acked.iter().map(|acked| acked.len().to_string()).collect();
-    let mut child = Command::new(std::env::current_exe().expect("this program"))
+    let program = std::env::current_exe().expect("this program");
+    let mut command = match death {
+        Death::After(_) => Command::new(program),
+        Death::At(call, number) => {
+            let mut command = Command::new("strace");
+            command.args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                &format!("trace={call}"),
+            ]);
+            command.args(["-e", &format!("inject={call}:signal=SIGKILL:when={number}")]);
+            command.arg(program);
+            command
+        }
+    };
+    let mut child = command
         .args([
             "--exact",
             "crash::the_process_that_is_killed",
@@ -126,8 +149,10 @@ fn run_and_kill(
         }
         acks
     });
-    std::thread::sleep(Duration::from_millis(random.u64(20..300)));
-    child.kill().expect("killed");
+    if let Death::After(time) = death {
+        std::thread::sleep(*time);
+        child.kill().expect("killed");
+    }
     child.wait().expect("gone");
     for (publisher, n, offset) in reader.join().expect("the acknowledgements") {
         let before = acked[publisher].insert(n, offset);
@@ -138,13 +163,17 @@ fn run_and_kill(
     }
 }
 
-fn survives_being_killed(level: &str, durability: Durability) {
+fn survives_being_killed(
+    level: &str,
+    durability: Durability,
+    deaths: impl ExactSizeIterator<Item = Death>,
+) {
     let folder = tempfile::tempdir().expect("a folder");
-    let random = &mut fastrand::Rng::with_seed(0x5eed);
+    let kills = deaths.len();
     let mut acked = vec![BTreeMap::new(); PUBLISHERS];
     let (mut slowest, mut head) = (Duration::ZERO, 0);
-    for kill in 0..kills() {
-        run_and_kill(folder.path(), level, &mut acked, random);
+    for (kill, death) in deaths.enumerate() {
+        run_and_kill(folder.path(), level, &mut acked, &death);
         let begun = std::time::Instant::now();
         let broker = DurableBroker::open(folder.path(), at_level(durability)).expect("the log");
         slowest = slowest.max(begun.elapsed());
@@ -181,26 +210,41 @@ fn survives_being_killed(level: &str, durability: Durability) {
     }
     let total: usize = acked.iter().map(BTreeMap::len).sum();
     eprintln!(
-        "{total} acknowledged events survived {} kills at level {level}; {head} in the log; \
-         opened again within {slowest:?}",
-        kills()
+        "{total} acknowledged events survived {kills} kills at level {level}; {head} in the log; \
+         opened again within {slowest:?}"
     );
     assert!(
-        total > kills(),
+        total > kills,
         "the child was killed too early to show anything"
     );
 }
 
+/// Kills at random moments.
+fn at_random() -> impl ExactSizeIterator<Item = Death> {
+    let mut random = fastrand::Rng::with_seed(0x5eed);
+    (0..kills()).map(move |_| Death::After(Duration::from_millis(random.u64(20..300))))
+}
+
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    survives_being_killed("fsync", Durability::Fsync);
+    survives_being_killed("fsync", Durability::Fsync, at_random());
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn what_was_acknowledged_survives_a_kill_at_any_system_call() {
+    // A thread counts its own calls: the first are the opening's, then the writer's.
+    let deaths: Vec<_> = (1..=kills())
+        .flat_map(|n| [Death::At("pwrite64", n * 3), Death::At("fdatasync", n)])
+        .collect();
+    survives_being_killed("fsync", Durability::Fsync, deaths.into_iter());
 }
 
 /// Where the system says whether the machine has been started anew.
 #[cfg(target_os = "linux")]
 #[test]
 fn at_level_os_what_was_acknowledged_survives_the_process() {
-    survives_being_killed("os", Durability::Os);
+    survives_being_killed("os", Durability::Os, at_random());
 }
 
 #[test]
