@@ -26,12 +26,14 @@
 //! less the larger the groups are; a commit of one small record with an id writes some forty kilobytes.
 
 mod codec;
+mod import;
 mod open;
 mod read;
 mod slot;
 mod states;
 mod storage;
 mod tables;
+mod tools;
 mod write;
 
 use std::future::ready;
@@ -46,7 +48,9 @@ use redb::StorageBackend;
 use sse_protocol::EventId;
 use tokio::sync::oneshot;
 
+pub use import::{Imported, LogImport};
 pub use open::OpenError;
+pub use tools::{Done, Inspection, LogProblem, LogToolError, StoppedLog, Verification};
 
 use crate::broker::BoxFuture;
 use crate::memory::DEFAULT_MAX_PENDING_BYTES;

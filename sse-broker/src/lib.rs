@@ -11,7 +11,8 @@
 //!   log into the live window: pure, with nothing lost, nothing twice, or the [`Gap`] first.
 //! * [`state`](StateChange): small things beside the log that outlive a restart.
 //! * [`MemoryBroker`]: as long as the process lives.
-//! * `DurableBroker`, by the feature `durable` (default): on disk, safe once acknowledged.
+//! * `DurableBroker`, by the feature `durable` (default): on disk, safe once acknowledged; `StoppedLog` and
+//!   `LogImport` are its tools.
 
 mod broker;
 #[cfg(feature = "durable")]
@@ -31,7 +32,10 @@ pub use broker::{
     Scope, Tail,
 };
 #[cfg(feature = "durable")]
-pub use durable::{DurableBroker, DurableConfig, OpenError};
+pub use durable::{
+    Done, DurableBroker, DurableConfig, Imported, Inspection, LogImport, LogProblem, LogToolError,
+    OpenError, StoppedLog, Verification,
+};
 pub use memory::{DEFAULT_MAX_PENDING_BYTES, MemoryBroker, MemoryConfig};
 pub use position::{Epoch, Offset, ParsePositionError, Position};
 pub use record::{NewRecord, Priority, Record, Snapshot, UnixMillis};

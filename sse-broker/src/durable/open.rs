@@ -27,7 +27,7 @@ use crate::{Durability, Epoch};
 const FORMAT: u32 = 1;
 
 /// The log's file within its folder.
-const FILE_NAME: &str = "events.redb";
+pub(super) const FILE_NAME: &str = "events.redb";
 
 /// What a log is created as, until it is complete.
 const NEW_FILE_NAME: &str = "events.redb.new";
@@ -54,6 +54,12 @@ pub enum OpenError {
     #[error("the log in {path} is in use by another process", path = .path.display())]
     InUse {
         /// The log's folder.
+        path: PathBuf,
+    },
+    /// There is no log, and none is to be made.
+    #[error("there is no event log in {path}", path = .path.display())]
+    NoLog {
+        /// The folder.
         path: PathBuf,
     },
     /// There is a file of that name, but it is no log.
@@ -106,23 +112,7 @@ impl Place {
             let path = path.to_owned();
             move |source| OpenError::Unusable { path, source }
         };
-        std::fs::create_dir_all(folder).map_err(unusable(folder))?;
-        let lock_path = folder.join(LOCK_FILE_NAME);
-        let lock = open_read_write(&lock_path, true).map_err(unusable(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(OpenError::InUse {
-                    path: folder.to_owned(),
-                });
-            }
-            Err(std::fs::TryLockError::Error(source)) => {
-                return Err(OpenError::Unusable {
-                    path: lock_path,
-                    source,
-                });
-            }
-        }
+        let lock = lock_folder(folder)?;
         let path = folder.join(FILE_NAME);
         if !path.try_exists().map_err(unusable(&path))? {
             create(folder, &path)?;
@@ -184,17 +174,7 @@ impl Place {
                 .set_cache_size(config.cache_bytes)
                 .create_with_backend(guarded)
                 .map_err(|error| self.explain_open(error))?;
-            let state = prepare(&db, config, known_epoch).map_err(|error| match error {
-                Prepare::NewerFormat(found) => OpenError::NewerFormat {
-                    path: path(),
-                    found,
-                },
-                Prepare::Damaged(reason) => OpenError::Damaged {
-                    path: path(),
-                    reason,
-                },
-                Prepare::Redb(error) => self.explain(*error),
-            })?;
+            let state = prepare(&db, config, known_epoch).map_err(|e| self.explain_prepare(e))?;
             Ok((db, state))
         };
         // redb checks much, but not every page of a damaged file before it follows it.
@@ -214,6 +194,21 @@ impl Place {
         let (db, state) = opened?;
         watch.skip_sync(config.durability != Durability::Fsync);
         Ok((db, watch, state))
+    }
+
+    fn explain_prepare(&self, error: Prepare) -> OpenError {
+        let path = || self.path.clone();
+        match error {
+            Prepare::NewerFormat(found) => OpenError::NewerFormat {
+                path: path(),
+                found,
+            },
+            Prepare::Damaged(reason) => OpenError::Damaged {
+                path: path(),
+                reason,
+            },
+            Prepare::Redb(error) => self.explain(*error),
+        }
     }
 
     fn explain_open(&self, error: redb::DatabaseError) -> OpenError {
@@ -256,6 +251,27 @@ pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         "the storage engine panicked: {}",
         text.unwrap_or("for no stated reason")
     )
+}
+
+/// Makes the folder when there is none, and locks it for as long as the file is held.
+pub(super) fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Unusable { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(unusable(folder))?;
+    let lock_path = folder.join(LOCK_FILE_NAME);
+    let lock = open_read_write(&lock_path, true).map_err(unusable(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse {
+            path: folder.to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(OpenError::Unusable {
+            path: lock_path,
+            source,
+        }),
+    }
 }
 
 fn open_read_write(path: &Path, create: bool) -> io::Result<File> {
@@ -325,18 +341,7 @@ fn prepare(
 ) -> Result<LogState, Prepare> {
     // Looked at first without writing, so that a log that is refused is left as it is.
     match db.begin_read()?.open_table(META) {
-        Ok(meta) => {
-            let format = get_meta::<4>(&meta, "format")?.map(u32::from_le_bytes);
-            match format {
-                Some(FORMAT) => {}
-                Some(found) if found > FORMAT => return Err(Prepare::NewerFormat(found)),
-                _ => {
-                    return Err(Prepare::Damaged(
-                        "it does not say which format it has".into(),
-                    ));
-                }
-            }
-        }
+        Ok(meta) => _ = known_format(&meta)?,
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(other) => return Err(other.into()),
     }
@@ -367,39 +372,107 @@ fn prepare(
             level => put_meta(&mut meta, "session", &session_mark(level))?,
         }
 
-        let (floor, floor_weight) = match get_meta::<16>(&meta, "floor")? {
-            Some(bytes) => {
-                let (offset, weight) = bytes.split_at(8);
-                let number = |b: &[u8]| b.try_into().map_or(0, u64::from_le_bytes);
-                (number(offset), number(weight))
-            }
-            None => (0, 0),
-        };
-        let mut state = LogState {
-            epoch,
-            floor,
-            head: floor,
-            floor_weight,
-            head_weight: floor_weight,
-        };
-        if let Some((first, _)) = records.first()? {
-            state.floor = floor.max(first.value().saturating_sub(1));
-        }
-        if let Some((last, _)) = records.last()? {
-            state.head = last.value().max(state.floor);
-        }
-        // The newest record that is whole says what all weigh; damaged ones behind it count nothing.
-        for entry in records.range(state.floor + 1..)?.rev() {
-            let (offset, bytes) = entry?;
-            if let Ok(record) = RecordView::decode(offset.value(), bytes.value()) {
-                state.head_weight = record.running_weight.max(floor_weight);
-                break;
-            }
-        }
-        state
+        read_state(&records, &meta, epoch)?
     };
     txn.commit()?;
     Ok(state)
+}
+
+/// The format that a log says it has, when it is one that is known here.
+fn known_format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u32, Prepare> {
+    match get_meta::<4>(meta, "format")?.map(u32::from_le_bytes) {
+        Some(FORMAT) => Ok(FORMAT),
+        Some(found) if found > FORMAT => Err(Prepare::NewerFormat(found)),
+        _ => Err(Prepare::Damaged(
+            "it does not say which format it has".into(),
+        )),
+    }
+}
+
+/// Where the log stands, by its tables.
+fn read_state(
+    records: &impl ReadableTable<Offset, &'static [u8]>,
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    epoch: Epoch,
+) -> Result<LogState, Prepare> {
+    let (floor, floor_weight) = match get_meta::<16>(meta, "floor")? {
+        Some(bytes) => {
+            let (offset, weight) = bytes.split_at(8);
+            let number = |b: &[u8]| b.try_into().map_or(0, u64::from_le_bytes);
+            (number(offset), number(weight))
+        }
+        None => (0, 0),
+    };
+    let mut state = LogState {
+        epoch,
+        floor,
+        head: floor,
+        floor_weight,
+        head_weight: floor_weight,
+    };
+    if let Some((first, _)) = records.first()? {
+        state.floor = floor.max(first.value().saturating_sub(1));
+    }
+    if let Some((last, _)) = records.last()? {
+        state.head = last.value().max(state.floor);
+    }
+    // The newest record that is whole says what all weigh; damaged ones behind it count nothing.
+    for entry in records.range(state.floor + 1..)?.rev() {
+        let (offset, bytes) = entry?;
+        if let Ok(record) = RecordView::decode(offset.value(), bytes.value()) {
+            state.head_weight = record.running_weight.max(floor_weight);
+            break;
+        }
+    }
+    Ok(state)
+}
+
+/// A log that was opened without deciding or writing anything.
+pub(super) struct AsItIs {
+    pub(super) db: Database,
+    pub(super) state: LogState,
+    pub(super) format: u32,
+    /// Whether it was left open at a level below `fsync`.
+    pub(super) was_left_open: bool,
+}
+
+/// Opens the log for tools: redb repairs a file that was not closed, and that is all that is written.
+pub(super) fn read_as_it_is(place: &Place, cache_bytes: usize) -> Result<AsItIs, OpenError> {
+    let opening = || {
+        let backend = (place.open)().map_err(|source| OpenError::Unusable {
+            path: place.path.clone(),
+            source,
+        })?;
+        let db = redb::Builder::new()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(Guarded::new(backend, Arc::default()))
+            .map_err(|error| place.explain_open(error))?;
+        let reading = || -> Result<(LogState, u32, bool), Prepare> {
+            let txn = db.begin_read()?;
+            let meta = txn.open_table(META)?;
+            let format = known_format(&meta)?;
+            let epoch = get_meta::<8>(&meta, "epoch")?
+                .map(u64::from_le_bytes)
+                .map(Epoch)
+                .ok_or_else(|| Prepare::Damaged("it does not say which epoch it has".into()))?;
+            let was_left_open = meta.get("session")?.is_some();
+            let state = read_state(&txn.open_table(RECORDS)?, &meta, epoch)?;
+            Ok((state, format, was_left_open))
+        };
+        let (state, format, was_left_open) = reading().map_err(|e| place.explain_prepare(e))?;
+        Ok(AsItIs {
+            db,
+            state,
+            format,
+            was_left_open,
+        })
+    };
+    catch_unwind(AssertUnwindSafe(opening)).unwrap_or_else(|panic| {
+        Err(OpenError::Damaged {
+            path: place.path.clone(),
+            reason: panic_message(&*panic),
+        })
+    })
 }
 
 /// A new epoch, other than the old one even when a test fixes it.

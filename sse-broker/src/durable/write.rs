@@ -382,9 +382,9 @@ impl Drop for Ended {
 }
 
 /// What a commit did.
-struct Done {
-    outcomes: Vec<Vec<Appended>>,
-    state: LogState,
+pub(super) struct Done {
+    pub(super) outcomes: Vec<Vec<Appended>>,
+    pub(super) state: LogState,
     trimmed: u64,
     has_more_to_trim: bool,
 }
@@ -397,7 +397,7 @@ fn is_over(retention: &Retention, state: &LogState) -> bool {
 }
 
 /// One transaction: a group's records and their indexes, and a piece of trimming.
-fn commit(
+pub(super) fn commit(
     db: &Database,
     config: &DurableConfig,
     before: &LogState,

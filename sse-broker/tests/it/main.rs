@@ -14,3 +14,5 @@ mod sim_disk;
 mod splice;
 mod states;
 mod support;
+#[cfg(feature = "durable")]
+mod tools;

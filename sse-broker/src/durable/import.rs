@@ -1,0 +1,297 @@
+//! Writing a log record by record: a new one as it was, or more at the end of one that is there.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use redb::Database;
+use tokio::sync::oneshot;
+
+use super::open::{FILE_NAME, LogState, Place, lock_folder, put_meta};
+use super::tables::{META, SNAPSHOTS, with_checksum};
+use super::tools::{caught, is_empty};
+use super::write::{self, Encoded};
+use super::{DurableConfig, LogToolError, OpenError, states};
+use crate::queue::Batch;
+use crate::{Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, StateChange, Topic};
+
+/// A log that is being written from a copy of one.
+///
+/// A new log is made beside its place and moved there when it is whole, so that an import that broke off
+/// leaves nothing that looks like a log. Records that are appended to a log are committed in groups as
+/// they come.
+pub struct LogImport {
+    place: Place,
+    db: Database,
+    config: DurableConfig,
+    state: LogState,
+    waiting: Vec<Encoded>,
+    weight_bytes: usize,
+    target: Target,
+    imported: Imported,
+}
+
+enum Target {
+    /// Made in a folder within the log's own, and moved at the end.
+    New {
+        folder: PathBuf,
+        _lock: File,
+    },
+    Existing,
+}
+
+/// What became of the records of an import.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imported {
+    /// They are in the log.
+    pub stored: u64,
+    /// The same was there already.
+    pub duplicates: u64,
+    /// Their id belongs to another record; they were left out.
+    pub conflicts: u64,
+}
+
+impl LogImport {
+    /// A new log in `folder`, which must be empty or not there, for records of `epoch` after `floor`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogToolError::NotEmpty`], and what [`OpenError`] says.
+    pub fn create(folder: &Path, epoch: Epoch, floor: Offset) -> Result<Self, LogToolError> {
+        if !is_empty(folder) {
+            return Err(LogToolError::NotEmpty(folder.to_owned()));
+        }
+        let lock = lock_folder(folder)?;
+        let config = DurableConfig {
+            epoch: Some(epoch),
+            ..Self::config()
+        };
+        let place = Place::folder(&folder.join(BUILD_FOLDER))?;
+        let (db, _watch, mut state) = place.open(&config, None)?;
+        state.floor = floor;
+        state.head = floor;
+        let target = Target::New {
+            folder: folder.to_owned(),
+            _lock: lock,
+        };
+        caught(|| {
+            let txn = db.begin_write()?;
+            let mut value = floor.to_le_bytes().to_vec();
+            value.extend_from_slice(&0u64.to_le_bytes());
+            put_meta(&mut txn.open_table(META)?, "floor", &value)?;
+            Ok(txn.commit()?)
+        })?;
+        Ok(Self::new(place, db, config, state, target))
+    }
+
+    /// The log in `folder`: records get new positions behind those that are there.
+    ///
+    /// # Errors
+    ///
+    /// What [`OpenError`] says.
+    pub fn append(folder: &Path) -> Result<Self, LogToolError> {
+        if !folder.join(FILE_NAME).is_file() {
+            return Err(OpenError::NoLog {
+                path: folder.to_owned(),
+            }
+            .into());
+        }
+        let place = Place::folder(folder)?;
+        let config = Self::config();
+        let (db, _watch, state) = place.open(&config, None)?;
+        Ok(Self::new(place, db, config, state, Target::Existing))
+    }
+
+    /// Synced, and nothing is trimmed: the hub will do it, when its own retention says so.
+    fn config() -> DurableConfig {
+        DurableConfig {
+            retention: Retention::UNBOUNDED,
+            ..DurableConfig::default()
+        }
+    }
+
+    fn new(
+        place: Place,
+        db: Database,
+        config: DurableConfig,
+        state: LogState,
+        target: Target,
+    ) -> Self {
+        Self {
+            place,
+            db,
+            config,
+            state,
+            waiting: Vec::new(),
+            weight_bytes: 0,
+            target,
+            imported: Imported::default(),
+        }
+    }
+
+    /// What the log covers so far, and what it was given but has not committed yet.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            head: self.state.head + self.waiting.len() as u64,
+            ..super::bounds(&self.state)
+        }
+    }
+
+    /// Takes the next record. A new log gives it the offset of `at`, and leaves out those between as a
+    /// damaged log does, to be announced; a log that is appended to gives it the next.
+    ///
+    /// # Errors
+    ///
+    /// When the records of a new log are not in order or two have one id, and when the storage fails.
+    pub fn push(&mut self, at: Offset, content: NewRecord) -> Result<(), LogToolError> {
+        if let Target::New { .. } = self.target {
+            let after = self.bounds().head;
+            if at <= after {
+                return Err(LogToolError::OutOfOrder { offset: at, after });
+            }
+            if at > after + 1 {
+                self.flush()?;
+                self.state.head = at - 1;
+            }
+        }
+        self.weight_bytes += content.weight_bytes();
+        self.waiting.push(Encoded::new(content));
+        if self.weight_bytes >= MAX_GROUP_BYTES || self.waiting.len() >= MAX_GROUP_RECORDS {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Puts what stood beside a topic there.
+    ///
+    /// # Errors
+    ///
+    /// When the storage fails.
+    pub fn put_snapshots(&mut self, snapshots: &[(Topic, Vec<u8>)]) -> Result<(), LogToolError> {
+        let db = &self.db;
+        caught(|| {
+            let txn = db.begin_write()?;
+            let mut table = txn.open_table(SNAPSHOTS)?;
+            for (topic, bytes) in snapshots {
+                let topic = topic.as_str();
+                table.insert(topic, &*with_checksum(topic.as_bytes(), bytes))?;
+            }
+            drop(table);
+            Ok(txn.commit()?)
+        })
+    }
+
+    /// Puts states beside the log.
+    ///
+    /// # Errors
+    ///
+    /// When the storage fails.
+    pub fn put_states(&mut self, changes: Vec<StateChange>) -> Result<(), LogToolError> {
+        let (answer, _) = oneshot::channel();
+        let call = states::StateCall {
+            changes,
+            weight_bytes: 0,
+            answer,
+        };
+        let db = &self.db;
+        caught(|| {
+            let txn = db.begin_write()?;
+            states::store(&txn, std::slice::from_ref(&call))?;
+            Ok(txn.commit()?)
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), LogToolError> {
+        let records = std::mem::take(&mut self.waiting);
+        self.weight_bytes = 0;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let first = self.state.head + 1;
+        let (answer, _) = oneshot::channel();
+        let mut group = VecDeque::from([Batch {
+            records,
+            weight_bytes: 0,
+            answer,
+        }]);
+        let (db, config, state) = (&self.db, &self.config, &self.state);
+        let done = caught(|| {
+            write::commit(db, config, state, &mut group, &[], None, false)
+                .map_err(|reason| LogToolError::Storage(reason.to_string()))
+        })?;
+        for (outcome, expected) in done.outcomes.iter().flatten().zip(first..) {
+            let epoch = self.state.epoch;
+            match (outcome, &self.target) {
+                (Appended::Stored(at), Target::Existing) if at.epoch == epoch => {
+                    self.imported.stored += 1;
+                }
+                (Appended::Stored(at), Target::New { .. })
+                    if *at
+                        == (Position {
+                            epoch,
+                            offset: expected,
+                        }) =>
+                {
+                    self.imported.stored += 1;
+                }
+                (_, Target::New { .. }) => return Err(LogToolError::SameId(expected)),
+                (Appended::Duplicate(_), _) => self.imported.duplicates += 1,
+                _ => self.imported.conflicts += 1,
+            }
+        }
+        self.state = done.state;
+        Ok(())
+    }
+
+    /// Commits the rest, and moves a new log into its place.
+    ///
+    /// # Errors
+    ///
+    /// When the storage fails.
+    pub fn finish(mut self) -> Result<Imported, LogToolError> {
+        self.flush()?;
+        let Self {
+            place,
+            db,
+            target,
+            imported,
+            ..
+        } = self;
+        drop(db);
+        drop(place);
+        if let Target::New { folder, _lock } = &target {
+            let build = folder.join(BUILD_FOLDER);
+            let move_it = || -> std::io::Result<()> {
+                std::fs::rename(build.join(FILE_NAME), folder.join(FILE_NAME))?;
+                std::fs::remove_dir_all(&build)?;
+                // Not every system can sync a folder.
+                if let Ok(folder) = File::open(folder) {
+                    let _ = folder.sync_all();
+                }
+                Ok(())
+            };
+            move_it().map_err(|source| OpenError::Unusable {
+                path: folder.clone(),
+                source,
+            })?;
+        }
+        Ok(imported)
+    }
+}
+
+impl std::fmt::Debug for LogImport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogImport")
+            .field("bounds", &self.bounds())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a new log is made, within its folder.
+const BUILD_FOLDER: &str = "import";
+/// One commit's worth, as the hub has it.
+const MAX_GROUP_BYTES: usize = 4 << 20;
+/// The same, counted: small records cost memory, too.
+const MAX_GROUP_RECORDS: usize = 16_384;
