@@ -32,6 +32,12 @@ pub fn rfc3339(at: UnixMillis) -> String {
         .to_string()
 }
 
+/// `Sun, 06 Nov 1994 08:49:37 GMT`: the time as HTTP headers have it.
+#[must_use]
+pub fn http_date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

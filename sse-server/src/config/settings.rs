@@ -52,7 +52,7 @@ pub struct Settings {
         help_heading = "Server"
     )]
     pub allowed_hosts: Option<Vec<String>>,
-    /// Web origins that may read and publish from a browser, such as https://app.example; `*` for any, without cookies
+    /// Web origins that may read and publish from a browser, such as <https://app.example>; `*` for any, without cookies
     #[arg(
         long = "allowed-origin",
         env = "SSE_ALLOWED_ORIGINS",

@@ -39,6 +39,14 @@ impl Body {
         Self(Kind::Events(Box::new(stream)))
     }
 
+    /// The stream, if it is one.
+    pub(super) fn into_events(self) -> Result<EventStream, Self> {
+        match self.0 {
+            Kind::Events(stream) => Ok(*stream),
+            full @ Kind::Full(_) => Err(Self(full)),
+        }
+    }
+
     /// The connection whose stream this is, if it is one.
     #[must_use]
     pub fn connection_id(&self) -> Option<ConnectionId> {

@@ -5,6 +5,7 @@
 //! [`http::Response`], so it can be mounted in a hyper or axum application.
 
 mod body;
+mod connection;
 mod connections;
 mod durable;
 mod guard;
@@ -20,6 +21,7 @@ mod routes;
 mod server;
 mod stream;
 mod subscriptions;
+mod takeover;
 
 use std::net::IpAddr;
 use std::sync::Arc;

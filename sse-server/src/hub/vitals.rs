@@ -182,7 +182,7 @@ impl Vitals {
     }
 
     /// A reader that stalled is a delivery that failed; one that fell idle took no heartbeat.
-    pub(super) fn record_evictions(&self, stalled: usize, idle: usize, now: Instant) {
+    pub(crate) fn record_evictions(&self, stalled: usize, idle: usize, now: Instant) {
         self.monitor
             .traffic()
             .failed

@@ -100,6 +100,15 @@ impl EventStream {
         self.connection.id()
     }
 
+    /// The socket has taken nothing for the send timeout: the reader is let go.
+    pub(crate) fn stalled(&mut self) {
+        let id = self.connection.id();
+        if self.hub.pool.close(&id, CloseReason::Stalled) {
+            self.hub.vitals.record_evictions(1, 0, clock::now());
+            tracing::info!(connection = %id, reason = %CloseReason::Stalled, "connection evicted");
+        }
+    }
+
     /// The next bytes, or `None` when the stream has ended.
     ///
     /// # Cancel safety

@@ -1,0 +1,295 @@
+//! One socket, as long as hyper has it.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Version, header};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use sse_pool::ConnectionId;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Sleep;
+
+use super::HubService;
+use super::body::Body;
+use super::server::ServerConfig;
+use super::takeover::TakenOver;
+use crate::hub::Hub;
+use crate::session::EventStream;
+
+/// What became of a socket that hyper had.
+pub(super) enum Ended {
+    /// It is closed.
+    Done,
+    /// A stream was asked for, and is to be written by us.
+    TakenOver(Box<TakenOver>),
+}
+
+/// Serves one socket until it is closed, or until a stream is asked for on it.
+pub(super) async fn serve(
+    socket: TcpStream,
+    ip: IpAddr,
+    service: HubService,
+    config: ServerConfig,
+    mut closing: watch::Receiver<bool>,
+) -> Ended {
+    let hub = service.hub().clone();
+    let watched = Arc::new(Watched::default());
+    let service = hyper::service::service_fn({
+        let watched = Arc::clone(&watched);
+        let take_over = config.take_over;
+        move |request: Request<Incoming>| {
+            let (service, watched) = (service.clone(), Arc::clone(&watched));
+            // Boxed, so that the connection can be moved: that is what taking it over needs.
+            Box::pin(async move {
+                let version = request.version();
+                let may_take_over =
+                    take_over && is_plain_get(&request) && !watched.is_write_pending();
+                let response = service.handle(request, ip).await;
+                match if may_take_over {
+                    response.into_events()
+                } else {
+                    Err(response)
+                } {
+                    Ok((headers, stream)) => {
+                        *watched.taken.lock() = Some((version, headers, stream));
+                        std::future::pending().await
+                    }
+                    Err(response) => Ok::<_, std::convert::Infallible>(watched.watch(response)),
+                }
+            })
+        }
+    });
+    let io = WatchedIo {
+        io: TokioIo::new(socket),
+        watched: Arc::clone(&watched),
+    };
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .serve_connection(io, service);
+    let mut is_closing = false;
+    let mut closed = pin!(async move { closing.wait_for(|closing| *closing).await.map(|_| ()) });
+    let mut look_again: Option<Pin<Box<Sleep>>> = None;
+    let served = std::future::poll_fn(|cx| {
+        if !is_closing && closed.as_mut().poll(cx).is_ready() {
+            is_closing = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+            return Poll::Ready(result.map(|()| None));
+        }
+        if let Some(taken) = watched.taken.lock().take() {
+            return Poll::Ready(Ok(Some(taken)));
+        }
+        if !watched.is_blocked() {
+            look_again = None;
+            return Poll::Pending;
+        }
+        // The socket takes nothing, so hyper does not ask the stream for more, and the stream cannot
+        // tell that it was closed. Dropping the connection is all that is left to do.
+        loop {
+            if watched.is_cut(&hub) {
+                return Poll::Ready(Ok(None));
+            }
+            let timer = look_again
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(BLOCKED_CHECK_INTERVAL)));
+            ready!(timer.as_mut().poll(cx));
+            look_again = None;
+        }
+    });
+    match served.await {
+        Ok(Some((version, headers, stream))) => {
+            // What the client sent behind its request is dropped: nothing may follow a stream.
+            let socket = connection.into_parts().io.io.into_inner();
+            let send_timeout = hub.config().send_timeout;
+            Ended::TakenOver(Box::new(TakenOver::new(
+                socket,
+                version,
+                &headers,
+                stream,
+                send_timeout,
+            )))
+        }
+        Ok(None) => {
+            let mut socket = connection.into_parts().io.io.into_inner();
+            let _ = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await;
+            Ended::Done
+        }
+        Err(error) => {
+            tracing::debug!(%ip, %error, "connection ended");
+            Ended::Done
+        }
+    }
+}
+
+/// Whether a stream asked for so may be written without hyper: what HTTP/1 has no more to say about.
+fn is_plain_get(request: &Request<Incoming>) -> bool {
+    *request.method() == Method::GET
+        && matches!(request.version(), Version::HTTP_10 | Version::HTTP_11)
+        && request.body().is_end_stream()
+        && !request.headers().contains_key(header::UPGRADE)
+}
+
+/// What the parts around hyper tell each other of one socket.
+#[derive(Default)]
+struct Watched {
+    /// A stream that was asked for and is to be taken over.
+    taken: Mutex<Option<(Version, HeaderMap, EventStream)>>,
+    /// The stream that hyper writes.
+    stream: Mutex<Option<ConnectionId>>,
+    has_stream: AtomicBool,
+    /// The stream's last word was "nothing yet".
+    is_waiting: AtomicBool,
+    /// The socket did not take the last write: hyper may hold bytes of earlier answers.
+    is_write_pending: AtomicBool,
+}
+
+impl Watched {
+    fn watch(self: Arc<Self>, response: Response<Body>) -> Response<WatchedBody> {
+        if let Some(id) = response.body().connection_id() {
+            *self.stream.lock() = Some(id);
+            self.has_stream.store(true, Ordering::Relaxed);
+        }
+        response.map(|body| WatchedBody {
+            body,
+            watched: self,
+        })
+    }
+
+    /// Whether the stream's last word was a chunk and not "nothing yet": then it is the socket that is
+    /// waited for.
+    fn is_blocked(&self) -> bool {
+        self.has_stream.load(Ordering::Relaxed) && !self.is_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether the stream was closed meanwhile.
+    fn is_cut(&self, hub: &Hub) -> bool {
+        let stream = self.stream.lock().clone();
+        stream.is_some_and(|id| hub.connection_status(&id).is_none())
+    }
+
+    fn is_write_pending(&self) -> bool {
+        self.is_write_pending.load(Ordering::Relaxed)
+    }
+}
+
+/// A socket that notes whether it takes what is written.
+struct WatchedIo {
+    io: TokioIo<TcpStream>,
+    watched: Arc<Watched>,
+}
+
+impl WatchedIo {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.watched
+            .is_write_pending
+            .store(written.is_pending(), Ordering::Relaxed);
+        written
+    }
+}
+
+impl Read for WatchedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl Write for WatchedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// A body that notes whether it has nothing to say.
+struct WatchedBody {
+    body: Body,
+    watched: Arc<Watched>,
+}
+
+impl http_body::Body for WatchedBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.watched
+            .is_waiting
+            .store(frame.is_pending(), Ordering::Relaxed);
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The stream in a response, if that is what it is.
+trait IntoEvents: Sized {
+    fn into_events(self) -> Result<(HeaderMap, EventStream), Self>;
+}
+
+impl IntoEvents for Response<Body> {
+    fn into_events(self) -> Result<(HeaderMap, EventStream), Self> {
+        let (head, body) = self.into_parts();
+        match body.into_events() {
+            Ok(stream) => Ok((head.headers, stream)),
+            Err(body) => Err(Response::from_parts(head, body)),
+        }
+    }
+}
+
+/// What hyper may buffer for one connection: a request's head, and a stream's next chunk.
+const MAX_BUFFER_BYTES: usize = 16 << 10;
+/// How often a blocked stream looks whether it was closed.
+const BLOCKED_CHECK_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,200 @@
+//! A stream on a socket that was taken back from hyper.
+//!
+//! Once a stream has begun, HTTP/1 has nothing more to say: chunks go out, and whatever comes in
+//! is ignored until it ends. hyper keeps two buffers and a parser for it; this keeps the socket, the
+//! stream, and the bytes of a write that the socket did not take whole.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+use http::{HeaderMap, Version};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::connection::Ended;
+use crate::clock;
+use crate::session::EventStream;
+
+/// A stream and its socket, and all that is left to do.
+pub(super) struct TakenOver {
+    socket: TcpStream,
+    stream: EventStream,
+    chunked: bool,
+    /// Bytes on their way: framed, and how many of them the socket has taken.
+    out: Vec<u8>,
+    sent: usize,
+    /// What the client has sent that nobody asked for.
+    ignored_bytes: usize,
+    has_ended: bool,
+    send_timeout: Duration,
+    /// Runs while the socket takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl TakenOver {
+    pub(super) fn new(
+        socket: TcpStream,
+        version: Version,
+        headers: &HeaderMap,
+        stream: EventStream,
+        send_timeout: Duration,
+    ) -> Self {
+        let chunked = version == Version::HTTP_11;
+        Self {
+            socket,
+            stream,
+            chunked,
+            out: head(version, headers, chunked),
+            sent: 0,
+            ignored_bytes: 0,
+            has_ended: false,
+            send_timeout,
+            stalled: None,
+        }
+    }
+
+    /// Writes the stream to its end.
+    pub(super) async fn run(mut self: Box<Self>) -> Ended {
+        let id = self.stream.id();
+        if let Err(error) = std::future::poll_fn(|cx| self.poll(cx)).await {
+            tracing::debug!(connection = %id, %error, "stream ended");
+        }
+        Ended::Done
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.poll_input(cx)?.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.poll_flush(cx))?;
+            if self.has_ended {
+                return Pin::new(&mut self.socket).poll_shutdown(cx);
+            }
+            let chunk = ready!(self.stream.poll_chunk(cx));
+            self.has_ended = chunk.is_none();
+            self.frame(chunk);
+        }
+    }
+
+    /// Ready when the client is gone. This is how that is seen, so it is asked each time.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [0; 256];
+        loop {
+            let mut buffer = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            let read = buffer.filled().len();
+            if read == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.ignored_bytes = self.ignored_bytes.saturating_add(read);
+            if self.ignored_bytes > MAX_IGNORED_BYTES {
+                return Poll::Ready(Err(io::Error::other("the client keeps sending")));
+            }
+        }
+    }
+
+    /// Ready when the socket has taken everything.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.out.len() {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.out[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(taken)) => {
+                    self.sent += taken;
+                    self.stalled = None;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let timeout = self.send_timeout;
+                    let stalled = self
+                        .stalled
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                    ready!(stalled.as_mut().poll(cx));
+                    self.stream.stalled();
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        // A waiting stream holds no buffer; a busy one keeps its.
+        if self.sent > 0 {
+            self.out = Vec::new();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn frame(&mut self, chunk: Option<Bytes>) {
+        match chunk {
+            Some(chunk) if self.chunked => {
+                self.out.reserve(chunk.len() + 12);
+                let _ = io::Write::write_fmt(&mut self.out, format_args!("{:x}\r\n", chunk.len()));
+                self.out.extend_from_slice(&chunk);
+                self.out.extend_from_slice(b"\r\n");
+            }
+            Some(chunk) => self.out.extend_from_slice(&chunk),
+            None if self.chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
+            None => {}
+        }
+    }
+}
+
+/// The head of the response, as hyper would have written it.
+fn head(version: Version, headers: &HeaderMap, chunked: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let status: &[u8] = if version == Version::HTTP_10 {
+        b"HTTP/1.0 200 OK\r\n"
+    } else {
+        b"HTTP/1.1 200 OK\r\n"
+    };
+    out.put_slice(status);
+    for (name, value) in headers {
+        out.put_slice(name.as_str().as_bytes());
+        out.put_slice(b": ");
+        out.put_slice(value.as_bytes());
+        out.put_slice(b"\r\n");
+    }
+    if chunked {
+        out.put_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.put_slice(b"connection: close\r\ndate: ");
+    out.put_slice(clock::http_date().as_bytes());
+    out.put_slice(b"\r\n\r\n");
+    out
+}
+
+/// As much as a client may send behind its request: a pipelined request or two, read and dropped.
+const MAX_IGNORED_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, header};
+
+    use super::*;
+
+    #[test]
+    fn the_head_is_one_that_any_client_reads() {
+        let headers = HeaderMap::from_iter([(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        )]);
+        let text = String::from_utf8(head(Version::HTTP_11, &headers, true)).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\r\ntransfer-encoding: chunked\r\n") && text.ends_with(" GMT\r\n\r\n"),
+            "{text}"
+        );
+        let old = String::from_utf8(head(Version::HTTP_10, &headers, false)).unwrap();
+        assert!(
+            old.starts_with("HTTP/1.0 200 OK\r\n") && !old.contains("chunked"),
+            "{old}"
+        );
+    }
+}
