@@ -22,3 +22,4 @@ mod notifications;
 mod process;
 mod projects;
 mod streams;
+mod writers;

@@ -1,0 +1,180 @@
+//! Two writers, the same bytes: streams on sockets taken back from hyper, and streams that hyper writes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use sse_broker::Topic;
+use sse_protocol::{EventId, EventType};
+use sse_server::http::{HttpConfig, HubService, Server, ServerConfig};
+use sse_server::hub::{Hub, HubConfig, Publication};
+
+use crate::client::DEADLINE;
+
+/// Requests that differ in what a writer must know: version, subscriptions, and what stands behind the head.
+const REQUESTS: [&str; 5] = [
+    "GET /events?last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /events?last_event_id=earliest HTTP/1.0\r\n\r\n",
+    "GET /events?topic=b&last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",
+    "GET /sse?last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /events?last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_writers_send_the_same_bytes() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    let taken_over = serve(&hub, true);
+    let by_hyper = serve(&hub, false);
+    for n in 0..40 {
+        hub.publish(publication(n)).await.unwrap();
+    }
+    // More than one write takes, so that the socket has to be waited for.
+    hub.publish(Publication::new("x".repeat(900_000)))
+        .await
+        .unwrap();
+
+    let streams: Vec<_> = REQUESTS
+        .iter()
+        .map(|request| (*request, open(taken_over, request), open(by_hyper, request)))
+        .collect();
+    let readers: Vec<_> = streams
+        .into_iter()
+        .map(|(request, ours, hypers)| {
+            let ours = tokio::task::spawn_blocking(move || read_to_end(ours));
+            let hypers = tokio::task::spawn_blocking(move || read_to_end(hypers));
+            (request, ours, hypers)
+        })
+        .collect();
+    while hub.connections(100).len() < 2 * REQUESTS.len() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for n in 40..80 {
+        hub.publish(publication(n)).await.unwrap();
+    }
+    assert_eq!(
+        hub.shutdown(DEADLINE).await,
+        0,
+        "every stream ends by itself"
+    );
+
+    for (request, ours, hypers) in readers {
+        let (ours, hypers) = (ours.await.unwrap(), hypers.await.unwrap());
+        let (our_head, our_body) = split(&ours, request);
+        let (hypers_head, hypers_body) = split(&hypers, request);
+        assert_eq!(our_head, hypers_head, "the heads for {request:?}");
+        assert_eq!(
+            events(&our_body),
+            events(&hypers_body),
+            "the events for {request:?}"
+        );
+        assert!(
+            events(&our_body).len() >= 40,
+            "{} events",
+            events(&our_body).len()
+        );
+    }
+}
+
+fn publication(n: usize) -> Publication {
+    let publication = Publication::new(format!("line {n}\n{}", "é".repeat(n * 37)))
+        .with_type(EventType::new("tick").unwrap())
+        .to_topic(Topic::new(if n % 2 == 0 { "a" } else { "b" }).unwrap());
+    // Some have an id of their own.
+    if n % 3 == 0 {
+        publication.with_id(EventId::new(format!("own-{n}")).unwrap())
+    } else {
+        publication
+    }
+}
+
+fn serve(hub: &Hub, take_over: bool) -> SocketAddr {
+    let service = HubService::new(hub.clone(), HttpConfig::default());
+    let config = ServerConfig {
+        take_over,
+        ..ServerConfig::default()
+    };
+    let server = Server::bind(([127, 0, 0, 1], 0).into(), service, config).unwrap();
+    let address = server.local_addr();
+    tokio::spawn(server.run(std::future::pending(), Duration::from_secs(1)));
+    address
+}
+
+fn open(address: SocketAddr, request: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    socket
+}
+
+fn read_to_end(mut socket: TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    socket
+        .read_to_end(&mut bytes)
+        .expect("the stream ends cleanly");
+    bytes
+}
+
+/// The lines of the stream's head, sorted and without what names a moment, and its body without the chunks'
+/// frames. An answer to an earlier request on the same socket is passed over.
+fn split(bytes: &[u8], request: &str) -> (Vec<String>, Vec<u8>) {
+    let stream = bytes
+        .windows(17)
+        .position(|w| w == b"text/event-stream")
+        .expect("a stream");
+    let begin = bytes[..stream]
+        .windows(5)
+        .rposition(|w| w == b"HTTP/")
+        .unwrap();
+    let end = begin
+        + bytes[begin..]
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .unwrap();
+    let head = String::from_utf8(bytes[begin..end].to_vec()).unwrap();
+    let is_chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    assert_eq!(is_chunked, request.contains("HTTP/1.1"), "{head}");
+    let mut lines: Vec<String> = head
+        .lines()
+        .map(str::to_lowercase)
+        .filter(|line| !line.starts_with("date:") && !line.starts_with("connection:"))
+        .collect();
+    lines.sort();
+    let body = &bytes[end + 4..];
+    (
+        lines,
+        if is_chunked {
+            dechunked(body)
+        } else {
+            body.to_vec()
+        },
+    )
+}
+
+fn dechunked(mut body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    loop {
+        let line = body
+            .windows(2)
+            .position(|w| w == b"\r\n")
+            .expect("a chunk's length");
+        let length =
+            usize::from_str_radix(std::str::from_utf8(&body[..line]).unwrap(), 16).unwrap();
+        let chunk = &body[line + 2..];
+        assert_eq!(&chunk[length..length + 2], b"\r\n");
+        if length == 0 {
+            return out;
+        }
+        out.extend_from_slice(&chunk[..length]);
+        body = &chunk[length + 2..];
+    }
+}
+
+/// The blocks of the stream, but for `connected` and the last word on when to come back, which are
+/// each reader's own.
+fn events(body: &[u8]) -> Vec<String> {
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    let own = |block: &&str| {
+        !block.contains("event: connected") && !block.starts_with("retry:") && !block.is_empty()
+    };
+    text.split("\n\n").filter(own).map(str::to_owned).collect()
+}
