@@ -128,7 +128,7 @@ fn a_thousand_stalled_readers_cost_little_delay_nobody_and_lose_nothing() {
         "--window",
         "1MiB",
         "--send-timeout",
-        "10s",
+        "25s",
         "--heartbeat",
         "0",
         "--log",

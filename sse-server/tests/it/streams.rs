@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use sse_protocol::Decoder;
+use sse_server::hub::{ConnectionRequest, Hub, HubConfig};
 
 use crate::client::{End, Event, Stream, Wire, eventually};
 use crate::server::Server;
@@ -907,4 +909,58 @@ fn a_reader_may_cut_its_stream_anywhere_and_go_on() {
         }
         last_id = stream.last_id;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_job_that_moves_while_its_reader_connects_is_not_told_twice() {
+    const STEPS: u32 = 3_000;
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    hub.send_progress_update("j", 0.0, "").await.unwrap();
+    let publisher = tokio::spawn({
+        let hub = hub.clone();
+        async move {
+            for n in 1..=STEPS {
+                hub.send_progress_update("j", n.into(), "").await.unwrap();
+            }
+        }
+    });
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let hub = hub.clone();
+            tokio::spawn(async move {
+                let mut rounds = 0;
+                while hub.job("j").unwrap().progress < (STEPS - 10).into() {
+                    let mut stream = hub
+                        .connect(ConnectionRequest {
+                            topics: vec!["job/j".into()],
+                            ..ConnectionRequest::from_ip([127, 0, 0, 1].into())
+                        })
+                        .await
+                        .unwrap();
+                    let (mut decoder, mut told) = (Decoder::new(), Vec::new());
+                    while told.len() < 3 {
+                        let chunk = stream.next_chunk().await.unwrap();
+                        let mut feed = decoder.feed(&chunk);
+                        while let Some(event) = feed.next_event() {
+                            if event.event_type() != "connected" {
+                                let data: Value = serde_json::from_str(event.data()).unwrap();
+                                told.push(data["progress"].as_u64().unwrap());
+                            }
+                        }
+                    }
+                    for pair in told.windows(2) {
+                        assert_eq!(pair[0] + 1, pair[1], "{told:?}");
+                    }
+                    rounds += 1;
+                }
+                rounds
+            })
+        })
+        .collect();
+    let mut rounds = 0;
+    for reader in readers {
+        rounds += reader.await.unwrap();
+    }
+    publisher.await.unwrap();
+    assert!(rounds > 10, "{rounds}");
 }
