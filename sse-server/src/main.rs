@@ -1,5 +1,7 @@
-//! The server binary: reads the configuration, opens the log, serves until it is told to stop.
+//! The server binary: reads the configuration, opens the log, serves until it is told to stop; and the
+//! tools for the log of a hub that is stopped.
 
+mod log_command;
 mod telemetry;
 
 use std::io::{self, Write};
@@ -36,6 +38,8 @@ struct Cli {
 enum Command {
     /// Run the hub; what happens without a command too
     Serve(Box<Serve>),
+    /// Look at, check, make small and copy the log of a hub that is not running
+    Log(log_command::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,11 +56,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let serve = match cli.command {
-        Some(Command::Serve(serve)) => *serve,
-        None => cli.serve,
+    let outcome = match cli.command {
+        Some(Command::Serve(serve)) => run(*serve),
+        Some(Command::Log(args)) => log_command::run(args),
+        None => run(cli.serve),
     };
-    match run(serve) {
+    match outcome {
         Ok(code) => code,
         Err(message) => {
             let _ = writeln!(io::stderr(), "error: {message}");

@@ -475,7 +475,7 @@ impl StoppedLog {
                     })
                     .map_err(|Damaged| offset);
                 done.done += 1;
-                if done.done % MAX_CACHED_RECORDS == 0 {
+                if done.done.is_multiple_of(MAX_CACHED_RECORDS) {
                     topics = TopicCache::default();
                 }
                 if visit(record, done).is_break() {

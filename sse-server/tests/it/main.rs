@@ -18,6 +18,7 @@ mod envelope;
 mod errors;
 mod job_stream;
 mod limits;
+mod log_tools;
 mod notifications;
 mod process;
 mod projects;
