@@ -342,6 +342,7 @@ impl Hub {
         inner
             .vitals
             .record_evictions(swept.stalled.len(), swept.idle.len(), now);
+        inner.vitals.record_most_behind(swept.most_behind_entries);
         if inner.vitals.is_sweep_due(now) {
             self.sweep_durables();
             if let Err(error) = inner.broker.trim(clock::unix_millis()).await {

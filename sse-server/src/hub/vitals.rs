@@ -1,6 +1,6 @@
 //! How the hub fares: latencies, rates, load, and whether that is healthy.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,6 +19,8 @@ pub(crate) struct Vitals {
     monitor: HealthMonitor,
     gaps: AtomicU64,
     bytes_delivered: AtomicU64,
+    /// How many events the slowest reader was behind at the last look.
+    most_behind: AtomicUsize,
     started_at: UnixMillis,
     sweep_interval: Duration,
     last_sweep: Mutex<Instant>,
@@ -133,6 +135,7 @@ impl Vitals {
             ),
             gaps: AtomicU64::new(0),
             bytes_delivered: AtomicU64::new(0),
+            most_behind: AtomicUsize::new(0),
             started_at: unix_now,
             sweep_interval: config.sweep_interval,
             last_sweep: Mutex::new(now),
@@ -190,6 +193,11 @@ impl Vitals {
         self.monitor.heartbeats().record_failed(idle as u64);
     }
 
+    /// The slowest reader is so many events behind.
+    pub(super) fn record_most_behind(&self, events: usize) {
+        self.most_behind.store(events, Ordering::Relaxed);
+    }
+
     /// Whether the sweep interval has passed; if so, it begins anew.
     pub(super) fn is_sweep_due(&self, now: Instant) -> bool {
         let mut last = self.last_sweep.lock();
@@ -210,14 +218,19 @@ impl Hub {
     fn gauges(&self) -> Gauges {
         let config = &self.inner.config;
         let jobs = self.job_counts();
+        let pool = self.inner.pool.stats();
+        // The window is the one queue there is: the slowest reader's part of it, where it is full.
+        let behind = self.inner.vitals.most_behind.load(Ordering::Relaxed);
+        let fill = share(pool.window_bytes, config.window_bytes)
+            .max(share(pool.window_entries, config.window_events));
         Gauges {
             phase: *self.inner.phase.lock(),
             connections: ConnectionCounts {
-                active: self.inner.pool.stats().active as u64,
+                active: pool.active as u64,
                 max: config.max_connections as u64,
                 per_ip_limit: config.max_connections_per_ip as u64,
             },
-            queue: None,
+            queue: Some(share(behind, pool.window_entries).min(1.0) * fill),
             compression_ratio: self.inner.compressor.stats().ratio(),
             heartbeat_interval: config.heartbeat.unwrap_or_default(),
             jobs: JobCounts {
@@ -311,4 +324,8 @@ impl Hub {
             status: facts.assessment.status,
         }
     }
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
