@@ -9,6 +9,7 @@
 //! | `test` | every check there is, in order, with the time each took | [`test`] |
 //! | `bench` | the criterion benchmarks; `--save` keeps their figures with the machine's name | [`bench`] |
 //! | `tidy` | what two places must agree on and no compiler checks | [`tidy`] |
+//! | `torture` | kills the hub again and again under load, and checks that nothing is lost | [`torture`] |
 //! | `setup` | installs what `test` needs and does nothing else | [`setup`] |
 //!
 //! [`shell`] runs other programs and [`workspace`] knows the crates. Nothing imports this crate.
@@ -18,6 +19,7 @@ mod setup;
 mod shell;
 mod test;
 mod tidy;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -43,6 +45,8 @@ enum Task {
     Bench(bench::Args),
     /// Check what two places must agree on
     Tidy,
+    /// Kill the hub again and again under load: nothing acknowledged may be lost
+    Torture(torture::Args),
     /// Install what the tests need
     Setup(setup::Args),
 }
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Task::Test(args) => return test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Torture(args) => torture::run(&args),
         Task::Setup(args) => setup::run(&args),
     };
     match outcome {
