@@ -79,6 +79,54 @@ mod durable {
 
     use super::*;
     use crate::durable::{config, open};
+    use crate::sim_disk::SimDisk;
+
+    /// Puts `n` under two keys in one call, again and again, until the power goes; the last `n` that was
+    /// answered.
+    async fn put_until_it_fails(broker: &dyn Broker, from: u64) -> u64 {
+        for n in from.. {
+            let value = n.to_string();
+            let answered = broker.put_states(vec![put("a", &value), put("b", &value)]);
+            let appended = broker.append(vec![record("t", &value)]);
+            if answered.await.is_err() {
+                return n - 1;
+            }
+            let _ = appended.await;
+        }
+        from
+    }
+
+    #[test]
+    fn what_was_answered_survives_a_power_cut_and_a_call_is_whole_or_not_there() {
+        for seed in 0..40 {
+            let random = &mut fastrand::Rng::with_seed(seed);
+            let disk = SimDisk::new();
+            let open = || {
+                let disk = disk.clone();
+                DurableBroker::open_on(move || disk.file(), || None, config(Retention::UNBOUNDED))
+            };
+            let broker = open().expect("a new log");
+            disk.cut_power_after(random.u64(1..200));
+            let answered = block_on(put_until_it_fails(&*broker, 1));
+            drop(broker);
+            disk.restart(random);
+            let broker = open().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let found = block_on(states(&*broker, ""));
+            let numbers: Vec<u64> = found
+                .iter()
+                .map(|(_, value)| value.parse().expect("a number"))
+                .collect();
+            match numbers[..] {
+                [] => assert_eq!(answered, 0, "seed {seed}"),
+                // What was under way may be there, too.
+                [a, b] => assert!(
+                    a == b && (answered..=answered + 1).contains(&a),
+                    "seed {seed}"
+                ),
+                _ => panic!("seed {seed}: {found:?}"),
+            }
+        }
+    }
 
     #[test]
     fn states_on_disk_are_the_same_after_the_log_was_opened_again() {
