@@ -18,7 +18,6 @@ impl Origin {
     }
 
     pub(crate) fn moment(self, at: Instant) -> Moment {
-        let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
         Moment(match at.checked_duration_since(self.0) {
             Some(after) => nanos(after),
             None => -nanos(self.0.saturating_duration_since(at)),
@@ -41,6 +40,14 @@ impl Moment {
         let nanos = self.0.saturating_sub(earlier.0);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
+}
+
+/// As many as fit, in 64-bit arithmetic: `Duration::as_nanos` is twice as wide, and this is in every read.
+fn nanos(span: Duration) -> i64 {
+    i64::try_from(span.as_secs())
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(span.subsec_nanos().into())
 }
 
 #[cfg(test)]

@@ -35,7 +35,6 @@ impl<T> Shard<T> {
         spare: &mut Option<Waker>,
         now: Instant,
     ) -> Park {
-        let now = self.moment(now);
         let Some(reader) = self.readers.get_mut(key.slot) else {
             return Park::Parked(None);
         };
@@ -53,7 +52,9 @@ impl<T> Shard<T> {
         }
         if reader.state == State::Ready {
             reader.state = State::Parked;
-            reader.since = reader.since.max(now);
+            if let Some(origin) = self.origin {
+                reader.since = reader.since.max(origin.moment(now));
+            }
             for link in reader.links.as_slice() {
                 if let Some(node) = self.index.node_mut(link.node) {
                     node.parked += 1;

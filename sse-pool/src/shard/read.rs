@@ -37,8 +37,7 @@ impl<T> Shard<T> {
         out: &mut Vec<Arc<Entry<T>>>,
         out_start: usize,
     ) -> Step<T> {
-        let now = self.moment(now);
-        let Some(reader) = self.reader_mut(key) else {
+        let Some(reader) = self.reader(key) else {
             return Step::Closed(CloseReason::Client);
         };
         match reader.state {
@@ -49,6 +48,10 @@ impl<T> Shard<T> {
             State::Parked => return Step::Nothing,
             State::Ready => {}
         }
+        let now = self.moment(now);
+        let Some(reader) = self.readers.get_mut(key.slot) else {
+            return Step::Closed(CloseReason::Client);
+        };
         reader.since = reader.since.max(now);
         reader.in_hand = false;
         if reader.scans() || scan.is_some() {
