@@ -261,7 +261,7 @@ impl Decoder {
             // Appended with its LF at once.
             let (line, rest) = value.split_at(len + 1);
             self.block.data.push_str(line);
-            input.advance(DATA.len() + len + 1);
+            input.advance_to(DATA.len() + len + 1, rest);
             text = rest;
         }
         DataLines::Other

@@ -58,6 +58,13 @@ impl<'c> Input<'c> {
         self.text = self.text.get(len..).unwrap_or_default();
     }
 
+    /// Reads `len` bytes, after which the window goes on with `text`.
+    #[inline]
+    pub(crate) fn advance_to(&mut self, len: usize, text: &'c str) {
+        self.pos += len;
+        self.text = text;
+    }
+
     pub(crate) fn use_up(&mut self) {
         self.pos = self.chunk.len();
     }
