@@ -2,6 +2,7 @@
 //! tools for the log of a hub that is stopped.
 
 mod log_command;
+mod open_files;
 mod telemetry;
 
 use std::io::{self, Write};
@@ -124,6 +125,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
+    open_files::make_room_for(config.hub.max_connections);
     let broker = open_log(&config)?;
     let hub = Hub::open(config.hub.clone(), broker)
         .await

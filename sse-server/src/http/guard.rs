@@ -33,7 +33,15 @@ pub(super) enum Origin {
 }
 
 /// Checks the `Host` of a request.
-pub(super) fn check_host(config: &HttpConfig, host: Option<&str>) -> Result<(), Problem> {
+pub(super) fn check_host(
+    config: &HttpConfig,
+    host: Option<&str>,
+    host_headers: usize,
+) -> Result<(), Problem> {
+    // RFC 9112, section 3.2: of two, a proxy in front may have looked at the other one.
+    if host_headers > 1 {
+        return Err(Problem::bad_request("the request has more than one Host header"));
+    }
     // HTTP/1.0 has no Host, and no browser speaks it.
     let Some(host) = host else { return Ok(()) };
     let authority: Authority = host.parse().map_err(|_| {
@@ -171,7 +179,7 @@ mod tests {
             "192.168.0.7",
             "hub.example:443",
         ] {
-            assert!(check_host(&config(), Some(host)).is_ok(), "{host}");
+            assert!(check_host(&config(), Some(host), 1).is_ok(), "{host}");
         }
         for host in [
             "evil.example",
@@ -179,10 +187,11 @@ mod tests {
             "127.0.0.1.evil.example",
             "evil.example:8080",
         ] {
-            let problem = check_host(&config(), Some(host)).unwrap_err();
+            let problem = check_host(&config(), Some(host), 1).unwrap_err();
             assert_eq!(problem.status, StatusCode::MISDIRECTED_REQUEST, "{host}");
         }
-        assert!(check_host(&config(), Some("a b")).is_err());
+        assert!(check_host(&config(), Some("a b"), 1).is_err());
+        assert!(check_host(&config(), Some("localhost"), 2).is_err());
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl HubService {
     {
         let host = host_of(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
-        let mut response = match guard::check_host(&self.config, host.as_deref()) {
+        let hosts = request.headers().get_all(header::HOST).iter().count();
+        let mut response = match guard::check_host(&self.config, host.as_deref(), hosts) {
             Ok(()) => match self.dispatch(request, ip, &origin).await {
                 Ok(response) => response,
                 Err(problem) => problem.into_response(),

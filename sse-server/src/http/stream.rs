@@ -121,7 +121,7 @@ pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
 }
 
 /// Who listens for `job_progress` means the jobs' `progress`.
-fn with_job_events(types: Vec<String>) -> Vec<String> {
+pub(super) fn with_job_events(types: Vec<String>) -> Vec<String> {
     let plain = types
         .iter()
         .filter_map(|name| name.strip_prefix("job_"))

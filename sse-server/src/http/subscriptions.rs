@@ -88,7 +88,7 @@ pub(super) async fn change(
         .change_subscriptions(
             &id,
             SubscriptionChange {
-                event_types: change.event_types,
+                event_types: change.event_types.map(stream::with_job_events),
                 topics,
                 last_event_id: change.last_event_id,
             },

@@ -106,7 +106,10 @@ impl TakenOver {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(taken)) => {
                     self.sent += taken;
-                    self.stalled = None;
+                    if self.stalled.take().is_some() {
+                        // Slow, but alive: the sweep must not take it for stalled either.
+                        self.stream.progressed();
+                    }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {

@@ -100,6 +100,11 @@ impl EventStream {
         self.connection.id()
     }
 
+    /// The socket has taken a part of the last chunk.
+    pub(crate) fn progressed(&mut self) {
+        self.connection.touch(clock::now());
+    }
+
     /// The socket has taken nothing for the send timeout: the reader is let go.
     pub(crate) fn stalled(&mut self) {
         let id = self.connection.id();

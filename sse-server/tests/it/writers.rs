@@ -78,9 +78,9 @@ async fn both_writers_send_the_same_bytes() {
 fn publication(n: usize) -> Publication {
     let publication = Publication::new(format!("line {n}\n{}", "é".repeat(n * 37)))
         .with_type(EventType::new("tick").unwrap())
-        .to_topic(Topic::new(if n % 2 == 0 { "a" } else { "b" }).unwrap());
+        .to_topic(Topic::new(if n.is_multiple_of(2) { "a" } else { "b" }).unwrap());
     // Some have an id of their own.
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         publication.with_id(EventId::new(format!("own-{n}")).unwrap())
     } else {
         publication
