@@ -81,8 +81,8 @@ fn decode(
         rest = after;
         loop {
             let mut feed = decoder.feed(chunk);
-            let mut taken = 0;
-            while give_up_after.is_none_or(|most| taken <= most)
+            let mut taken = 0usize;
+            while give_up_after.is_none_or(|most| taken <= usize::from(most))
                 && let Some(decoded) = feed.next()
             {
                 items.push(item(decoded));
