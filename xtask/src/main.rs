@@ -6,8 +6,8 @@
 //!
 //! | task | what it does | file |
 //! |---|---|---|
-//! | `test` | every check there is, in order, with the time each took | [`test`] |
-//! | `bench` | the criterion benchmarks; `--save` keeps their figures with the machine's name | [`bench`] |
+//! | `test` | every check there is, in order, with the time each took | [`mod@test`] |
+//! | `bench` | the criterion benchmarks; `--save` keeps their figures with the machine's name | [`mod@bench`] |
 //! | `tidy` | what two places must agree on and no compiler checks | [`tidy`] |
 //! | `torture` | kills the hub again and again under load, and checks that nothing is lost | [`torture`] |
 //! | `setup` | installs what `test` needs and does nothing else | [`setup`] |

@@ -1,6 +1,11 @@
 //! Real input, end to end: what a program prints goes through `sse pub` into the real hub, and out of it to
 //! `sse sub`, to one that is killed and resumed, and to a browser's own `EventSource`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on may as well stop here"
+)]
+
 mod browser;
 mod hub;
 

@@ -40,7 +40,9 @@ pub(super) fn check_host(
 ) -> Result<(), Problem> {
     // RFC 9112, section 3.2: of two, a proxy in front may have looked at the other one.
     if host_headers > 1 {
-        return Err(Problem::bad_request("the request has more than one Host header"));
+        return Err(Problem::bad_request(
+            "the request has more than one Host header",
+        ));
     }
     // HTTP/1.0 has no Host, and no browser speaks it.
     let Some(host) = host else { return Ok(()) };
