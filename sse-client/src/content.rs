@@ -441,8 +441,8 @@ mod tests {
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut writer = flate2::write::GzEncoder::new(Vec::new(), Compression::default());
-        writer.write_all(text).unwrap();
-        writer.finish().unwrap()
+        writer.write_all(text).expect("a vector takes any bytes");
+        writer.finish().expect("a vector takes any bytes")
     }
 
     #[test]
