@@ -1,0 +1,168 @@
+//! What is guarded before any body is read: the method, the host, the origin.
+
+use crate::server::Server;
+
+#[test]
+fn a_method_that_is_not_there_is_answered_by_those_that_are() {
+    let server = Server::start();
+    let routes = routes(&server);
+    for (_, path) in &routes {
+        let mut expected: Vec<_> = routes
+            .iter()
+            .filter(|(_, other)| other == path)
+            .map(|(method, _)| method.as_str())
+            .collect();
+        if expected.contains(&"GET") {
+            expected.push("HEAD");
+        }
+        expected.push("OPTIONS");
+        expected.sort_unstable();
+        for wrong in ["PUT", "PATCH", "PROPFIND"] {
+            let reply = server.request(wrong, path, &[], b"{}");
+            reply.problem(405);
+            let mut allow: Vec<_> = reply.header("allow").unwrap().split(", ").collect();
+            allow.sort_unstable();
+            assert_eq!(allow, expected, "{path}");
+        }
+        let options = server.request("OPTIONS", path, &[], b"");
+        assert_eq!(options.status, 204);
+        assert!(options.header("allow").unwrap().contains("OPTIONS"));
+    }
+}
+
+#[test]
+fn no_route_answers_to_a_name_that_nobody_configured() {
+    let server = Server::with(&["--allowed-host", "hub.example"]);
+    let head = server.head();
+    let port = server.address.port();
+    for (method, path) in routes(&server) {
+        for host in [
+            "evil.example".to_owned(),
+            format!("evil.example:{port}"),
+            format!("localhost.evil.example:{port}"),
+        ] {
+            let reply = server.request(&method, &path, &[("Host", &host)], b"{\"data\":1}");
+            reply.problem(421);
+        }
+    }
+    assert_eq!(server.head(), head);
+    for host in [
+        format!("localhost:{port}"),
+        format!("127.0.0.1:{port}"),
+        "hub.example".to_owned(),
+        "HUB.example:80".to_owned(),
+        "[::1]".to_owned(),
+    ] {
+        assert_eq!(
+            server
+                .request("GET", "/livez", &[("Host", &host)], b"")
+                .status,
+            200,
+            "{host}"
+        );
+    }
+    for host in ["", "a b", "evil.example, localhost"] {
+        let status = server
+            .request("GET", "/livez", &[("Host", host)], b"")
+            .status;
+        assert!(status == 400 || status == 421, "{host:?}: {status}");
+    }
+    // The name in the request line is one too.
+    let reply = server.request(
+        "GET",
+        "http://evil.example/livez",
+        &[("Host", "evil.example")],
+        b"",
+    );
+    assert_eq!(reply.status, 421);
+}
+
+#[test]
+fn a_page_from_elsewhere_may_change_nothing_and_read_nothing() {
+    let server = Server::with(&["--allowed-origin", "https://app.example"]);
+    let connection = server.open("/events");
+    let connection_path = format!("/events/connections/{}", connection.connection_id());
+    let head = server.head();
+    for foreign in [
+        "https://evil.example",
+        "null",
+        "https://app.example.evil.example",
+        "http://localhost:1",
+    ] {
+        for (method, path) in routes(&server) {
+            if method == "GET" {
+                continue;
+            }
+            let path = path.replace("/events/connections/x", &connection_path);
+            let reply = server.request(&method, &path, &[("Origin", foreign)], b"{\"data\":1}");
+            reply.problem(403);
+            assert_eq!(reply.header("access-control-allow-origin"), None);
+        }
+        let reply = server.request("GET", "/health", &[("Origin", foreign)], b"");
+        assert_eq!(reply.header("access-control-allow-origin"), None);
+        let reply = server.request(
+            "OPTIONS",
+            "/events",
+            &[
+                ("Origin", foreign),
+                ("Access-Control-Request-Method", "POST"),
+            ],
+            b"",
+        );
+        assert_eq!(reply.header("access-control-allow-origin"), None);
+        assert_eq!(reply.header("access-control-allow-methods"), None);
+    }
+    assert_eq!(server.head(), head);
+    assert_eq!(server.active(), 1, "a foreign page closed a connection");
+
+    // The page that is on the list, and the hub's own.
+    let known = [("Origin", "https://app.example")];
+    let reply = server.request("POST", "/events", &known, b"{\"data\":1}");
+    reply.ok();
+    assert_eq!(
+        reply.header("access-control-allow-origin"),
+        Some("https://app.example")
+    );
+    assert_eq!(
+        reply.header("access-control-allow-credentials"),
+        Some("true")
+    );
+    let reply = server.request("POST", "/events", &known, b"{");
+    assert_eq!(
+        reply.header("access-control-allow-origin"),
+        Some("https://app.example"),
+        "errors can be read too"
+    );
+    let reply = server.request("OPTIONS", "/events", &known, b"");
+    assert!(
+        reply
+            .header("access-control-allow-methods")
+            .unwrap()
+            .contains("POST")
+    );
+    assert!(
+        reply
+            .header("access-control-allow-headers")
+            .unwrap()
+            .contains("last-event-id")
+    );
+    let own = format!("http://{}", server.address);
+    server
+        .request("POST", "/events", &[("Origin", &own)], b"{\"data\":1}")
+        .ok();
+}
+
+/// The routes as the index lists them, `{id}` filled in.
+fn routes(server: &Server) -> Vec<(String, String)> {
+    let index = server.get("/").text();
+    let routes: Vec<_> = index
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .filter(|(method, path)| {
+            ["GET", "POST", "DELETE"].contains(method) && path.starts_with('/')
+        })
+        .map(|(method, path)| (method.to_owned(), path.replace("{id}", "x")))
+        .collect();
+    assert!(routes.len() > 25, "{index}");
+    routes
+}
