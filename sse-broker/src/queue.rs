@@ -40,6 +40,7 @@ impl<R> Waiting<R> {
         self.batches.is_empty()
     }
 
+    #[cfg(feature = "durable")]
     pub(crate) fn len(&self) -> usize {
         self.batches.len()
     }
