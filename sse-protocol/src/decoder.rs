@@ -2,11 +2,12 @@
 
 use alloc::string::String;
 
+use crate::block::{Block, Field};
 use crate::error::LimitExceeded;
-use crate::input::{Input, line_end, push_lossy, set_text};
+use crate::input::{Input, line_end, set_text};
 use crate::limits::{Excess, Limits};
-use crate::line::{Assembler, Finished, KEPT_CAPACITY_BYTES};
-use crate::view::{EventBuf, EventView, Head};
+use crate::line::{Assembler, Finished};
+use crate::view::{EventBuf, EventView};
 use crate::{EventId, Retry};
 
 /// Turns the bytes of an event stream into events, as the WHATWG standard has it ("Server-sent events",
@@ -55,20 +56,6 @@ enum State {
     Reading,
     Skipping,
     Failed(LimitExceeded),
-}
-
-/// The block under construction: all between two blank lines.
-#[derive(Clone, Debug, Default)]
-struct Block {
-    head: Head,
-    /// The standard's data buffer: each data line's value, and LF. Empty only if there was no data line.
-    data: String,
-    /// The id that the next dispatch step commits, if `head.has_id`.
-    id: String,
-    /// The block had a type, an id or a time.
-    touched: bool,
-    /// The block was dispatched; it is cleared before the next line, so that a view can still lend from it.
-    dispatched: bool,
 }
 
 /// What a [`Decoder`] finds in a stream, in the order in which it stands there.
@@ -505,121 +492,6 @@ enum Step<'c> {
     Comment,
     Retry(Retry),
     Dropped(LimitExceeded),
-}
-
-/// What a line is, as far as the standard layer cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
-    Blank,
-    Comment,
-    Data,
-    Type,
-    Id,
-    Retry,
-    Unknown,
-}
-
-impl Field {
-    /// Tells the field, and where its value begins. Agrees with [`Line::parse`](crate::Line::parse), but looks
-    /// only at the names the standard knows, so it need not search for the colon.
-    #[inline]
-    fn of(line: &[u8]) -> (Self, usize) {
-        let (field, name_len) = match line {
-            [] => return (Self::Blank, 0),
-            [b':', ..] => (Self::Comment, 0),
-            [b'd', b'a', b't', b'a', ..] => (Self::Data, 4),
-            [b'i', b'd', ..] => (Self::Id, 2),
-            [b'e', b'v', b'e', b'n', b't', ..] => (Self::Type, 5),
-            [b'r', b'e', b't', b'r', b'y', ..] => (Self::Retry, 5),
-            _ => (Self::Unknown, 0),
-        };
-        match &line[name_len..] {
-            [] => (field, name_len),
-            [b':', b' ', ..] => (field, name_len + 2),
-            [b':', ..] => (field, name_len + 1),
-            _ => (Self::Unknown, 0),
-        }
-    }
-}
-
-impl Block {
-    #[inline]
-    fn clear(&mut self) {
-        self.head.event_type.clear();
-        self.head.has_id = false;
-        self.head.retry = None;
-        self.touched = false;
-        self.data.clear();
-        if self.data.capacity() > KEPT_CAPACITY_BYTES {
-            self.data = String::new();
-        }
-        self.dispatched = false;
-    }
-
-    fn is_open(&self) -> bool {
-        !self.dispatched
-            && (!self.data.is_empty() || self.head.has_id || !self.head.event_type.is_empty())
-    }
-
-    /// Appends a data line; `lent` is the value as text, if it is known to be.
-    #[inline]
-    fn push_data(&mut self, value: &[u8], lent: Option<&str>) {
-        match lent {
-            Some(text) => self.data.push_str(text),
-            None => push_lossy(&mut self.data, value),
-        }
-        self.data.push('\n');
-    }
-
-    /// The data without the LF that the standard takes away at last.
-    #[inline]
-    fn data(&self) -> &str {
-        self.data.strip_suffix('\n').unwrap_or_default()
-    }
-
-    /// The size that the event limit bounds: each data line and one more byte, type and id.
-    #[inline]
-    fn bytes(&self) -> usize {
-        self.data.len() + self.head_bytes()
-    }
-
-    #[inline]
-    fn head_bytes(&self) -> usize {
-        if !self.touched {
-            return 0;
-        }
-        let id = if self.head.has_id { self.id.len() } else { 0 };
-        id + self.head.event_type.len()
-    }
-
-    /// The dispatch step: commits the id, and says whether there is an event.
-    #[inline]
-    fn dispatch(&mut self) -> bool {
-        self.commit_id();
-        if self.data.is_empty() {
-            self.clear();
-        } else {
-            self.dispatched = true;
-        }
-        self.dispatched
-    }
-
-    /// The dispatch step of a block whose only data line was lent, not pushed.
-    #[inline]
-    fn dispatch_lent(&mut self) {
-        if self.touched {
-            self.commit_id();
-            self.dispatched = true;
-        }
-        // Else there is nothing to clear.
-    }
-
-    #[inline]
-    fn commit_id(&mut self) {
-        if self.head.has_id {
-            core::mem::swap(&mut self.head.last_event_id, &mut self.id);
-        }
-    }
 }
 
 /// The events of one chunk, lent one at a time; see [`Decoder::feed`].

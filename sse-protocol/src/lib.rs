@@ -58,6 +58,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod block;
 pub mod decoder;
 pub mod encoder;
 pub mod error;
