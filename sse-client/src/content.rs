@@ -363,6 +363,7 @@ mod brotli_coding {
                     Err(DAMAGED)
                 };
             }
+            out.resize(super::STEP_BYTES, 0);
             let (mut available_in, mut taken) = (input.len(), 0);
             let (mut available_out, mut written, mut total) = (out.len(), 0, 0);
             let result = BrotliDecompressStream(
@@ -552,6 +553,64 @@ mod tests {
             })
         );
         assert!(total <= RATIO_GRACE_BYTES + STEP_BYTES as u64);
+    }
+
+    /// Three events as Node's encoder wrote them, flushed after each, and the end of the stream.
+    #[cfg(feature = "brotli")]
+    const BROTLI: [&str; 4] = [
+        "8b0e0000049c709ed040d38c0baeef493a516516c99debaec1ca5908ac623ee5fa4d3200",
+        "e8000040422691484290b08e6a00",
+        "e800004062260540228900bc",
+        "03",
+    ];
+
+    #[cfg(feature = "brotli")]
+    fn unhex(text: &str) -> Vec<u8> {
+        let digit = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("two hexadecimal digits");
+        (0..text.len()).step_by(2).map(digit).collect()
+    }
+
+    #[cfg(feature = "brotli")]
+    #[test]
+    fn each_event_of_a_brotli_stream_comes_out_with_its_flush() {
+        let mut decoder = decoder("br").unwrap();
+        for (n, piece) in BROTLI[..3].iter().enumerate() {
+            let mut out = Vec::new();
+            decoder.push(Bytes::from(unhex(piece)));
+            drain(&mut decoder, &mut out).unwrap();
+            let n = n + 1;
+            assert_eq!(
+                out,
+                format!("id: {n}\ndata: token {n} of three\n\n").into_bytes()
+            );
+        }
+        decoder.push(Bytes::from(unhex(BROTLI[3])));
+        drain(&mut decoder, &mut Vec::new()).unwrap();
+        decoder.finish().unwrap();
+    }
+
+    #[cfg(feature = "brotli")]
+    #[test]
+    fn brotli_comes_out_whole_however_it_is_cut_and_a_cut_end_is_told() {
+        let packed = unhex(&BROTLI.concat());
+        let whole = unpack("br", &packed, packed.len()).unwrap();
+        assert!(whole.ends_with(b"data: token 3 of three\n\n"));
+        for cut in [1, 2, 7] {
+            assert_eq!(unpack("br", &packed, cut).unwrap(), whole);
+        }
+        assert!(unpack("br", &packed[..packed.len() - 1], 10).is_err());
+        assert!(unpack("br", &[0xff; 64], 10).is_err());
+    }
+
+    #[cfg(feature = "brotli")]
+    #[test]
+    fn a_brotli_bomb_is_refused() {
+        // Three million times the same byte, in fourteen.
+        let bomb = unhex("9bbfc62df825f0e2b14020cfb705");
+        assert!(matches!(
+            unpack("br", &bomb, 14),
+            Err(ContentError::Bomb { .. })
+        ));
     }
 
     #[cfg(feature = "zstd")]
