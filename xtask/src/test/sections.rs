@@ -32,7 +32,12 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
             .run(),
         Section::Deny => deny(workspace, &["bans", "licenses", "sources"]),
         Section::Advisories => deny(workspace, &["advisories"]),
-        Section::Test => test(tally, Cmd::cargo(["test", "--workspace", "--no-fail-fast"])),
+        Section::Test => test(
+            tally,
+            // What is off by default is tested too.
+            Cmd::cargo(["test", "--workspace", "--no-fail-fast"])
+                .args(["--features", "sse-client/brotli,sse-client/zstd"]),
+        ),
         Section::Loom => loom(workspace, tally),
         Section::Crash => crash(tally),
         Section::Miri => miri(tally),
