@@ -3,7 +3,10 @@
 //! A figure without its machine says nothing, so `--save` writes what criterion estimated together
 //! with commit, processor and compiler to `docs/bench/<date>-<commit>.json`. A second run of the
 //! same commit on the same day adds to the file, and replaces what it measured again.
+//!
+//! `cargo xtask bench fanout` is another thing: whole servers, over sockets. See [`fanout`].
 
+mod fanout;
 mod record;
 
 use std::time::SystemTime;
@@ -14,7 +17,10 @@ use crate::shell::{Cmd, Failure, Outcome};
 use crate::workspace::{Crate, Workspace};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    whole: Option<Whole>,
     /// What to measure
     #[arg(default_value = "all")]
     what: What,
@@ -24,6 +30,13 @@ pub(crate) struct Args {
     /// Arguments for criterion, such as a filter of names, after `--`
     #[arg(last = true)]
     criterion: Vec<String>,
+}
+
+/// What is measured as a whole program.
+#[derive(clap::Subcommand)]
+enum Whole {
+    /// The release server beside a bare writer and installed peers, over sockets
+    Fanout(fanout::Args),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,6 +69,9 @@ impl What {
 /// `cargo xtask bench`
 pub(crate) fn run(args: &Args) -> Outcome {
     let workspace = Workspace::load()?;
+    if let Some(Whole::Fanout(args)) = &args.whole {
+        return fanout::run(&workspace, args);
+    }
     let started = SystemTime::now();
     for krate in chosen(&workspace, args.what)? {
         let benches = krate.targets_of("bench").flat_map(|name| ["--bench", name]);

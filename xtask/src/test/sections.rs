@@ -45,13 +45,15 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
     }
 }
 
-/// The workspace, and the fuzz targets beside it.
+/// The workspace, and the two beside it: the fuzz targets and the fan-out benchmark.
 fn fmt(workspace: &Workspace) -> Outcome {
     Cmd::cargo(["fmt", "--all", "--check"]).run()?;
-    let fuzz = workspace.root.join("fuzz/Cargo.toml");
-    Cmd::cargo(["fmt", "--check", "--manifest-path"])
-        .args([fuzz])
-        .run()
+    for beside in ["fuzz/Cargo.toml", "fanout/Cargo.toml"] {
+        Cmd::cargo(["fmt", "--all", "--check", "--manifest-path"])
+            .args([workspace.root.join(beside)])
+            .run()?;
+    }
+    Ok(())
 }
 
 fn clippy(what: &[&str]) -> Outcome {

@@ -1,0 +1,233 @@
+//! What is printed and written in the end.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::figures::{Figures, Row, Summary, floor_of, stored};
+use crate::options::Options;
+use crate::{Failure, Outcome};
+
+/// Where and when a run was made.
+pub(crate) struct Machine {
+    cpu: String,
+    cores: usize,
+    kernel: String,
+    commit: String,
+    load_before: String,
+}
+
+impl Machine {
+    pub(crate) fn now() -> Self {
+        let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+        let cpus = read("/proc/cpuinfo");
+        let model = cpus.lines().find(|line| line.starts_with("model name"));
+        let model = model.and_then(|line| line.split_once(':'));
+        let git = Command::new("git")
+            .args(["describe", "--always", "--dirty", "--abbrev=12"])
+            .output();
+        Self {
+            cpu: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned()),
+            cores: cpus
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count(),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            commit: git.map_or_else(
+                |_| String::new(),
+                |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            ),
+            load_before: load_average(),
+        }
+    }
+}
+
+/// The load average of the last minute.
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Prints all figures as a table for each shape.
+pub(crate) fn print(machine: &Machine, figures: &Figures) {
+    println!(
+        "\n{}, {} cores, Linux {}; commit {}; load average {} before, {} after",
+        machine.cpu,
+        machine.cores,
+        machine.kernel,
+        machine.commit,
+        machine.load_before,
+        load_average()
+    );
+    println!("Medians (least to most); × is the ratio to the floor in the same round.");
+    let servers = figures.servers();
+    let rows = figures.rows();
+    let mut table: Vec<Vec<String>> = Vec::new();
+    for (at, row) in rows.iter().enumerate() {
+        let begins = at == 0 || rows[at - 1].shape != row.shape;
+        if begins {
+            show(&std::mem::take(&mut table));
+            let floor = floor_of(&row.shape);
+            println!("\n### {} (floor: {floor})\n", row.shape);
+            let mut head = vec!["readers".to_owned(), String::new()];
+            head.extend(servers.iter().cloned());
+            table.push(head);
+        }
+        let mut line = vec![row.readers.to_string(), row.metric.name().to_owned()];
+        line.extend(
+            servers
+                .iter()
+                .map(|server| cell(figures.summary(row, server))),
+        );
+        table.push(line);
+    }
+    show(&table);
+    if figures.troubles.is_empty() {
+        println!("\nNothing was lost, out of order or wrong.");
+    } else {
+        println!("\nNot as it should be:\n");
+        for trouble in &figures.troubles {
+            println!("- {trouble}");
+        }
+    }
+}
+
+fn cell(summary: Option<Summary>) -> String {
+    let Some(summary) = summary else {
+        return "–".to_owned();
+    };
+    let mut text = number(summary.median);
+    if summary.least < summary.most {
+        text += &format!(" ({}–{})", number(summary.least), number(summary.most));
+    }
+    if let Some(ratio) = summary.ratio {
+        text += &format!(" **{ratio:.2}×**");
+    }
+    text
+}
+
+/// `value` with three digits that count.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 10_000.0 => format!("{:.0}k", value / 1000.0),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 0.1 || size == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// Prints `table`, its first line the head, as Markdown with aligned columns.
+fn show(table: &[Vec<String>]) {
+    let Some(head) = table.first() else {
+        return;
+    };
+    let width = |column: usize| {
+        let cells = table.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    for (at, line) in table.iter().enumerate() {
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        println!("| {} |", cells.join(" | "));
+        if at == 0 {
+            let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+            println!("|-{}-|", rules.join("-|-"));
+        }
+    }
+}
+
+/// Reads the file of `--baseline`, before anything is measured.
+///
+/// # Errors
+///
+/// When it cannot be read or is no JSON.
+pub(crate) fn read_baseline(options: &Options) -> Outcome<Option<Value>> {
+    let Some(file) = &options.baseline else {
+        return Ok(None);
+    };
+    let unusable =
+        |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| unusable(&error))?;
+    let json = serde_json::from_str(&text).map_err(|error| unusable(&error))?;
+    Ok(Some(json))
+}
+
+/// Prints what has changed since `baseline`, for the servers that are no floors.
+pub(crate) fn compare(baseline: &Value, figures: &Figures) {
+    println!(
+        "\n### Before and after: {} and now\n",
+        baseline["machine"]["commit"]
+            .as_str()
+            .unwrap_or("an earlier run")
+    );
+    let head = [
+        "shape",
+        "readers",
+        "",
+        "server",
+        "before",
+        "after",
+        "change",
+        "ratio before",
+        "ratio after",
+    ];
+    let mut table = vec![head.map(str::to_owned).to_vec()];
+    for (row, server, before, ratio_before) in stored(baseline) {
+        let Some(now) = figures.summary(&row, &server) else {
+            continue;
+        };
+        if server.starts_with("raw") {
+            continue;
+        }
+        let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |r| format!("{r:.2}×"));
+        let change = match before {
+            0.0 => String::new(),
+            before => format!("{:+.0} %", (now.median / before - 1.0) * 100.0),
+        };
+        let Row {
+            shape,
+            readers,
+            metric,
+        } = row;
+        table.push(vec![
+            shape,
+            readers.to_string(),
+            metric.name().to_owned(),
+            server,
+            number(before),
+            number(now.median),
+            change,
+            ratio(ratio_before),
+            ratio(now.ratio),
+        ]);
+    }
+    show(&table);
+}
+
+/// Writes the files that `options` ask for.
+///
+/// # Errors
+///
+/// When one cannot be written.
+pub(crate) fn write_files(options: &Options, machine: &Machine, figures: &Figures) -> Outcome {
+    if let Some(file) = &options.json {
+        let mut json = figures.to_json();
+        json["machine"] = json!({
+            "cpu": machine.cpu,
+            "cores": machine.cores,
+            "kernel": machine.kernel,
+            "commit": machine.commit,
+            "load_before": machine.load_before,
+            "load_after": load_average(),
+        });
+        fs::write(file, format!("{json:#}\n"))?;
+        println!("\nwritten: {}", file.display());
+    }
+    Ok(())
+}
