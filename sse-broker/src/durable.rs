@@ -12,9 +12,13 @@
 //! * **A failed commit fences the writer.** Nothing is acknowledged on a storage that has once failed,
 //!   nothing is tried again blindly; what was committed before can be read on. Opening the log again is
 //!   the way out. A full disk is an answer of its own, and ends by itself when there is space.
+//! * **A commit writes its records and little else.** They lie side by side in blocks of a page or a few,
+//!   one insertion each. What points at them by topic follows some thousand records later, sorted; ids are
+//!   found in memory, nine to eighteen bytes for each that is retained, and are listed in the file only to
+//!   be read when it is opened.
 //! * **Reads cost what they return.** A position is sought in a B-tree, a topic and an id in an index.
-//! * **Damage is contained.** Each value carries a checksum. A damaged record is left out and announced
-//!   as a gap; a damaged index is passed over.
+//! * **Damage is contained.** Each record and each value carries a checksum. A damaged record is left out
+//!   and announced as a gap; a damaged index is passed over.
 //! * **A log that may have lost something is another log.** Below the level `fsync` a log that was not
 //!   closed gets a new [`Epoch`] when it is opened, and so every reader of the old one hears of a gap.
 //!
@@ -22,11 +26,14 @@
 //!
 //! The file grows to what retention keeps and is reused from there on; pages that become free at its end
 //! are given back with the next commits, those in its middle are not until the file is compacted, which
-//! needs the log closed. A file takes about one and a half to four times the bytes of its records, the
-//! less the larger the groups are; a commit of one small record with an id writes some forty kilobytes.
+//! needs the log closed.
 
+mod block;
 mod codec;
+mod commit;
+mod ids;
 mod import;
+mod index;
 mod open;
 mod read;
 mod slot;
@@ -59,7 +66,8 @@ use crate::{
     AppendError, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
     ReadRequest, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
 };
-use open::{LogState, Place};
+use index::Index;
+use open::{LogState, Opened, Place};
 use read::Readers;
 use slot::Slot;
 use states::StateCall;
@@ -145,6 +153,7 @@ pub struct DurableBroker {
 /// What publishers, readers and the writer share.
 struct Shared {
     slot: Slot,
+    index: Index,
     queue: Mutex<Queue>,
     changed: Condvar,
     bounds: Mutex<Bounds>,
@@ -191,9 +200,17 @@ impl DurableBroker {
 
     fn open_at(place: Place, config: DurableConfig) -> Result<Arc<Self>, OpenError> {
         let path = place.path.clone();
-        let (db, watch, state) = place.open(&config, None)?;
+        let opened = place.open(&config, None)?;
+        let index = opened.index().map_err(|error| OpenError::Damaged {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let Opened {
+            db, watch, state, ..
+        } = opened;
         let shared = Arc::new(Shared {
             slot: Slot::new(db),
+            index,
             queue: Mutex::new(Queue {
                 waiting: Waiting::new(config.max_pending_bytes),
                 trims: Vec::new(),
@@ -225,7 +242,7 @@ impl DurableBroker {
 
     fn read_with<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&redb::Database, Bounds) -> Result<T, ReadError> + Send + 'static,
+        read: impl FnOnce(&redb::Database, &Index, Bounds) -> Result<T, ReadError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, ReadError>> {
         let shared = Arc::clone(&self.shared);
         self.readers.run(move || {
@@ -233,7 +250,7 @@ impl DurableBroker {
             // Taken after the database and before its transaction: the bounds are of something that
             // the transaction sees.
             let bounds = *shared.bounds.lock();
-            read(&db, bounds)
+            read(&db, &shared.index, bounds)
         })
     }
 
@@ -353,14 +370,14 @@ impl Broker for DurableBroker {
     }
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
-        self.read_with(move |db, bounds| read::page(db, bounds, &request))
+        self.read_with(move |db, index, bounds| read::page(db, index, bounds, &request))
     }
 
     fn locate(&self, id: EventId) -> BoxFuture<'static, Result<Option<Offset>, ReadError>> {
         if id.is_empty() {
             return Box::pin(ready(Ok(None)));
         }
-        self.read_with(move |db, bounds| read::locate(db, bounds, &id))
+        self.read_with(move |db, index, bounds| read::locate(db, index, bounds, &id))
     }
 
     fn snapshots(
@@ -368,7 +385,7 @@ impl Broker for DurableBroker {
         prefix: &str,
     ) -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>> {
         let prefix = prefix.to_owned();
-        self.read_with(move |db, _| read::snapshots(db, &prefix))
+        self.read_with(move |db, _, _| read::snapshots(db, &prefix))
     }
 
     fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>> {
@@ -420,7 +437,7 @@ impl Broker for DurableBroker {
 
     fn states(&self, prefix: &str) -> BoxFuture<'static, Result<Vec<StoredState>, ReadError>> {
         let prefix = prefix.to_owned();
-        self.read_with(move |db, _| states::read(db, &prefix))
+        self.read_with(move |db, _, _| states::read(db, &prefix))
     }
 
     fn bounds(&self) -> Bounds {

@@ -149,6 +149,11 @@ impl<'a> RecordView<'a> {
         })
     }
 
+    /// The id under which it is stored once; the empty id names nothing.
+    pub(super) fn publisher_id(&self) -> Option<&'a str> {
+        self.id.filter(|id| !id.is_empty())
+    }
+
     pub(super) fn data_len(&self) -> usize {
         self.data.len()
     }
@@ -198,18 +203,19 @@ impl<'a> Iterator for Texts<'a> {
 pub(super) struct TopicCache(HashSet<Topic>);
 
 impl TopicCache {
+    pub(super) fn get(&mut self, name: &str) -> Result<Topic, Damaged> {
+        if let Some(topic) = self.0.get(name) {
+            return Ok(topic.clone());
+        }
+        let topic = Topic::new(name).map_err(|_| Damaged)?;
+        self.0.insert(topic.clone());
+        Ok(topic)
+    }
+
     fn all(&mut self, names: Texts<'_>) -> Result<Vec<Topic>, Damaged> {
         let mut topics = Vec::with_capacity(usize::try_from(names.count.min(64)).unwrap_or(64));
         for name in names {
-            let topic = match self.0.get(name) {
-                Some(topic) => topic.clone(),
-                None => {
-                    let topic = Topic::new(name).map_err(|_| Damaged)?;
-                    self.0.insert(topic.clone());
-                    topic
-                }
-            };
-            topics.push(topic);
+            topics.push(self.get(name)?);
         }
         Ok(topics)
     }

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use redb::Database;
 use tokio::sync::oneshot;
 
-use super::open::{FILE_NAME, LogState, Place, lock_folder, put_meta};
+use super::commit::{self, Group};
+use super::index::Index;
+use super::open::{FILE_NAME, LogState, Opened, Place, lock_folder, put_meta};
 use super::tables::{META, SNAPSHOTS, with_checksum};
 use super::tools::{caught, is_empty};
-use super::write::{self, Encoded};
+use super::write::Encoded;
 use super::{DurableConfig, LogToolError, OpenError, states};
 use crate::queue::Batch;
 use crate::{Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, StateChange, Topic};
@@ -25,6 +27,7 @@ pub struct LogImport {
     db: Database,
     config: DurableConfig,
     state: LogState,
+    index: Index,
     waiting: Vec<Encoded>,
     weight_bytes: usize,
     target: Target,
@@ -68,21 +71,21 @@ impl LogImport {
             ..Self::config()
         };
         let place = Place::folder(&folder.join(BUILD_FOLDER))?;
-        let (db, _watch, mut state) = place.open(&config, None)?;
-        state.floor = floor;
-        state.head = floor;
+        let mut opened = place.open(&config, None)?;
+        opened.state.floor = floor;
+        opened.state.head = floor;
         let target = Target::New {
             folder: folder.to_owned(),
             _lock: lock,
         };
         caught(|| {
-            let txn = db.begin_write()?;
+            let txn = opened.db.begin_write()?;
             let mut value = floor.to_le_bytes().to_vec();
             value.extend_from_slice(&0u64.to_le_bytes());
             put_meta(&mut txn.open_table(META)?, "floor", &value)?;
             Ok(txn.commit()?)
         })?;
-        Ok(Self::new(place, db, config, state, target))
+        Self::new(place, config, opened, target)
     }
 
     /// The log in `folder`: records get new positions behind those that are there.
@@ -99,8 +102,8 @@ impl LogImport {
         }
         let place = Place::folder(folder)?;
         let config = Self::config();
-        let (db, _watch, state) = place.open(&config, None)?;
-        Ok(Self::new(place, db, config, state, Target::Existing))
+        let opened = place.open(&config, None)?;
+        Self::new(place, config, opened, Target::Existing)
     }
 
     /// Synced, and nothing is trimmed: the hub will do it, when its own retention says so.
@@ -113,21 +116,27 @@ impl LogImport {
 
     fn new(
         place: Place,
-        db: Database,
         config: DurableConfig,
-        state: LogState,
+        opened: Opened,
         target: Target,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, LogToolError> {
+        let index = caught(|| {
+            let index = opened.index()?;
+            index.load_ids(&opened.db, &opened.state)?;
+            Ok(index)
+        })?;
+        let Opened { db, state, .. } = opened;
+        Ok(Self {
             place,
             db,
             config,
             state,
+            index,
             waiting: Vec::new(),
             weight_bytes: 0,
             target,
             imported: Imported::default(),
-        }
+        })
     }
 
     /// What the log covers so far, and what it was given but has not committed yet.
@@ -216,11 +225,16 @@ impl LogImport {
             weight_bytes: 0,
             answer,
         }]);
+        let to_commit = Group {
+            batches: &mut group,
+            states: &[],
+            too_old: None,
+            is_trim_called: false,
+        };
         let (db, config, state) = (&self.db, &self.config, &self.state);
-        let done = caught(|| {
-            write::commit(db, config, state, &mut group, &[], None, false)
-                .map_err(|reason| LogToolError::Storage(reason.to_string()))
-        })?;
+        let done = commit::commit(db, config, state, &self.index, to_commit)
+            .map_err(|reason| LogToolError::Storage(reason.to_string()))?;
+        done.note(&self.index, &group);
         for (outcome, expected) in done.outcomes.iter().flatten().zip(first..) {
             let epoch = self.state.epoch;
             match (outcome, &self.target) {
@@ -252,6 +266,8 @@ impl LogImport {
     /// When the storage fails.
     pub fn finish(mut self) -> Result<Imported, LogToolError> {
         self.flush()?;
+        commit::write_end(&self.db, &self.state, &self.index)
+            .map_err(|reason| LogToolError::Storage(reason.to_string()))?;
         let Self {
             place,
             db,

@@ -7,6 +7,8 @@
 //! | `format` | the version of the tables and their values, u32 |
 //! | `epoch` | u64 |
 //! | `floor` | the newest offset that was trimmed, and what everything up to it weighed, two u64 |
+//! | `indexed` | the offset up to which `topics` and `ids` cover the records, u64 |
+//! | `id_key` | what publishers' ids are hashed with, 16 bytes |
 //! | `session` | there while a log is open at a level below `fsync`: the level, and the machine's boot |
 
 use std::fs::{File, OpenOptions};
@@ -17,14 +19,17 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableError};
 
+use super::block::Block;
 use super::codec::RecordView;
+use super::ids::{IdKey, Ids};
+use super::index::{Index, Recent, read_recent};
 use super::storage::{Guarded, Watch};
-use super::tables::{IDS, META, RECORDS, SNAPSHOTS, STATES, TOPICS, checked, with_checksum};
+use super::tables::{BLOCKS, IDS, META, SNAPSHOTS, STATES, TOPICS, checked, with_checksum};
 use super::{DurableConfig, Offset};
 use crate::{Durability, Epoch};
 
-/// The version of tables and values that is written; the only one so far.
-const FORMAT: u32 = 1;
+/// The version of tables and values that is written, and the only one that is read.
+const FORMAT: u32 = 2;
 
 /// The log's file within its folder.
 pub(super) const FILE_NAME: &str = "events.redb";
@@ -71,6 +76,14 @@ pub enum OpenError {
     /// It was written by a newer version of this program.
     #[error("{path} has the format {found}, newer than {FORMAT}, the newest known here", path = .path.display())]
     NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It was written by an older version of this program, from before the first release.
+    #[error("{path} has the format {found}, which only the version that wrote it can read: export it there and import the copy here", path = .path.display())]
+    OlderFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
@@ -161,7 +174,7 @@ impl Place {
         &self,
         config: &DurableConfig,
         known_epoch: Option<Epoch>,
-    ) -> Result<(Database, Arc<Watch>, LogState), OpenError> {
+    ) -> Result<Opened, OpenError> {
         let path = || self.path.clone();
         let watch = Arc::new(Watch::default());
         let opening = || {
@@ -174,8 +187,8 @@ impl Place {
                 .set_cache_size(config.cache_bytes)
                 .create_with_backend(guarded)
                 .map_err(|error| self.explain_open(error))?;
-            let state = prepare(&db, config, known_epoch).map_err(|e| self.explain_prepare(e))?;
-            Ok((db, state))
+            let found = prepare(&db, config, known_epoch).map_err(|e| self.explain_prepare(e))?;
+            Ok((db, found))
         };
         // redb checks much, but not every page of a damaged file before it follows it.
         let opened = catch_unwind(AssertUnwindSafe(opening)).unwrap_or_else(|panic| {
@@ -191,15 +204,25 @@ impl Place {
                 reason: failure.reason.to_string(),
             });
         }
-        let (db, state) = opened?;
+        let (db, found) = opened?;
         watch.skip_sync(config.durability != Durability::Fsync);
-        Ok((db, watch, state))
+        Ok(Opened {
+            db,
+            watch,
+            state: found.state,
+            indexed: found.indexed,
+            id_key: found.id_key,
+        })
     }
 
     fn explain_prepare(&self, error: Prepare) -> OpenError {
         let path = || self.path.clone();
         match error {
             Prepare::NewerFormat(found) => OpenError::NewerFormat {
+                path: path(),
+                found,
+            },
+            Prepare::OlderFormat(found) => OpenError::OlderFormat {
                 path: path(),
                 found,
             },
@@ -320,8 +343,40 @@ pub(super) struct LogState {
     pub(super) head_weight: u64,
 }
 
+/// A log that is open.
+pub(super) struct Opened {
+    pub(super) db: Database,
+    pub(super) watch: Arc<Watch>,
+    pub(super) state: LogState,
+    /// Up to where the file's indexes reach.
+    pub(super) indexed: Offset,
+    id_key: IdKey,
+}
+
+impl Opened {
+    /// The index of its topics and ids, of which the ids are still to be loaded.
+    pub(super) fn index(&self) -> Result<Index, redb::Error> {
+        let ids = Ids::new(self.id_key);
+        let recent = self.read_recent(&ids)?;
+        Ok(Index::new(ids, recent))
+    }
+
+    /// What the file's indexes do not cover.
+    pub(super) fn read_recent(&self, ids: &Ids) -> Result<Recent, redb::Error> {
+        read_recent(&self.db, ids, self.indexed, &self.state)
+    }
+}
+
+/// What the tables say.
+struct Found {
+    state: LogState,
+    indexed: Offset,
+    id_key: IdKey,
+}
+
 enum Prepare {
     NewerFormat(u32),
+    OlderFormat(u32),
     Damaged(String),
     Redb(Box<redb::Error>),
 }
@@ -338,7 +393,7 @@ fn prepare(
     db: &Database,
     config: &DurableConfig,
     known_epoch: Option<Epoch>,
-) -> Result<LogState, Prepare> {
+) -> Result<Found, Prepare> {
     // Looked at first without writing, so that a log that is refused is left as it is.
     match db.begin_read()?.open_table(META) {
         Ok(meta) => _ = known_format(&meta)?,
@@ -347,8 +402,8 @@ fn prepare(
     }
 
     let txn = db.begin_write()?;
-    let state = {
-        let records = txn.open_table(RECORDS)?;
+    let found = {
+        let blocks = txn.open_table(BLOCKS)?;
         txn.open_table(TOPICS)?;
         txn.open_table(IDS)?;
         txn.open_table(SNAPSHOTS)?;
@@ -372,10 +427,13 @@ fn prepare(
             level => put_meta(&mut meta, "session", &session_mark(level))?,
         }
 
-        read_state(&records, &meta, epoch)?
+        if meta.get("id_key")?.is_none() {
+            put_meta(&mut meta, "id_key", &random_id_key())?;
+        }
+        read_found(&blocks, &meta, epoch)?
     };
     txn.commit()?;
-    Ok(state)
+    Ok(found)
 }
 
 /// The format that a log says it has, when it is one that is known here.
@@ -383,15 +441,34 @@ fn known_format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Resul
     match get_meta::<4>(meta, "format")?.map(u32::from_le_bytes) {
         Some(FORMAT) => Ok(FORMAT),
         Some(found) if found > FORMAT => Err(Prepare::NewerFormat(found)),
-        _ => Err(Prepare::Damaged(
+        Some(found) => Err(Prepare::OlderFormat(found)),
+        None => Err(Prepare::Damaged(
             "it does not say which format it has".into(),
         )),
     }
 }
 
+fn random_id_key() -> IdKey {
+    (u128::from(Epoch::random().0) << 64 | u128::from(Epoch::random().0)).to_le_bytes()
+}
+
+/// What the tables say of a log that has been prepared.
+fn read_found(
+    blocks: &impl ReadableTable<Offset, &'static [u8]>,
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    epoch: Epoch,
+) -> Result<Found, Prepare> {
+    let id_key = get_meta::<16>(meta, "id_key")?;
+    Ok(Found {
+        state: read_state(blocks, meta, epoch)?,
+        indexed: get_meta::<8>(meta, "indexed")?.map_or(0, u64::from_le_bytes),
+        id_key: id_key.ok_or_else(|| Prepare::Damaged("it has no key for ids".into()))?,
+    })
+}
+
 /// Where the log stands, by its tables.
 fn read_state(
-    records: &impl ReadableTable<Offset, &'static [u8]>,
+    blocks: &impl ReadableTable<Offset, &'static [u8]>,
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
     epoch: Epoch,
 ) -> Result<LogState, Prepare> {
@@ -410,18 +487,26 @@ fn read_state(
         floor_weight,
         head_weight: floor_weight,
     };
-    if let Some((first, _)) = records.first()? {
-        state.floor = floor.max(first.value().saturating_sub(1));
+    if let Some((last, bytes)) = blocks.first()? {
+        let last = last.value();
+        // A first block that is damaged has lost its beginning: what is left of it is a gap.
+        let first = Block::decode(last, bytes.value()).map_or(0, |block| block.first);
+        state.floor = floor.max(first.saturating_sub(1));
     }
-    if let Some((last, _)) = records.last()? {
+    if let Some((last, _)) = blocks.last()? {
         state.head = last.value().max(state.floor);
     }
     // The newest record that is whole says what all weigh; damaged ones behind it count nothing.
-    for entry in records.range(state.floor + 1..)?.rev() {
-        let (offset, bytes) = entry?;
-        if let Ok(record) = RecordView::decode(offset.value(), bytes.value()) {
-            state.head_weight = record.running_weight.max(floor_weight);
-            break;
+    'blocks: for entry in blocks.range(state.floor + 1..)?.rev() {
+        let (last, bytes) = entry?;
+        let Ok(block) = Block::decode(last.value(), bytes.value()) else {
+            continue;
+        };
+        for (offset, bytes) in block.records_from(state.floor + 1).rev() {
+            if let Ok(record) = RecordView::decode(offset, bytes) {
+                state.head_weight = record.running_weight.max(floor_weight);
+                break 'blocks;
+            }
         }
     }
     Ok(state)
@@ -429,8 +514,7 @@ fn read_state(
 
 /// A log that was opened without deciding or writing anything.
 pub(super) struct AsItIs {
-    pub(super) db: Database,
-    pub(super) state: LogState,
+    pub(super) opened: Opened,
     pub(super) format: u32,
     /// Whether it was left open at a level below `fsync`.
     pub(super) was_left_open: bool,
@@ -443,11 +527,12 @@ pub(super) fn read_as_it_is(place: &Place, cache_bytes: usize) -> Result<AsItIs,
             path: place.path.clone(),
             source,
         })?;
+        let watch = Arc::<Watch>::default();
         let db = redb::Builder::new()
             .set_cache_size(cache_bytes)
-            .create_with_backend(Guarded::new(backend, Arc::default()))
+            .create_with_backend(Guarded::new(backend, Arc::clone(&watch)))
             .map_err(|error| place.explain_open(error))?;
-        let reading = || -> Result<(LogState, u32, bool), Prepare> {
+        let reading = || -> Result<(Found, u32, bool), Prepare> {
             let txn = db.begin_read()?;
             let meta = txn.open_table(META)?;
             let format = known_format(&meta)?;
@@ -456,13 +541,19 @@ pub(super) fn read_as_it_is(place: &Place, cache_bytes: usize) -> Result<AsItIs,
                 .map(Epoch)
                 .ok_or_else(|| Prepare::Damaged("it does not say which epoch it has".into()))?;
             let was_left_open = meta.get("session")?.is_some();
-            let state = read_state(&txn.open_table(RECORDS)?, &meta, epoch)?;
-            Ok((state, format, was_left_open))
+            let found = read_found(&txn.open_table(BLOCKS)?, &meta, epoch)?;
+            Ok((found, format, was_left_open))
         };
-        let (state, format, was_left_open) = reading().map_err(|e| place.explain_prepare(e))?;
-        Ok(AsItIs {
+        let (found, format, was_left_open) = reading().map_err(|e| place.explain_prepare(e))?;
+        let opened = Opened {
             db,
-            state,
+            watch,
+            state: found.state,
+            indexed: found.indexed,
+            id_key: found.id_key,
+        };
+        Ok(AsItIs {
+            opened,
             format,
             was_left_open,
         })

@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
+use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
 use sse_protocol::EventId;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::block::Block;
 use super::codec::{Damaged, RecordView, TopicCache};
+use super::index::Index;
 use super::open::panic_message;
-use super::tables::{IDS, RECORDS, SNAPSHOTS, TOPICS, checked, run_key, run_offsets};
+use super::tables::{BLOCKS, SNAPSHOTS, TOPICS, checked, run_key, run_offsets};
 use crate::broker::BoxFuture;
 use crate::{Bounds, Epoch, Offset, Page, Position, ReadError, ReadRequest, Record, Scope, Topic};
 
@@ -140,35 +142,49 @@ fn storage_error(error: impl Into<redb::Error>) -> ReadError {
 /// Reads a page of what was committed up to `bounds.head`.
 pub(super) fn page(
     db: &Database,
+    index: &Index,
     bounds: Bounds,
     request: &ReadRequest,
 ) -> Result<Page, ReadError> {
+    // Before the transaction begins: what the index no longer has is in the file then.
+    let recent: Vec<_> = match &request.scope {
+        Scope::All => Vec::new(),
+        Scope::Topics(topics) => topics
+            .iter()
+            .map(|topic| index.recent_of(topic.as_str(), request.after))
+            .collect(),
+    };
     let txn = db.begin_read().map_err(storage_error)?;
-    let records = txn.open_table(RECORDS).map_err(storage_error)?;
+    let blocks = txn.open_table(BLOCKS).map_err(storage_error)?;
     // What this transaction sees, rather than what the bounds say: they may be of different moments.
-    let floor = match records.first().map_err(storage_error)? {
-        Some((first, _)) => first.value().saturating_sub(1).max(bounds.floor),
+    let floor = match blocks.first().map_err(storage_error)? {
+        Some((last, bytes)) => Block::decode(last.value(), bytes.value())
+            .map_or(0, |block| block.first.saturating_sub(1))
+            .max(bounds.floor),
         None => bounds.head,
     };
     let start = request.after.max(floor);
     let mut page = PageBuilder::new(request, bounds, floor);
     match &request.scope {
-        Scope::All => page.read_all(&records, start)?,
+        Scope::All => page.read_all(&blocks, start)?,
         Scope::Topics(topics) => {
             let runs = txn.open_table(TOPICS).map_err(storage_error)?;
-            match page.read_topics(&records, &runs, topics, start)? {
+            let of_each = topics.iter().zip(recent);
+            match page.read_topics(&blocks, &runs, of_each, start)? {
                 Ok(()) => {}
                 // The index is damaged: what it points at is not, so everything is read instead.
                 // A page may be too wide.
                 Err(Damaged) => {
                     page = PageBuilder::new(request, bounds, floor);
-                    page.read_all(&records, start)?;
+                    page.read_all(&blocks, start)?;
                 }
             }
         }
     }
     Ok(page.finish())
 }
+
+type Blocks = ReadOnlyTable<Offset, &'static [u8]>;
 
 /// A page that fills up to the bounds of its request.
 struct PageBuilder {
@@ -203,42 +219,47 @@ impl PageBuilder {
         }
     }
 
-    fn read_all(
-        &mut self,
-        records: &ReadOnlyTable<Offset, &'static [u8]>,
-        start: Offset,
-    ) -> Result<(), ReadError> {
+    fn read_all(&mut self, blocks: &Blocks, start: Offset) -> Result<(), ReadError> {
         if start >= self.head {
             return Ok(());
         }
         let mut expected = start + 1;
-        for entry in records
-            .range(start + 1..=self.head)
-            .map_err(storage_error)?
-        {
-            let (offset, bytes) = entry.map_err(storage_error)?;
-            let offset = offset.value();
-            // A hole is damage of the table itself.
-            let is_whole = offset == expected || self.skip_damaged(expected);
-            if !is_whole || !self.push(offset, bytes.value()) {
-                break;
+        for entry in blocks.range(expected..).map_err(storage_error)? {
+            let (last, bytes) = entry.map_err(storage_error)?;
+            let last = last.value();
+            let Ok(block) = Block::decode(last, bytes.value()) else {
+                if !self.skip_damaged(expected) {
+                    break;
+                }
+                expected = last + 1;
+                continue;
+            };
+            for (offset, bytes) in block.records_from(expected) {
+                if offset > self.head {
+                    return Ok(());
+                }
+                // A hole is damage of the table itself.
+                let is_whole = offset == expected || self.skip_damaged(expected);
+                if !is_whole || !self.push(offset, bytes) {
+                    return Ok(());
+                }
+                expected = offset + 1;
             }
-            expected = offset + 1;
         }
         Ok(())
     }
 
-    fn read_topics(
+    fn read_topics<'t>(
         &mut self,
-        records: &ReadOnlyTable<Offset, &'static [u8]>,
+        blocks: &Blocks,
         runs: &ReadOnlyTable<&'static [u8], &'static [u8]>,
-        topics: &[Topic],
+        topics: impl Iterator<Item = (&'t Topic, Vec<Offset>)>,
         start: Offset,
     ) -> Result<Result<(), Damaged>, ReadError> {
         let mut cursors = BinaryHeap::new();
-        let mut rests = Vec::with_capacity(topics.len());
-        for topic in topics {
-            let mut rest = match TopicCursor::new(runs, topic.as_str(), start)? {
+        let mut rests = Vec::new();
+        for (topic, recent) in topics {
+            let mut rest = match TopicCursor::new(runs, topic.as_str(), recent, start)? {
                 Ok(rest) => rest,
                 Err(Damaged) => return Ok(Err(Damaged)),
             };
@@ -251,6 +272,7 @@ impl PageBuilder {
                 Err(Damaged) => return Ok(Err(Damaged)),
             }
         }
+        let mut block = None;
         // The smallest offset is next; a record of several topics comes up several times in a row.
         let mut last = start;
         while let Some(Reverse((offset, n))) = cursors.pop() {
@@ -259,11 +281,7 @@ impl PageBuilder {
             }
             if offset != last {
                 last = offset;
-                let goes_on = match records.get(offset).map_err(storage_error)? {
-                    Some(bytes) => self.push(offset, bytes.value()),
-                    None => self.skip_damaged(offset),
-                };
-                if !goes_on {
+                if !self.push_from(&mut block, blocks, offset)? {
                     break;
                 }
             }
@@ -274,6 +292,28 @@ impl PageBuilder {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Adds the record at an offset, from the block that was used last when it is there.
+    fn push_from(
+        &mut self,
+        at_hand: &mut Option<(Offset, AccessGuard<'static, &'static [u8]>)>,
+        blocks: &Blocks,
+        offset: Offset,
+    ) -> Result<bool, ReadError> {
+        if at_hand.as_ref().is_none_or(|(last, _)| *last < offset) {
+            let found = blocks.range(offset..).map_err(storage_error)?.next();
+            let found = found.transpose().map_err(storage_error)?;
+            *at_hand = found.map(|(last, bytes)| (last.value(), bytes));
+        }
+        let bytes = at_hand
+            .as_ref()
+            .and_then(|(last, bytes)| Block::decode(*last, bytes.value()).ok())
+            .and_then(|block| block.record(offset));
+        Ok(match bytes {
+            Some(bytes) => self.push(offset, bytes),
+            None => self.skip_damaged(offset),
+        })
     }
 
     /// Adds a record; `false` when the page ends before it.
@@ -321,16 +361,20 @@ impl PageBuilder {
     }
 }
 
-/// The offsets of one topic, run by run.
+/// The offsets of one topic, run by run, and then those that are in no run yet.
 struct TopicCursor {
     runs: redb::Range<'static, &'static [u8], &'static [u8]>,
     run: VecDeque<Offset>,
+    recent: std::vec::IntoIter<Offset>,
+    /// Only what comes after this; a run may have been written since `recent` was looked at.
+    after: Offset,
 }
 
 impl TopicCursor {
     fn new(
         runs: &ReadOnlyTable<&'static [u8], &'static [u8]>,
         topic: &str,
+        recent: Vec<Offset>,
         start: Offset,
     ) -> Result<Result<Self, Damaged>, ReadError> {
         let (first, from, last) = (
@@ -349,43 +393,77 @@ impl TopicCursor {
             let Ok(offsets) = run_offsets(key.value(), value.value()) else {
                 return Ok(Err(Damaged));
             };
-            run.extend(offsets.into_iter().filter(|offset| *offset > start));
+            run.extend(offsets);
         }
         let after = (
             std::ops::Bound::Excluded(&*from),
             std::ops::Bound::Included(&*last),
         );
         let runs = runs.range::<&[u8]>(after).map_err(storage_error)?;
-        Ok(Ok(Self { runs, run }))
+        Ok(Ok(Self {
+            runs,
+            run,
+            recent: recent.into_iter(),
+            after: start,
+        }))
     }
 
     fn next(&mut self) -> Result<Result<Option<Offset>, Damaged>, ReadError> {
-        if self.run.is_empty()
-            && let Some(entry) = self.runs.next()
-        {
-            let (key, value) = entry.map_err(storage_error)?;
-            match run_offsets(key.value(), value.value()) {
-                Ok(offsets) => self.run.extend(offsets),
-                Err(Damaged) => return Ok(Err(Damaged)),
+        loop {
+            let next = match self.run.pop_front() {
+                Some(next) => next,
+                None => match self.runs.next() {
+                    Some(entry) => {
+                        let (key, value) = entry.map_err(storage_error)?;
+                        match run_offsets(key.value(), value.value()) {
+                            Ok(offsets) => self.run = offsets.into(),
+                            Err(Damaged) => return Ok(Err(Damaged)),
+                        }
+                        continue;
+                    }
+                    None => match self.recent.next() {
+                        Some(next) => next,
+                        None => return Ok(Ok(None)),
+                    },
+                },
+            };
+            if next > self.after {
+                self.after = next;
+                return Ok(Ok(Some(next)));
             }
         }
-        Ok(Ok(self.run.pop_front()))
     }
 }
 
 /// Where the retained record with this id stands.
 pub(super) fn locate(
     db: &Database,
+    index: &Index,
     bounds: Bounds,
     id: &EventId,
 ) -> Result<Option<Offset>, ReadError> {
+    index.ids.wait_until_loaded();
+    let hash = index.ids.hash(id.as_str());
+    let candidates = index.ids.candidates(hash, bounds.floor, bounds.head);
+    if candidates.is_empty() {
+        return Ok(None);
+    }
     let txn = db.begin_read().map_err(storage_error)?;
-    let ids = txn.open_table(IDS).map_err(storage_error)?;
-    let offset = ids
-        .get(id.as_str().as_bytes())
-        .map_err(storage_error)?
-        .map(|at| at.value());
-    Ok(offset.filter(|offset| (bounds.floor + 1..=bounds.head).contains(offset)))
+    let blocks = txn.open_table(BLOCKS).map_err(storage_error)?;
+    for offset in candidates {
+        let Some(entry) = blocks.range(offset..).map_err(storage_error)?.next() else {
+            continue;
+        };
+        let (last, bytes) = entry.map_err(storage_error)?;
+        let found = Block::decode(last.value(), bytes.value())
+            .ok()
+            .and_then(|block| block.record(offset))
+            .and_then(|bytes| RecordView::decode(offset, bytes).ok());
+        if found.is_some_and(|view| view.publisher_id() == Some(id.as_str())) {
+            return Ok(Some(offset));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn snapshots(db: &Database, prefix: &str) -> Result<Vec<(Topic, Bytes)>, ReadError> {

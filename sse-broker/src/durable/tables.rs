@@ -2,23 +2,24 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `records` | offset | a record, see `codec` |
-//! | `topics` | topic, NUL, first offset (big-endian) | the offsets that follow it in the same commit, as differences; checksum |
-//! | `ids` | publisher's id | offset |
+//! | `blocks` | offset of the last record | records side by side, see `block` and `codec` |
+//! | `topics` | topic, NUL, first offset (big-endian) | the offsets that follow it, as differences; checksum |
+//! | `ids` | offset of the last | hashes of publishers' ids and their offsets, see `ids`; checksum |
 //! | `snapshots` | topic | the bytes; checksum |
 //! | `states` | key | the bytes; checksum |
 //! | `meta` | name | see `open` |
 //!
-//! A commit writes one entry of `topics` for each topic it touches, whatever the number of records.
+//! A commit writes a few entries of `blocks` and, unless there are snapshots or states, nothing else;
+//! `topics` and `ids` follow some thousand records later, see `index`.
 
 use redb::TableDefinition;
 
 use super::codec::{Damaged, Rest, put_number};
 use crate::Offset;
 
-pub(super) const RECORDS: TableDefinition<'_, Offset, &[u8]> = TableDefinition::new("records");
+pub(super) const BLOCKS: TableDefinition<'_, Offset, &[u8]> = TableDefinition::new("blocks");
 pub(super) const TOPICS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("topics");
-pub(super) const IDS: TableDefinition<'_, &[u8], Offset> = TableDefinition::new("ids");
+pub(super) const IDS: TableDefinition<'_, Offset, &[u8]> = TableDefinition::new("ids");
 pub(super) const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
 pub(super) const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("states");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::codec::{Damaged, RecordView, TopicCache};
-use super::open::{FILE_NAME, LogState, Place, panic_message, read_as_it_is};
+use super::block::Block;
+use super::codec::{RecordView, TopicCache};
+use super::ids::list;
+use super::index::Index;
+use super::open::{FILE_NAME, LogState, Opened, Place, panic_message, read_as_it_is};
 use super::states;
-use super::tables::{IDS, RECORDS, SNAPSHOTS, STATES, TOPICS, checked, run_key, run_offsets};
+use super::tables::{BLOCKS, IDS, SNAPSHOTS, STATES, TOPICS, checked, run_key, run_offsets};
 use super::{OpenError, read};
 use crate::{Bounds, Offset, Position, ReadError, Record, StoredState, Topic, UnixMillis};
 
@@ -24,6 +27,10 @@ pub struct StoppedLog {
     path: PathBuf,
     db: Database,
     state: LogState,
+    /// What of it the file does not have, when it was not closed.
+    index: Index,
+    /// Up to where the file's indexes reach.
+    indexed: Offset,
     format: u32,
     was_left_open: bool,
     _place: Place,
@@ -39,7 +46,7 @@ pub struct Inspection {
     pub format: u32,
     /// What it covers.
     pub bounds: Bounds,
-    /// How many records it has.
+    /// How many records it has, damaged and missing ones included.
     pub records: u64,
     /// What they weigh, as retention counts it.
     pub weight_bytes: u64,
@@ -91,9 +98,12 @@ pub enum LogProblem {
         /// Under which topic.
         topic: String,
     },
-    /// An id points at a record that has another or none.
-    #[error("the id {0:?} points at a record that has another")]
-    WrongId(String),
+    /// An entry of the index of ids points at a record that has another id or none.
+    #[error("the index of ids has the record at {0} under an id that is not its own")]
+    WrongId(Offset),
+    /// A part of the index of ids is not what was written; the hub makes up for it from the records.
+    #[error("the part of the index of ids that ends at {0} is damaged")]
+    IdList(Offset),
     /// Records whose ids are not in the index: published again, they would be stored twice.
     #[error("{0} ids are not in the index of ids")]
     Ids(u64),
@@ -186,10 +196,19 @@ impl StoppedLog {
         }
         let place = Place::folder(folder)?;
         let found = read_as_it_is(&place, CACHE_BYTES)?;
+        let index = found.opened.index().map_err(|error| OpenError::Damaged {
+            path: place.path.clone(),
+            reason: error.to_string(),
+        })?;
+        let Opened {
+            db, state, indexed, ..
+        } = found.opened;
         Ok(Self {
             path: place.path.clone(),
-            db: found.db,
-            state: found.state,
+            db,
+            state,
+            indexed,
+            index,
             format: found.format,
             was_left_open: found.was_left_open,
             _place: place,
@@ -216,23 +235,28 @@ impl StoppedLog {
     pub fn inspect(&self) -> Result<Inspection, LogToolError> {
         caught(|| {
             let txn = self.db.begin_read()?;
-            let records = txn.open_table(RECORDS)?;
-            let published_at = |offset: Offset, bytes: &[u8]| {
+            let blocks = txn.open_table(BLOCKS)?;
+            let from = self.state.floor + 1;
+            let published_at = |(offset, bytes): (Offset, &[u8])| {
                 let view = RecordView::decode(offset, bytes).ok()?;
                 Some(view.published_at)
             };
             let mut oldest = None;
-            for entry in records.range(self.state.floor + 1..)? {
-                let (offset, bytes) = entry?;
-                oldest = published_at(offset.value(), bytes.value());
+            for entry in blocks.range(from..)? {
+                let (last, bytes) = entry?;
+                oldest = Block::decode(last.value(), bytes.value())
+                    .ok()
+                    .and_then(|block| block.records_from(from).find_map(published_at));
                 if oldest.is_some() {
                     break;
                 }
             }
             let mut newest = None;
-            for entry in records.range(self.state.floor + 1..)?.rev() {
-                let (offset, bytes) = entry?;
-                newest = published_at(offset.value(), bytes.value());
+            for entry in blocks.range(from..)?.rev() {
+                let (last, bytes) = entry?;
+                newest = Block::decode(last.value(), bytes.value())
+                    .ok()
+                    .and_then(|block| block.records_from(from).rev().find_map(published_at));
                 if newest.is_some() {
                     break;
                 }
@@ -249,6 +273,25 @@ impl StoppedLog {
                 topics += 1;
                 from = Bound::Excluded(run_key(&topic_of(key.value()), Offset::MAX));
             }
+            let mut ids = 0;
+            for entry in txn.open_table(IDS)?.range(self.state.floor + 1..)? {
+                let (last, value) = entry?;
+                let list = list(&last.value().to_le_bytes(), value.value()).unwrap_or_default();
+                ids += { list.iter() }
+                    .filter(|(_, offset)| *offset > self.state.floor)
+                    .count() as u64;
+            }
+            if let Some(recent) = self.index.freeze(self.state.head, true) {
+                ids += recent.ids_after(self.state.floor).count() as u64;
+                for topic in recent.topics() {
+                    let (first, last) = (
+                        run_key(topic.as_str(), 0),
+                        run_key(topic.as_str(), Offset::MAX),
+                    );
+                    let is_new = runs.range::<&[u8]>(&*first..=&*last)?.next().is_none();
+                    topics += u64::from(is_new);
+                }
+            }
             let states = match txn.open_table(STATES) {
                 Ok(table) => table.len()?,
                 Err(redb::TableError::TableDoesNotExist(_)) => 0,
@@ -258,7 +301,7 @@ impl StoppedLog {
                 file_bytes: self.file_bytes(),
                 format: self.format,
                 bounds: self.bounds(),
-                records: records.len()?,
+                records: self.state.head - self.state.floor,
                 weight_bytes: self
                     .state
                     .head_weight
@@ -266,7 +309,7 @@ impl StoppedLog {
                 oldest,
                 newest,
                 topics,
-                ids: txn.open_table(IDS)?.len()?,
+                ids,
                 snapshots: txn.open_table(SNAPSHOTS)?.len()?,
                 states,
                 was_left_open: self.was_left_open,
@@ -309,50 +352,62 @@ impl StoppedLog {
         progress: &mut dyn FnMut(Done),
     ) -> Result<(), LogToolError> {
         let txn = self.db.begin_read()?;
-        let records = txn.open_table(RECORDS)?;
+        let blocks = txn.open_table(BLOCKS)?;
         let runs = txn.open_table(TOPICS)?;
-        let ids = txn.open_table(IDS)?;
-        let of = records.len()? + runs.len()? + ids.len()?;
+        let lists = txn.open_table(IDS)?;
+        let floor = self.state.floor;
+        let of = self.state.head - floor + runs.len()? + lists.len()?;
         let mut done = 0;
-        let mut step = || {
-            done += 1;
-            if done % PROGRESS_STEP == 0 || done == of {
+        let mut step = |steps: u64| {
+            let before = done;
+            done = of.min(done + steps);
+            if done / PROGRESS_STEP > before / PROGRESS_STEP || done == of {
                 progress(Done { done, of });
             }
         };
 
         let (mut topics_wanted, mut ids_wanted) = (0u64, 0u64);
-        let mut last = self.state.floor;
-        for entry in records.range(self.state.floor + 1..)? {
-            step();
-            let (offset, bytes) = entry?;
-            let offset = offset.value();
-            if offset != last + 1 {
+        let mut last = floor;
+        for entry in blocks.range(floor + 1..)? {
+            let (key, bytes) = entry?;
+            let Ok(block) = Block::decode(key.value(), bytes.value()) else {
+                step(key.value() - last);
+                for offset in last + 1..=key.value() {
+                    verification.found(LogProblem::Record(offset));
+                }
+                last = key.value();
+                continue;
+            };
+            if block.first > last + 1 {
                 verification.found(LogProblem::Missing {
                     after: last,
-                    before: offset,
+                    before: block.first,
                 });
             }
-            last = offset;
-            verification.records += 1;
-            match RecordView::decode(offset, bytes.value()) {
-                Ok(view) => {
+            step(block.last - last);
+            for (offset, bytes) in block.records_from(last + 1) {
+                verification.records += 1;
+                let Ok(view) = RecordView::decode(offset, bytes) else {
+                    verification.found(LogProblem::Record(offset));
+                    continue;
+                };
+                if offset <= self.indexed {
                     let topics: HashSet<&str> = view.topics.collect();
                     topics_wanted += topics.len() as u64;
-                    ids_wanted += u64::from(view.id.is_some_and(|id| !id.is_empty()));
-                    if view.to_record(&mut TopicCache::default()).is_err() {
-                        verification.found(LogProblem::Record(offset));
-                    }
+                    ids_wanted += u64::from(view.publisher_id().is_some());
                 }
-                Err(Damaged) => verification.found(LogProblem::Record(offset)),
+                if view.to_record(&mut TopicCache::default()).is_err() {
+                    verification.found(LogProblem::Record(offset));
+                }
             }
+            last = block.last;
         }
 
         // Each entry that is right names one topic of one record, and no two name the same: so the
         // index is complete when there are as many as the records have topics.
-        let mut topics_found = 0u64;
+        let mut found = 0u64;
         for entry in runs.iter()? {
-            step();
+            step(1);
             let (key, value) = entry?;
             let topic = topic_of(key.value());
             let Ok(offsets) = run_offsets(key.value(), value.value()) else {
@@ -360,14 +415,13 @@ impl StoppedLog {
                 continue;
             };
             verification.index_entries += offsets.len() as u64;
-            for offset in offsets.into_iter().filter(|at| *at > self.state.floor) {
-                let bytes = records.get(offset)?;
-                let view = bytes
-                    .as_ref()
-                    .and_then(|bytes| RecordView::decode(offset, bytes.value()).ok());
-                match view {
-                    Some(view) if { view.topics }.any(|name| name == topic) => topics_found += 1,
-                    Some(_) => verification.found(LogProblem::WrongRun {
+            for offset in offsets.into_iter().filter(|at| *at > floor) {
+                let has_topic = look_at(&blocks, offset, |view| {
+                    { view.topics }.any(|name| name == topic)
+                })?;
+                match has_topic {
+                    Some(true) => found += 1,
+                    Some(false) => verification.found(LogProblem::WrongRun {
                         offset,
                         topic: topic.clone(),
                     }),
@@ -376,35 +430,33 @@ impl StoppedLog {
                 }
             }
         }
-        if topics_found != topics_wanted {
-            let difference = topics_found.abs_diff(topics_wanted);
-            verification.found(LogProblem::Index(difference));
+        if found != topics_wanted {
+            verification.found(LogProblem::Index(found.abs_diff(topics_wanted)));
         }
 
-        let mut ids_found = 0u64;
-        for entry in ids.iter()? {
-            step();
-            let (id, offset) = entry?;
-            let (id, offset) = (id.value(), offset.value());
-            verification.index_entries += 1;
-            if offset <= self.state.floor {
+        let mut found = 0u64;
+        for entry in lists.iter()? {
+            step(1);
+            let (last, value) = entry?;
+            let last = last.value();
+            let Ok(ids) = list(&last.to_le_bytes(), value.value()) else {
+                verification.found(LogProblem::IdList(last));
                 continue;
-            }
-            let bytes = records.get(offset)?;
-            let view = bytes
-                .as_ref()
-                .and_then(|bytes| RecordView::decode(offset, bytes.value()).ok());
-            match view {
-                Some(view) if view.id.map(str::as_bytes) == Some(id) => ids_found += 1,
-                Some(_) => {
-                    let id = String::from_utf8_lossy(id).into_owned();
-                    verification.found(LogProblem::WrongId(id));
+            };
+            verification.index_entries += ids.len() as u64;
+            for (hash, offset) in ids.into_iter().filter(|(_, at)| *at > floor) {
+                let has_id = |id: &str| self.index.ids.hash(id) == hash;
+                match look_at(&blocks, offset, |view| {
+                    view.publisher_id().is_some_and(has_id)
+                })? {
+                    Some(true) => found += 1,
+                    Some(false) => verification.found(LogProblem::WrongId(offset)),
+                    None => {}
                 }
-                None => {}
             }
         }
-        if ids_found < ids_wanted {
-            verification.found(LogProblem::Ids(ids_wanted - ids_found));
+        if found < ids_wanted {
+            verification.found(LogProblem::Ids(ids_wanted - found));
         }
 
         for entry in txn.open_table(SNAPSHOTS)?.iter()? {
@@ -455,31 +507,38 @@ impl StoppedLog {
     ) -> Result<(), LogToolError> {
         caught(|| {
             let txn = self.db.begin_read()?;
-            let records = txn.open_table(RECORDS)?;
+            let blocks = txn.open_table(BLOCKS)?;
             let mut topics = TopicCache::default();
+            let mut last = self.state.floor;
             let mut done = Done {
                 done: 0,
-                of: records.len()?,
+                of: self.state.head - last,
             };
-            for entry in records.range(self.state.floor + 1..)? {
-                let (offset, bytes) = entry?;
-                let offset = offset.value();
-                let record = RecordView::decode(offset, bytes.value())
-                    .and_then(|view| view.to_record(&mut topics))
-                    .map(|content| Record {
-                        position: Position {
-                            epoch: self.state.epoch,
-                            offset,
-                        },
-                        content,
-                    })
-                    .map_err(|Damaged| offset);
-                done.done += 1;
-                if done.done.is_multiple_of(MAX_CACHED_RECORDS) {
-                    topics = TopicCache::default();
-                }
-                if visit(record, done).is_break() {
-                    break;
+            for entry in blocks.range(last + 1..)? {
+                let (key, bytes) = entry?;
+                let block = Block::decode(key.value(), bytes.value()).ok();
+                let from = block.map_or(last, |block| last.max(block.first - 1)) + 1;
+                for offset in from..=key.value() {
+                    let record = block
+                        .and_then(|block| block.record(offset))
+                        .and_then(|bytes| RecordView::decode(offset, bytes).ok())
+                        .and_then(|view| view.to_record(&mut topics).ok())
+                        .map(|content| Record {
+                            position: Position {
+                                epoch: self.state.epoch,
+                                offset,
+                            },
+                            content,
+                        })
+                        .ok_or(offset);
+                    done.done += offset - last;
+                    last = offset;
+                    if done.done.is_multiple_of(MAX_CACHED_RECORDS) {
+                        topics = TopicCache::default();
+                    }
+                    if visit(record, done).is_break() {
+                        return Ok(());
+                    }
                 }
             }
             Ok(())
@@ -511,6 +570,24 @@ impl std::fmt::Debug for StoppedLog {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
+}
+
+/// What `look` sees in the record at an offset, when that is there and whole.
+fn look_at<T>(
+    blocks: &impl ReadableTable<Offset, &'static [u8]>,
+    offset: Offset,
+    look: impl FnOnce(RecordView<'_>) -> T,
+) -> Result<Option<T>, LogToolError> {
+    let Some(entry) = blocks.range(offset..)?.next() else {
+        return Ok(None);
+    };
+    let (last, bytes) = entry?;
+    let bytes = Block::decode(last.value(), bytes.value())
+        .ok()
+        .and_then(|block| block.record(offset));
+    Ok(bytes
+        .and_then(|bytes| RecordView::decode(offset, bytes).ok())
+        .map(look))
 }
 
 /// Whether there is nothing in a folder, or no folder.

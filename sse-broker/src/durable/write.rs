@@ -12,33 +12,30 @@
 //!       opened again, with what was refused taken out
 //! ```
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::Bound;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
 
-use super::codec::{RecordView, TopicCache, encode, seal};
-use super::open::{LogState, Place, panic_message, put_meta};
-use super::states::{self, StateCall};
+use super::block::Block;
+use super::codec::{RecordView, encode};
+use super::commit::{self, Done, Group};
+use super::ids::{self, IdAt};
+use super::open::{LogState, Place, put_meta};
+use super::states::StateCall;
 use super::storage::{Failure, Watch};
-use super::tables::{
-    IDS, MAX_RUN, META, RECORDS, SNAPSHOTS, TOPICS, run_key, run_offsets, run_value, with_checksum,
-};
+use super::tables::{BLOCKS, IDS, META, TOPICS, run_key, run_offsets};
 use super::{DurableConfig, Shared};
 use crate::queue::Batch;
-use crate::{
-    AppendError, Appended, Durability, NewRecord, Offset, Position, Record, Retention, Snapshot,
-    Trimmed, UnixMillis,
-};
+use crate::{AppendError, Appended, NewRecord, Record, Retention, Trimmed, UnixMillis};
 
 /// A record with its bytes, which the publisher's own thread has made.
 pub(super) struct Encoded {
     pub(super) content: NewRecord,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Encoded {
@@ -81,7 +78,7 @@ pub(super) struct Writer {
     watch: Arc<Watch>,
     state: LogState,
     mode: Mode,
-    trimming: Option<Trimming>,
+    trimming: Option<TrimCalls>,
     /// Whether the bounds by count and bytes ask for more than the last commit trimmed.
     is_behind: bool,
     pace: Pace,
@@ -97,14 +94,14 @@ enum Mode {
 }
 
 /// Trimming by age that is under way.
-struct Trimming {
+struct TrimCalls {
     too_old: Option<UnixMillis>,
     records: u64,
     answers: Vec<oneshot::Sender<Result<Trimmed, AppendError>>>,
 }
 
 /// How many records a commit trims at most: some milliseconds.
-const MAX_TRIM: usize = 4096;
+const MAX_TRIM: u64 = 4096;
 
 /// What a commit may need of the disk besides a few times what it stores.
 const COMMIT_RESERVE_BYTES: u64 = 256 * 1024;
@@ -137,6 +134,7 @@ impl Writer {
     /// Writes until the log is closed.
     pub(super) fn run(mut self) {
         let ended = Ended(Arc::clone(&self.shared));
+        self.load_ids();
         loop {
             let has_more = self.trimming.is_some() || self.is_behind;
             let Work {
@@ -165,8 +163,20 @@ impl Writer {
         drop(ended);
     }
 
+    /// Before anything is written, but while readers are served already.
+    fn load_ids(&mut self) {
+        let loaded = match self.shared.slot.lend() {
+            Some(db) => self.shared.index.load_ids(&db, &self.state),
+            None => Ok(()),
+        };
+        if let Err(error) = loaded {
+            // An id that is not found would be stored twice.
+            self.mode = Mode::Fenced(error.to_string().into());
+        }
+    }
+
     fn begin_trimming(&mut self, call: TrimCall) {
-        let trimming = self.trimming.get_or_insert_with(|| Trimming {
+        let trimming = self.trimming.get_or_insert_with(|| TrimCalls {
             too_old: None,
             records: 0,
             answers: Vec::new(),
@@ -186,25 +196,22 @@ impl Writer {
             let Some(db) = self.shared.slot.lend() else {
                 return self.refuse(group, states, &AppendError::Closed);
             };
-            let too_old = self.trimming.as_ref().and_then(|trimming| trimming.too_old);
-            let commit = || {
-                commit(
-                    &db,
-                    &self.config,
-                    &self.state,
-                    &mut group,
-                    &states,
-                    too_old,
-                    self.trimming.is_some(),
-                )
+            let group = Group {
+                batches: &mut group,
+                states: &states,
+                too_old: self.trimming.as_ref().and_then(|calls| calls.too_old),
+                is_trim_called: self.trimming.is_some(),
             };
-            // A damaged file may make redb panic.
-            catch_unwind(AssertUnwindSafe(commit))
-                .unwrap_or_else(|panic| Err(panic_message(&*panic).into()))
+            commit::commit(&db, &self.config, &self.state, &self.shared.index, group)
         };
         let outcome = match (self.watch.failure(), outcome) {
             // redb was told that all is well; it is not.
-            (Some(failure), _) => Err(failure),
+            (Some(failure), outcome) => {
+                if let Ok(done) = outcome {
+                    done.take_back(&self.shared.index);
+                }
+                Err(failure)
+            }
             (None, outcome) => outcome.map_err(|reason| Failure {
                 is_full: false,
                 reason,
@@ -268,19 +275,23 @@ impl Writer {
     fn reopen(&mut self) -> Result<(), Arc<str>> {
         self.shared.slot.take_away();
         let opened = self.place.open(&self.config, Some(self.state.epoch));
-        let (db, watch, found) = opened.map_err(|error| {
+        let opened = opened.map_err(|error| {
             self.shared.slot.close();
             Arc::from(format!("after the disk was full: {error}"))
         })?;
-        self.watch = watch;
-        let undone = if found.head > self.state.head {
-            take_back(&db, self.state.head, found.head).map_err(|e| Arc::from(e.to_string()))
-        } else {
+        self.watch = Arc::clone(&opened.watch);
+        let index = &self.shared.index;
+        let undo = || -> Result<(), redb::Error> {
+            if opened.state.head > self.state.head {
+                commit::take_back(&opened.db, self.state.head)?;
+            }
+            index.replace(opened.read_recent(&index.ids)?);
             Ok(())
         };
-        self.state.floor = found.floor;
-        self.state.floor_weight = found.floor_weight;
-        self.shared.slot.bring(db);
+        let undone = undo().map_err(|error| Arc::from(error.to_string()));
+        self.state.floor = opened.state.floor;
+        self.state.floor_weight = opened.state.floor_weight;
+        self.shared.slot.bring(opened.db);
         undone
     }
 
@@ -310,6 +321,7 @@ impl Writer {
     fn finish(&mut self, group: VecDeque<Batch<Encoded>>, states: Vec<StateCall>, done: Done) {
         self.state = done.state;
         self.is_behind = done.has_more_to_trim && is_over(&self.config.retention, &self.state);
+        done.note(&self.shared.index, &group);
         self.shared.set_bounds(&self.state);
         let mut stored = Vec::new();
         let mut answers = Vec::with_capacity(group.len());
@@ -358,13 +370,8 @@ impl Writer {
             && let Some(db) = self.shared.slot.lend()
         {
             self.watch.skip_sync(false);
-            let ended = || -> Result<(), redb::Error> {
-                let txn = db.begin_write()?;
-                txn.open_table(META)?.remove("session")?;
-                Ok(txn.commit()?)
-            };
             // When it fails, the next to open the log takes this for a crash: rightly.
-            let _ = catch_unwind(AssertUnwindSafe(ended));
+            let _ = commit::write_end(&db, &self.state, &self.shared.index);
         }
         let close = || self.shared.slot.close();
         let _ = catch_unwind(AssertUnwindSafe(close));
@@ -381,14 +388,6 @@ impl Drop for Ended {
     }
 }
 
-/// What a commit did.
-pub(super) struct Done {
-    pub(super) outcomes: Vec<Vec<Appended>>,
-    pub(super) state: LogState,
-    trimmed: u64,
-    has_more_to_trim: bool,
-}
-
 fn is_over(retention: &Retention, state: &LogState) -> bool {
     retention.is_over(
         state.head - state.floor,
@@ -396,250 +395,84 @@ fn is_over(retention: &Retention, state: &LogState) -> bool {
     )
 }
 
-/// One transaction: a group's records and their indexes, and a piece of trimming.
-pub(super) fn commit(
-    db: &Database,
-    config: &DurableConfig,
-    before: &LogState,
-    group: &mut VecDeque<Batch<Encoded>>,
-    states: &[StateCall],
-    too_old: Option<UnixMillis>,
-    is_trim_called: bool,
-) -> Result<Done, Arc<str>> {
-    let mut run = || -> Result<Done, redb::Error> {
-        let mut state = *before;
-        let mut txn = db.begin_write()?;
-        if config.durability == Durability::Memory && !is_trim_called {
-            // What is told by the time is also when this level goes to the disk.
-            txn.set_durability(redb::Durability::None)?;
-        }
-        let outcomes = decide(&txn, group, &mut state)?;
-        if state.head > before.head {
-            store(&txn, group, &outcomes, &mut state)?;
-        }
-        states::store(&txn, states)?;
-        let (trimmed, has_more_to_trim) = trim(&txn, &config.retention, too_old, &mut state)?;
-        let is_flush = config.durability == Durability::Memory && is_trim_called;
-        if state.head > before.head || trimmed > 0 || is_flush || !states.is_empty() {
-            txn.commit()?;
-        } else {
-            txn.abort()?;
-        }
-        Ok(Done {
-            outcomes,
-            state,
-            trimmed,
-            has_more_to_trim,
-        })
-    };
-    run().map_err(|error| error.to_string().into())
+/// What was trimmed.
+pub(super) struct Trimming {
+    pub(super) records: u64,
+    /// Whether there is more to do.
+    pub(super) has_more: bool,
+    /// The ids that no record has any more.
+    pub(super) ids: Vec<IdAt>,
 }
 
-/// Gives each record its offset, or finds that its id is known. Writes the index of ids.
-fn decide(
-    txn: &WriteTransaction,
-    group: &VecDeque<Batch<Encoded>>,
-    state: &mut LogState,
-) -> Result<Vec<Vec<Appended>>, redb::Error> {
-    let mut outcomes: Vec<Vec<Appended>> = Vec::with_capacity(group.len());
-    let all = || group.iter().flat_map(|batch| &batch.records);
-    let has_ids = all().any(|record| record.content.publisher_id().is_some());
-    let mut ids = if has_ids {
-        Some(txn.open_table(IDS)?)
-    } else {
-        None
-    };
-    let mut new: HashMap<&str, (Position, &NewRecord)> = HashMap::new();
-    for batch in group {
-        let mut answers = Vec::with_capacity(batch.records.len());
-        for Encoded { content, .. } in &batch.records {
-            let position = Position {
-                epoch: state.epoch,
-                offset: state.head + 1,
-            };
-            if let (Some(id), Some(ids)) = (content.publisher_id(), &mut ids) {
-                let id = id.as_str();
-                let compare = |known: &NewRecord, at: Position| {
-                    if known.says_the_same_as(content) {
-                        Appended::Duplicate(at)
-                    } else {
-                        Appended::Conflict(at)
-                    }
-                };
-                if let Some((at, known)) = new.get(id) {
-                    answers.push(compare(known, *at));
-                    continue;
-                }
-                let before = ids
-                    .insert(id.as_bytes(), position.offset)?
-                    .map(|at| at.value());
-                if let Some(offset) = before
-                    && let Some(known) = retained(txn, offset, state)?
-                {
-                    ids.insert(id.as_bytes(), offset)?;
-                    answers.push(compare(
-                        &known,
-                        Position {
-                            epoch: state.epoch,
-                            offset,
-                        },
-                    ));
-                    continue;
-                }
-                new.insert(id, (position, content));
-            }
-            state.head += 1;
-            answers.push(Appended::Stored(position));
-        }
-        outcomes.push(answers);
-    }
-    Ok(outcomes)
-}
-
-/// The retained record at an offset. One that is damaged is as good as gone: its id may be stored anew.
-fn retained(
-    txn: &WriteTransaction,
-    offset: Offset,
-    state: &LogState,
-) -> Result<Option<NewRecord>, redb::Error> {
-    if offset <= state.floor {
-        return Ok(None);
-    }
-    let records = txn.open_table(RECORDS)?;
-    let bytes = records.get(offset)?;
-    Ok(bytes.and_then(|bytes| {
-        let view = RecordView::decode(offset, bytes.value()).ok()?;
-        view.to_record(&mut TopicCache::default()).ok()
-    }))
-}
-
-/// Writes the records that are new, the index of topics, and the snapshots.
-fn store(
-    txn: &WriteTransaction,
-    group: &mut VecDeque<Batch<Encoded>>,
-    outcomes: &[Vec<Appended>],
-    state: &mut LogState,
-) -> Result<(), redb::Error> {
-    let new = group
-        .iter_mut()
-        .zip(outcomes)
-        .flat_map(|(batch, outcomes)| {
-            batch
-                .records
-                .iter_mut()
-                .zip(outcomes)
-                .filter_map(|(record, outcome)| match outcome {
-                    Appended::Stored(position) => Some((position.offset, record)),
-                    _ => None,
-                })
-        });
-    let mut by_topic: Vec<(&str, Offset)> = Vec::new();
-    let mut snapshots: Vec<(&str, &Snapshot)> = Vec::new();
-    {
-        let mut records = txn.open_table(RECORDS)?;
-        // Offsets ascend, so all go into the gap at the end: about three times as fast as inserting.
-        let mut end = records.upper_bound_mut(Bound::<Offset>::Unbounded)?;
-        for (offset, record) in new {
-            state.head_weight += record.content.weight_bytes() as u64;
-            seal(&mut record.bytes, offset, state.head_weight);
-            end.insert_before(offset, &*record.bytes)?;
-            let content = &record.content;
-            by_topic.extend(content.topics.iter().map(|topic| (topic.as_str(), offset)));
-            if let (Some(topic), Some(snapshot)) = (content.topics.first(), &content.snapshot) {
-                snapshots.push((topic.as_str(), snapshot));
-            }
-        }
-        end.close()?;
-    }
-
-    by_topic.sort_unstable();
-    by_topic.dedup();
-    let mut topics = txn.open_table(TOPICS)?;
-    for of_one_topic in by_topic.chunk_by(|a, b| a.0 == b.0) {
-        for run in of_one_topic.chunks(MAX_RUN) {
-            let offsets: Vec<_> = run.iter().map(|(_, offset)| *offset).collect();
-            let key = run_key(run[0].0, offsets[0]);
-            let value = run_value(&key, &offsets);
-            topics.insert(&*key, &*value)?;
-        }
-    }
-
-    if !snapshots.is_empty() {
-        let mut table = txn.open_table(SNAPSHOTS)?;
-        for (topic, snapshot) in snapshots {
-            match snapshot {
-                Snapshot::Put(bytes) => {
-                    table.insert(topic, &*with_checksum(topic.as_bytes(), bytes))?;
-                }
-                Snapshot::Remove => _ = table.remove(topic)?,
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Takes out the oldest records as far as retention asks, but no more than [`MAX_TRIM`]; says how many
-/// went and whether there is more to do.
-fn trim(
+/// Takes out the oldest records as far as retention asks, but not many more than [`MAX_TRIM`].
+///
+/// The floor moves record by record; a block leaves the file when all of it is below.
+pub(super) fn trim(
     txn: &WriteTransaction,
     retention: &Retention,
     too_old: Option<UnixMillis>,
     state: &mut LogState,
-) -> Result<(u64, bool), redb::Error> {
+) -> Result<Trimming, redb::Error> {
+    let mut done = Trimming {
+        records: 0,
+        has_more: false,
+        ids: Vec::new(),
+    };
     if !is_over(retention, state) && too_old.is_none() {
-        return Ok((0, false));
+        return Ok(done);
     }
-    let mut records = txn.open_table(RECORDS)?;
     let mut topics: HashSet<Box<str>> = HashSet::new();
-    let mut ids: Vec<(Box<str>, Offset)> = Vec::new();
     let old_floor = state.floor;
-    let mut has_more = false;
-    for (count, entry) in records.range(state.floor + 1..)?.enumerate() {
-        let (offset, bytes) = entry?;
-        let offset = offset.value();
-        let view = RecordView::decode(offset, bytes.value());
-        // What is damaged at the log's end goes with the rest.
-        let goes = is_over(retention, state)
-            || view.is_ok_and(|view| too_old.is_some_and(|time| view.published_at <= time))
-            || view.is_err() && offset < state.head;
-        if !goes {
+    let mut blocks = txn.open_table(BLOCKS)?;
+    'blocks: for entry in blocks.range(state.floor + 1..)? {
+        let (last, bytes) = entry?;
+        let last = last.value();
+        if state.floor - old_floor >= MAX_TRIM {
+            done.has_more = true;
             break;
         }
-        if count == MAX_TRIM {
-            has_more = true;
-            break;
-        }
-        state.floor = offset;
-        if let Ok(view) = view {
-            state.floor_weight = view
-                .running_weight
-                .clamp(state.floor_weight, state.head_weight);
-            for topic in view.topics {
-                if !topics.contains(topic) {
-                    topics.insert(topic.into());
+        let Ok(block) = Block::decode(last, bytes.value()) else {
+            // What is damaged goes with what is before it, but not the newest.
+            if last >= state.head {
+                break;
+            }
+            state.floor = last;
+            continue;
+        };
+        for (offset, bytes) in block.records_from(state.floor + 1) {
+            let view = RecordView::decode(offset, bytes);
+            let goes = is_over(retention, state)
+                || view.is_ok_and(|view| too_old.is_some_and(|time| view.published_at <= time))
+                || view.is_err() && offset < state.head;
+            if !goes {
+                break 'blocks;
+            }
+            state.floor = offset;
+            if let Ok(view) = view {
+                state.floor_weight = view
+                    .running_weight
+                    .clamp(state.floor_weight, state.head_weight);
+                for topic in view.topics {
+                    if !topics.contains(topic) {
+                        topics.insert(topic.into());
+                    }
                 }
             }
-            ids.extend(view.id.map(|id| (id.into(), offset)));
         }
     }
-    if state.floor == old_floor {
-        return Ok((0, false));
+    done.records = state.floor - old_floor;
+    if done.records == 0 {
+        return Ok(done);
     }
-    let trimmed = state.floor - old_floor;
-    records.retain_in(..=state.floor, |_, _| false)?;
+    blocks.retain_in(..=state.floor, |_, _| false)?;
 
-    if !ids.is_empty() {
-        let mut table = txn.open_table(IDS)?;
-        for (id, offset) in ids {
-            // The id may have been stored anew since, after damage.
-            if table
-                .get(id.as_bytes())?
-                .is_some_and(|at| at.value() == offset)
-            {
-                table.remove(id.as_bytes())?;
-            }
-        }
-    }
+    let mut lists = txn.open_table(IDS)?;
+    lists.retain_in(..=state.floor, |last, value| {
+        // What a damaged list has forgotten is passed over when it is found.
+        done.ids
+            .extend(ids::list(&last.to_le_bytes(), value).into_iter().flatten());
+        false
+    })?;
     let mut runs = txn.open_table(TOPICS)?;
     for topic in topics {
         let (first, last) = (run_key(&topic, 0), run_key(&topic, state.floor));
@@ -654,30 +487,5 @@ fn trim(
     let mut floor = state.floor.to_le_bytes().to_vec();
     floor.extend_from_slice(&state.floor_weight.to_le_bytes());
     put_meta(&mut txn.open_table(META)?, "floor", &floor)?;
-    Ok((trimmed, has_more))
-}
-
-/// Takes out the records after `head`, which were never acknowledged, and what points at them.
-fn take_back(db: &Database, head: Offset, found: Offset) -> Result<(), redb::Error> {
-    let txn = db.begin_write()?;
-    {
-        let mut records = txn.open_table(RECORDS)?;
-        let mut ids = txn.open_table(IDS)?;
-        let mut runs = txn.open_table(TOPICS)?;
-        for entry in records.range(head + 1..=found)? {
-            let (offset, bytes) = entry?;
-            let Ok(view) = RecordView::decode(offset.value(), bytes.value()) else {
-                continue;
-            };
-            if let Some(id) = view.id {
-                ids.remove(id.as_bytes())?;
-            }
-            for topic in view.topics {
-                let (first, last) = (run_key(topic, head + 1), run_key(topic, Offset::MAX));
-                runs.retain_in::<&[u8], _>(&*first..=&*last, |_, _| false)?;
-            }
-        }
-        records.retain_in(head + 1.., |_, _| false)?;
-    }
-    Ok(txn.commit()?)
+    Ok(done)
 }

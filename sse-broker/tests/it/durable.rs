@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable};
 use sse_broker::{
-    AppendError, Broker, Durability, DurableBroker, DurableConfig, OpenError, Retention, Scope,
+    AppendError, Appended, Broker, Durability, DurableBroker, DurableConfig, OpenError, Retention,
+    Scope, StoppedLog,
 };
 use tempfile::TempDir;
 
@@ -104,40 +105,110 @@ fn a_file_that_is_no_log_is_refused_and_left_alone() {
 
 const META: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
 
+/// Says of a log that it has another format; what stands there then.
+fn set_format(path: &Path, format: u32) -> Vec<u8> {
+    let db = redb::Database::open(path).expect("a database");
+    let txn = db.begin_write().expect("a transaction");
+    let mut value = format.to_le_bytes().to_vec();
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(b"format");
+    hasher.update(&value);
+    value.extend_from_slice(&hasher.finalize().to_le_bytes());
+    txn.open_table(META)
+        .expect("a table")
+        .insert("format", &*value)
+        .expect("written");
+    txn.commit().expect("committed");
+    value
+}
+
 #[test]
-fn a_newer_format_is_refused_and_left_alone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    block_on(append_one(&*open(folder.path()), record("a", "x")));
-    let path = folder.path().join("events.redb");
-    let newer = {
+fn another_format_is_refused_and_left_alone() {
+    for format in [1, 3] {
+        let folder = tempfile::tempdir().expect("a folder");
+        block_on(append_one(&*open(folder.path()), record("a", "x")));
+        let path = folder.path().join("events.redb");
+        let other = set_format(&path, format);
+        let error = DurableBroker::open(folder.path(), DurableConfig::default());
+        match error.expect_err("another") {
+            OpenError::OlderFormat { found, .. } => assert_eq!((found, format), (1, 1)),
+            OpenError::NewerFormat { found, .. } => assert_eq!((found, format), (3, 3)),
+            other => panic!("{other}"),
+        }
         let db = redb::Database::open(&path).expect("a database");
-        let txn = db.begin_write().expect("a transaction");
-        let mut value = 2u32.to_le_bytes().to_vec();
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(b"format");
-        hasher.update(&value);
-        value.extend_from_slice(&hasher.finalize().to_le_bytes());
-        txn.open_table(META)
-            .expect("a table")
-            .insert("format", &*value)
-            .expect("written");
-        txn.commit().expect("committed");
-        value
+        let txn = db.begin_read().expect("a transaction");
+        let meta = txn.open_table(META).expect("a table");
+        assert_eq!(
+            meta.get("format")
+                .expect("readable")
+                .map(|v| v.value().to_vec()),
+            Some(other)
+        );
+    }
+}
+
+/// What points at the newest records is not in the file when the process is killed.
+#[test]
+fn the_indexes_of_a_log_that_was_not_closed_are_made_up_for() {
+    let retention = Retention {
+        max_records: Some(6_000),
+        ..Retention::UNBOUNDED
     };
-    let error = DurableBroker::open(folder.path(), DurableConfig::default()).expect_err("newer");
-    assert!(
-        matches!(error, OpenError::NewerFormat { found: 2, .. }),
-        "{error:?}"
-    );
-    let db = redb::Database::open(&path).expect("a database");
-    let txn = db.begin_read().expect("a transaction");
-    let meta = txn.open_table(META).expect("a table");
-    assert_eq!(
-        meta.get("format")
-            .expect("readable")
-            .map(|v| v.value().to_vec()),
-        Some(newer)
-    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = DurableBroker::open(folder.path(), config(retention)).expect("a log");
+    let of = |n: u64| {
+        let mut record = record_with_id(&format!("t/{}", n % 7), "x", &format!("id {n}"));
+        record.topics.push(topic(&format!("rare/{}", n / 1_000)));
+        record
+    };
+    for group in 0..20 {
+        let records = (group * 500..group * 500 + 500).map(of).collect();
+        block_on(append(&*broker, records));
+    }
+    let check = |broker: &DurableBroker| {
+        assert_eq!(
+            (broker.bounds().floor, broker.bounds().head),
+            (4_000, 10_000)
+        );
+        for n in (0..10_000).step_by(331) {
+            let found = block_on(broker.locate(id(&format!("id {n}")))).expect("readable");
+            assert_eq!(found, (n >= 4_000).then_some(n + 1), "{n}");
+        }
+        for (name, expected) in [
+            (
+                "t/3",
+                (4_000..10_000).filter(|n| n % 7 == 3).collect::<Vec<_>>(),
+            ),
+            ("rare/3", vec![]),
+            ("rare/8", (8_000..9_000).collect()),
+        ] {
+            let read = block_on(read_all(broker, 4_000, topics(&[name]), 100));
+            let expected: Vec<_> = expected.into_iter().map(|n| n + 1).collect();
+            assert_eq!(offsets(&read), expected, "{name}");
+        }
+        for n in [4_000, 7_777, 9_999] {
+            let again = block_on(append_one(broker, of(n)));
+            assert!(
+                matches!(again, Appended::Duplicate(at) if at.offset == n + 1),
+                "{again:?}"
+            );
+        }
+    };
+    check(&broker);
+    // As a kill would leave it.
+    let copy = tempfile::tempdir().expect("a folder");
+    let name = "events.redb";
+    std::fs::copy(folder.path().join(name), copy.path().join(name)).expect("copied");
+    for _ in 0..2 {
+        let mut stopped = StoppedLog::open(copy.path()).expect("a log");
+        let found = stopped.inspect().expect("readable");
+        assert_eq!((found.records, found.ids, found.topics), (6_000, 6_000, 13));
+        let verified = stopped.verify(&mut |_| ()).expect("readable");
+        assert_eq!(verified.problems, []);
+        drop(stopped);
+        // The second time it was closed.
+        check(&DurableBroker::open(copy.path(), config(retention)).expect("a log"));
+    }
 }
 
 #[test]
@@ -209,32 +280,35 @@ fn what_waits_behind_a_slow_commit_is_bounded() {
     assert_eq!(broker.bounds().head, stored);
 }
 
-const RECORDS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("records");
+const BLOCKS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("blocks");
 const TOPICS: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("topics");
 
 #[test]
 fn damaged_records_are_left_out_and_announced_and_the_rest_is_served() {
     let folder = tempfile::tempdir().expect("a folder");
-    block_on(append(
-        &*open(folder.path()),
-        (0..10).map(|_| record("a", "x")).collect(),
-    ));
+    {
+        let broker = open(folder.path());
+        // Blocks of seven, one and two records.
+        for count in [7, 1, 2] {
+            let records = (0..count).map(|_| record("a", "x")).collect();
+            block_on(append(&*broker, records));
+        }
+    }
     {
         let db = redb::Database::open(folder.path().join("events.redb")).expect("a database");
         let txn = db.begin_write().expect("a transaction");
         {
-            let mut records = txn.open_table(RECORDS).expect("a table");
+            let mut blocks = txn.open_table(BLOCKS).expect("a table");
+            let block = blocks.get(7).expect("readable").expect("a block");
+            let mut bytes = block.value().to_vec();
+            let head = 12 + 7 * 4 + 4;
+            let record_bytes = (bytes.len() - head) / 7;
             for offset in [1, 4, 5] {
-                let mut bytes = records
-                    .get(offset)
-                    .expect("readable")
-                    .expect("a record")
-                    .value()
-                    .to_vec();
-                bytes[20] ^= 1;
-                records.insert(offset, &*bytes).expect("written");
+                bytes[head + (offset - 1) * record_bytes + 20] ^= 1;
             }
-            records.remove(8).expect("removed");
+            drop(block);
+            blocks.insert(7, &*bytes).expect("written");
+            blocks.remove(8).expect("removed");
         }
         txn.commit().expect("committed");
     }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition};
 use sse_broker::{
     Broker, DurableBroker, Epoch, LogImport, LogProblem, LogToolError, NewRecord, OpenError,
     Record, Retention, Snapshot, StateChange, StoppedLog, Verification,
@@ -14,9 +14,9 @@ use crate::contract::EPOCH;
 use crate::durable::{config, open};
 use crate::support::*;
 
-const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
+const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const TOPICS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("topics");
-const IDS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("ids");
+const IDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("ids");
 const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("states");
 
 /// Twelve records of which the first two are trimmed; a snapshot and a state.
@@ -111,17 +111,17 @@ fn a_log_that_is_whole_has_no_problem() {
 #[test]
 fn each_kind_of_damage_is_named() {
     type Damage = fn(&redb::WriteTransaction);
-    let cases: [(Damage, &[LogProblem]); 6] = [
+    let cases: [(Damage, &[LogProblem]); 7] = [
         (
             |txn| {
-                let mut records = txn.open_table(RECORDS).expect("a table");
+                let mut records = txn.open_table(BLOCKS).expect("a table");
                 records.insert(5, &b"not a record at all"[..]).expect("in");
             },
             &[LogProblem::Record(5)],
         ),
         (
             |txn| {
-                let mut records = txn.open_table(RECORDS).expect("a table");
+                let mut records = txn.open_table(BLOCKS).expect("a table");
                 records.remove(5).expect("out");
             },
             &[LogProblem::Missing {
@@ -132,24 +132,40 @@ fn each_kind_of_damage_is_named() {
         (
             |txn| {
                 let mut topics = txn.open_table(TOPICS).expect("a table");
-                let key = b"a\0\0\0\0\0\0\0\0\x05";
+                let key = b"a\0\0\0\0\0\0\0\0\x03";
                 topics.insert(&key[..], &b"xxxxx"[..]).expect("in");
             },
-            &[LogProblem::Run("a".into()), LogProblem::Index(1)],
+            &[LogProblem::Run("a".into()), LogProblem::Index(10)],
         ),
         (
             |txn| {
                 let mut topics = txn.open_table(TOPICS).expect("a table");
-                topics.remove(&b"a\0\0\0\0\0\0\0\0\x05"[..]).expect("out");
+                topics.remove(&b"b\0\0\0\0\0\0\0\0\x04"[..]).expect("out");
             },
-            &[LogProblem::Index(1)],
+            &[LogProblem::Index(5)],
         ),
         (
             |txn| {
                 let mut ids = txn.open_table(IDS).expect("a table");
-                ids.insert(&b"id 5"[..], 6).expect("in");
+                ids.insert(12, &b"not a list"[..]).expect("in");
             },
-            &[LogProblem::WrongId("id 5".into()), LogProblem::Ids(1)],
+            &[LogProblem::IdList(12), LogProblem::Ids(10)],
+        ),
+        (
+            |txn| {
+                let mut ids = txn.open_table(IDS).expect("a table");
+                let list = ids.get(12).expect("readable");
+                let mut list = list.expect("a list").value().to_vec();
+                // A whole list, but the hash of its first id is another's.
+                list[1] ^= 1;
+                let body = list.len() - 4;
+                let mut checksum = crc32fast::Hasher::new();
+                checksum.update(&12u64.to_le_bytes());
+                checksum.update(&list[..body]);
+                list[body..].copy_from_slice(&checksum.finalize().to_le_bytes());
+                ids.insert(12, &*list).expect("in");
+            },
+            &[LogProblem::WrongId(3), LogProblem::Ids(1)],
         ),
         (
             |txn| {
@@ -298,7 +314,7 @@ fn a_copy_is_the_same_log() {
 fn a_hole_in_a_copy_is_a_gap_that_is_announced() {
     let (old, new) = (filled(), tempfile::tempdir().expect("a folder"));
     change(old.path(), |txn| {
-        let mut records = txn.open_table(RECORDS).expect("a table");
+        let mut records = txn.open_table(BLOCKS).expect("a table");
         records.insert(5, &b"damaged"[..]).expect("in");
     });
     let mut import = LogImport::create(new.path(), EPOCH, 2).expect("an empty folder");

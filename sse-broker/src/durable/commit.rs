@@ -1,0 +1,292 @@
+//! One transaction: a group's records, what goes along with them, and a piece of trimming.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use redb::{Database, ReadableTable, WriteTransaction};
+
+use super::DurableConfig;
+use super::block::{Block, each_block};
+use super::codec::{RecordView, TopicCache, seal};
+use super::ids::IdAt;
+use super::index::Index;
+use super::open::{LogState, panic_message};
+use super::states::{self, StateCall};
+use super::tables::{BLOCKS, META, SNAPSHOTS, with_checksum};
+use super::write::{Encoded, trim};
+use crate::queue::Batch;
+use crate::{Appended, Durability, NewRecord, Offset, Position, Snapshot, UnixMillis};
+
+/// What is to be committed.
+pub(super) struct Group<'a> {
+    pub(super) batches: &'a mut VecDeque<Batch<Encoded>>,
+    pub(super) states: &'a [StateCall],
+    /// What was published up to here is to go.
+    pub(super) too_old: Option<UnixMillis>,
+    pub(super) is_trim_called: bool,
+}
+
+/// What a commit did to the file. It is to be told to the index, by [`note`](Done::note) or, when the
+/// storage failed after all, by [`take_back`](Done::take_back).
+pub(super) struct Done {
+    pub(super) outcomes: Vec<Vec<Appended>>,
+    pub(super) state: LogState,
+    pub(super) trimmed: u64,
+    pub(super) has_more_to_trim: bool,
+    /// These are in the index already, so that a group does not store an id twice.
+    new_ids: Vec<IdAt>,
+    gone_ids: Vec<IdAt>,
+}
+
+impl Done {
+    /// Tells the index in memory of what is committed, before any reader hears of it.
+    pub(super) fn note(&self, index: &Index, group: &VecDeque<Batch<Encoded>>) {
+        forget(index, &self.gone_ids);
+        index.note(|recent| {
+            for (offset, record) in stored(group, &self.outcomes) {
+                for topic in &record.content.topics {
+                    recent.add_topic(topic, offset);
+                }
+            }
+            for id in &self.new_ids {
+                recent.add_id(*id);
+            }
+        });
+    }
+
+    /// The storage failed: nothing was stored.
+    pub(super) fn take_back(&self, index: &Index) {
+        forget(index, &self.new_ids);
+    }
+}
+
+fn forget(index: &Index, ids: &[IdAt]) {
+    for (hash, offset) in ids {
+        index.ids.remove(*hash, *offset);
+    }
+}
+
+/// One transaction. When it fails, nothing has changed in the log nor in its index.
+pub(super) fn commit(
+    db: &Database,
+    config: &DurableConfig,
+    before: &LogState,
+    index: &Index,
+    group: Group<'_>,
+) -> Result<Done, Arc<str>> {
+    let mut new_ids = Vec::new();
+    let run = || run(db, config, before, index, group, &mut new_ids);
+    // A damaged file may make redb panic.
+    let done = catch_unwind(AssertUnwindSafe(run)).map_or_else(
+        |panic| Err(panic_message(&*panic).into()),
+        |done| done.map_err(|error| error.to_string().into()),
+    );
+    match done {
+        Ok(done) => Ok(Done { new_ids, ..done }),
+        Err(reason) => {
+            forget(index, &new_ids);
+            Err(reason)
+        }
+    }
+}
+
+fn run(
+    db: &Database,
+    config: &DurableConfig,
+    before: &LogState,
+    index: &Index,
+    group: Group<'_>,
+    new_ids: &mut Vec<IdAt>,
+) -> Result<Done, redb::Error> {
+    let mut state = *before;
+    let mut txn = db.begin_write()?;
+    if config.durability == Durability::Memory && !group.is_trim_called {
+        // What is told by the time is also when this level goes to the disk.
+        txn.set_durability(redb::Durability::None)?;
+    }
+    let outcomes = decide(&txn, index, group.batches, &mut state, new_ids)?;
+    if state.head > before.head {
+        store(&txn, group.batches, &outcomes, &mut state)?;
+    }
+    states::store(&txn, group.states)?;
+    let mut trimming = trim(&txn, &config.retention, group.too_old, &mut state)?;
+    // What was recent before this group; its own is noted when it is committed.
+    let recent = index.freeze(before.head, false);
+    if let Some(recent) = &recent {
+        recent.write(&txn, state.floor)?;
+        trimming.ids.extend(recent.ids_upto(state.floor));
+    }
+    let is_flush = config.durability == Durability::Memory && group.is_trim_called;
+    let has_changed = state.head > before.head || state.floor > before.floor;
+    if has_changed || is_flush || recent.is_some() || !group.states.is_empty() {
+        txn.commit()?;
+    } else {
+        txn.abort()?;
+    }
+    Ok(Done {
+        outcomes,
+        state,
+        trimmed: trimming.records,
+        has_more_to_trim: trimming.has_more,
+        new_ids: Vec::new(),
+        gone_ids: trimming.ids,
+    })
+}
+
+/// The records of a group that are new, with their offsets.
+fn stored<'a>(
+    group: &'a VecDeque<Batch<Encoded>>,
+    outcomes: &'a [Vec<Appended>],
+) -> impl Iterator<Item = (Offset, &'a Encoded)> {
+    group.iter().zip(outcomes).flat_map(|(batch, outcomes)| {
+        let all = batch.records.iter().zip(outcomes);
+        all.filter_map(|(record, outcome)| match outcome {
+            Appended::Stored(position) => Some((position.offset, record)),
+            _ => None,
+        })
+    })
+}
+
+/// Gives each record its offset, or finds that its id is known. New ids are in the index at once.
+fn decide(
+    txn: &WriteTransaction,
+    index: &Index,
+    group: &VecDeque<Batch<Encoded>>,
+    state: &mut LogState,
+    new_ids: &mut Vec<IdAt>,
+) -> Result<Vec<Vec<Appended>>, redb::Error> {
+    let before = *state;
+    let mut outcomes: Vec<Vec<Appended>> = Vec::with_capacity(group.len());
+    let mut new: Vec<&NewRecord> = Vec::with_capacity(group.len());
+    for batch in group {
+        let mut answers = Vec::with_capacity(batch.records.len());
+        'records: for Encoded { content, .. } in &batch.records {
+            let position = |offset| Position {
+                epoch: before.epoch,
+                offset,
+            };
+            let offset = state.head + 1;
+            if let Some(id) = content.publisher_id() {
+                let hash = index.ids.hash(id.as_str());
+                let compare = |known: &NewRecord, at| {
+                    (known.publisher_id() == Some(id)).then(|| {
+                        if known.says_the_same_as(content) {
+                            Appended::Duplicate(position(at))
+                        } else {
+                            Appended::Conflict(position(at))
+                        }
+                    })
+                };
+                for at in index.ids.candidates(hash, before.floor, state.head) {
+                    let known = match at.checked_sub(before.head + 1) {
+                        Some(n) => new.get(n as usize).and_then(|known| compare(known, at)),
+                        None => retained(txn, at)?.and_then(|known| compare(&known, at)),
+                    };
+                    if let Some(known) = known {
+                        answers.push(known);
+                        continue 'records;
+                    }
+                }
+                index.ids.insert(hash, offset);
+                new_ids.push((hash, offset));
+            }
+            state.head = offset;
+            new.push(content);
+            answers.push(Appended::Stored(position(offset)));
+        }
+        outcomes.push(answers);
+    }
+    Ok(outcomes)
+}
+
+/// The record at an offset. One that is damaged is as good as gone: its id may be stored anew.
+fn retained(txn: &WriteTransaction, offset: Offset) -> Result<Option<NewRecord>, redb::Error> {
+    let blocks = txn.open_table(BLOCKS)?;
+    let Some(entry) = blocks.range(offset..)?.next() else {
+        return Ok(None);
+    };
+    let (last, bytes) = entry?;
+    let record = Block::decode(last.value(), bytes.value())
+        .ok()
+        .and_then(|block| block.record(offset))
+        .and_then(|bytes| RecordView::decode(offset, bytes).ok())
+        .and_then(|view| view.to_record(&mut TopicCache::default()).ok());
+    Ok(record)
+}
+
+/// Writes the records that are new, and the snapshots.
+fn store(
+    txn: &WriteTransaction,
+    group: &mut VecDeque<Batch<Encoded>>,
+    outcomes: &[Vec<Appended>],
+    state: &mut LogState,
+) -> Result<(), redb::Error> {
+    let mut sealed: Vec<&[u8]> = Vec::with_capacity(group.len());
+    let mut snapshots: Vec<(&str, &Snapshot)> = Vec::new();
+    let mut first = state.head + 1;
+    for (batch, outcomes) in group.iter_mut().zip(outcomes) {
+        for (record, outcome) in batch.records.iter_mut().zip(outcomes) {
+            let Appended::Stored(Position { offset, .. }) = *outcome else {
+                continue;
+            };
+            first = first.min(offset);
+            let Encoded { content, bytes } = record;
+            state.head_weight += content.weight_bytes() as u64;
+            seal(bytes, offset, state.head_weight);
+            sealed.push(bytes);
+            if let (Some(topic), Some(snapshot)) = (content.topics.first(), &content.snapshot) {
+                snapshots.push((topic.as_str(), snapshot));
+            }
+        }
+    }
+    {
+        let mut blocks = txn.open_table(BLOCKS)?;
+        // Offsets ascend, so all go into the gap at the end.
+        let mut end = blocks.upper_bound_mut(Bound::<Offset>::Unbounded)?;
+        each_block(first, &sealed, |last, bytes| {
+            end.insert_before(last, bytes).map_err(redb::Error::from)
+        })?;
+        end.close()?;
+    }
+    if !snapshots.is_empty() {
+        let mut table = txn.open_table(SNAPSHOTS)?;
+        for (topic, snapshot) in snapshots {
+            match snapshot {
+                Snapshot::Put(bytes) => {
+                    table.insert(topic, &*with_checksum(topic.as_bytes(), bytes))?;
+                }
+                Snapshot::Remove => _ = table.remove(topic)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes out the records after `head`, which were never acknowledged. Nothing points at them yet: a
+/// commit writes the indexes of those before it.
+pub(super) fn take_back(db: &Database, head: Offset) -> Result<(), redb::Error> {
+    let txn = db.begin_write()?;
+    // A block is of one commit, and so all of it is behind the head or nothing.
+    txn.open_table(BLOCKS)?
+        .retain_in(head + 1.., |_, _| false)?;
+    Ok(txn.commit()?)
+}
+
+/// Writes what is left of the indexes, and notes that this was a clean end.
+pub(super) fn write_end(db: &Database, state: &LogState, index: &Index) -> Result<(), Arc<str>> {
+    let write = || -> Result<(), redb::Error> {
+        let txn = db.begin_write()?;
+        if let Some(recent) = index.freeze(state.head, true) {
+            recent.write(&txn, state.floor)?;
+        }
+        txn.open_table(META)?.remove("session")?;
+        Ok(txn.commit()?)
+    };
+    // A damaged file may make redb panic.
+    catch_unwind(AssertUnwindSafe(write)).map_or_else(
+        |panic| Err(panic_message(&*panic).into()),
+        |written| written.map_err(|error| error.to_string().into()),
+    )
+}
