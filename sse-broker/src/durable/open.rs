@@ -270,10 +270,9 @@ impl Place {
 pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!(
-        "the storage engine panicked: {}",
-        text.unwrap_or("for no stated reason")
-    )
+    // On one line, as errors are.
+    let text = text.unwrap_or("for no stated reason").replace('\n', ",");
+    format!("the storage engine panicked: {text}")
 }
 
 /// Makes the folder when there is none, and locks it for as long as the file is held.
