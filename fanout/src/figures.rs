@@ -19,13 +19,16 @@ pub(crate) enum Metric {
     IdleMemory,
     LoadedMemory,
     MemoryLeft,
+    StalledMemory,
     KernelMemory,
+    ServerBuffers,
+    Slowdown,
     BytesPerEvent,
     Resumed,
 }
 
 impl Metric {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::CpuPerEvent,
         Self::CpuPerPublish,
         Self::CpuPerConnect,
@@ -37,7 +40,10 @@ impl Metric {
         Self::IdleMemory,
         Self::LoadedMemory,
         Self::MemoryLeft,
+        Self::StalledMemory,
         Self::KernelMemory,
+        Self::ServerBuffers,
+        Self::Slowdown,
         Self::BytesPerEvent,
         Self::Resumed,
     ];
@@ -56,7 +62,10 @@ impl Metric {
             Self::IdleMemory => "KiB per idle connection",
             Self::LoadedMemory => "KiB per connection after load",
             Self::MemoryLeft => "KiB left behind",
-            Self::KernelMemory => "kernel KiB per connection",
+            Self::StalledMemory => "KiB per stalled reader",
+            Self::KernelMemory => "kernel KiB per stalled reader, both ends",
+            Self::ServerBuffers => "of it buffers of the server's end",
+            Self::Slowdown => "latency p99 over the same without them",
             Self::BytesPerEvent => "bytes per delivered event",
             Self::Resumed => "share that got every event",
         }
@@ -64,7 +73,10 @@ impl Metric {
 
     /// Whether a ratio to another server says anything.
     fn has_ratio(self) -> bool {
-        !matches!(self, Self::CpuShare | Self::MemoryLeft | Self::Resumed)
+        !matches!(
+            self,
+            Self::CpuShare | Self::MemoryLeft | Self::Slowdown | Self::Resumed
+        )
     }
 
     fn named(name: &str) -> Option<Self> {
@@ -233,10 +245,13 @@ pub(crate) fn stored(json: &Value) -> Vec<(Row, String, f64, Option<f64>)> {
     figures.filter_map(entry).collect()
 }
 
-/// The floor that a shape is held against: where events wait, they may be written together.
+/// What a shape is held against: the bare loop, which writes events together where they wait; the
+/// hub's own uncompressed stream, for compressed ones.
 pub(crate) fn floor_of(shape: &str) -> &'static str {
     if shape.starts_with("flat") {
         "raw-coalesce"
+    } else if shape.starts_with("gzip") {
+        "hub"
     } else {
         "raw"
     }

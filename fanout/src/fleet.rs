@@ -4,8 +4,10 @@
 //! waking it, on a virtual machine with an interrupt to another core, and real readers are on
 //! other machines. For the same reason the loop has a core of its own.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use crate::payload::Payload;
 use crate::process::Server;
 use crate::publisher::Publisher;
 use crate::reader::{Reader, Reading, Ready};
-use crate::tally::Tally;
+use crate::tally::{Tally, number_of};
 use crate::target::Dialect;
 use crate::{Failure, Outcome};
 
@@ -69,6 +71,8 @@ pub(crate) struct Fleet {
     pub(crate) misrouted: u64,
     /// Readers whose head has come since this was last emptied.
     fresh: Vec<usize>,
+    /// Readers that read on after a pause: which of the events since then they have.
+    catching_up: HashMap<usize, CatchUp>,
     /// How long the loop found nothing to do.
     pub(crate) idle: Duration,
     source: u32,
@@ -94,6 +98,7 @@ impl Fleet {
             ended: 0,
             misrouted: 0,
             fresh: Vec::new(),
+            catching_up: HashMap::new(),
             idle: Duration::ZERO,
             // Ports of ended connections rest for a minute, so each fleet has addresses of its own.
             source: fastrand::u32(0x01_0000..0xff_0000),
@@ -185,15 +190,20 @@ impl Fleet {
     /// Has at least `count` publishers connected.
     pub(crate) fn have_publishers(&mut self, count: usize) -> Outcome {
         while self.publishers.len() < count {
-            let stream = TcpStream::connect(self.addr)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            let token = PUBLISHER | self.publishers.len() as u64;
-            let interest = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
-            epoll::add(&self.epoll, &stream, EventData::new_u64(token), interest)?;
-            self.publishers.push(Publisher::new(stream));
+            let publisher = self.new_publisher(self.publishers.len())?;
+            self.publishers.push(publisher);
         }
         Ok(())
+    }
+
+    fn new_publisher(&self, at: usize) -> Outcome<Publisher> {
+        let stream = TcpStream::connect(self.addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let token = EventData::new_u64(PUBLISHER | at as u64);
+        let interest = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, &stream, token, interest)?;
+        Ok(Publisher::new(stream))
     }
 
     /// Begins to count anew, for the readers there are.
@@ -251,7 +261,10 @@ impl Fleet {
             if token & PUBLISHER == 0 {
                 self.reader_ready(token as usize, flags);
             } else {
-                self.publishers[(token & !PUBLISHER) as usize].read(&mut self.buffer)?;
+                let at = (token & !PUBLISHER) as usize;
+                if !self.publishers[at].read(&mut self.buffer)? {
+                    self.publishers[at] = self.new_publisher(at)?;
+                }
             }
         }
         if ready == 0 {
@@ -291,21 +304,22 @@ impl Fleet {
         let (tally, misrouted) = (&mut self.tally, &mut self.misrouted);
         let audience = self.audience;
         let now = self.started.elapsed().as_nanos() as u64;
-        let ready =
-            reader.read(
-                &mut self.buffer,
-                flags.intersects(over),
-                |place, data| match audience {
-                    Audience::Everyone => tally.arrived(place, data, now),
-                    Audience::One => {
-                        let number = crate::tally::number_of(data);
-                        if number.is_some_and(|number| reader_of(number, readers) != at) {
-                            *misrouted += 1;
-                        }
-                        tally.arrived_alone(data, now);
+        let mut catching_up = self.catching_up.get_mut(&at);
+        let ready = reader.read(
+            &mut self.buffer,
+            flags.intersects(over),
+            |place, data| match (audience, &mut catching_up) {
+                (_, Some(catching_up)) => catching_up.received(data),
+                (Audience::Everyone, None) => tally.arrived(place, data, now),
+                (Audience::One, None) => {
+                    let number = number_of(data);
+                    if number.is_some_and(|number| reader_of(number, readers) != at) {
+                        *misrouted += 1;
                     }
-                },
-            );
+                    tally.arrived_alone(data, now);
+                }
+            },
+        );
         self.note(at, ready);
     }
 
@@ -331,16 +345,22 @@ impl Fleet {
         }
     }
 
-    /// Lets a reader that never read begin to.
-    pub(crate) fn wake(&mut self, at: usize) -> Outcome {
+    /// Lets a reader that never read begin to; it should get the events of `numbers`.
+    pub(crate) fn wake(&mut self, at: usize, numbers: Range<u64>) -> Outcome {
         self.readers[at].wake();
         if let Some(stream) = &self.readers[at].stream {
             let interest = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
             epoll::add(&self.epoll, stream, EventData::new_u64(at as u64), interest)?;
             self.subscribed -= 1;
             self.under_way += 1;
+            self.catching_up.insert(at, CatchUp::new(numbers));
         }
         Ok(())
+    }
+
+    /// Whether a reader that was woken has each of its events, once.
+    pub(crate) fn caught_up(&self, at: usize) -> bool {
+        self.catching_up.get(&at).is_some_and(CatchUp::is_whole)
     }
 
     /// Goes on for `time`, whatever comes.
@@ -350,6 +370,39 @@ impl Fleet {
             self.turn()?;
         }
         Ok(())
+    }
+}
+
+/// The events that a reader which paused should get, and has.
+struct CatchUp {
+    first: u64,
+    times: Vec<u8>,
+    /// An event that it should not have got.
+    strange: bool,
+}
+
+impl CatchUp {
+    fn new(numbers: Range<u64>) -> Self {
+        Self {
+            first: numbers.start,
+            times: vec![0; (numbers.end - numbers.start) as usize],
+            strange: false,
+        }
+    }
+
+    fn received(&mut self, data: &[u8]) {
+        let Some(number) = number_of(data) else {
+            return; // what the server itself says when a stream begins
+        };
+        let index = number.checked_sub(self.first);
+        match index.and_then(|index| self.times.get_mut(index as usize)) {
+            Some(times) => *times = times.saturating_add(1),
+            None => self.strange = true,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.strange && self.times.iter().all(|times| *times == 1)
     }
 }
 

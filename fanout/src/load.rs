@@ -28,6 +28,8 @@ pub(crate) struct Load {
     /// Connections that publish, each with one request at a time.
     pub(crate) publishers: usize,
     pub(crate) lasting: Duration,
+    /// Where a load without a rate ends, whatever its time.
+    pub(crate) at_most: Option<usize>,
 }
 
 /// What a load did.
@@ -105,8 +107,12 @@ fn publish_all(fleet: &mut Fleet, load: Load) -> Outcome {
     let began_nanos = fleet.now_nanos();
     match load.pace {
         Pace::InFlight(most) => {
+            let limit = load.at_most.unwrap_or(usize::MAX);
             while began.elapsed() < load.lasting || fleet.tally.events() == 0 {
-                while fleet.tally.in_flight() < most {
+                if fleet.tally.events() >= limit {
+                    return Ok(());
+                }
+                while fleet.tally.in_flight() < most && fleet.tally.events() < limit {
                     let now = fleet.now_nanos();
                     if !fleet.publish(load.payload, load.publishers, now)? {
                         break;

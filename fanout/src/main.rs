@@ -10,12 +10,15 @@
 //! options ──▶ shapes ──▶ process (a server)        target: how each is started and spoken to
 //!                │   └─▶ fleet (the load)  ──▶ reader, publisher ──▶ wire
 //!                │           └─▶ tally: lost? in order? how late?
-//!                └─▶ figures ──▶ report
+//!                └─▶ figures ──▶ report, goals, chart
 //! ```
 
+mod chart;
 mod figures;
 mod fleet;
 mod floor;
+mod goals;
+mod kernel;
 mod load;
 mod options;
 mod payload;
@@ -85,11 +88,15 @@ fn measure(options: &Options) -> Outcome {
     let targets = options.targets()?;
     let baseline = report::read_baseline(options)?;
     process::raise_open_files()?;
+    if let Some(nice) = options.nice {
+        rustix::process::setpriority_process(None, nice)?;
+    }
     process::pin(process::LOAD_CORE)?;
     let machine = report::Machine::now();
     let mut figures = Figures::default();
     shapes::measure(options, &targets, &mut figures)?;
     report::print(&machine, &figures);
+    goals::print(&figures);
     if let Some(baseline) = &baseline {
         report::compare(baseline, &figures);
     }

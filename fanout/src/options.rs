@@ -35,7 +35,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Half the time and fewer shapes
+    /// Half the time for each shape, and a fifth of the churn
     #[arg(long)]
     quick: bool,
     /// Shapes, with commas between [default: the basic six]
@@ -82,6 +82,11 @@ pub(crate) struct Options {
     /// The axum peer's program
     #[arg(long, value_name = "FILE", hide = true)]
     axum: Option<PathBuf>,
+    /// Run servers and load at this niceness; below 0 needs the right to
+    ///
+    /// On a machine that is busy with other things, -19 keeps most of them out of the figures.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) nice: Option<i32>,
     /// Say nothing while measuring
     #[arg(long)]
     silent: bool,
@@ -100,6 +105,10 @@ impl Options {
             Shape::Flat1k,
             Shape::Single,
         ]
+    }
+
+    pub(crate) fn is_quick(&self) -> bool {
+        self.quick
     }
 
     pub(crate) fn rounds(&self) -> usize {

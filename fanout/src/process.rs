@@ -168,7 +168,7 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
 pub(crate) fn raise_open_files() -> io::Result<u64> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit.clone())?;
+    setrlimit(Resource::Nofile, limit)?;
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 

@@ -38,11 +38,13 @@ impl Publisher {
         }
     }
 
-    /// Reads what is there of an answer.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Outcome {
+    /// Reads what is there of an answer; false when the server has closed the connection between
+    /// two requests, as it may after a while.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Outcome<bool> {
         loop {
             match self.stream.read(buffer) {
-                Ok(0) => return Err(Failure::new("the server ended a publisher's connection")),
+                Ok(0) if self.is_idle => return Ok(false),
+                Ok(0) => return Err(Failure::new("the server does not answer a publish")),
                 Ok(len) => self.answer.extend_from_slice(&buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error.into()),
@@ -56,6 +58,6 @@ impl Publisher {
             self.answer.drain(..len);
             self.is_idle = true;
         }
-        Ok(())
+        Ok(true)
     }
 }

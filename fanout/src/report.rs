@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::figures::{Figures, Row, Summary, floor_of, stored};
 use crate::options::Options;
+use crate::shapes::curve_rate;
 use crate::{Failure, Outcome};
 
 /// Where and when a run was made.
@@ -61,20 +62,46 @@ pub(crate) fn print(machine: &Machine, figures: &Figures) {
         load_average()
     );
     println!("Medians (least to most); × is the ratio to the floor in the same round.");
-    let servers = figures.servers();
     let rows = figures.rows();
-    let mut table: Vec<Vec<String>> = Vec::new();
-    for (at, row) in rows.iter().enumerate() {
-        let begins = at == 0 || rows[at - 1].shape != row.shape;
-        if begins {
-            show(&std::mem::take(&mut table));
-            let floor = floor_of(&row.shape);
-            println!("\n### {} (floor: {floor})\n", row.shape);
-            let mut head = vec!["readers".to_owned(), String::new()];
-            head.extend(servers.iter().cloned());
-            table.push(head);
+    for section in rows.chunk_by(|a, b| family(a) == family(b)) {
+        section_table(figures, section);
+    }
+    if figures.troubles.is_empty() {
+        println!("\nNothing was lost, out of order or wrong.");
+    } else {
+        println!("\nNot as it should be:\n");
+        for trouble in &figures.troubles {
+            println!("- {trouble}");
         }
-        let mut line = vec![row.readers.to_string(), row.metric.name().to_owned()];
+    }
+}
+
+/// Prints the table of rows that belong together, without the servers that have nothing in it.
+fn section_table(figures: &Figures, section: &[Row]) {
+    let Some(first) = section.first() else {
+        return;
+    };
+    println!(
+        "\n### {} (floor: {})\n",
+        family(first),
+        floor_of(&first.shape)
+    );
+    let has_some = |server: &String| {
+        section
+            .iter()
+            .any(|row| figures.summary(row, server).is_some())
+    };
+    let servers: Vec<String> = figures.servers().into_iter().filter(has_some).collect();
+    let is_curve = curve_rate(&first.shape).is_some();
+    let by = if is_curve { "rate" } else { "readers" };
+    let mut table = vec![vec![by.to_owned(), String::new()]];
+    table[0].extend(servers.iter().cloned());
+    for row in section {
+        let by = match curve_rate(&row.shape) {
+            Some(rate) => format!("{rate}/s"),
+            None => row.readers.to_string(),
+        };
+        let mut line = vec![by, row.metric.name().to_owned()];
         line.extend(
             servers
                 .iter()
@@ -83,13 +110,13 @@ pub(crate) fn print(machine: &Machine, figures: &Figures) {
         table.push(line);
     }
     show(&table);
-    if figures.troubles.is_empty() {
-        println!("\nNothing was lost, out of order or wrong.");
-    } else {
-        println!("\nNot as it should be:\n");
-        for trouble in &figures.troubles {
-            println!("- {trouble}");
-        }
+}
+
+/// The heading that a row stands under: all points of the curve under one.
+fn family(row: &Row) -> String {
+    match curve_rate(&row.shape) {
+        Some(_) => format!("curve, {} readers", row.readers),
+        None => row.shape.clone(),
     }
 }
 
@@ -119,7 +146,7 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// Prints `table`, its first line the head, as Markdown with aligned columns.
-fn show(table: &[Vec<String>]) {
+pub(crate) fn show(table: &[Vec<String>]) {
     let Some(head) = table.first() else {
         return;
     };
@@ -228,6 +255,13 @@ pub(crate) fn write_files(options: &Options, machine: &Machine, figures: &Figure
         });
         fs::write(file, format!("{json:#}\n"))?;
         println!("\nwritten: {}", file.display());
+    }
+    if let Some(file) = &options.chart {
+        let drawn = crate::chart::draw(figures, file);
+        let files = drawn.map_err(|error| Failure::new(format!("no chart: {error}")))?;
+        for file in files {
+            println!("drawn: {}", file.display());
+        }
     }
     Ok(())
 }

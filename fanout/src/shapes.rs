@@ -1,6 +1,13 @@
 //! The shapes: what is done to a server, and what is read off.
 
 mod basic;
+mod churn;
+mod curve;
+mod gzip;
+mod own_topics;
+mod stalled;
+
+pub(crate) use curve::{SHAPE as CURVE, rate_of as curve_rate};
 
 use std::time::Duration;
 
@@ -28,6 +35,16 @@ pub(crate) enum Shape {
     Flat1k,
     /// One event at a time: nothing can be put together
     Single,
+    /// Each reader has a topic of its own: what a publish to one of them costs
+    OwnTopics,
+    /// Readers that accept gzip: processor time and bytes beside those that do not
+    Gzip,
+    /// Ten thousand readers that never read: what the others notice, and memory
+    Stalled,
+    /// A hundred thousand readers that come and go: what they leave behind
+    Churn,
+    /// Latency and processor time by the rate of publishing
+    Curve,
 }
 
 impl Shape {
@@ -43,6 +60,7 @@ impl Shape {
 /// Measures everything that `options` ask of the `targets`, round after round.
 pub(crate) fn measure(options: &Options, targets: &[Target], figures: &mut Figures) -> Outcome {
     let shapes = options.shapes();
+    let wants = |shape| shapes.contains(&shape);
     for round in 0..options.rounds() {
         figures.round = round;
         if shapes.iter().any(|shape| shape.is_basic()) {
@@ -58,9 +76,29 @@ pub(crate) fn measure(options: &Options, targets: &[Target], figures: &mut Figur
                 }
             }
         }
+        for target in targets {
+            for (shape, measure) in OTHERS.iter().filter(|(shape, _)| wants(*shape)) {
+                let what = format!("{shape:?}");
+                session(options, target, figures, &what, |figures| {
+                    measure(options, target, figures)
+                });
+            }
+        }
     }
     Ok(())
 }
+
+/// How a shape is measured that has servers of its own.
+type Measure = fn(&Options, &Target, &mut Figures) -> Outcome;
+
+/// The shapes that are not basic.
+const OTHERS: [(Shape, Measure); 5] = [
+    (Shape::OwnTopics, own_topics::measure),
+    (Shape::Gzip, gzip::measure),
+    (Shape::Stalled, stalled::measure),
+    (Shape::Churn, churn::measure),
+    (Shape::Curve, curve::measure),
+];
 
 /// One server's turn: what goes wrong in it is noted, and the others go on.
 fn session(
@@ -93,6 +131,7 @@ fn flat_out(payload: Payload, readers: usize, lasting: Duration) -> Load {
         pace: Pace::InFlight(in_flight),
         publishers,
         lasting,
+        at_most: None,
     }
 }
 
@@ -103,9 +142,13 @@ fn warm_up(fleet: &mut Fleet, server: &Server) -> Outcome {
         pace: Pace::InFlight(1),
         publishers: 1,
         lasting: Duration::ZERO,
+        at_most: None,
     };
     run(fleet, server, once).map(drop)
 }
+
+/// Between the last connection, or the last event, and the look at memory.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Notes what a load lost.
 fn check(figures: &mut Figures, what: &str, fleet: &Fleet, ran: &Ran) {

@@ -109,11 +109,6 @@ impl Target {
         }
     }
 
-    /// Whether nothing but the writing is in it, so that others are held against it.
-    pub(crate) fn is_floor(&self) -> bool {
-        matches!(self, Self::Raw | Self::RawCoalesce)
-    }
-
     /// Whether it is this project's server.
     pub(crate) fn is_hub(&self) -> bool {
         matches!(self, Self::Hub(_) | Self::HubDurable(_))

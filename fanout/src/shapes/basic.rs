@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Shape, check, flat_out, warm_up};
+use super::{SETTLE, Shape, check, flat_out, warm_up};
 use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::fleet::{Arrival, Audience, Fleet};
@@ -52,6 +52,7 @@ pub(super) fn measure(
             lasting: options
                 .scaled(Duration::from_secs(3))
                 .max(Duration::from_secs(2)),
+            at_most: None,
         };
         let ran = run(&mut fleet, &server, load)?;
         check(figures, "paced", &fleet, &ran);
@@ -96,6 +97,7 @@ pub(super) fn measure(
             pace: Pace::InFlight(1),
             publishers: 1,
             lasting: options.scaled(Duration::from_secs(1)),
+            at_most: None,
         };
         let ran = run(&mut fleet, &server, load)?;
         check(figures, "single", &fleet, &ran);
@@ -115,6 +117,3 @@ pub(super) fn measure(
 
 /// Before a flat-out load is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
-
-/// Between the last connection, or the last event, and the look at memory.
-const SETTLE: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ pub(super) fn tools(section: Section) -> &'static [Tool] {
     match section {
         Section::Fmt => &[Tool::Rustfmt],
         Section::Tidy | Section::Doc | Section::Loom | Section::Crash => &[],
-        Section::Clippy | Section::Features => &[Tool::Clippy],
+        Section::Clippy | Section::Features | Section::Fanout => &[Tool::Clippy],
         Section::Test => &[Tool::Browser],
         Section::Deny | Section::Advisories => &[Tool::CargoDeny],
         Section::Miri => &[Tool::Nightly, Tool::Miri],
@@ -38,6 +38,7 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
             Cmd::cargo(["test", "--workspace", "--no-fail-fast"])
                 .args(["--features", "sse-client/brotli,sse-client/zstd"]),
         ),
+        Section::Fanout => fanout(workspace, tally),
         Section::Loom => loom(workspace, tally),
         Section::Crash => crash(tally),
         Section::Miri => miri(tally),
@@ -97,6 +98,25 @@ fn test(tally: &mut Tally, cmd: Cmd) -> Outcome {
         return Err(Failure::new(format!("`{shown}` ran no test")));
     }
     Ok(())
+}
+
+/// The workspace beside this one that `cargo xtask bench fanout` runs, in its own target folder.
+///
+/// It measures through epoll and `/proc`, and so only where Linux is.
+fn fanout(workspace: &Workspace, tally: &mut Tally) -> Outcome {
+    if !cfg!(target_os = "linux") {
+        println!("left out: the fan-out benchmark is for Linux");
+        return Ok(());
+    }
+    let cargo = |command: &str| {
+        Cmd::cargo([command, "--workspace", "--all-targets", "--locked"])
+            .args(["--manifest-path"])
+            .args([workspace.root.join("fanout/Cargo.toml")])
+            .args(["--target-dir"])
+            .args([workspace.target_dir.join("fanout")])
+    };
+    cargo("clippy").args(["--", "-D", "warnings"]).run()?;
+    test(tally, cargo("test"))
 }
 
 /// The tests named `loom…`, wherever they are, in a target folder of their own: `--cfg loom` is
