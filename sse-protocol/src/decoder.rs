@@ -7,6 +7,7 @@ use crate::error::LimitExceeded;
 use crate::input::{Input, line_end, set_text};
 use crate::limits::{Excess, Limits};
 use crate::line::{Assembler, Finished};
+use crate::search::LineEndSearch;
 use crate::view::{EventBuf, EventView};
 use crate::{EventId, Retry};
 
@@ -43,6 +44,7 @@ pub struct Decoder {
     limits: Limits,
     /// A comment that was not lent from a chunk.
     comment: String,
+    search: LineEndSearch,
 }
 
 /// ```text
@@ -101,6 +103,7 @@ impl Decoder {
             dropped_events: 0,
             limits,
             comment: String::new(),
+            search: LineEndSearch::new(),
         }
     }
 
@@ -219,39 +222,68 @@ impl Decoder {
     /// one is lent as it lies there.
     #[inline]
     fn read_data_lines<'c>(&mut self, input: &mut Input<'c>) -> DataLines<'c> {
+        let text = input.text();
+        let Some(value) = text.strip_prefix(DATA) else {
+            return DataLines::Other;
+        };
+        let Some(len) = input.line_end_in(value, &self.search) else {
+            return DataLines::without_end(input);
+        };
+        let is_within = DATA.len() + len <= self.limits.max_line_bytes()
+            && self.block.bytes() + len < self.limits.max_event_bytes();
+        let after = &value.as_bytes()[len..];
+        if !is_within || after[0] != b'\n' {
+            return DataLines::Other;
+        }
+        if self.block.data.is_empty() && after.get(1) == Some(&b'\n') {
+            let data = &value[..len];
+            input.advance(DATA.len() + len + 2);
+            self.block.dispatch_lent();
+            return DataLines::Event(data);
+        }
+        // Appended with its LF at once.
+        let (line, rest) = value.split_at(len + 1);
+        self.block.data.push_str(line);
+        input.advance_to(DATA.len() + len + 1, rest);
+        self.append_data_lines(input, rest)
+    }
+
+    /// Appends the data lines that `text`, which is the window, begins with, as long as they end with LF.
+    ///
+    /// A loop of its own, because it is as fast as the locals that fit into registers.
+    #[inline(never)]
+    fn append_data_lines<'c>(&mut self, input: &mut Input<'c>, mut text: &'c str) -> DataLines<'c> {
         let max_line_bytes = self.limits.max_line_bytes();
         let max_data_bytes = self
             .limits
             .max_event_bytes()
             .saturating_sub(self.block.head_bytes());
-        let mut text = input.text();
-        while let Some(value) = text.strip_prefix(DATA) {
-            let Some(len) = input.line_end_in(value) else {
-                return if input.is_all_text() {
-                    DataLines::Cut
-                } else {
-                    DataLines::Other
-                };
+        let data = &mut self.block.data;
+        let window_bytes = text.len();
+        let is_cut = loop {
+            let Some(value) = text.strip_prefix(DATA) else {
+                break false;
             };
-            let is_within =
-                DATA.len() + len <= max_line_bytes && self.block.data.len() + len < max_data_bytes;
-            let after = &value.as_bytes()[len..];
-            if !is_within || after[0] != b'\n' {
-                return DataLines::Other;
+            let Some(len) = input.line_end_in(value, &self.search) else {
+                break true;
+            };
+            if DATA.len() + len > max_line_bytes
+                || data.len() + len >= max_data_bytes
+                || value.as_bytes()[len] != b'\n'
+            {
+                break false;
             }
-            if self.block.data.is_empty() && after.get(1) == Some(&b'\n') {
-                let data = &value[..len];
-                input.advance(DATA.len() + len + 2);
-                self.block.dispatch_lent();
-                return DataLines::Event(data);
-            }
-            // Appended with its LF at once.
+            // Each with its LF at once.
             let (line, rest) = value.split_at(len + 1);
-            self.block.data.push_str(line);
-            input.advance_to(DATA.len() + len + 1, rest);
+            data.push_str(line);
             text = rest;
+        };
+        input.advance_to(window_bytes - text.len(), text);
+        if is_cut {
+            DataLines::without_end(input)
+        } else {
+            DataLines::Other
         }
-        DataLines::Other
     }
 
     /// Reads the line that ends, or whose last part ends, after `len` bytes: any line, in any state.
@@ -479,6 +511,17 @@ enum DataLines<'c> {
     Cut,
     /// Before anything else.
     Other,
+}
+
+impl DataLines<'_> {
+    /// Before a line whose end is not in the window.
+    fn without_end(input: &Input<'_>) -> Self {
+        if input.is_all_text() {
+            Self::Cut
+        } else {
+            Self::Other
+        }
+    }
 }
 
 /// What a line led to, and where its text lies.

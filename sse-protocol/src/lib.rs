@@ -75,6 +75,7 @@ pub mod message;
 #[cfg(any(test, feature = "naive"))]
 pub mod naive;
 pub mod retry;
+mod search;
 pub mod view;
 
 pub use decoder::{Decoded, Decoder, Ending, Feed, OwnedEvents};
