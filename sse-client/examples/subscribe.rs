@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Notice::Interrupted(what) => {
                 println!("{}; again in {:?}", what.error().report(), what.retry_in());
             }
-            Notice::Closed(CloseReason::Failed(error)) => return Err(error.into()),
+            Notice::Closed(CloseReason::Failed { error, .. }) => return Err(error.into()),
             other => println!("{other:?}"),
         }
     }

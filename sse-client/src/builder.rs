@@ -7,7 +7,6 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use serde::Serialize;
 use sse_protocol::{EventId, Limits};
-use url::Url;
 
 use crate::attempt::Plan;
 use crate::backoff::ReconnectPolicy;
@@ -17,8 +16,8 @@ use crate::credentials::Credentials;
 use crate::dedupe::Dedupe;
 use crate::error::Error;
 use crate::event_source::{EventSource, Parts};
-use crate::machine::{FallbackPolicy, Machine};
-use crate::poll::PollPlan;
+use crate::machine::Machine;
+use crate::poll::PollFallback;
 use crate::position::{Keeper, PositionStore};
 use crate::redirect::RedirectPolicy;
 use crate::request::Template;
@@ -58,12 +57,7 @@ pub struct EventSourceBuilder {
     limits: Limits,
     max_ratio: u32,
     error_body_limit: usize,
-    fallback: Option<Fallback>,
-}
-
-struct Fallback {
-    url: Option<String>,
-    policy: FallbackPolicy,
+    fallback: Option<PollFallback>,
 }
 
 impl EventSourceBuilder {
@@ -324,38 +318,9 @@ impl EventSourceBuilder {
         self
     }
 
-    /// Polls when streams fail three times in a row, or fail for good: at the same URL with `/poll` appended
-    /// to its path, as the hub has it. The stream is tried again every minute.
-    pub fn poll_fallback(mut self) -> Self {
-        self.fallback = Some(Fallback {
-            url: None,
-            policy: FALLBACK,
-        });
-        self
-    }
-
-    /// Like [`poll_fallback`](Self::poll_fallback), at another URL.
-    pub fn poll_fallback_at(mut self, url: impl Into<String>) -> Self {
-        self.fallback = Some(Fallback {
-            url: Some(url.into()),
-            policy: FALLBACK,
-        });
-        self
-    }
-
-    /// How many failures of the stream in a row lead to polling (default 3), and after which time the stream
-    /// is tried again (default 60 s). Nothing happens without a fallback.
-    pub fn poll_fallback_policy(
-        mut self,
-        after_failures: u32,
-        retry_stream_every: Duration,
-    ) -> Self {
-        if let Some(fallback) = &mut self.fallback {
-            fallback.policy = FallbackPolicy {
-                after_failures,
-                retry_stream_every,
-            };
-        }
+    /// Polls when streams fail repeatedly, or for good. Off by default.
+    pub fn poll_fallback(mut self, fallback: PollFallback) -> Self {
+        self.fallback = Some(fallback);
         self
     }
 
@@ -375,15 +340,11 @@ impl EventSourceBuilder {
         let stored = keeper.load().map_err(|source| Error::Position {
             source: std::sync::Arc::from(source),
         })?;
-        let fallback = self.fallback.as_ref().map(|fallback| fallback.policy);
-        let poll_plan = match self.fallback {
-            None => None,
-            Some(Fallback { url, .. }) => Some(PollPlan {
-                url: poll_url(&template.url, url.as_deref())?,
-                wait: POLL_WAIT,
-                max_page_bytes: self.limits.max_event_bytes().saturating_mul(2),
-            }),
-        };
+        let fallback = self.fallback.as_ref().map(PollFallback::policy);
+        let poll_plan = self
+            .fallback
+            .map(|fallback| fallback.plan(&template.url, self.limits))
+            .transpose()?;
         Ok(EventSource::from_parts(Parts {
             machine: Machine::new(policy, fallback, clock::now()),
             poll_plan,
@@ -406,25 +367,9 @@ impl EventSourceBuilder {
     }
 }
 
-fn poll_url(stream: &Url, given: Option<&str>) -> Result<Url, Error> {
-    if let Some(given) = given {
-        return Template::new(given, "application/json").map(|template| template.url);
-    }
-    let mut url = stream.clone();
-    let path = format!("{}/poll", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    Ok(url)
-}
-
 /// A hub's heartbeat comes every 30 s; half as long again allows for a late one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// A crash repeats the events of one second; a stated guess.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Enough for a problem document or an API's error.
 const ERROR_BODY_LIMIT_BYTES: usize = 8 * 1024;
-/// Under the 30 s after which many proxies give up.
-const POLL_WAIT: Duration = Duration::from_secs(25);
-const FALLBACK: FallbackPolicy = FallbackPolicy {
-    after_failures: 3,
-    retry_stream_every: Duration::from_secs(60),
-};

@@ -18,19 +18,19 @@ use crate::verdict::Mode;
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), sse_client::Error> {
-/// use sse_client::{Connector, Json, http::HeaderMap};
+/// use sse_client::{Connector, JsonDocument, http::HeaderMap};
 ///
 /// let url = "http://127.0.0.1:8080/events/stats";
-/// let mut stats = Json::new(url, Connector::default(), HeaderMap::new())?;
+/// let mut stats = JsonDocument::new(url, Connector::default(), HeaderMap::new())?;
 /// println!("{}", stats.get().await?["connections"]);
 /// # Ok(())
 /// # }
 /// ```
-pub struct Json {
+pub struct JsonDocument {
     plan: Plan,
 }
 
-impl Json {
+impl JsonDocument {
     /// A document at `url`, asked for with these headers. Redirects are not followed.
     ///
     /// # Errors
@@ -88,9 +88,9 @@ impl Json {
     }
 }
 
-impl fmt::Debug for Json {
+impl fmt::Debug for JsonDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Json")
+        f.debug_struct("JsonDocument")
             .field("template", &self.plan.template)
             .finish_non_exhaustive()
     }

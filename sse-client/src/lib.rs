@@ -27,6 +27,7 @@
 //! | [`llm`] | language models' streams, whose end and errors are said in-band |
 //! | [`FilePosition`], [`PositionStore`] | a position that outlives the process |
 //! | [`EventSource::buffered`] | reading ahead, within bounds |
+//! | [`PollFallback`] | long polling where something on the way breaks streams |
 //!
 //! # The design
 //!
@@ -99,7 +100,8 @@ pub use credentials::{Ask, Credentials, CredentialsError, CredentialsFuture, bea
 pub use error::{Cause, Error, Refusal};
 pub use event_source::EventSource;
 pub use hub::{Gap, Greeting, is_heartbeat};
-pub use json::Json;
+pub use json::JsonDocument;
+pub use poll::PollFallback;
 pub use position::{FilePosition, PositionStore, StoreError, position_fn};
 pub use publication::{Priority, Publication, Receipt};
 pub use publisher::{Publisher, PublisherBuilder};

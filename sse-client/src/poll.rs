@@ -3,26 +3,123 @@
 //! A page is turned into the bytes of a stream and goes through the same decoder, so that type, id and
 //! position mean the same on both ways.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sse_protocol::{EventId, EventRef, EventType, Frame};
+use sse_protocol::{EventId, EventRef, EventType, Frame, Limits};
 use url::Url;
 
 use crate::attempt::{Answer, Failure, Plan, read_into};
 use crate::error::Error;
-use crate::machine::Repair;
+use crate::machine::{FallbackPolicy, Repair};
 use crate::request::Template;
+
+/// When to poll instead of streaming, and how: for networks where something on the way breaks streams.
+///
+/// The polling endpoint is that of the hub: JSON pages of events, `after=` an id, held for up to `wait=` seconds
+/// until there is one.
+///
+/// ```
+/// use sse_client::{EventSource, PollFallback};
+///
+/// let events = EventSource::builder("https://hub.example/events")
+///     .poll_fallback(PollFallback::default().limit(500))
+///     .build()?;
+/// # Ok::<(), sse_client::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a policy does nothing by itself"]
+pub struct PollFallback {
+    url: Option<String>,
+    after_failures: u32,
+    retry_stream_every: Duration,
+    wait: Duration,
+    limit: Option<NonZeroU32>,
+}
+
+impl PollFallback {
+    /// Where to poll. Default: the stream's URL with `/poll` appended to its path, as the hub has it.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// How many failures of the stream in a row lead to polling. Default 3; a stream that is refused for good is
+    /// polled at once.
+    pub fn after_failures(mut self, failures: u32) -> Self {
+        self.after_failures = failures;
+        self
+    }
+
+    /// After which time the stream is tried again. Default 60 s.
+    pub fn retry_stream_every(mut self, time: Duration) -> Self {
+        self.retry_stream_every = time;
+        self
+    }
+
+    /// How long the server may hold a request while there is no event, in whole seconds. Default 25 s, under the
+    /// 30 s after which many proxies give up.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The most events in one page, `limit=` in the query; 0 leaves it to the server, which is the default.
+    pub fn limit(mut self, events: u32) -> Self {
+        self.limit = NonZeroU32::new(events);
+        self
+    }
+
+    pub(crate) fn policy(&self) -> FallbackPolicy {
+        FallbackPolicy {
+            after_failures: self.after_failures,
+            retry_stream_every: self.retry_stream_every,
+        }
+    }
+
+    /// How pages are asked for where `stream` fails.
+    pub(crate) fn plan(self, stream: &Url, limits: Limits) -> Result<PollPlan, Error> {
+        let url = if let Some(given) = &self.url {
+            Template::new(given, "application/json")?.url
+        } else {
+            let mut url = stream.clone();
+            let path = format!("{}/poll", url.path().trim_end_matches('/'));
+            url.set_path(&path);
+            url
+        };
+        Ok(PollPlan {
+            url,
+            wait: self.wait,
+            limit: self.limit,
+            max_page_bytes: limits.max_event_bytes().saturating_mul(2),
+        })
+    }
+}
+
+impl Default for PollFallback {
+    fn default() -> Self {
+        Self {
+            url: None,
+            after_failures: 3,
+            retry_stream_every: Duration::from_secs(60),
+            wait: Duration::from_secs(25),
+            limit: None,
+        }
+    }
+}
 
 /// How pages are asked for.
 pub(crate) struct PollPlan {
-    pub(crate) url: Url,
+    url: Url,
     /// How long the server may hold a request without an event.
-    pub(crate) wait: Duration,
-    pub(crate) max_page_bytes: usize,
+    wait: Duration,
+    /// The most events in a page.
+    limit: Option<NonZeroU32>,
+    max_page_bytes: usize,
 }
 
 /// The events of one answer, as a stream would have them.
@@ -105,6 +202,9 @@ impl PollPlan {
                 query.append_pair("after", after.as_str());
             }
             query.append_pair("wait", &self.wait.as_secs().to_string());
+            if let Some(limit) = self.limit {
+                query.append_pair("limit", &limit.to_string());
+            }
         }
         Template {
             url,

@@ -63,7 +63,12 @@ pub enum CloseReason {
     /// The server ended the stream, and the policy is not to reconnect.
     Ended,
     /// It failed, and no further attempt is allowed or would help.
-    Failed(Error),
+    Failed {
+        /// What failed; with status, headers and body when it was an answer.
+        error: Error,
+        /// Which attempt in a row it was that failed last, from 1.
+        attempt: u32,
+    },
 }
 
 /// What happens to an event source, in order: more than [`next`](crate::EventSource::next) tells.
@@ -141,6 +146,7 @@ impl fmt::Debug for Opened {
 pub struct Interruption {
     pub(crate) error: Error,
     pub(crate) attempt: u32,
+    pub(crate) next_attempt: u32,
     pub(crate) retry_at: Instant,
     pub(crate) retry_in: Duration,
 }
@@ -152,10 +158,16 @@ impl Interruption {
         &self.error
     }
 
-    /// Which attempt in a row comes next, from 1.
+    /// Which attempt in a row failed, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Which attempt in a row comes next; 1 if the connection that failed had proved good.
+    #[must_use]
+    pub fn next_attempt(&self) -> u32 {
+        self.next_attempt
     }
 
     /// When it begins.

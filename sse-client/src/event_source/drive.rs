@@ -289,27 +289,29 @@ impl EventSource {
         let now = clock::now();
         let over =
             matches!(error, Error::Ended) && (repair == Repair::Final || !self.machine.may_retry());
+        let attempt = self.machine.attempt();
         match self.machine.handle_failure(now, repair, fastrand::f64()) {
             Outcome::RetryAt(retry_at) => {
-                let attempt = self.machine.attempt();
+                let next_attempt = self.machine.attempt();
                 let retry_in = retry_at.saturating_duration_since(now);
                 tracing::debug!(error = %error.report(), attempt, ?retry_in, "interrupted");
                 self.last_error = Some(error.clone());
                 self.state.send_replace(State::Waiting {
                     until: retry_at,
-                    attempt,
+                    attempt: next_attempt,
                     error: error.clone(),
                 });
                 let interruption = Interruption {
                     error,
                     attempt,
+                    next_attempt,
                     retry_at,
                     retry_in,
                 };
                 self.notices.push_back(Notice::Interrupted(interruption));
             }
             Outcome::GiveUp if over => self.end(CloseReason::Ended),
-            Outcome::GiveUp => self.end(CloseReason::Failed(error)),
+            Outcome::GiveUp => self.end(CloseReason::Failed { error, attempt }),
         }
     }
 

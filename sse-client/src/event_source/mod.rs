@@ -241,7 +241,7 @@ impl EventSource {
         loop {
             match std::task::ready!(self.poll_notice(cx)) {
                 Some(Notice::Event(event)) => return Poll::Ready(Some(Ok(event))),
-                Some(Notice::Closed(CloseReason::Failed(error))) => {
+                Some(Notice::Closed(CloseReason::Failed { error, .. })) => {
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(_) => {}

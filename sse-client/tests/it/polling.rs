@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sse_client::{Notice, State};
+use sse_client::{Notice, PollFallback, State};
 
 use crate::rogue::{Rogue, soon, take};
 
@@ -43,8 +43,12 @@ async fn streams_that_keep_failing_are_replaced_by_polling_and_tried_again_later
     let mut events = rogue
         .source()
         .topic("x")
-        .poll_fallback()
-        .poll_fallback_policy(2, Duration::from_millis(200))
+        .poll_fallback(
+            PollFallback::default()
+                .after_failures(2)
+                .retry_stream_every(Duration::from_millis(200))
+                .limit(50),
+        )
         .build()
         .unwrap();
     let event = soon(events.next()).await.unwrap().unwrap();
@@ -61,7 +65,7 @@ async fn streams_that_keep_failing_are_replaced_by_polling_and_tried_again_later
         .map(|r| r.line().to_owned())
         .collect();
     assert!(
-        lines[2].starts_with("GET /events/poll?topic=x&wait=25"),
+        lines[2].starts_with("GET /events/poll?topic=x&wait=25&limit=50 "),
         "{lines:?}"
     );
     assert!(lines[3].contains("after=1-5"), "{lines:?}");
@@ -81,7 +85,11 @@ async fn a_stream_refused_for_good_is_polled_at_once_and_a_bad_poll_ends_it() {
         }
     })
     .await;
-    let mut events = rogue.source().poll_fallback().build().unwrap();
+    let mut events = rogue
+        .source()
+        .poll_fallback(PollFallback::default())
+        .build()
+        .unwrap();
     assert_eq!(take(&mut events, 1).await, [r#"{"n":1}"#]);
     let mut rest = Vec::new();
     let end = loop {

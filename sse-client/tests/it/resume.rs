@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sse_client::{Error, EventId, FilePosition, Notice, ReconnectPolicy, position_fn};
+use sse_client::{
+    CloseReason, Error, EventId, FilePosition, Notice, ReconnectPolicy, State, position_fn,
+};
 
 use crate::rogue::{HEAD, Rogue, quick, soon, take};
 
@@ -151,14 +153,17 @@ async fn attempts_really_end_whether_refused_or_accepted_and_dropped() {
         .build()
         .unwrap();
     let mut interrupted = 0;
-    let error = loop {
+    let (error, attempt) = loop {
         match soon(events.next_notice()).await.unwrap() {
-            Notice::Interrupted(_) => interrupted += 1,
-            Notice::Closed(sse_client::CloseReason::Failed(error)) => break error,
+            Notice::Interrupted(what) => {
+                interrupted += 1;
+                assert_eq!(what.attempt(), interrupted);
+            }
+            Notice::Closed(CloseReason::Failed { error, attempt }) => break (error, attempt),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(interrupted, 2);
+    assert_eq!((interrupted, attempt), (2, 3));
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     assert!(error.report().contains("refused"), "{}", error.report());
 
@@ -172,6 +177,10 @@ async fn attempts_really_end_whether_refused_or_accepted_and_dropped() {
     let error = soon(events.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Ended));
     assert!(soon(events.next()).await.is_none());
+    assert!(matches!(
+        events.state(),
+        State::Closed(CloseReason::Failed { attempt: 5, .. })
+    ));
     assert_eq!(rogue.requests().len(), 5, "five attempts are five requests");
 }
 

@@ -60,7 +60,7 @@ async fn notices_tell_what_happens_in_order() {
         "open /events",
         "comment beat",
         "event a",
-        "server ended the stream 2",
+        "server ended the stream 1",
         "closed NoContent",
     ];
     assert_eq!(seen, expected);

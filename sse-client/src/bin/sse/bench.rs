@@ -116,7 +116,7 @@ async fn measure(
             .wait_for(|state| matches!(state, State::Open | State::Closed(_)))
             .await;
         if let Ok(state) = settled
-            && let State::Closed(sse_client::CloseReason::Failed(error)) = &*state
+            && let State::Closed(sse_client::CloseReason::Failed { error, .. }) = &*state
         {
             return Err(Stop::Because(format!(
                 "a subscriber failed: {}",

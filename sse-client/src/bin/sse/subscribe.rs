@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sse_client::{
-    CloseReason, EventBuf, EventSource, FilePosition, Greeting, Mode, Notice, ReconnectPolicy,
-    is_heartbeat, plain_data,
+    CloseReason, EventBuf, EventSource, FilePosition, Greeting, Mode, Notice, PollFallback,
+    ReconnectPolicy, is_heartbeat, plain_data,
 };
 
 use crate::Exit;
@@ -119,7 +119,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
                 }
             }
             Some(Notice::Comment(text)) if args.all => printer.comment(&text)?,
-            Some(Notice::Closed(CloseReason::Failed(error))) => return Err(error.into()),
+            Some(Notice::Closed(CloseReason::Failed { error, .. })) => return Err(error.into()),
             Some(Notice::Closed(_)) | None => return Ok(Exit::Done),
             Some(other) => {
                 if !args.quiet {
@@ -167,7 +167,7 @@ fn source(args: &Args) -> Result<EventSource, Stop> {
         builder = builder.dedupe(REMEMBERED_IDS);
     }
     if args.poll_fallback {
-        builder = builder.poll_fallback();
+        builder = builder.poll_fallback(PollFallback::default());
     }
     builder = if args.idle_timeout.is_zero() {
         builder.no_idle_timeout()
@@ -188,7 +188,7 @@ fn tell(notice: &Notice) {
         Notice::Interrupted(what) => complain(format_args!(
             "{}; attempt {} in {:.1} s",
             what.error().report(),
-            what.attempt(),
+            what.next_attempt(),
             what.retry_in().as_secs_f64()
         )),
         Notice::Dropped(limit) => complain(format_args!("an event was dropped: {limit}")),

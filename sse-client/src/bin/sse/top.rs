@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdout};
 use std::time::Duration;
 
 use serde_json::Value;
-use sse_client::{Json, Url};
+use sse_client::{JsonDocument, Url};
 
 use crate::Exit;
 use crate::common::{Reach, events_url, parse_seconds};
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
     let url = stats_url(&args.url)?;
-    let mut hub = Json::new(&url, args.reach.connector(), args.reach.header_map()?)?;
+    let mut hub = JsonDocument::new(&url, args.reach.connector(), args.reach.header_map()?)?;
     let mut output = Output::new();
     let mut interrupt = Interrupt::listen();
     let live = stdout().is_terminal() && !args.json && !args.once;
