@@ -23,6 +23,8 @@ use crate::{
 ///             └─────▶ Lagged, Closed: as for a Connection
 /// ```
 ///
+/// A reader that a task connected comes here by [`Connection::into_key`](crate::Connection::into_key).
+///
 /// A new reader is *not* announced: read it once after connecting. A key that comes out of `poll_ready` may
 /// be of a reader that was since read, or is gone; reading it is harmless. Readers do not leave by themselves:
 /// whoever connected one calls [`leave`](Self::leave).

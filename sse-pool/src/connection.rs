@@ -81,11 +81,27 @@ pub enum Read {
 pub struct Connection<T> {
     pool: Pool<T>,
     key: ReaderKey,
+    leaves_on_drop: bool,
 }
 
 impl<T> Connection<T> {
     pub(crate) fn new(pool: Pool<T>, key: ReaderKey) -> Self {
-        Self { pool, key }
+        Self {
+            pool,
+            key,
+            leaves_on_drop: true,
+        }
+    }
+
+    /// Hands the reader over to the [handle](crate::ShardHandle) of its shard, by its key.
+    ///
+    /// From here on it is announced by [`ShardHandle::poll_ready`](crate::ShardHandle::poll_ready), and stays until
+    /// [`ShardHandle::leave`](crate::ShardHandle::leave). As a new reader of a handle it is not announced at first: read it once.
+    #[must_use = "nobody else knows the reader any more"]
+    pub fn into_key(mut self) -> ReaderKey {
+        self.leaves_on_drop = false;
+        self.pool.hand_over(self.key);
+        self.key
     }
 
     /// The place of this connection in the pool.
@@ -104,7 +120,7 @@ impl<T> Connection<T> {
     #[must_use]
     pub fn info(&self) -> Arc<ConnectionInfo> {
         self.pool
-            .with_reader(self.key, |reader| Arc::clone(&reader.info))
+            .info(self.key)
             .expect("the reader stays until its connection is dropped")
     }
 
@@ -112,7 +128,7 @@ impl<T> Connection<T> {
     #[must_use]
     pub fn selector(&self) -> Arc<Selector> {
         self.pool
-            .with_reader(self.key, |reader| Arc::clone(&reader.selector))
+            .selector(self.key)
             .expect("the reader stays until its connection is dropped")
     }
 
@@ -167,7 +183,9 @@ impl<T> Connection<T> {
 
 impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
-        self.pool.leave(self.key);
+        if self.leaves_on_drop {
+            self.pool.leave(self.key);
+        }
     }
 }
 

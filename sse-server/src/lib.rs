@@ -26,6 +26,8 @@ pub mod clock;
 pub mod config;
 pub mod http;
 pub mod hub;
+#[cfg(unix)]
+mod reactor;
 pub mod session;
 mod topic_pattern;
 

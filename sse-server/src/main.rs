@@ -113,15 +113,12 @@ fn run(serve: Serve) -> Result<ExitCode, String> {
     runtime.block_on(serve_until_told(config))
 }
 
-/// On one core one thread serves everything, and nothing is handed from thread to thread.
+/// On one core one thread serves everything, and nothing is handed from thread to thread. On more, each worker has a
+/// runtime of its own and this one keeps house.
 fn runtime() -> io::Result<Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut builder = if cores == 1 {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
-        tokio::runtime::Builder::new_multi_thread()
-    };
-    builder.enable_all().build()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
@@ -131,7 +128,11 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
         .await
         .map_err(|error| error.to_string())?;
     let service = HubService::new(hub.clone(), config.http.clone());
-    let server = Server::bind(config.listen, service, ServerConfig::default())
+    let server_config = ServerConfig {
+        workers: config.hub.shards,
+        ..ServerConfig::default()
+    };
+    let server = Server::bind(config.listen, service, server_config)
         .map_err(|error| bind_error(config.listen, &error))?;
     let signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     welcome(&config, &hub, server.local_addr());

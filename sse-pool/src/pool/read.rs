@@ -10,8 +10,8 @@ use std::{
 
 use super::Pool;
 use crate::{
-    CloseReason, Entry, Read, ReaderKey,
-    reader::Reader,
+    CloseReason, ConnectionInfo, Entry, Read, ReaderKey, Selector,
+    reader::{Reader, State},
     shard::{Park, Step, Waiter},
 };
 
@@ -86,19 +86,55 @@ impl<T> Pool<T> {
         }
     }
 
-    pub(crate) fn rejoin(&self, key: ReaderKey, after: u64) {
+    /// Who a reader is; `None` when it is gone.
+    #[must_use]
+    pub fn info(&self, key: ReaderKey) -> Option<Arc<ConnectionInfo>> {
+        self.with_reader(key, |reader| Arc::clone(&reader.info))
+    }
+
+    /// What a reader wants now; `None` when it is gone.
+    #[must_use]
+    pub fn selector(&self, key: ReaderKey) -> Option<Arc<Selector>> {
+        self.with_reader(key, |reader| Arc::clone(&reader.selector))
+    }
+
+    /// Why a reader was closed, when it was and has not left; `None` for an open one. A reader that is gone was
+    /// closed by its [client](CloseReason::Client). Takes nothing, unlike reading it.
+    #[must_use]
+    pub fn closed(&self, key: ReaderKey) -> Option<CloseReason> {
+        self.with_reader(key, |reader| match reader.state {
+            State::Closed(reason) => Some(reason),
+            State::Ready | State::Parked => None,
+        })
+        .unwrap_or(Some(CloseReason::Client))
+    }
+
+    /// Makes a reader with a waker one that its shard's handle announces.
+    pub(crate) fn hand_over(&self, key: ReaderKey) {
+        let Some(shard) = self.inner.shards.get(key.shard()) else {
+            return;
+        };
+        let waker = shard.lock().hand_over(key);
+        drop(waker);
+    }
+
+    /// Sets a reader's cursor, as [`Connection::rejoin`](crate::Connection::rejoin). Read it afterwards.
+    pub fn rejoin(&self, key: ReaderKey, after: u64) {
         if let Some(shard) = self.inner.shards.get(key.shard()) {
             shard.lock().seek(key, after, None);
         }
     }
 
-    pub(crate) fn touch(&self, key: ReaderKey, now: Instant) {
+    /// A sign of life: something was written to this reader.
+    pub fn touch(&self, key: ReaderKey, now: Instant) {
         if let Some(shard) = self.inner.shards.get(key.shard()) {
             shard.lock().touch(key, now);
         }
     }
 
-    pub(crate) fn cursor(&self, key: ReaderKey) -> Option<u64> {
+    /// A reader's cursor; `None` when it is gone.
+    #[must_use]
+    pub fn cursor(&self, key: ReaderKey) -> Option<u64> {
         self.inner.shards.get(key.shard())?.lock().cursor(key)
     }
 

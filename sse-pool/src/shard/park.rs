@@ -64,6 +64,13 @@ impl<T> Shard<T> {
         Park::Parked(replaced)
     }
 
+    /// Takes a reader's waker away: from here on it is announced on the ready list.
+    pub(crate) fn hand_over(&mut self, key: ReaderKey) -> Option<Waker> {
+        let reader = self.reader_mut(key)?;
+        reader.batch = true;
+        reader.waker.take()
+    }
+
     /// Moves the ready list out, or leaves the waker to be told; see [`Park`].
     pub(crate) fn take_ready(
         &mut self,

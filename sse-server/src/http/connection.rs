@@ -25,16 +25,28 @@ use tokio::time::Sleep;
 use super::HubService;
 use super::body::Body;
 use super::server::ServerConfig;
-use super::takeover::TakenOver;
+use super::takeover::{TakenOver, response_head};
+use super::worker::{Stage, reached};
 use crate::hub::Hub;
+#[cfg(unix)]
+use crate::reactor::{Arrival, Arrivals};
 use crate::session::EventStream;
 
 /// What became of a socket that hyper had.
 pub(super) enum Ended {
-    /// It is closed.
+    /// It is closed, or was handed to the reactor.
     Done,
-    /// A stream was asked for, and is to be written by us.
+    /// A stream was asked for, and is to be written by a task of its own.
     TakenOver(Box<TakenOver>),
+}
+
+/// Who writes the streams that are asked for over HTTP/1.
+#[derive(Clone)]
+pub(super) enum Writer {
+    #[cfg(unix)]
+    Reactor(Arrivals),
+    Task,
+    Hyper,
 }
 
 /// Serves one socket until it is closed, or until a stream is asked for on it.
@@ -43,13 +55,14 @@ pub(super) async fn serve(
     ip: IpAddr,
     service: HubService,
     config: ServerConfig,
-    mut closing: watch::Receiver<bool>,
+    writer: Writer,
+    mut stage: watch::Receiver<Stage>,
 ) -> Ended {
     let hub = service.hub().clone();
     let watched = Arc::new(Watched::default());
     let service = hyper::service::service_fn({
         let watched = Arc::clone(&watched);
-        let take_over = config.take_over;
+        let take_over = !matches!(writer, Writer::Hyper);
         move |request: Request<Incoming>| {
             let (service, watched) = (service.clone(), Arc::clone(&watched));
             // Boxed, so that the connection can be moved: that is what taking it over needs.
@@ -82,7 +95,7 @@ pub(super) async fn serve(
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(io, service);
     let mut is_closing = false;
-    let mut closed = pin!(async move { closing.wait_for(|closing| *closing).await.map(|_| ()) });
+    let mut closed = pin!(reached(&mut stage, Stage::Draining));
     let mut look_again: Option<Pin<Box<Sleep>>> = None;
     let served = std::future::poll_fn(|cx| {
         if !is_closing && closed.as_mut().poll(cx).is_ready() {
@@ -115,11 +128,29 @@ pub(super) async fn serve(
         Ok(Some((version, headers, stream))) => {
             // What the client sent behind its request is dropped: nothing may follow a stream.
             let socket = connection.into_parts().io.io.into_inner();
+            let is_chunked = version == Version::HTTP_11;
+            let head = response_head(version, &headers, is_chunked);
+            #[cfg(unix)]
+            if let Writer::Reactor(arrivals) = writer {
+                match socket.into_std() {
+                    Ok(socket) => {
+                        // A reactor that is gone drops the stream, and with it the reader.
+                        let _ = arrivals.send(Arrival {
+                            socket,
+                            head,
+                            is_chunked,
+                            stream,
+                        });
+                    }
+                    Err(error) => tracing::debug!(%ip, %error, "connection ended"),
+                }
+                return Ended::Done;
+            }
             let send_timeout = hub.config().send_timeout;
             Ended::TakenOver(Box::new(TakenOver::new(
                 socket,
-                version,
-                &headers,
+                head,
+                is_chunked,
                 stream,
                 send_timeout,
             )))

@@ -11,6 +11,7 @@ mod durable;
 mod guard;
 mod health;
 mod jobs;
+mod listen;
 mod poll;
 mod problem;
 mod publication;
@@ -22,6 +23,7 @@ mod server;
 mod stream;
 mod subscriptions;
 mod takeover;
+mod worker;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use serde::Serialize;
 pub use body::Body;
 pub use problem::Problem;
 pub use publication::{Publications, parse as parse_publications};
-pub use server::{Server, ServerConfig};
+pub use server::{Server, ServerConfig, StreamWriter};
 
 use crate::hub::Hub;
 use query::Query;
@@ -65,6 +67,8 @@ pub struct HubService {
     hub: Hub,
     config: Arc<HttpConfig>,
     router: Arc<Router>,
+    /// Where the streams that are asked for here go.
+    shard: Option<usize>,
 }
 
 impl HubService {
@@ -75,6 +79,15 @@ impl HubService {
             hub,
             config: Arc::new(config),
             router: Arc::new(Router::new()),
+            shard: None,
+        }
+    }
+
+    /// The same service, whose streams all go to one shard of the pool.
+    pub(crate) fn on_shard(&self, shard: Option<usize>) -> Self {
+        Self {
+            shard,
+            ..self.clone()
         }
     }
 
@@ -146,7 +159,7 @@ impl HubService {
         let hub = &self.hub;
         match operation {
             Operation::Index => Ok(text(routes::index())),
-            Operation::Stream => stream::open(hub, &head, &query, dialect, ip).await,
+            Operation::Stream => stream::open(hub, &head, &query, dialect, ip, self.shard).await,
             Operation::Publish => publish::publish(hub, &read().await?).await,
             Operation::TestEvent => publish::test_event(hub, &read().await?).await,
             Operation::Poll => poll::poll(hub, &query, &head.headers, ip).await,

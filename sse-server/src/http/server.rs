@@ -2,17 +2,15 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::HubService;
-use super::connection::{self, Ended};
+use super::listen::listen;
+use super::worker::{Stage, Worker};
 
 /// How the server treats its sockets.
 #[derive(Clone, Debug)]
@@ -21,9 +19,26 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// A peer that acknowledges nothing for so long is gone.
     pub peer_timeout: Duration,
-    /// Whether streams over HTTP/1 are written by the server itself, on sockets taken back from hyper,
-    /// rather than by hyper. It costs a reader a tenth of the memory; the bytes are the same.
-    pub take_over: bool,
+    /// Who writes streams over HTTP/1. The bytes are the same.
+    pub writer: StreamWriter,
+    /// How many threads serve connections, each with a listener, a runtime and a reactor of its own. One means none
+    /// of its own: everything happens on the runtime that [`Server::run`] is called on.
+    pub workers: usize,
+}
+
+/// Who writes streams over HTTP/1, once hyper has read the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamWriter {
+    /// One task for all streams of a worker, on sockets that are taken back from hyper. A connection that waits costs a
+    /// third of a KiB. Where there is none (systems other than Unix, more workers than shards), it is
+    /// [`Task`](Self::Task).
+    #[default]
+    Reactor,
+    /// One task for each stream, on sockets that are taken back from hyper.
+    Task,
+    /// hyper's own body path: the reference for the other two.
+    Hyper,
 }
 
 impl Default for ServerConfig {
@@ -31,7 +46,8 @@ impl Default for ServerConfig {
         Self {
             header_timeout: Duration::from_secs(10),
             peer_timeout: Duration::from_secs(30),
-            take_over: true,
+            writer: StreamWriter::default(),
+            workers: 1,
         }
     }
 }
@@ -39,7 +55,7 @@ impl Default for ServerConfig {
 /// A bound server.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     address: SocketAddr,
     service: HubService,
     config: ServerConfig,
@@ -56,23 +72,24 @@ impl Server {
         service: HubService,
         config: ServerConfig,
     ) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        // Accepted sockets inherit these, so no connection pays a system call for them.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(config.peer_timeout))?;
-        socket.set_tcp_user_timeout(Some(config.peer_timeout))?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        let address = listener.local_addr()?;
+        let workers = config.workers.max(1);
+        if workers == 1 {
+            let listener = listen(address, &config, false)?;
+            return Ok(Self {
+                address: listener.local_addr()?,
+                listeners: vec![listener],
+                service,
+                config,
+            });
+        }
+        // Sockets that share a port would share it with another program's too. One that does not share tells
+        // whether the address is free.
+        let address = listen(address, &config, false)?.local_addr()?;
+        let listeners = (0..workers)
+            .map(|_| listen(address, &config, true))
+            .collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
-            listener,
+            listeners,
             address,
             service,
             config,
@@ -89,78 +106,47 @@ impl Server {
     /// streams had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>, drain_timeout: Duration) -> usize {
         let hub = self.service.hub().clone();
-        let (closing, _) = watch::channel(false);
-        let mut connections = JoinSet::new();
+        let (stage, _) = watch::channel(Stage::Serving);
+        let single = self.listeners.len() == 1;
+        let mut workers = Vec::new();
+        for (number, listener) in self.listeners.into_iter().enumerate() {
+            let worker = Worker::new(
+                listener,
+                self.service.clone(),
+                self.config.clone(),
+                stage.subscribe(),
+            );
+            workers.push(if single {
+                worker.spawn_here()
+            } else {
+                worker.spawn_thread(number)
+            });
+        }
         let housekeeping = tokio::spawn({
             let hub = hub.clone();
             async move { hub.run_housekeeping().await }
         });
-        let mut shutdown = pin!(shutdown);
-        loop {
-            let (socket, peer) = tokio::select! {
-                () = &mut shutdown => break,
-                Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    go_on(&mut connections, ended);
-                    continue;
+        {
+            let mut shutdown = pin!(shutdown);
+            let mut failed = pin!(async {
+                for worker in &mut workers {
+                    // A worker ends before it is told to only when it could not begin.
+                    worker.ended().await;
                 }
-                accepted = self.listener.accept() => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        // Out of file descriptors, most likely: they do not come back by trying at once.
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + fastrand::f64())).await;
-                        continue;
-                    }
-                },
-            };
-            connections.spawn(connection::serve(
-                socket,
-                peer.ip(),
-                self.service.clone(),
-                self.config.clone(),
-                closing.subscribe(),
-            ));
-        }
-        drop(self.listener);
-        hub.drain(drain_timeout);
-        closing.send_replace(true);
-        let mut draining = pin!(hub.shutdown(drain_timeout));
-        let cut = loop {
+            });
             tokio::select! {
-                cut = &mut draining => break cut,
-                Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    go_on(&mut connections, ended);
-                }
+                () = &mut shutdown => {}
+                () = &mut failed => tracing::error!("no worker is left to serve connections"),
             }
-        };
-        let ended = async {
-            while let Some(ended) = connections.join_next().await {
-                go_on(&mut connections, ended);
-            }
-        };
-        if tokio::time::timeout(LAST_REQUESTS, ended).await.is_err() {
-            connections.abort_all();
+        }
+        hub.drain(drain_timeout);
+        stage.send_replace(Stage::Draining);
+        let cut = hub.shutdown(drain_timeout).await;
+        stage.send_replace(Stage::Drained);
+        for worker in &mut workers {
+            worker.ended().await;
         }
         housekeeping.abort();
         cut
     }
 }
-
-/// A socket that hyper has read its last request from is written to by a task of its own: a smaller one.
-fn go_on(connections: &mut JoinSet<Ended>, ended: Result<Ended, tokio::task::JoinError>) {
-    match ended {
-        Ok(Ended::TakenOver(stream)) => {
-            connections.spawn(stream.run());
-        }
-        Ok(Ended::Done) => {}
-        Err(error) if error.is_panic() => tracing::error!(%error, "a connection's task panicked"),
-        Err(_) => {}
-    }
-}
-
-/// Connections that may wait to be accepted: a restart brings them all at once.
-const BACKLOG: i32 = 4096;
-/// The pause after a failed accept, doubled by chance.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// How long requests that are no streams get after the streams have ended.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);

@@ -18,6 +18,7 @@ pub(super) async fn open(
     query: &Query,
     dialect: Dialect,
     ip: IpAddr,
+    shard: Option<usize>,
 ) -> Result<Response<Body>, Problem> {
     let compressed = match query.get("compression") {
         Some("gzip") => true,
@@ -64,6 +65,7 @@ pub(super) async fn open(
             job_names: dialect == Dialect::Enhanced,
             compressed,
         },
+        shard,
     };
     let body = if head.method == Method::HEAD {
         Body::empty()

@@ -39,17 +39,16 @@ pub(super) struct TakenOver {
 impl TakenOver {
     pub(super) fn new(
         socket: TcpStream,
-        version: Version,
-        headers: &HeaderMap,
+        head: Vec<u8>,
+        chunked: bool,
         stream: EventStream,
         send_timeout: Duration,
     ) -> Self {
-        let chunked = version == Version::HTTP_11;
         Self {
             socket,
             stream,
             chunked,
-            out: head(version, headers, chunked),
+            out: head,
             sent: 0,
             ignored_bytes: 0,
             has_ended: false,
@@ -147,7 +146,7 @@ impl TakenOver {
 }
 
 /// The head of the response, as hyper would have written it.
-fn head(version: Version, headers: &HeaderMap, chunked: bool) -> Vec<u8> {
+pub(super) fn response_head(version: Version, headers: &HeaderMap, chunked: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let status: &[u8] = if version == Version::HTTP_10 {
         b"HTTP/1.0 200 OK\r\n"
@@ -185,7 +184,7 @@ mod tests {
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/event-stream"),
         )]);
-        let text = String::from_utf8(head(Version::HTTP_11, &headers, true)).unwrap();
+        let text = String::from_utf8(response_head(Version::HTTP_11, &headers, true)).unwrap();
         assert!(
             text.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"),
             "{text}"
@@ -194,7 +193,7 @@ mod tests {
             text.contains("\r\ntransfer-encoding: chunked\r\n") && text.ends_with(" GMT\r\n\r\n"),
             "{text}"
         );
-        let old = String::from_utf8(head(Version::HTTP_10, &headers, false)).unwrap();
+        let old = String::from_utf8(response_head(Version::HTTP_10, &headers, false)).unwrap();
         assert!(
             old.starts_with("HTTP/1.0 200 OK\r\n") && !old.contains("chunked"),
             "{old}"

@@ -13,7 +13,7 @@ use sse_pool::{
 use super::durable::{DurableError, DurableStart};
 use super::{Form, Hub, Publication, PublishError, Published};
 use crate::clock;
-use crate::session::{EventStream, Prelude};
+use crate::session::{EventStream, Prelude, Session};
 use crate::topic_pattern::{InvalidPattern, UrlPattern, is_pattern};
 
 /// Who wants to be connected, and to what.
@@ -48,6 +48,8 @@ pub struct ConnectionRequest {
     pub durable: Option<Durable>,
     /// How its events are to be written.
     pub form: Form,
+    /// The shard of the pool that it is to be on, below [`HubConfig::shards`](super::HubConfig::shards); `None` for the next in turn.
+    pub shard: Option<usize>,
 }
 
 impl ConnectionRequest {
@@ -65,6 +67,7 @@ impl ConnectionRequest {
             last_event_id: None,
             durable: None,
             form: Form::default(),
+            shard: None,
         }
     }
 }
@@ -183,16 +186,19 @@ impl Hub {
         } else {
             Start::After(splice.position().offset)
         };
-        let connection = inner
-            .pool
-            .connect(permit, info, selector, start, now)
-            .map_err(|error| match error {
-                sse_pool::ConnectError::IdInUse => ConnectError::IdTaken(id.clone()),
-                _ => ConnectError::TooManySubscriptions {
-                    wanted: request.topics.len(),
-                    max: inner.config.max_subscriptions,
-                },
-            })?;
+        let connected = match request.shard {
+            Some(shard) => inner
+                .pool
+                .connect_on(shard, permit, info, selector, start, now),
+            None => inner.pool.connect(permit, info, selector, start, now),
+        };
+        let connection = connected.map_err(|error| match error {
+            sse_pool::ConnectError::IdInUse => ConnectError::IdTaken(id.clone()),
+            _ => ConnectError::TooManySubscriptions {
+                wanted: request.topics.len(),
+                max: inner.config.max_subscriptions,
+            },
+        })?;
         if let Some(durable) = &request.durable {
             self.durable_claim(&durable.name, &id);
         }
@@ -237,9 +243,7 @@ impl Hub {
         Ok(EventStream::new(
             Arc::clone(inner),
             connection,
-            request.form,
-            splice,
-            prelude,
+            Session::new(request.form, splice, prelude),
             now,
         ))
     }

@@ -68,10 +68,12 @@ pub(crate) struct Inner {
     jobs: Jobs,
     durables: durable::Durables,
     /// The newest offset that the pool has, for those who wait without a connection.
-    head: watch::Sender<Offset>,
+    pub(crate) head: watch::Sender<Offset>,
     phase: Mutex<Phase>,
     publishing: AtomicUsize,
     quiet: Notify,
+    /// The shards that are served by a writer of their own.
+    leased_shards: Mutex<Vec<bool>>,
 }
 
 /// What became of a published event.
@@ -178,6 +180,7 @@ impl Hub {
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
+            leased_shards: Mutex::new(vec![false; pool.shards()]),
             config,
             broker: Arc::clone(&broker),
             pool,
@@ -189,6 +192,17 @@ impl Hub {
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
+    }
+
+    /// A shard of the pool for one writer that serves all of its readers; `None` when each has one.
+    pub(crate) fn lease_shard(&self) -> Option<ShardLease> {
+        let mut leased = self.inner.leased_shards.lock();
+        let shard = leased.iter().position(|is_leased| !is_leased)?;
+        leased[shard] = true;
+        Some(ShardLease {
+            inner: Arc::clone(&self.inner),
+            shard,
+        })
     }
 
     /// What the hub was told.
@@ -452,6 +466,24 @@ impl std::fmt::Debug for Hub {
         f.debug_struct("Hub")
             .field("phase", &*self.inner.phase.lock())
             .finish_non_exhaustive()
+    }
+}
+
+/// The right to serve a shard's readers alone; given back on drop.
+pub(crate) struct ShardLease {
+    inner: Arc<Inner>,
+    shard: usize,
+}
+
+impl ShardLease {
+    pub(crate) fn shard(&self) -> usize {
+        self.shard
+    }
+}
+
+impl Drop for ShardLease {
+    fn drop(&mut self) {
+        self.inner.leased_shards.lock()[self.shard] = false;
     }
 }
 

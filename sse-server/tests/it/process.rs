@@ -251,14 +251,19 @@ fn both_signals_end_it_well_and_streams_end_properly() {
 #[test]
 fn what_was_published_just_before_the_end_is_still_delivered() {
     let mut server = Server::with(&["--window", "64KiB"]);
-    let mut streams: Vec<_> = (0..10).map(|_| server.open("/events")).collect();
+    let streams: Vec<_> = (0..10).map(|_| server.open("/events")).collect();
     let events: Vec<_> = (0..500)
         .map(|n| json!({"data": {"n": n, "pad": "x".repeat(1000)}}))
         .collect();
+    // All read at the same time: the hub does not wait long for one that does not.
+    let readers: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| std::thread::spawn(move || stream.rest()))
+        .collect();
     server.publish(&json!(events));
     server.signal("TERM");
-    for stream in &mut streams {
-        let (events, end) = stream.rest();
+    for reader in readers {
+        let (events, end) = reader.join().unwrap();
         let numbers = events
             .iter()
             .map(|event| event.json()["n"].as_u64().unwrap());

@@ -1,4 +1,4 @@
-//! Two writers, the same bytes: streams on sockets taken back from hyper, and streams that hyper writes.
+//! Three writers, the same bytes: the reactor and a task of the stream's own, on sockets taken back from hyper, and hyper.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sse_broker::Topic;
 use sse_protocol::{EventId, EventType};
-use sse_server::http::{HttpConfig, HubService, Server, ServerConfig};
+use sse_server::http::{HttpConfig, HubService, Server, ServerConfig, StreamWriter};
 use sse_server::hub::{Hub, HubConfig, Publication};
 
 use crate::client::DEADLINE;
@@ -21,10 +21,14 @@ const REQUESTS: [&str; 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_writers_send_the_same_bytes() {
+async fn all_writers_send_the_same_bytes() {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
-    let taken_over = serve(&hub, true);
-    let by_hyper = serve(&hub, false);
+    let writers = [
+        StreamWriter::Hyper,
+        StreamWriter::Reactor,
+        StreamWriter::Task,
+    ];
+    let addresses = writers.map(|writer| serve(&hub, writer));
     for n in 0..40 {
         hub.publish(publication(n)).await.unwrap();
     }
@@ -33,19 +37,16 @@ async fn both_writers_send_the_same_bytes() {
         .await
         .unwrap();
 
-    let streams: Vec<_> = REQUESTS
+    let readers: Vec<_> = REQUESTS
         .iter()
-        .map(|request| (*request, open(taken_over, request), open(by_hyper, request)))
-        .collect();
-    let readers: Vec<_> = streams
-        .into_iter()
-        .map(|(request, ours, hypers)| {
-            let ours = tokio::task::spawn_blocking(move || read_to_end(ours));
-            let hypers = tokio::task::spawn_blocking(move || read_to_end(hypers));
-            (request, ours, hypers)
+        .map(|request| {
+            let sockets = addresses.map(|address| open(address, request));
+            let reads =
+                sockets.map(|socket| tokio::task::spawn_blocking(move || read_to_end(socket)));
+            (request, reads)
         })
         .collect();
-    while hub.connections(100).len() < 2 * REQUESTS.len() {
+    while hub.connections(100).len() < addresses.len() * REQUESTS.len() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for n in 40..80 {
@@ -57,21 +58,21 @@ async fn both_writers_send_the_same_bytes() {
         "every stream ends by itself"
     );
 
-    for (request, ours, hypers) in readers {
-        let (ours, hypers) = (ours.await.unwrap(), hypers.await.unwrap());
-        let (our_head, our_body) = split(&ours, request);
-        let (hypers_head, hypers_body) = split(&hypers, request);
-        assert_eq!(our_head, hypers_head, "the heads for {request:?}");
-        assert_eq!(
-            events(&our_body),
-            events(&hypers_body),
-            "the events for {request:?}"
-        );
-        assert!(
-            events(&our_body).len() >= 40,
-            "{} events",
-            events(&our_body).len()
-        );
+    for (request, reads) in readers {
+        let mut hypers = None;
+        for (writer, read) in writers.iter().zip(reads) {
+            let bytes = read.await.unwrap();
+            let (head, body) = split(&bytes, request);
+            let events = events(&body);
+            assert!(events.len() >= 40, "{} events", events.len());
+            let (hypers_head, hypers_events) =
+                hypers.get_or_insert_with(|| (head.clone(), events.clone()));
+            assert_eq!(head, *hypers_head, "{writer:?}: the heads for {request:?}");
+            assert_eq!(
+                events, *hypers_events,
+                "{writer:?}: the events for {request:?}"
+            );
+        }
     }
 }
 
@@ -87,10 +88,10 @@ fn publication(n: usize) -> Publication {
     }
 }
 
-fn serve(hub: &Hub, take_over: bool) -> SocketAddr {
+fn serve(hub: &Hub, writer: StreamWriter) -> SocketAddr {
     let service = HubService::new(hub.clone(), HttpConfig::default());
     let config = ServerConfig {
-        take_over,
+        writer,
         ..ServerConfig::default()
     };
     let server = Server::bind(([127, 0, 0, 1], 0).into(), service, config).unwrap();

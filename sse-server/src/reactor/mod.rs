@@ -1,0 +1,703 @@
+//! The writer of streams on sockets that were taken back from hyper: many of them in one task.
+//!
+//! Once a stream has begun, HTTP/1 has nothing more to say: chunks go out, and whatever comes in is ignored until
+//! it ends. So a connection is an entry of 32 bytes beside its reader in the pool, and one task per core writes them
+//! all: a publish wakes that task once, not each reader, and it sends the same framed bytes to one socket after
+//! another. The sockets are watched by a poll of the reactor's own, whose descriptor is watched by the runtime's.
+//!
+//! ```text
+//!   arrivals ─┐
+//!   sockets ──┤            ┌─▶ read the window ─▶ frame once ─▶ send
+//!   pages ────┼─▶ ready ───┤
+//!   pool ─────┤            └─▶ session: opening, replaying, ending
+//!   ticks ────┘
+//! ```
+//!
+//! * **A turn is bounded.** After so many sends the reactor yields, so that requests and new connections on the same
+//!   core are served in between.
+//! * **Batches grow under load, and only then.** When the last round found several events waiting, the next one waits a
+//!   few turns of the runtime for as long as events keep coming. A quiet hub writes at once.
+//! * **A slow reader is a slice of bytes that are already there.** What a socket did not take is held as a
+//!   reference to the shared frames; nothing more is read for it until they are gone.
+
+mod frames;
+mod table;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, Read as _, Write as _};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mio::{Events, Interest, Token};
+use sse_broker::{Offset, Page, ReadError};
+use sse_pool::{CloseReason, Read, ReaderKey, ShardHandle};
+use tokio::io::Interest as Readiness;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+
+use crate::clock;
+use crate::hub::{Delivery, Hub, Inner};
+use crate::session::{Batch, EventStream, MAX_CHUNK_BYTES, Next, Reader, Session};
+use frames::{Frames, LAST_CHUNK, chunk, write_chunk};
+use table::{Entry, Table, Ticks};
+
+/// A stream and its socket, on their way to a reactor.
+pub(crate) struct Arrival {
+    /// Connected, in non-blocking mode, and with nothing left to be written by anyone else.
+    pub(crate) socket: std::net::TcpStream,
+    /// The head of the response.
+    pub(crate) head: Vec<u8>,
+    /// Whether the body goes in chunks.
+    pub(crate) is_chunked: bool,
+    /// The stream, from which nothing was taken yet.
+    pub(crate) stream: EventStream,
+}
+
+/// Where a reactor's arrivals go.
+pub(crate) type Arrivals = mpsc::UnboundedSender<Arrival>;
+
+/// Writes the streams of one shard of the pool.
+pub(crate) struct Reactor {
+    hub: Arc<Inner>,
+    shard: ShardHandle<Arc<Delivery>>,
+    poll: AsyncFd<mio::Poll>,
+    events: Events,
+    table: Table,
+    /// Bounded by the pool's places: each arrival has one.
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    pages: JoinSet<(ReaderKey, Result<Page, ReadError>)>,
+    /// Readers to be served, in the order in which there was something for them.
+    ready: VecDeque<ReaderKey>,
+    keys: Vec<ReaderKey>,
+    batch: Batch,
+    frames: Frames,
+    origin: Instant,
+    ticks: std::pin::Pin<Box<Sleep>>,
+    tick: Duration,
+    /// The most events that a reader found waiting in this round.
+    most_waiting: u64,
+    /// The last round found several events waiting.
+    is_loaded: bool,
+    /// When this round began, and how long the last one took.
+    round_began: Option<Instant>,
+    last_round: Duration,
+    /// The newest offset of the hub.
+    head: watch::Receiver<Offset>,
+}
+
+impl Reactor {
+    /// A reactor for one shard, and where its streams are to be sent.
+    ///
+    /// # Errors
+    ///
+    /// When the poll cannot be made, or there is no such shard.
+    pub(crate) fn new(hub: &Hub, shard: usize) -> io::Result<(Self, Arrivals)> {
+        let hub = Arc::clone(hub.inner());
+        let shard = hub
+            .pool
+            .shard(shard)
+            .ok_or_else(|| io::Error::other("there is no such shard"))?;
+        #[expect(
+            deprecated,
+            reason = "the new constructor is unsafe, and a poll keeps the one descriptor it owns"
+        )]
+        let poll = AsyncFd::with_interest(mio::Poll::new()?, Readiness::READABLE)?;
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let head = hub.head.subscribe();
+        let interval = hub.config.heartbeat.unwrap_or(MAX_TICK);
+        let tick = (interval / 8).clamp(MIN_TICK, MAX_TICK);
+        let reactor = Self {
+            hub,
+            shard,
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            table: Table::default(),
+            arrivals,
+            pages: JoinSet::new(),
+            ready: VecDeque::new(),
+            keys: Vec::new(),
+            batch: Vec::new(),
+            frames: Frames::default(),
+            origin: clock::now(),
+            ticks: Box::pin(tokio::time::sleep(tick)),
+            tick,
+            most_waiting: 0,
+            is_loaded: false,
+            round_began: None,
+            last_round: Duration::ZERO,
+            head,
+        };
+        Ok((reactor, sender))
+    }
+
+    /// Writes until the last stream has ended after `closing` was told.
+    pub(crate) async fn run(mut self, closing: impl Future<Output = ()>) {
+        let mut closing = std::pin::pin!(closing);
+        let mut is_closing = false;
+        loop {
+            if is_closing && self.table.len() == 0 {
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = std::future::poll_fn(|cx| self.poll_work(cx)) => {}
+                () = &mut closing, if !is_closing => is_closing = true,
+            }
+            if !self.ready.is_empty() && self.round_began.is_none() {
+                self.linger().await;
+            }
+            self.serve_ready();
+            if !self.ready.is_empty() {
+                // Requests and new connections on this core are waiting for their turn.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Under load, gives what is being published the time to come along: a fraction of what writing takes.
+    async fn linger(&mut self) {
+        if !self.is_loaded {
+            return;
+        }
+        self.is_loaded = false;
+        let end = clock::now() + (self.last_round / LINGER_FRACTION).min(MAX_LINGER);
+        let first = self.shard.pool().head();
+        let mut head = first;
+        let mut quiet_turns = 0;
+        loop {
+            tokio::task::yield_now().await;
+            let newest = self.shard.pool().head();
+            quiet_turns = if newest == head { quiet_turns + 1 } else { 0 };
+            head = newest;
+            let now = clock::now();
+            if now >= end || head - first >= ENOUGH_EVENTS {
+                break;
+            }
+            if quiet_turns >= LINGER_TURNS {
+                if end - now < TIMER_RESOLUTION {
+                    break;
+                }
+                // Nothing to do for so long that it is cheaper to sleep than to look.
+                self.head.borrow_and_update();
+                let news = self.head.changed();
+                let _ = tokio::time::timeout_at(end.into(), news).await;
+                quiet_turns = 0;
+            }
+        }
+    }
+
+    /// Looks at everything that may have something to do; ready when there was any.
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut has_worked = !self.ready.is_empty();
+        for _ in 0..ARRIVALS_PER_TURN {
+            match self.arrivals.poll_recv(cx) {
+                Poll::Ready(Some(arrival)) => {
+                    self.take_in(arrival);
+                    has_worked = true;
+                }
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        has_worked |= self.poll_sockets(cx).is_ready();
+        while let Poll::Ready(Some(page)) = self.pages.poll_join_next(cx) {
+            if let Ok((key, page)) = page {
+                self.handle_page(key, page);
+                has_worked = true;
+            }
+        }
+        if self.shard.poll_ready(cx, &mut self.keys).is_ready() {
+            self.ready.extend(self.keys.drain(..));
+            has_worked = true;
+        }
+        if Future::poll(self.ticks.as_mut(), cx).is_ready() {
+            self.handle_tick(clock::now());
+            self.ticks
+                .as_mut()
+                .reset(tokio::time::Instant::now() + self.tick);
+            has_worked = true;
+        }
+        if has_worked {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Serves readers until all are, or the turn is over.
+    fn serve_ready(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        let began = *self.round_began.get_or_insert(now);
+        for _ in 0..SENDS_PER_TURN {
+            let Some(key) = self.ready.pop_front() else {
+                break;
+            };
+            self.serve(key, now);
+        }
+        if self.ready.is_empty() {
+            self.round_began = None;
+            self.last_round = clock::now().saturating_duration_since(began);
+            self.is_loaded = self.most_waiting > 1;
+            self.most_waiting = 0;
+            self.frames.clear();
+            if self.ready.capacity() > MAX_IDLE_READY {
+                self.ready.shrink_to(0);
+                self.keys.shrink_to(0);
+            }
+        }
+    }
+
+    /// Takes a new stream in and writes its beginning.
+    fn take_in(&mut self, arrival: Arrival) {
+        let Arrival {
+            socket,
+            head,
+            is_chunked,
+            stream,
+        } = arrival;
+        let (mut session, key) = stream.into_session();
+        let now = clock::now();
+        let mut socket = mio::net::TcpStream::from_std(socket);
+        let token = Token(key.slot());
+        if let Err(error) =
+            self.poll
+                .get_ref()
+                .registry()
+                .register(&mut socket, token, Interest::READABLE)
+        {
+            tracing::warn!(%error, "a socket cannot be watched");
+            self.shard.leave(key);
+            return;
+        }
+        let mut first = BytesMut::with_capacity(head.len() + 1024);
+        first.put_slice(&head);
+        let reader = Reader {
+            hub: &self.hub,
+            key,
+        };
+        if let Next::Write(prelude) = session.next(reader) {
+            if is_chunked {
+                write_chunk(&prelude, &mut first);
+            } else {
+                first.put_slice(&prelude);
+            }
+        }
+        let mut entry = Entry {
+            socket,
+            key,
+            last_write: Ticks::since(self.origin, now),
+            form: session.form(),
+            is_chunked,
+            is_armed: false,
+            more: None,
+        };
+        entry.more().session = Some(session);
+        if let Some(before) = self.table.insert(entry) {
+            debug_assert!(false, "the slot of {:?} is taken by {:?}", key, before.key);
+        }
+        if self.send(key, &first.freeze(), now) {
+            self.serve(key, now);
+        }
+    }
+
+    /// Serves one reader as far as the window, the log and its socket go.
+    fn serve(&mut self, key: ReaderKey, now: Instant) {
+        for _ in 0..READS_PER_SERVE {
+            let Some(entry) = self.table.get(key) else {
+                return;
+            };
+            if entry.is_blocked() {
+                // Its socket tells when it goes on. A closed one is not waited for, unless it ends with the hub: then
+                // it gets the time that the hub has.
+                let closed = self.shard.pool().closed(key);
+                if closed.is_some_and(|reason| reason != CloseReason::Draining) {
+                    self.remove(key);
+                }
+                return;
+            }
+            let goes_on = match entry.more.as_mut().and_then(|more| more.session.take()) {
+                None => self.serve_plain(key, now),
+                Some(session) => self.serve_session(key, session, now),
+            };
+            if !goes_on {
+                return;
+            }
+        }
+        self.ready.push_back(key);
+    }
+
+    /// Serves a reader that is live and nothing else; false when there is nothing more to do for now.
+    fn serve_plain(&mut self, key: ReaderKey, now: Instant) -> bool {
+        self.batch.clear();
+        match self.shard.read(key, now, MAX_CHUNK_BYTES, &mut self.batch) {
+            None => {
+                if let Some(entry) = self.table.get(key) {
+                    entry.settle();
+                }
+                false
+            }
+            Some(Read::Entries) => {
+                let Some(entry) = self.table.get(key) else {
+                    return false;
+                };
+                let (form, is_chunked) = (entry.form, entry.is_chunked);
+                self.most_waiting = self.most_waiting.max(self.batch.len() as u64);
+                let framed = self
+                    .frames
+                    .get(form, is_chunked, &self.hub, &mut self.batch);
+                let Some(framed) = framed else { return true };
+                self.hub.vitals.record_delivery(
+                    now.saturating_duration_since(framed.oldest),
+                    framed.events,
+                    framed.event_bytes,
+                    now,
+                );
+                self.send(key, &framed.wire, now)
+            }
+            Some(other) => {
+                let Some(entry) = self.table.get(key) else {
+                    return false;
+                };
+                let reader = Reader {
+                    hub: &self.hub,
+                    key,
+                };
+                let mut session = Session::plain(entry.form, reader);
+                let bytes = session.handle_read(Some(other), reader, &mut self.batch, now);
+                debug_assert!(bytes.is_none(), "only entries are written");
+                entry.more().session = Some(session);
+                true
+            }
+        }
+    }
+
+    /// Does what a session wants; false when there is nothing more to do for now.
+    fn serve_session(&mut self, key: ReaderKey, mut session: Session, now: Instant) -> bool {
+        let reader = Reader {
+            hub: &self.hub,
+            key,
+        };
+        let mut is_waiting = false;
+        let mut is_last = false;
+        let bytes = match session.next(reader) {
+            Next::Write(bytes) => Some(bytes),
+            Next::Look => {
+                self.batch.clear();
+                let read = self.shard.read(key, now, MAX_CHUNK_BYTES, &mut self.batch);
+                is_waiting = read.is_none();
+                session.handle_read(read, reader, &mut self.batch, now)
+            }
+            Next::Fetch(request) => {
+                let page = self.hub.broker.read(request);
+                self.pages.spawn(async move { (key, page.await) });
+                is_waiting = true;
+                None
+            }
+            Next::Await => {
+                is_waiting = true;
+                None
+            }
+            Next::End => {
+                is_last = true;
+                None
+            }
+        };
+        let Some(entry) = self.table.get(key) else {
+            return false;
+        };
+        let is_chunked = entry.is_chunked;
+        entry.more().session = Some(session);
+        if is_waiting {
+            entry.settle();
+        }
+        if is_last {
+            entry.more().is_last = true;
+            if !is_chunked || self.send(key, &Bytes::from_static(LAST_CHUNK), now) {
+                self.finish(key);
+            }
+            return false;
+        }
+        match bytes {
+            Some(bytes) if is_chunked => self.send(key, &chunk(&bytes), now),
+            Some(bytes) => self.send(key, &bytes, now),
+            None => !is_waiting,
+        }
+    }
+
+    fn handle_page(&mut self, key: ReaderKey, page: Result<Page, ReadError>) {
+        let now = clock::now();
+        let Some(entry) = self.table.get(key) else {
+            return;
+        };
+        let is_chunked = entry.is_chunked;
+        let Some(session) = entry.more.as_mut().and_then(|more| more.session.as_mut()) else {
+            return;
+        };
+        let reader = Reader {
+            hub: &self.hub,
+            key,
+        };
+        let bytes = session.handle_page(page, reader, now);
+        let goes_on = match bytes {
+            Some(bytes) if is_chunked => self.send(key, &chunk(&bytes), now),
+            Some(bytes) => self.send(key, &bytes, now),
+            None => true,
+        };
+        if goes_on {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Writes; true when the socket took everything. What it did not take is kept, unless it is broken: then the
+    /// connection is gone.
+    fn send(&mut self, key: ReaderKey, bytes: &Bytes, now: Instant) -> bool {
+        let Some(entry) = self.table.get(key) else {
+            return false;
+        };
+        entry.last_write = Ticks::since(self.origin, now);
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match entry.socket.write(&bytes[sent..]) {
+                Ok(0) => return self.broken(key, &io::ErrorKind::WriteZero.into()),
+                Ok(taken) => sent += taken,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let more = entry.more();
+                    more.unsent = bytes.slice(sent..);
+                    more.blocked_since = Some(now);
+                    if !entry.is_armed {
+                        entry.is_armed = true;
+                        let armed = self.poll.get_ref().registry().reregister(
+                            &mut entry.socket,
+                            Token(key.slot()),
+                            Interest::READABLE | Interest::WRITABLE,
+                        );
+                        if let Err(error) = armed {
+                            return self.broken(key, &error);
+                        }
+                    }
+                    return false;
+                }
+                Err(error) => return self.broken(key, &error),
+            }
+        }
+        true
+    }
+
+    fn broken(&mut self, key: ReaderKey, error: &io::Error) -> bool {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let id = self.shard.pool().info(key).map(|info| info.id.clone());
+            tracing::debug!(connection = ?id, %error, "stream ended");
+        }
+        self.remove(key);
+        false
+    }
+
+    /// Ends a connection whose last byte is on its way.
+    fn finish(&mut self, key: ReaderKey) {
+        if let Some(entry) = self.table.get(key) {
+            let _ = entry.socket.shutdown(std::net::Shutdown::Write);
+        }
+        self.remove(key);
+    }
+
+    fn remove(&mut self, key: ReaderKey) {
+        drop(self.table.remove(key));
+        self.shard.leave(key);
+    }
+
+    fn poll_sockets(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut guard = match ready!(self.poll.poll_read_ready_mut(cx)) {
+                Ok(guard) => guard,
+                Err(error) => {
+                    tracing::error!(%error, "the reactor's poll failed");
+                    return Poll::Pending;
+                }
+            };
+            if let Err(error) = guard
+                .get_inner_mut()
+                .poll(&mut self.events, Some(Duration::ZERO))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "the reactor's poll failed");
+                return Poll::Pending;
+            }
+            if self.events.is_empty() {
+                guard.clear_ready();
+                continue;
+            }
+            let now = clock::now();
+            let events: Vec<_> = self
+                .events
+                .iter()
+                .map(|event| (event.token().0, event.is_readable(), event.is_writable()))
+                .collect();
+            for (slot, is_readable, is_writable) in events {
+                if is_readable {
+                    self.handle_readable(slot);
+                }
+                if is_writable {
+                    self.handle_writable(slot, now);
+                }
+            }
+            return Poll::Ready(());
+        }
+    }
+
+    /// Reads what nobody asked for. This is how it is seen that a client is gone.
+    fn handle_readable(&mut self, slot: usize) {
+        let Some(entry) = self.table.at(slot) else {
+            return;
+        };
+        let key = entry.key;
+        let mut space = [0; 4096];
+        loop {
+            match entry.socket.read(&mut space) {
+                Ok(0) => return self.remove(key),
+                Ok(read) => {
+                    let more = entry.more();
+                    more.ignored_bytes = more.ignored_bytes.saturating_add(read);
+                    if more.ignored_bytes > MAX_IGNORED_BYTES {
+                        self.broken(key, &io::Error::other("the client keeps sending"));
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    self.broken(key, &error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The socket takes bytes again.
+    fn handle_writable(&mut self, slot: usize, now: Instant) {
+        let Some(entry) = self.table.at(slot) else {
+            return;
+        };
+        if !entry.is_blocked() {
+            return;
+        }
+        let key = entry.key;
+        let more = entry.more();
+        let unsent = std::mem::take(&mut more.unsent);
+        let is_last = more.is_last;
+        let blocked_since = more.blocked_since.take();
+        let before = unsent.len();
+        let all = self.send(key, &unsent, now);
+        let Some(entry) = self.table.get(key) else {
+            return;
+        };
+        let more = entry.more();
+        if more.unsent.len() < before {
+            // Slow, but alive: the sweep must not take it for stalled.
+            self.shard.touch(key, now);
+        } else {
+            more.blocked_since = blocked_since;
+        }
+        if all && is_last {
+            self.finish(key);
+        } else if all {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Sends the heartbeats that are due, and lets go of sockets that have taken nothing for too long.
+    fn handle_tick(&mut self, now: Instant) {
+        let ticks = Ticks::since(self.origin, now);
+        let heartbeat_millis = self
+            .hub
+            .config
+            .heartbeat
+            .map(|interval| u32::try_from(interval.as_millis()).unwrap_or(u32::MAX));
+        for slot in 0..self.table.end() {
+            let Some(entry) = self.table.at(slot) else {
+                continue;
+            };
+            let key = entry.key;
+            let reader = Reader {
+                hub: &self.hub,
+                key,
+            };
+            if let Some(more) = &entry.more {
+                let is_stalled = more.blocked_since.is_some_and(|since| {
+                    now.saturating_duration_since(since) >= self.hub.config.send_timeout
+                });
+                if is_stalled {
+                    reader.stalled();
+                    self.remove(key);
+                    continue;
+                }
+                if more.session.is_some() || !more.unsent.is_empty() || more.is_last {
+                    continue;
+                }
+            }
+            if heartbeat_millis
+                .is_some_and(|interval| ticks.millis_after(entry.last_write) >= interval)
+            {
+                let bytes = reader.heartbeat(now);
+                let wire = if entry.is_chunked {
+                    chunk(&bytes)
+                } else {
+                    bytes
+                };
+                self.send(key, &wire, now);
+            }
+        }
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        for slot in 0..self.table.end() {
+            if let Some(key) = self.table.at(slot).map(|entry| entry.key) {
+                self.remove(key);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor")
+            .field("shard", &self.shard.number())
+            .field("connections", &self.table.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Readers served before others on the same core get a turn: so many sends are about three milliseconds.
+const SENDS_PER_TURN: usize = 1024;
+/// Connections taken in before readers get a turn.
+const ARRIVALS_PER_TURN: usize = 64;
+/// How often one reader is served before the next one gets its turn.
+const READS_PER_SERVE: usize = 4;
+/// A loaded reactor waits for more events before it writes: so much of the time that its last round took,
+const LINGER_FRACTION: u32 = 4;
+/// for so long at most, which is what lingering may add to an event's latency,
+const MAX_LINGER: Duration = Duration::from_millis(5);
+/// until so many events have come,
+const ENOUGH_EVENTS: u64 = 64;
+/// and awake for so many turns of the runtime in which none came, about two microseconds each.
+const LINGER_TURNS: usize = 16;
+/// The runtime's timers are no finer.
+const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
+/// Socket events taken at a time.
+const EVENTS_PER_POLL: usize = 1024;
+/// Heartbeats and stalled sockets are looked for an eighth of the heartbeat's interval, within these bounds.
+const MIN_TICK: Duration = Duration::from_millis(10);
+const MAX_TICK: Duration = Duration::from_secs(1);
+/// As much as a client may send behind its request: a pipelined request or two, read and dropped.
+const MAX_IGNORED_BYTES: usize = 64 << 10;
+/// A queue larger than this is given back when it is empty.
+const MAX_IDLE_READY: usize = 1024;

@@ -1,0 +1,196 @@
+//! The connections of a reactor, each in the slot that the pool gave its reader.
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use sse_pool::ReaderKey;
+use std::time::Instant;
+
+use crate::hub::Form;
+use crate::session::Session;
+
+/// One connection. There are as many of these as readers, so it holds only what a reader that waits needs.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) socket: TcpStream,
+    pub(super) key: ReaderKey,
+    /// When something was last written, for the heartbeat.
+    pub(super) last_write: Ticks,
+    pub(super) form: Form,
+    /// HTTP/1.1: in chunks.
+    pub(super) is_chunked: bool,
+    /// The poll also tells when the socket takes bytes again.
+    pub(super) is_armed: bool,
+    /// What only a reader has that does not simply wait for the next event.
+    pub(super) more: Option<Box<More>>,
+}
+
+/// What a connection needs while it is not simply live and waiting.
+#[derive(Default)]
+pub(super) struct More {
+    /// `None`: the reader is live and nothing else.
+    pub(super) session: Option<Session>,
+    /// Bytes that the socket did not take.
+    pub(super) unsent: Bytes,
+    /// Since when it takes nothing.
+    pub(super) blocked_since: Option<Instant>,
+    /// Nothing comes after `unsent`.
+    pub(super) is_last: bool,
+    /// What the client has sent that nobody asked for.
+    pub(super) ignored_bytes: usize,
+}
+
+impl std::fmt::Debug for More {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("More")
+            .field("unsent", &self.unsent.len())
+            .field("is_last", &self.is_last)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    pub(super) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// Whether bytes wait for the socket.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.more
+            .as_ref()
+            .is_some_and(|more| !more.unsent.is_empty())
+    }
+
+    /// Gives back what a live reader that waits does not need.
+    pub(super) fn settle(&mut self) {
+        let Some(more) = &mut self.more else { return };
+        if more.session.as_ref().is_some_and(Session::is_plain) {
+            more.session = None;
+        }
+        let is_needed = more.session.is_some()
+            || !more.unsent.is_empty()
+            || more.is_last
+            || more.ignored_bytes > 0;
+        if !is_needed {
+            self.more = None;
+        }
+    }
+}
+
+/// Milliseconds since the reactor began, in four bytes: they begin anew after 49 days, and only differences count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ticks(u32);
+
+impl Ticks {
+    pub(super) fn since(origin: Instant, now: Instant) -> Self {
+        let millis = now.saturating_duration_since(origin).as_millis();
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "only differences count, and they are small"
+        )]
+        Self(millis as u32)
+    }
+
+    /// How many milliseconds this is after `earlier`; zero when it is before.
+    pub(super) fn millis_after(self, earlier: Self) -> u32 {
+        let difference = self.0.wrapping_sub(earlier.0);
+        if difference > u32::MAX / 2 {
+            0
+        } else {
+            difference
+        }
+    }
+}
+
+/// Entries by slot, in pages that are given back when they empty.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pages: Vec<Option<Box<Page>>>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Page {
+    entries: [Option<Entry>; PAGE],
+    used: usize,
+}
+
+/// Entries per page: 8 KiB.
+const PAGE: usize = 256;
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// One past the highest slot that may be in use.
+    pub(super) fn end(&self) -> usize {
+        self.pages.len() * PAGE
+    }
+
+    /// Puts an entry into its slot; the one that was there, if any.
+    pub(super) fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        let (number, place) = split(entry.key.slot());
+        if number >= self.pages.len() {
+            self.pages.resize_with(number + 1, || None);
+        }
+        let page = self.pages[number].get_or_insert_with(|| {
+            Box::new(Page {
+                entries: [const { None }; PAGE],
+                used: 0,
+            })
+        });
+        let before = page.entries[place].replace(entry);
+        if before.is_none() {
+            page.used += 1;
+            self.len += 1;
+        }
+        before
+    }
+
+    pub(super) fn at(&mut self, slot: usize) -> Option<&mut Entry> {
+        let (number, place) = split(slot);
+        self.pages.get_mut(number)?.as_mut()?.entries[place].as_mut()
+    }
+
+    pub(super) fn get(&mut self, key: ReaderKey) -> Option<&mut Entry> {
+        self.at(key.slot()).filter(|entry| entry.key == key)
+    }
+
+    pub(super) fn remove(&mut self, key: ReaderKey) -> Option<Entry> {
+        self.get(key)?;
+        let (number, place) = split(key.slot());
+        let page = self.pages.get_mut(number)?.as_mut()?;
+        let entry = page.entries[place].take()?;
+        page.used -= 1;
+        self.len -= 1;
+        if page.used == 0 {
+            self.pages[number] = None;
+            while let Some(None) = self.pages.last() {
+                self.pages.pop();
+            }
+        }
+        Some(entry)
+    }
+}
+
+fn split(slot: usize) -> (usize, usize) {
+    (slot / PAGE, slot % PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_waits_is_32_bytes() {
+        // With debug assertions a socket also knows its poll.
+        let more = if cfg!(debug_assertions) { 16 } else { 0 };
+        assert_eq!(size_of::<Option<Entry>>(), 32 + more);
+    }
+
+    #[test]
+    fn ticks_are_differences_and_survive_their_wrap() {
+        assert_eq!(Ticks(5).millis_after(Ticks(u32::MAX - 4)), 10);
+        assert_eq!(Ticks(5).millis_after(Ticks(6)), 0);
+    }
+}

@@ -1,0 +1,180 @@
+//! A session with a waker and a timer of its own: what a task or a response body polls.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sse_broker::{BoxFuture, Page, ReadError};
+use sse_pool::{Connection, ConnectionId, ReaderKey};
+use tokio::time::Sleep;
+
+use super::{Batch, MAX_CHUNK_BYTES, Next, Reader, Session};
+use crate::clock;
+use crate::hub::{Delivery, Inner};
+
+/// The events of one connection, as bytes to write.
+///
+/// Dropping it leaves the pool. It is bound to the tokio runtime by its heartbeat's timer.
+pub struct EventStream {
+    hub: Arc<Inner>,
+    connection: Connection<Arc<Delivery>>,
+    session: Session,
+    page: Option<BoxFuture<'static, Result<Page, ReadError>>>,
+    heartbeat: Option<Heartbeat>,
+    batch: Batch,
+}
+
+/// Made at the first wait, so that a stream that is handed to the reactor never has one.
+struct Heartbeat {
+    interval: Duration,
+    last_write: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl EventStream {
+    pub(crate) fn new(
+        hub: Arc<Inner>,
+        connection: Connection<Arc<Delivery>>,
+        session: Session,
+        now: Instant,
+    ) -> Self {
+        let heartbeat = hub.config.heartbeat.map(|interval| Heartbeat {
+            interval,
+            last_write: now,
+            timer: None,
+        });
+        Self {
+            hub,
+            connection,
+            session,
+            page: None,
+            heartbeat,
+            batch: Vec::new(),
+        }
+    }
+
+    /// Takes it apart, for a writer that serves the reader by its key. Nothing may have been written yet.
+    #[cfg(unix)]
+    pub(crate) fn into_session(self) -> (Session, ReaderKey) {
+        (self.session, self.connection.into_key())
+    }
+
+    /// The connection's id, as `connected` told it.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.connection.id()
+    }
+
+    /// The socket has taken a part of the last chunk.
+    pub(crate) fn progressed(&mut self) {
+        self.connection.touch(clock::now());
+    }
+
+    /// The socket has taken nothing for the send timeout: the reader is let go.
+    pub(crate) fn stalled(&mut self) {
+        self.reader().stalled();
+    }
+
+    /// The next bytes, or `None` when the stream has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next_chunk(&mut self) -> Option<Bytes> {
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// The same as [`next_chunk`](Self::next_chunk), for who polls.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let reader = Reader {
+                hub: &self.hub,
+                key: self.connection.key(),
+            };
+            let bytes = match self.session.next(reader) {
+                Next::Write(bytes) => Some(bytes),
+                Next::Look => {
+                    let now = clock::now();
+                    self.batch.clear();
+                    let read = self
+                        .connection
+                        .poll_read(cx, now, MAX_CHUNK_BYTES, &mut self.batch);
+                    let is_waiting = read.is_pending();
+                    let read = match read {
+                        Poll::Ready(read) => Some(read),
+                        Poll::Pending => None,
+                    };
+                    let bytes = self.session.handle_read(read, reader, &mut self.batch, now);
+                    if self.batch.capacity() > IDLE_BATCH_ENTRIES {
+                        self.batch = Vec::new();
+                    }
+                    if is_waiting {
+                        return self.poll_heartbeat(cx);
+                    }
+                    bytes
+                }
+                Next::Fetch(request) => {
+                    self.page = Some(self.hub.broker.read(request));
+                    None
+                }
+                Next::Await => {
+                    let Some(page) = &mut self.page else {
+                        return Poll::Ready(None);
+                    };
+                    let page = ready!(page.as_mut().poll(cx));
+                    self.page = None;
+                    self.session.handle_page(page, reader, clock::now())
+                }
+                Next::End => return Poll::Ready(None),
+            };
+            if let Some(bytes) = bytes {
+                if let Some(heartbeat) = &mut self.heartbeat {
+                    heartbeat.last_write = clock::now();
+                }
+                return Poll::Ready(Some(bytes));
+            }
+        }
+    }
+
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(heartbeat) = &mut self.heartbeat else {
+            return Poll::Pending;
+        };
+        loop {
+            let due = heartbeat.last_write + heartbeat.interval;
+            let timer = heartbeat
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
+            ready!(timer.as_mut().poll(cx));
+            let now = clock::now();
+            if now >= due {
+                // It is polled again once these bytes are on their way, and waits from then on.
+                heartbeat.last_write = now;
+                timer.as_mut().reset((now + heartbeat.interval).into());
+                return Poll::Ready(Some(self.reader().heartbeat(now)));
+            }
+            timer.as_mut().reset(due.into());
+        }
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            hub: &self.hub,
+            key: self.connection.key(),
+        }
+    }
+}
+
+impl std::fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventStream")
+            .field("id", &self.connection.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A batch buffer larger than this is given back after use.
+const IDLE_BATCH_ENTRIES: usize = 32;
