@@ -19,6 +19,7 @@ pub(crate) enum Metric {
     IdleMemory,
     LoadedMemory,
     MemoryLeft,
+    KernelIdle,
     StalledMemory,
     KernelMemory,
     ServerBuffers,
@@ -28,7 +29,7 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::CpuPerEvent,
         Self::CpuPerPublish,
         Self::CpuPerConnect,
@@ -40,6 +41,7 @@ impl Metric {
         Self::IdleMemory,
         Self::LoadedMemory,
         Self::MemoryLeft,
+        Self::KernelIdle,
         Self::StalledMemory,
         Self::KernelMemory,
         Self::ServerBuffers,
@@ -62,6 +64,7 @@ impl Metric {
             Self::IdleMemory => "KiB per idle connection",
             Self::LoadedMemory => "KiB per connection after load",
             Self::MemoryLeft => "KiB left behind",
+            Self::KernelIdle => "kernel KiB per idle connection, both ends",
             Self::StalledMemory => "KiB per stalled reader",
             Self::KernelMemory => "kernel KiB per stalled reader, both ends",
             Self::ServerBuffers => "of it buffers of the server's end",

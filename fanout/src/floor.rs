@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 
 use memchr::memmem::find;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::net::{SocketFlags, accept_with, sockopt};
+use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// How many events one write carries.
@@ -29,6 +29,7 @@ pub(crate) fn serve(port: u16, writes: Writes) -> io::Result<()> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     listener.set_reuse_address(true)?;
     listener.set_nonblocking(true)?;
+    listener.set_tcp_nodelay(true)?; // which those it accepts inherit
     listener.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     listener.listen(4096)?;
     let listener = OwnedFd::from(listener);
@@ -100,7 +101,6 @@ impl Floor {
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            sockopt::set_tcp_nodelay(&socket, true)?;
             let at = self.free.pop().unwrap_or(self.peers.len());
             let interest = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
             epoll::add(
@@ -142,10 +142,17 @@ impl Floor {
         {
             return;
         }
+        let is_over = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         loop {
             match (&peer.stream).read(&mut self.buffer) {
                 Ok(0) => return self.close(at),
-                Ok(len) => peer.request.extend_from_slice(&self.buffer[..len]),
+                Ok(len) => {
+                    peer.request.extend_from_slice(&self.buffer[..len]);
+                    // An edge-triggered socket that gave less than asked for has no more.
+                    if len < self.buffer.len() && !is_over {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return self.close(at),
             }

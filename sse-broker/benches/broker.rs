@@ -170,6 +170,25 @@ fn append(c: &mut Criterion) {
     broker.follow(Arc::new(Silent));
     let topics: Vec<_> = (0..16).map(topic).collect();
     let mut n = 0;
+    group.bench_function("floor_memory_queue", |b| {
+        let queue = std::sync::Mutex::new(std::collections::VecDeque::new());
+        let topics: Vec<_> = (0..16).map(topic).collect();
+        let mut n = 0;
+        b.iter_batched(
+            || {
+                n += 1;
+                record(&topics, n, false)
+            },
+            |record| {
+                let mut queue = queue.lock().expect("nobody panics");
+                queue.push_back(Arc::new(record));
+                let oldest = (queue.len() > 100_000).then(|| queue.pop_front());
+                drop(queue);
+                black_box(oldest)
+            },
+            criterion::BatchSize::SmallInput,
+        );
+    });
     group.bench_function("memory", |b| {
         b.iter_batched(
             || {

@@ -112,7 +112,8 @@ fn streams(c: &mut Criterion) {
     group.finish();
 }
 
-/// One event for 1000 readers: the shared encoder against one encoder for each.
+/// One event for 1000 readers: the shared encoder against one encoder for each. The floor is what identity
+/// costs here, a clone of the same bytes for each reader; beside it one encoder that nobody shares.
 fn fan_out(c: &mut Criterion) {
     const READERS: usize = 1000;
     let event: Bytes = payload::event(1).into();
@@ -132,6 +133,25 @@ fn fan_out(c: &mut Criterion) {
                 .count();
             assert_eq!(packed, READERS);
             black_box(block.bytes(Form::Packed).len())
+        });
+    });
+
+    group.bench_function("floor_clone", |b| {
+        let mut out = Vec::with_capacity(READERS);
+        b.iter(|| {
+            out.clear();
+            out.extend(iter::repeat_with(|| black_box(&event).clone()).take(READERS));
+            assert_eq!(out.len(), READERS);
+        });
+    });
+    let mut alone = StreamEncoder::new(Level::Fast);
+    let mut packed = Vec::with_capacity(4096);
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one_encoder_alone", |b| {
+        b.iter(|| {
+            packed.clear();
+            alone.write(black_box(&event), &mut packed);
+            assert!(!packed.is_empty());
         });
     });
 

@@ -1,10 +1,12 @@
 //! What a publish, a read and a connection cost, each beside the least work that gives the same answer.
 //!
-//! The floor of an append is waking as many wakers and keeping the entry; the floor of a read is cloning as
-//! many `Arc`s; the floor of a connection is allocating what describes it. Every benchmark checks its answer.
+//! The floor of an append is waking as many wakers and keeping the entry, or looking one topic up in a map of
+//! all; the floor of a read is cloning as many `Arc`s; the floor of a delivery is both; the floor of a connection
+//! is allocating what describes it, and of one with a topic of its own putting that into a map and taking it out
+//! again. Every benchmark checks its answer.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -141,6 +143,32 @@ fn append(c: &mut Criterion) {
             });
         });
     }
+    group.bench_function("floor_map_of_10000_topics", |b| {
+        let mut wakers: HashMap<Arc<str>, Option<Waker>> = (0..10_000)
+            .map(|n| (Arc::from(format!("t{n}")), None))
+            .collect();
+        let mut window = VecDeque::new();
+        let mut turn = 0;
+        b.iter_custom(|rounds| {
+            let mut spent = Duration::ZERO;
+            for offset in 0..rounds {
+                turn = (turn + 7_919) % 10_000;
+                let topic: Arc<str> = Arc::from(format!("t{turn}"));
+                *wakers.get_mut(&topic).expect("it is there") = Some(Waker::noop().clone());
+                let news = entry(offset, &topic);
+                let start = Instant::now();
+                window.push_back(news);
+                if window.len() > 1_024 {
+                    window.pop_front();
+                }
+                let waker = wakers.get_mut(&topic).and_then(Option::take);
+                let woken = waker.map(Waker::wake).is_some();
+                spent += start.elapsed();
+                assert!(black_box(woken));
+            }
+            spent
+        });
+    });
     group.bench_function("one_topic_10000_busy_readers", |b| {
         let pool = pool();
         let all = connect_all(&pool, 10_000, |_| "t".into(), now);
@@ -157,6 +185,73 @@ fn append(c: &mut Criterion) {
         });
         drop(all);
     });
+    group.finish();
+}
+
+/// An event's whole way through a shard, as a reactor takes it: appended, announced with one wake, read by each
+/// of its readers.
+fn deliver(c: &mut Criterion) {
+    let now = Instant::now();
+    let mut group = c.benchmark_group("deliver");
+    for readers in [1_000, 10_000_usize] {
+        group.throughput(Throughput::Elements(readers as u64));
+        group.bench_function(format!("shard_of_{readers}"), |b| {
+            let pool = pool();
+            let shard = pool.shard(0).expect("the first shard");
+            let selector = Arc::new(Selector::topics(["t"]));
+            let (mut keys, mut out) = (Vec::new(), Vec::new());
+            for n in 0..readers {
+                let permit = pool.admit(IP).expect("there is no limit");
+                let joined =
+                    shard.connect(permit, info(n), Arc::clone(&selector), Start::Live, now);
+                let key = joined.expect("the id is free");
+                assert_eq!(shard.read(key, now, usize::MAX, &mut out), None);
+            }
+            b.iter_custom(|rounds| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..rounds {
+                    let entries = [entry(pool.head() + 1, "t")];
+                    keys.clear();
+                    out.clear();
+                    let mut cx = Context::from_waker(Waker::noop());
+                    let start = Instant::now();
+                    pool.append(&entries, now);
+                    assert!(shard.poll_ready(&mut cx, &mut keys).is_ready());
+                    for key in &keys {
+                        let read = shard.read(*key, now, usize::MAX, &mut out);
+                        assert_eq!(read, Some(Read::Entries));
+                        assert_eq!(shard.read(*key, now, usize::MAX, &mut out), None);
+                    }
+                    spent += start.elapsed();
+                    assert_eq!((keys.len(), out.len()), (readers, readers));
+                }
+                spent
+            });
+        });
+        group.bench_function(format!("floor_clone_for_{readers}"), |b| {
+            let mut window = VecDeque::new();
+            let mut out = Vec::new();
+            b.iter_custom(|rounds| {
+                let mut spent = Duration::ZERO;
+                for offset in 0..rounds {
+                    let news = entry(offset, "t");
+                    out.clear();
+                    let start = Instant::now();
+                    window.push_back(Arc::clone(&news));
+                    if window.len() > 1_024 {
+                        window.pop_front();
+                    }
+                    Waker::noop().wake_by_ref();
+                    for _ in 0..readers {
+                        out.push(Arc::clone(black_box(&news)));
+                    }
+                    spent += start.elapsed();
+                    assert_eq!(out.len(), readers);
+                }
+                spent
+            });
+        });
+    }
     group.finish();
 }
 
@@ -257,8 +352,33 @@ fn connections(c: &mut Criterion) {
             info
         });
     });
+    // A topic that comes with its only reader, and goes with it.
+    for others in [0, 10_000_usize] {
+        group.bench_function(format!("own_topic_among_{others}"), |b| {
+            let pool = pool();
+            let all = connect_all(&pool, others, |n| format!("t{n}"), now);
+            b.iter(|| {
+                let own = Arc::new(Selector::topics([black_box("a-topic-of-its-own")]));
+                let made = connect(&pool, others + 1, own, now);
+                assert_eq!(made.key().shard(), 0);
+                drop(made);
+            });
+            assert_eq!(pool.stats().active, all.len());
+        });
+        group.bench_function(format!("floor_own_topic_in_map_of_{others}"), |b| {
+            let name = |n| Arc::<str>::from(format!("t{n}"));
+            let mut topics: HashMap<Arc<str>, usize> = (0..others).map(|n| (name(n), n)).collect();
+            b.iter(|| {
+                let own: Arc<str> = Arc::from(black_box("a-topic-of-its-own"));
+                topics.insert(Arc::clone(&own), others);
+                let info = Arc::new((info(1), Arc::clone(&own)));
+                assert_eq!(topics.remove(&own), Some(others));
+                info
+            });
+        });
+    }
     group.finish();
 }
 
-criterion_group!(benches, append, read, connections);
+criterion_group!(benches, append, deliver, read, connections);
 criterion_main!(benches);

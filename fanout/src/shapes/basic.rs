@@ -6,6 +6,7 @@ use super::{SETTLE, Shape, check, flat_out, warm_up};
 use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::fleet::{Arrival, Audience, Fleet};
+use crate::kernel::KernelMemory;
 use crate::load::{Load, Pace, run};
 use crate::options::Options;
 use crate::payload::Payload;
@@ -23,7 +24,7 @@ pub(super) fn measure(
     let mut fleet = Fleet::new(&server, Audience::Everyone)?;
     let wants = |shape| shapes.contains(&shape);
 
-    let memory_before = server.memory();
+    let (memory_before, kernel_before) = (server.memory(), KernelMemory::now());
     let (cpu, began) = (server.cpu(), Instant::now());
     fleet.subscribe(readers, Arrival::default())?;
     let took = began.elapsed();
@@ -40,6 +41,8 @@ pub(super) fn measure(
     if wants(Shape::Idle) {
         fleet.idle_for(SETTLE)?;
         figures.add("idle", readers, Metric::IdleMemory, kib_each(&server));
+        let kernel = KernelMemory::now().since(kernel_before) as f64 / 1024.0;
+        figures.add("idle", readers, Metric::KernelIdle, kernel / readers as f64);
     }
     warm_up(&mut fleet, &server)?;
 
