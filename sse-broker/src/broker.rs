@@ -8,8 +8,8 @@ use bytes::Bytes;
 use sse_protocol::EventId;
 
 use crate::{
-    Epoch, NewRecord, Offset, Position, Record, StateChange, StoredState, Topic, Trimmed,
-    UnixMillis,
+    Epoch, NewRecord, Offset, Position, Record, StateChange, StoredState, Topic, TopicPattern,
+    Trimmed, UnixMillis,
 };
 
 /// A future on the heap, as the [`Broker`] trait returns them.
@@ -68,7 +68,7 @@ pub trait Broker: Send + Sync + 'static {
     /// Removes what is too old at `now`, oldest first; called now and then by who has the clock.
     ///
     /// Costs what it removes. What is beyond the retention's count or bytes goes without it, as
-    /// records arrive.
+    /// records arrive; what single topics' rules ask for has been done when this answers.
     ///
     /// # Errors
     ///
@@ -191,6 +191,8 @@ pub enum Scope {
     All,
     /// Records that have at least one of these topics.
     Topics(Arc<[Topic]>),
+    /// Records that have a topic which this means. They are looked for among all records.
+    Matching(Arc<dyn TopicPattern>),
 }
 
 /// A piece of the log.
@@ -204,6 +206,10 @@ pub struct Page {
     /// Whether records after `request.after` may have been trimmed before they were read: then this
     /// page begins with the oldest that is left.
     pub trimmed: bool,
+    /// The newest offset after `request.after` at which the retention of a topic within the scope has removed
+    /// something, whether or not this page reaches so far. May name one where nothing within the scope was
+    /// removed when very many topics are concerned, and never misses one.
+    pub removed: Option<Offset>,
 }
 
 /// What a log covers.
@@ -211,7 +217,8 @@ pub struct Page {
 pub struct Bounds {
     /// Which log this is.
     pub epoch: Epoch,
-    /// Everything after this offset is retained; everything up to it may be gone.
+    /// Everything after this offset is retained but for what the retention of single topics has taken;
+    /// everything up to it may be gone.
     pub floor: Offset,
     /// The newest committed offset; 0 when nothing was ever committed.
     pub head: Offset,

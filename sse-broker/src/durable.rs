@@ -36,11 +36,14 @@ mod import;
 mod index;
 mod open;
 mod read;
+mod removed;
 mod slot;
 mod states;
 mod storage;
 mod tables;
+mod thin;
 mod tools;
+mod trim;
 mod write;
 
 use std::future::ready;

@@ -6,7 +6,8 @@
 //!
 //! * [`topic`](Topic), [`position`](Position), [`record`](Record): what the log is made of.
 //! * [`broker`](Broker): the promises, the same for every backend and tested by one suite.
-//! * [`retention`](Retention): how long it remembers.
+//! * [`retention`](Retention): how long it remembers, all and by topic; [`pattern`](TopicPattern): which
+//!   topics; `thinning`: what the rules of topics take, the same for every backend.
 //! * [`replay`](ResumeFrom) and [`splice`](Splice): where a reader goes on, and how it gets from the
 //!   log into the live window: pure, with nothing lost, nothing twice, or the [`Gap`] first.
 //! * [`state`](StateChange): small things beside the log that outlive a restart.
@@ -18,13 +19,16 @@ mod broker;
 #[cfg(feature = "durable")]
 mod durable;
 mod memory;
+mod pattern;
 mod position;
 mod queue;
 mod record;
+mod removed;
 mod replay;
 mod retention;
 mod splice;
 mod state;
+mod thinning;
 mod topic;
 
 pub use broker::{
@@ -37,10 +41,11 @@ pub use durable::{
     OpenError, StoppedLog, Verification,
 };
 pub use memory::{DEFAULT_MAX_PENDING_BYTES, MemoryBroker, MemoryConfig};
+pub use pattern::TopicPattern;
 pub use position::{Epoch, Offset, ParsePositionError, Position};
 pub use record::{NewRecord, Priority, Record, Snapshot, UnixMillis};
 pub use replay::{Gap, GapReason, ResumeFrom};
-pub use retention::{Retention, Trimmed};
+pub use retention::{Retention, TopicRetention, Trimmed};
 pub use splice::{Splice, Step};
 pub use state::{StateChange, StoredState};
 pub use topic::{InvalidTopic, Topic};

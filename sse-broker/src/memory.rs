@@ -5,6 +5,7 @@
 //! the call, and the order of the calls is the order of the log. Three locks, all leaves: one around
 //! what waits, one around what is stored, one around the states; none is held while the tail is told.
 
+mod shelf;
 mod store;
 
 use std::collections::BTreeMap;
@@ -240,9 +241,9 @@ impl Broker for MemoryBroker {
         let mut records = 0;
         let floor = loop {
             let mut evicted = Vec::new();
-            let floor = self.store.lock().trim(now, TRIM_CHUNK, &mut evicted);
+            let (floor, is_done) = self.store.lock().trim(now, TRIM_CHUNK, &mut evicted);
             records += evicted.len() as u64;
-            if evicted.len() < TRIM_CHUNK {
+            if is_done {
                 break floor;
             }
         };

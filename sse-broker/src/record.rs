@@ -1,7 +1,7 @@
 //! What the log holds.
 
 use bytes::Bytes;
-use sse_protocol::{Event, EventId, EventType};
+use sse_protocol::{Event, EventId, EventType, Retry};
 
 use crate::{Position, Topic};
 
@@ -78,20 +78,82 @@ impl NewRecord {
             && lives_for(self) == lives_for(other)
     }
 
+    /// A number that is the same for records that [say the same](Self::says_the_same_as), also in another
+    /// process and version; others have another but for chance.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let event = &self.event;
+        let mut hash = Fingerprint::default();
+        let lives_for = self
+            .expires_at
+            .map(|at| at.saturating_sub(self.published_at));
+        let retry = event.retry.map(Retry::as_millis);
+        for number in [lives_for, retry, Some(self.priority as u64)] {
+            hash.number(number.map_or(0, |number| number.saturating_add(1)));
+        }
+        let label = self.label.as_ref().map(EventType::as_str);
+        let event_type = event.event_type.as_ref().map(EventType::as_str);
+        let id = event.id.as_ref().map(EventId::as_str);
+        for text in [label, event_type, id, Some(&*event.data)] {
+            hash.text(text.unwrap_or("\0"));
+        }
+        for topics in [&self.topics, &self.audience] {
+            hash.number(topics.len() as u64);
+            topics.iter().for_each(|topic| hash.text(topic.as_str()));
+        }
+        hash.0
+    }
+
     /// What the record counts for in bounds by bytes: its texts and data, and a fixed amount for
     /// what surrounds them.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        let topics = self.topics.iter().chain(&self.audience);
         let event = &self.event;
-        OVERHEAD_BYTES
-            + topics
-                .map(|topic| topic.as_str().len() + TOPIC_OVERHEAD_BYTES)
-                .sum::<usize>()
-            + self.label.as_ref().map_or(0, |label| label.as_str().len())
-            + event.id.as_ref().map_or(0, |id| id.as_str().len())
-            + event.event_type.as_ref().map_or(0, |t| t.as_str().len())
-            + event.data.len()
+        let texts = [
+            self.label.as_ref().map(EventType::as_str),
+            event.id.as_ref().map(EventId::as_str),
+            event.event_type.as_ref().map(EventType::as_str),
+            Some(&*event.data),
+        ];
+        let topics = self.topics.iter().chain(&self.audience);
+        weight_bytes(topics.map(Topic::as_str), texts.into_iter().flatten())
+    }
+}
+
+/// What a record of these topics (its audience among them) and other texts weighs.
+pub(crate) fn weight_bytes<'a>(
+    topics: impl Iterator<Item = &'a str>,
+    texts: impl Iterator<Item = &'a str>,
+) -> usize {
+    OVERHEAD_BYTES
+        + topics
+            .map(|topic| topic.len() + TOPIC_OVERHEAD_BYTES)
+            .sum::<usize>()
+        + texts.map(str::len).sum::<usize>()
+}
+
+/// FNV-1a, 64 bits, over numbers and texts of stated length.
+pub(crate) struct Fingerprint(pub(crate) u64);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fingerprint {
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    pub(crate) fn number(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.bytes(text.as_bytes());
     }
 }
 

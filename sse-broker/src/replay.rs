@@ -53,6 +53,7 @@ impl ResumeFrom {
                 Some(Gap {
                     from,
                     to: Position { epoch, offset: to },
+                    until: Position { epoch, offset: to },
                     reason,
                 }),
             )
@@ -83,6 +84,9 @@ pub struct Gap {
     pub from: Option<Position>,
     /// Where it goes on: what it gets next comes after this.
     pub to: Position,
+    /// The newest position of which something may be missing. It is beyond [`to`](Self::to) when records of
+    /// other topics in between are still kept, and come.
+    pub until: Position,
     /// Why.
     pub reason: GapReason,
 }
@@ -99,10 +103,13 @@ pub enum GapReason {
     UnknownId,
     /// What came next is no longer kept, or was damaged.
     Trimmed,
+    /// Some of what came next is no longer kept, by the retention of its topic; what else there is follows.
+    Thinned,
 }
 
 impl GapReason {
-    /// Its name in the `gap` event: `foreign_epoch`, `beyond_head`, `unknown_id`, `trimmed`.
+    /// Its name in the `gap` event: `foreign_epoch`, `beyond_head`, `unknown_id`, `trimmed`,
+    /// `thinned`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,6 +117,7 @@ impl GapReason {
             Self::BeyondHead => "beyond_head",
             Self::UnknownId => "unknown_id",
             Self::Trimmed => "trimmed",
+            Self::Thinned => "thinned",
         }
     }
 }

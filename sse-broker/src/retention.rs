@@ -1,8 +1,10 @@
 //! How long the log remembers.
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Offset, UnixMillis};
+use crate::{Offset, TopicPattern, UnixMillis};
 
 /// How long records are kept: as long as every bound that is set allows.
 ///
@@ -11,8 +13,9 @@ use crate::{Offset, UnixMillis};
 /// arrive and always leave the newest record; the bound by age is kept by
 /// [`Broker::trim`](crate::Broker::trim), which is told the time. The default is 7 days and 1 GiB.
 ///
-/// More bounds will come (by topic pattern, newest per topic): build it by
-/// `Retention { max_bytes: Some(…), ..Retention::default() }`.
+/// Within these bounds [`topics`](Self::topics) may ask for less of some topics. What they take is missing
+/// from the middle of the log, and is accounted for by topic, so that those readers hear of it whom it
+/// concerns, and nobody else.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -21,7 +24,7 @@ use crate::{Offset, UnixMillis};
 /// assert_eq!(an_hour.max_bytes, Some(1 << 30));
 /// assert_eq!(Retention::UNBOUNDED.max_age, None);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How old a record may become, by its [`published_at`](crate::NewRecord::published_at).
     pub max_age: Option<Duration>,
@@ -29,6 +32,8 @@ pub struct Retention {
     pub max_records: Option<u64>,
     /// How many bytes the kept records may weigh, by [`NewRecord::weight_bytes`](crate::NewRecord::weight_bytes).
     pub max_bytes: Option<u64>,
+    /// Tighter bounds for some topics. The first that means a topic is that topic's rule.
+    pub topics: Vec<TopicRetention>,
 }
 
 impl Default for Retention {
@@ -37,6 +42,7 @@ impl Default for Retention {
             max_age: Some(DEFAULT_MAX_AGE),
             max_records: None,
             max_bytes: Some(DEFAULT_MAX_BYTES),
+            topics: Vec::new(),
         }
     }
 }
@@ -47,6 +53,7 @@ impl Retention {
         max_age: None,
         max_records: None,
         max_bytes: None,
+        topics: Vec::new(),
     };
 
     /// Whether a log of so many records and bytes holds too much. The newest record is never too much.
@@ -58,9 +65,112 @@ impl Retention {
 
     /// The newest publication time that is too old at `now`: everything up to it may go.
     pub(crate) fn too_old_at(&self, now: UnixMillis) -> Option<UnixMillis> {
-        let max_age = u64::try_from(self.max_age?.as_millis()).unwrap_or(u64::MAX);
-        now.checked_sub(max_age)
+        too_old_at(self.max_age, now)
     }
+}
+
+/// How long the records of some topics are kept, within the bounds of the whole log.
+///
+/// Age, number and bytes bound all records of the rule together, and the oldest go first.
+/// [`keep_latest`](Self::keep_latest) bounds each topic by itself. What is beyond number, bytes or the newest
+/// of a topic goes with a commit after the one that made it so: nothing is taken for a record that is not
+/// safe itself.
+///
+/// * **A record of several topics** follows a rule when all its topics do. Where they have different rules,
+///   or one of them none, the bounds of the log alone count: nobody loses a record by another topic's rule.
+/// * **Whoever resumes hears of what is missing** ([`GapReason::Thinned`](crate::GapReason::Thinned)) when a
+///   record of a topic that it wants was removed after its position. `keep_latest` of 1 makes a topic a
+///   *value*, of which each record replaces the one before: what was replaced is not missing, and no gap.
+///   With more than 1 a topic is a history, and it is.
+/// * **The id of a record that a rule has taken** is remembered for the newest 100,000 of these: published
+///   again it is not stored again, lest an old value replace a new one, and a reader may resume after it.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use sse_broker::{Retention, Topic, TopicRetention};
+/// # fn main() -> Result<(), sse_broker::InvalidTopic> {
+/// let weather = TopicRetention {
+///     keep_latest: std::num::NonZeroU32::new(1),
+///     ..TopicRetention::of([Arc::new(Topic::new("weather")?) as _])
+/// };
+/// let retention = Retention { topics: vec![weather], ..Retention::default() };
+/// # assert_eq!(retention.topics.len(), 1);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TopicRetention {
+    /// The topics it is for: those that any of these means.
+    pub topics: Vec<Arc<dyn TopicPattern>>,
+    /// How old a record may become.
+    pub max_age: Option<Duration>,
+    /// How many records all these topics together keep; the newest is always kept.
+    pub max_records: Option<u64>,
+    /// How many bytes all these topics together keep; the newest record is always kept.
+    pub max_bytes: Option<u64>,
+    /// How many of the newest records of each topic are kept; more than [`MAX_KEEP_LATEST`](Self::MAX_KEEP_LATEST)
+    /// count as that.
+    pub keep_latest: Option<NonZeroU32>,
+}
+
+impl TopicRetention {
+    /// The most that [`keep_latest`](Self::keep_latest) can ask for: the list of a topic's newest records is
+    /// written anew with each of them. A stated guess.
+    pub const MAX_KEEP_LATEST: u32 = 1000;
+
+    /// A rule for these topics that asks for nothing yet.
+    #[must_use]
+    pub fn of(topics: impl IntoIterator<Item = Arc<dyn TopicPattern>>) -> Self {
+        Self {
+            topics: topics.into_iter().collect(),
+            max_age: None,
+            max_records: None,
+            max_bytes: None,
+            keep_latest: None,
+        }
+    }
+
+    /// The rule as it was written, for comparing.
+    fn said(&self) -> impl PartialEq {
+        let texts: Vec<_> = self.topics.iter().map(|topic| topic.as_str()).collect();
+        let texts = texts.join("\n");
+        (
+            texts,
+            self.max_age,
+            self.max_records,
+            self.max_bytes,
+            self.keep_latest,
+        )
+    }
+
+    /// Whether records of the rule must be known in their order, and counted.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.max_age.is_some() || self.max_records.is_some() || self.max_bytes.is_some()
+    }
+
+    /// As [`Retention::is_over`], for the records of this rule.
+    pub(crate) fn is_over(&self, records: u64, bytes: u64) -> bool {
+        records > 1
+            && (self.max_records.is_some_and(|max| records > max)
+                || self.max_bytes.is_some_and(|max| bytes > max))
+    }
+
+    /// As [`Retention::too_old_at`], for the records of this rule.
+    pub(crate) fn too_old_at(&self, now: UnixMillis) -> Option<UnixMillis> {
+        too_old_at(self.max_age, now)
+    }
+}
+
+impl PartialEq for TopicRetention {
+    fn eq(&self, other: &Self) -> bool {
+        self.said() == other.said()
+    }
+}
+
+impl Eq for TopicRetention {}
+
+fn too_old_at(max_age: Option<Duration>, now: UnixMillis) -> Option<UnixMillis> {
+    let max_age = u64::try_from(max_age?.as_millis()).unwrap_or(u64::MAX);
+    now.checked_sub(max_age)
 }
 
 /// What a call of [`Broker::trim`](crate::Broker::trim) did.

@@ -67,6 +67,8 @@ pub struct Splice {
     /// Whether the reader counts on what comes after `after`. One that asked for all that is kept
     /// does not until it has read its first page: what is trimmed before that was never promised.
     promised: bool,
+    /// The newest removed offset that the reader has heard of.
+    removed: Offset,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +91,7 @@ impl Splice {
             after,
             state: State::Join { stuck: false },
             promised: from != ResumeFrom::Earliest,
+            removed: 0,
         };
         (splice, gap)
     }
@@ -129,7 +132,7 @@ impl Splice {
         } else if stuck {
             self.state = State::Live;
             self.promised = true;
-            Some(self.skip_to(floor))
+            Some(self.skip_to(floor, floor))
         } else {
             self.state = State::Read;
             None
@@ -143,8 +146,18 @@ impl Splice {
             Some(first) => first.position.offset.saturating_sub(1),
             None => page.upto,
         };
-        let gap = (page.trimmed && self.promised && lost_upto > self.after)
-            .then(|| self.skip_to(lost_upto));
+        let from = self.position();
+        let mut gap = self.handle_removed(page.removed);
+        if page.trimmed && self.promised && lost_upto > self.after {
+            let until = gap.map_or(0, |gap| gap.until.offset);
+            gap = Some(self.skip_to(lost_upto, until));
+        } else if let Some(gap) = &mut gap {
+            // What comes next is known now.
+            gap.from = Some(from);
+            self.after = self.after.max(lost_upto);
+            gap.to = self.position();
+            gap.until = gap.until.max(gap.to);
+        }
         self.state = State::Join {
             stuck: page.upto <= self.after && gap.is_none(),
         };
@@ -153,18 +166,38 @@ impl Splice {
         gap
     }
 
+    /// Takes what [`Page::removed`] says, from a page or before the first: a gap that the reader has not
+    /// heard of yet. Its stream goes on where it was, with what is left.
+    pub fn handle_removed(&mut self, removed: Option<Offset>) -> Option<Gap> {
+        let offset = removed.filter(|offset| *offset > self.after.max(self.removed))?;
+        self.removed = offset;
+        self.promised.then(|| Gap {
+            from: Some(self.position()),
+            to: self.position(),
+            until: Position {
+                epoch: self.epoch,
+                offset,
+            },
+            reason: GapReason::Thinned,
+        })
+    }
+
     /// The reader has fallen out of the window after `after`: it reads the log again from there.
     pub fn handle_lag(&mut self, after: Offset) {
         self.after = self.after.max(after);
         self.state = State::Join { stuck: false };
     }
 
-    fn skip_to(&mut self, offset: Offset) -> Gap {
+    fn skip_to(&mut self, offset: Offset, until: Offset) -> Gap {
         let from = Some(self.position());
         self.after = offset;
         Gap {
             from,
             to: self.position(),
+            until: Position {
+                epoch: self.epoch,
+                offset: until.max(offset),
+            },
             reason: GapReason::Trimmed,
         }
     }

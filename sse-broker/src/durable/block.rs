@@ -8,6 +8,8 @@
 //! the records, one after the other, each as `codec` writes it, with a checksum of its own
 //! ```
 //!
+//! A record that the rule of a topic has taken has no bytes there any more.
+//!
 //! The key is the offset of the last record, so that a position is found by going forward. A block
 //! holds records of one commit. Damage of a record is the record's own; damage of what stands before
 //! them is the block's.
@@ -56,6 +58,20 @@ impl<'a> Block<'a> {
         self.records.get(begin..end(n)?)
     }
 
+    /// Its bytes without some of its records, of which only their places stay; nothing when none is left.
+    pub(super) fn without(&self, is_gone: impl Fn(Offset) -> bool) -> Option<Vec<u8>> {
+        let records: Vec<&[u8]> = self
+            .records_from(self.first)
+            .map(|(offset, bytes)| if is_gone(offset) { &[][..] } else { bytes })
+            .collect();
+        if records.iter().all(|bytes| bytes.is_empty()) {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        write(self.first, &records, &mut bytes);
+        Some(bytes)
+    }
+
     /// Its records from an offset on; what is no record any more is no bytes.
     pub(super) fn records_from(
         self,
@@ -89,18 +105,7 @@ pub(super) fn each_block<E>(
         let last = first + count as u64 - 1;
 
         bytes.clear();
-        bytes.extend_from_slice(&first.to_le_bytes());
-        bytes.extend_from_slice(&(count as u32).to_le_bytes());
-        let mut end = 0;
-        for record in now {
-            end += record.len() as u32;
-            bytes.extend_from_slice(&end.to_le_bytes());
-        }
-        let checksum = checksum(last, &bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        for record in now {
-            bytes.extend_from_slice(record);
-        }
+        write(first, now, &mut bytes);
         put(last, &bytes)?;
 
         left -= now.iter().map(space).sum::<usize>();
@@ -108,6 +113,23 @@ pub(super) fn each_block<E>(
         first = last + 1;
     }
     Ok(())
+}
+
+/// Writes a block of these records, one at least.
+fn write(first: Offset, records: &[&[u8]], bytes: &mut Vec<u8>) {
+    let last = first + (records.len() as u64).saturating_sub(1);
+    bytes.extend_from_slice(&first.to_le_bytes());
+    bytes.extend_from_slice(&(records.len() as u32).to_le_bytes());
+    let mut end = 0;
+    for record in records {
+        end += record.len() as u32;
+        bytes.extend_from_slice(&end.to_le_bytes());
+    }
+    let checksum = checksum(last, bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    for record in records {
+        bytes.extend_from_slice(record);
+    }
 }
 
 fn checksum(last: Offset, head: &[u8]) -> u32 {

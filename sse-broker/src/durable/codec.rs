@@ -158,6 +158,13 @@ impl<'a> RecordView<'a> {
         self.data.len()
     }
 
+    /// What [`NewRecord::weight_bytes`] says of it.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        let texts = [self.label, self.id, self.event_type, Some(self.data)];
+        let topics = self.topics.chain(self.audience);
+        crate::record::weight_bytes(topics, texts.into_iter().flatten()) as u64
+    }
+
     /// Copies it into the type we compute with.
     pub(super) fn to_record(self, topics: &mut TopicCache) -> Result<NewRecord, Damaged> {
         let event_type = |text: Option<&str>| text.map(EventType::new).transpose();

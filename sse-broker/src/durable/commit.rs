@@ -13,19 +13,22 @@ use super::codec::{RecordView, TopicCache, seal};
 use super::ids::IdAt;
 use super::index::Index;
 use super::open::{LogState, panic_message};
+use super::removed;
 use super::states::{self, StateCall};
 use super::tables::{BLOCKS, META, SNAPSHOTS, with_checksum};
-use super::write::{Encoded, trim};
+use super::thin;
+use super::trim::{Piece, Trimming, trim};
+use super::write::Encoded;
 use crate::queue::Batch;
+use crate::thinning::Rules;
 use crate::{Appended, Durability, NewRecord, Offset, Position, Snapshot, UnixMillis};
 
 /// What is to be committed.
 pub(super) struct Group<'a> {
     pub(super) batches: &'a mut VecDeque<Batch<Encoded>>,
     pub(super) states: &'a [StateCall],
-    /// What was published up to here is to go.
-    pub(super) too_old: Option<UnixMillis>,
-    pub(super) is_trim_called: bool,
+    /// The time, when trimming is called: what is too old then is to go.
+    pub(super) now: Option<UnixMillis>,
 }
 
 /// What a commit did to the file. It is to be told to the index, by [`note`](Done::note) or, when the
@@ -38,6 +41,8 @@ pub(super) struct Done {
     /// These are in the index already, so that a group does not store an id twice.
     new_ids: Vec<IdAt>,
     gone_ids: Vec<IdAt>,
+    /// What the rules of topics have taken.
+    gone: removed::ByTopic,
 }
 
 impl Done {
@@ -45,6 +50,9 @@ impl Done {
     pub(super) fn note(&self, index: &Index, group: &VecDeque<Batch<Encoded>>) {
         forget(index, &self.gone_ids);
         index.note(|recent| {
+            for (topic, offsets) in &self.gone {
+                recent.forget(topic, offsets);
+            }
             for (offset, record) in stored(group, &self.outcomes) {
                 for topic in &record.content.topics {
                     recent.add_topic(topic, offset);
@@ -72,12 +80,13 @@ fn forget(index: &Index, ids: &[IdAt]) {
 pub(super) fn commit(
     db: &Database,
     config: &DurableConfig,
+    rules: &mut Rules,
     before: &LogState,
     index: &Index,
     group: Group<'_>,
 ) -> Result<Done, Arc<str>> {
     let mut new_ids = Vec::new();
-    let run = || run(db, config, before, index, group, &mut new_ids);
+    let run = || run(db, config, rules, before, index, group, &mut new_ids);
     // A damaged file may make redb panic.
     let done = catch_unwind(AssertUnwindSafe(run)).map_or_else(
         |panic| Err(panic_message(&*panic).into()),
@@ -95,6 +104,7 @@ pub(super) fn commit(
 fn run(
     db: &Database,
     config: &DurableConfig,
+    rules: &mut Rules,
     before: &LogState,
     index: &Index,
     group: Group<'_>,
@@ -102,7 +112,8 @@ fn run(
 ) -> Result<Done, redb::Error> {
     let mut state = *before;
     let mut txn = db.begin_write()?;
-    if config.durability == Durability::Memory && !group.is_trim_called {
+    let is_trim_called = group.now.is_some();
+    if config.durability == Durability::Memory && !is_trim_called {
         // What is told by the time is also when this level goes to the disk.
         txn.set_durability(redb::Durability::None)?;
     }
@@ -111,15 +122,28 @@ fn run(
         store(&txn, group.batches, &outcomes, &mut state)?;
     }
     states::store(&txn, group.states)?;
-    let mut trimming = trim(&txn, &config.retention, group.too_old, &mut state)?;
+    let thinning = thin::thin(&txn, rules, before.head, group.now, &mut state)?;
+    let mut trimming = Trimming::default();
+    if !thinning.has_more {
+        // What the rules have not been shown yet may become less: the bounds wait for them.
+        let settled = if rules.is_empty() { state } else { *before };
+        let piece = Piece {
+            retention: &config.retention,
+            too_old: group.now.and_then(|now| config.retention.too_old_at(now)),
+            settled,
+        };
+        trimming = trim(&txn, &piece, rules, &mut state)?;
+    }
     // What was recent before this group; its own is noted when it is committed.
     let recent = index.freeze(before.head, false);
     if let Some(recent) = &recent {
         recent.write(&txn, state.floor)?;
         trimming.ids.extend(recent.ids_upto(state.floor));
     }
-    let is_flush = config.durability == Durability::Memory && group.is_trim_called;
-    let has_changed = state.head > before.head || state.floor > before.floor;
+    // Now the file's indexes have all that was recent.
+    removed::take_out_of_indexes(&txn, index, &thinning.removed, &mut trimming.ids)?;
+    let is_flush = config.durability == Durability::Memory && is_trim_called;
+    let has_changed = state != *before;
     if has_changed || is_flush || recent.is_some() || !group.states.is_empty() {
         txn.commit()?;
     } else {
@@ -128,10 +152,11 @@ fn run(
     Ok(Done {
         outcomes,
         state,
-        trimmed: trimming.records,
-        has_more_to_trim: trimming.has_more,
+        trimmed: trimming.records + thinning.taken,
+        has_more_to_trim: trimming.has_more || thinning.has_more,
         new_ids: Vec::new(),
         gone_ids: trimming.ids,
+        gone: thinning.removed.by_topic(),
     })
 }
 
@@ -182,7 +207,19 @@ fn decide(
                 for at in index.ids.candidates(hash, before.floor, state.head) {
                     let known = match at.checked_sub(before.head + 1) {
                         Some(n) => new.get(n as usize).and_then(|known| compare(known, at)),
-                        None => retained(txn, at)?.and_then(|known| compare(&known, at)),
+                        None => match retained(txn, at)? {
+                            Some(known) => compare(&known, at),
+                            // A rule may have taken it, and what it said is remembered.
+                            None => removed::said_the_same(txn, before.thinned, at, content)?.map(
+                                |is_same| {
+                                    if is_same {
+                                        Appended::Duplicate(position(at))
+                                    } else {
+                                        Appended::Conflict(position(at))
+                                    }
+                                },
+                            ),
+                        },
                     };
                     if let Some(known) = known {
                         answers.push(known);

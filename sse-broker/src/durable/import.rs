@@ -8,13 +8,14 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use super::commit::{self, Group};
-use super::index::Index;
+use super::index::{Index, for_each_record};
 use super::open::{FILE_NAME, LogState, Opened, Place, lock_folder, put_meta};
-use super::tables::{META, SNAPSHOTS, with_checksum};
+use super::tables::{BLOCKS, META, SNAPSHOTS, with_checksum};
 use super::tools::{caught, is_empty};
 use super::write::Encoded;
-use super::{DurableConfig, LogToolError, OpenError, states};
+use super::{DurableConfig, LogToolError, OpenError, removed, states};
 use crate::queue::Batch;
+use crate::thinning::Rules;
 use crate::{Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, StateChange, Topic};
 
 /// A log that is being written from a copy of one.
@@ -192,6 +193,40 @@ impl LogImport {
         })
     }
 
+    /// Notes what the rules of topics have taken from the log that a new one is the copy of: that records up
+    /// to `upto` are missing because of it, and of which topics readers are to hear. To be called after the
+    /// last record; a log that is appended to has its own account.
+    ///
+    /// # Errors
+    ///
+    /// When the storage fails.
+    pub fn put_removed(
+        &mut self,
+        upto: Offset,
+        topics: &[(Topic, Offset)],
+    ) -> Result<(), LogToolError> {
+        self.flush()?;
+        if let (Target::Existing, _) | (_, 0) = (&self.target, upto) {
+            return Ok(());
+        }
+        let (db, state) = (&self.db, &mut self.state);
+        caught(|| {
+            let txn = db.begin_write()?;
+            let mut kept = 0;
+            for_each_record(&txn.open_table(BLOCKS)?, state.floor + 1, upto, |_, _| {
+                kept += 1
+            })?;
+            state.head = state.head.max(upto);
+            state.thinned.newest = upto;
+            state.thinned.newest_weight = state.head_weight;
+            state.thinned.records = upto.saturating_sub(state.floor).saturating_sub(kept);
+            let of_topics = topics.iter().map(|(topic, upto)| (topic.as_str(), *upto));
+            state.thinned.forgotten_upto = removed::note_removed(&txn, of_topics)?;
+            state.thinned.put(&mut txn.open_table(META)?)?;
+            Ok(txn.commit()?)
+        })
+    }
+
     /// Puts states beside the log.
     ///
     /// # Errors
@@ -228,11 +263,11 @@ impl LogImport {
         let to_commit = Group {
             batches: &mut group,
             states: &[],
-            too_old: None,
-            is_trim_called: false,
+            now: None,
         };
         let (db, config, state) = (&self.db, &self.config, &self.state);
-        let done = commit::commit(db, config, state, &self.index, to_commit)
+        let rules = &mut Rules::new(&[]);
+        let done = commit::commit(db, config, rules, state, &self.index, to_commit)
             .map_err(|reason| LogToolError::Storage(reason.to_string()))?;
         done.note(&self.index, &group);
         for (outcome, expected) in done.outcomes.iter().flatten().zip(first..) {

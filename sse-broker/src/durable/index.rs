@@ -69,6 +69,16 @@ impl Recent {
         }
     }
 
+    /// Records of a topic, in order, are no more.
+    pub(super) fn forget(&mut self, topic: &str, gone: &[Offset]) {
+        if let Some(offsets) = self.topics.get_mut(topic) {
+            offsets.retain(|offset| gone.binary_search(offset).is_err());
+            if offsets.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
     pub(super) fn add_id(&mut self, id: IdAt) {
         self.weight += 1;
         self.ids.push(id);

@@ -9,6 +9,7 @@
 //! | `floor` | the newest offset that was trimmed, and what everything up to it weighed, two u64 |
 //! | `indexed` | the offset up to which `topics` and `ids` cover the records, u64 |
 //! | `id_key` | what publishers' ids are hashed with, 16 bytes |
+//! | `thinned` | where the rules of topics stand and what they have taken, see `thin` |
 //! | `session` | there while a log is open at a level below `fsync`: the level, and the machine's boot |
 
 use std::fs::{File, OpenOptions};
@@ -25,7 +26,9 @@ use super::ids::{IdKey, Ids};
 use super::index::{Index, Recent, read_recent};
 use super::storage::{Guarded, Watch};
 use super::tables::{BLOCKS, IDS, META, SNAPSHOTS, STATES, TOPICS, checked, with_checksum};
+use super::thin::{self, Thinned};
 use super::{DurableConfig, Offset};
+use crate::thinning::Rules;
 use crate::{Durability, Epoch};
 
 /// The version of tables and values that is written, and the only one that is read.
@@ -340,6 +343,44 @@ pub(super) struct LogState {
     pub(super) floor_weight: u64,
     /// What everything up to `head` weighs.
     pub(super) head_weight: u64,
+    /// Where the rules of topics stand.
+    pub(super) thinned: Thinned,
+}
+
+impl LogState {
+    /// Everything up to `offset` goes: the record there, of this weight, and the holes before it.
+    pub(super) fn raise_floor(
+        &mut self,
+        offset: Offset,
+        running_weight: Option<u64>,
+        weight_bytes: u64,
+    ) {
+        let holes = offset.saturating_sub(self.floor + 1);
+        self.floor = offset;
+        let before = self.floor_weight;
+        if let Some(running_weight) = running_weight {
+            self.floor_weight = running_weight.clamp(before, self.head_weight);
+        }
+        let of_holes = (self.floor_weight - before).saturating_sub(weight_bytes);
+        let thinned = &mut self.thinned;
+        if thinned.newest <= offset {
+            (thinned.records, thinned.weight_bytes) = (0, 0);
+        } else {
+            thinned.records = thinned.records.saturating_sub(holes);
+            thinned.weight_bytes = thinned.weight_bytes.saturating_sub(of_holes);
+        }
+    }
+
+    /// How many records are kept.
+    pub(super) fn records(&self) -> u64 {
+        (self.head - self.floor).saturating_sub(self.thinned.records)
+    }
+
+    /// What the kept records weigh.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        let all = self.head_weight.saturating_sub(self.floor_weight);
+        all.saturating_sub(self.thinned.weight_bytes)
+    }
 }
 
 /// A log that is open.
@@ -373,7 +414,7 @@ struct Found {
     id_key: IdKey,
 }
 
-enum Prepare {
+pub(super) enum Prepare {
     NewerFormat(u32),
     OlderFormat(u32),
     Damaged(String),
@@ -429,7 +470,11 @@ fn prepare(
         if meta.get("id_key")?.is_none() {
             put_meta(&mut meta, "id_key", &random_id_key())?;
         }
-        read_found(&blocks, &meta, epoch)?
+        let mut found = read_found(&blocks, &meta, epoch)?;
+        let rules = Rules::fingerprint(&config.retention.topics);
+        let floor = found.state.floor;
+        found.state.thinned.begin(&txn, &mut meta, rules, floor)?;
+        found
     };
     txn.commit()?;
     Ok(found)
@@ -479,21 +524,26 @@ fn read_state(
         }
         None => (0, 0),
     };
+    let thinned = read_thinned(meta)?;
     let mut state = LogState {
         epoch,
         floor,
-        head: floor,
+        // The newest may have been taken by a rule.
+        head: floor.max(thinned.newest),
         floor_weight,
-        head_weight: floor_weight,
+        head_weight: floor_weight.max(thinned.newest_weight),
+        thinned,
     };
-    if let Some((last, bytes)) = blocks.first()? {
+    if let Some((last, bytes)) = blocks.first()?
+        && thinned.newest <= floor
+    {
         let last = last.value();
         // A first block that is damaged has lost its beginning: what is left of it is a gap.
         let first = Block::decode(last, bytes.value()).map_or(0, |block| block.first);
         state.floor = floor.max(first.saturating_sub(1));
     }
     if let Some((last, _)) = blocks.last()? {
-        state.head = last.value().max(state.floor);
+        state.head = last.value().max(state.floor).max(thinned.newest);
     }
     // The newest record that is whole says what all weigh; damaged ones behind it count nothing.
     'blocks: for entry in blocks.range(state.floor + 1..)?.rev() {
@@ -503,12 +553,29 @@ fn read_state(
         };
         for (offset, bytes) in block.records_from(state.floor + 1).rev() {
             if let Ok(record) = RecordView::decode(offset, bytes) {
-                state.head_weight = record.running_weight.max(floor_weight);
+                state.head_weight = record.running_weight.max(state.head_weight);
                 break 'blocks;
             }
         }
     }
     Ok(state)
+}
+
+/// Where the rules of topics stand.
+pub(super) fn read_thinned(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Thinned, Prepare> {
+    let bytes = get_meta::<{ Thinned::BYTES }>(meta, thin::NAME)?;
+    Ok(bytes.as_ref().map(Thinned::from_bytes).unwrap_or_default())
+}
+
+/// The offset up to which everything is gone, as a reader's transaction has it.
+pub(super) fn read_floor(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Offset, Prepare> {
+    let bytes = get_meta::<16>(meta, "floor")?;
+    let first = bytes.as_ref().and_then(|bytes| bytes.first_chunk());
+    Ok(first.map_or(0, |bytes| Offset::from_le_bytes(*bytes)))
 }
 
 /// A log that was opened without deciding or writing anything.

@@ -17,8 +17,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::block::Block;
 use super::codec::{Damaged, RecordView, TopicCache};
 use super::index::Index;
-use super::open::panic_message;
-use super::tables::{BLOCKS, SNAPSHOTS, TOPICS, checked, run_key, run_offsets};
+use super::open::{Prepare, panic_message, read_floor, read_thinned};
+use super::removed;
+use super::tables::{BLOCKS, META, SNAPSHOTS, TOPICS, checked, run_key, run_offsets};
 use crate::broker::BoxFuture;
 use crate::{Bounds, Epoch, Offset, Page, Position, ReadError, ReadRequest, Record, Scope, Topic};
 
@@ -139,6 +140,18 @@ fn storage_error(error: impl Into<redb::Error>) -> ReadError {
     }
 }
 
+fn damaged_meta(error: Prepare) -> ReadError {
+    match error {
+        Prepare::Redb(error) => storage_error(*error),
+        Prepare::Damaged(reason) => ReadError::Storage {
+            reason: reason.into(),
+        },
+        Prepare::NewerFormat(_) | Prepare::OlderFormat(_) => ReadError::Storage {
+            reason: "it has another format".into(),
+        },
+    }
+}
+
 /// Reads a page of what was committed up to `bounds.head`.
 pub(super) fn page(
     db: &Database,
@@ -148,7 +161,7 @@ pub(super) fn page(
 ) -> Result<Page, ReadError> {
     // Before the transaction begins: what the index no longer has is in the file then.
     let recent: Vec<_> = match &request.scope {
-        Scope::All => Vec::new(),
+        Scope::All | Scope::Matching(_) => Vec::new(),
         Scope::Topics(topics) => topics
             .iter()
             .map(|topic| index.recent_of(topic.as_str(), request.after))
@@ -157,16 +170,29 @@ pub(super) fn page(
     let txn = db.begin_read().map_err(storage_error)?;
     let blocks = txn.open_table(BLOCKS).map_err(storage_error)?;
     // What this transaction sees, rather than what the bounds say: they may be of different moments.
+    let meta = txn.open_table(META).map_err(storage_error)?;
+    let thinned = read_thinned(&meta).map_err(damaged_meta)?;
     let floor = match blocks.first().map_err(storage_error)? {
+        // A rule may have taken the oldest, and not only them.
+        _ if thinned.newest > bounds.floor => {
+            bounds.floor.max(read_floor(&meta).map_err(damaged_meta)?)
+        }
         Some((last, bytes)) => Block::decode(last.value(), bytes.value())
             .map_or(0, |block| block.first.saturating_sub(1))
             .max(bounds.floor),
         None => bounds.head,
     };
     let start = request.after.max(floor);
-    let mut page = PageBuilder::new(request, bounds, floor);
+    let removed = removed::newest(&txn, &thinned, request.after, &request.scope);
+    let removed = removed.map_err(storage_error)?;
+    let new_page = || PageBuilder {
+        thinned_upto: thinned.newest,
+        removed,
+        ..PageBuilder::new(request, bounds, floor)
+    };
+    let mut page = new_page();
     match &request.scope {
-        Scope::All => page.read_all(&blocks, start)?,
+        Scope::All | Scope::Matching(_) => page.read_all(&blocks, start)?,
         Scope::Topics(topics) => {
             let runs = txn.open_table(TOPICS).map_err(storage_error)?;
             let of_each = topics.iter().zip(recent);
@@ -175,7 +201,7 @@ pub(super) fn page(
                 // The index is damaged: what it points at is not, so everything is read instead.
                 // A page may be too wide.
                 Err(Damaged) => {
-                    page = PageBuilder::new(request, bounds, floor);
+                    page = new_page();
                     page.read_all(&blocks, start)?;
                 }
             }
@@ -198,6 +224,9 @@ struct PageBuilder {
     /// Where the page ends, when that is before the head.
     ends_at: Option<Offset>,
     trimmed: bool,
+    /// The newest record that a rule of a topic has taken: up to it there are holes that are no damage.
+    thinned_upto: Offset,
+    removed: Option<Offset>,
     topics: TopicCache,
 }
 
@@ -215,6 +244,8 @@ impl PageBuilder {
             bytes_left: Some(request.max_bytes),
             ends_at: None,
             trimmed: request.after < floor,
+            thinned_upto: 0,
+            removed: None,
             topics: TopicCache::default(),
         }
     }
@@ -238,8 +269,9 @@ impl PageBuilder {
                 if offset > self.head {
                     return Ok(());
                 }
-                // A hole is damage of the table itself.
-                let is_whole = offset == expected || self.skip_damaged(expected);
+                // A hole that no rule has made is damage of the table itself.
+                let is_hole = offset != expected && offset > self.thinned_upto.saturating_add(1);
+                let is_whole = !is_hole || self.skip_damaged(expected);
                 if !is_whole || !self.push(offset, bytes) {
                     return Ok(());
                 }
@@ -312,12 +344,17 @@ impl PageBuilder {
             .and_then(|block| block.record(offset));
         Ok(match bytes {
             Some(bytes) => self.push(offset, bytes),
-            None => self.skip_damaged(offset),
+            // The index may be behind what a rule has taken.
+            None => offset <= self.thinned_upto || self.skip_damaged(offset),
         })
     }
 
     /// Adds a record; `false` when the page ends before it.
     fn push(&mut self, offset: Offset, bytes: &[u8]) -> bool {
+        if bytes.is_empty() && offset <= self.thinned_upto {
+            // A rule has taken it, which the page says as a whole.
+            return true;
+        }
         let Ok(view) = RecordView::decode(offset, bytes) else {
             return self.skip_damaged(offset);
         };
@@ -357,6 +394,7 @@ impl PageBuilder {
             records: self.records,
             upto,
             trimmed: self.trimmed,
+            removed: self.removed,
         }
     }
 }
@@ -451,15 +489,23 @@ pub(super) fn locate(
     let txn = db.begin_read().map_err(storage_error)?;
     let blocks = txn.open_table(BLOCKS).map_err(storage_error)?;
     for offset in candidates {
-        let Some(entry) = blocks.range(offset..).map_err(storage_error)?.next() else {
-            continue;
+        let found = match blocks.range(offset..).map_err(storage_error)?.next() {
+            Some(entry) => {
+                let (last, bytes) = entry.map_err(storage_error)?;
+                Block::decode(last.value(), bytes.value())
+                    .ok()
+                    .and_then(|block| block.record(offset))
+                    .and_then(|bytes| RecordView::decode(offset, bytes).ok())
+                    .map(|view| view.publisher_id() == Some(id.as_str()))
+            }
+            None => None,
         };
-        let (last, bytes) = entry.map_err(storage_error)?;
-        let found = Block::decode(last.value(), bytes.value())
-            .ok()
-            .and_then(|block| block.record(offset))
-            .and_then(|bytes| RecordView::decode(offset, bytes).ok());
-        if found.is_some_and(|view| view.publisher_id() == Some(id.as_str())) {
+        let is_it = match found {
+            Some(is_it) => is_it,
+            // A rule may have taken it, and its id is remembered.
+            None => removed::had_id(&txn, offset, id.as_str()).map_err(storage_error)?,
+        };
+        if is_it {
             return Ok(Some(offset));
         }
     }

@@ -8,11 +8,19 @@
 //! | `snapshots` | topic | the bytes; checksum |
 //! | `states` | key | the bytes; checksum |
 //! | `meta` | name | see `open` |
+//! | `queues` | a rule's number, NUL, first offset | the offsets of a rule's records, as in `topics` |
+//! | `accounts` | a rule's number | how many records and bytes it has |
+//! | `newest` | topic | the offsets of its newest records, as in `topics` |
+//! | `removed` | topic | the newest offset that a rule has taken of it |
+//! | `removed_order` | that offset (big-endian), topic | |
+//! | `old_ids` | offset that a rule has taken | the fingerprint of what stood there, and its id |
+//!
+//! The last six are there only once a rule for topics was; see `thin`.
 //!
 //! A commit writes a few entries of `blocks` and, unless there are snapshots or states, nothing else;
 //! `topics` and `ids` follow some thousand records later, see `index`.
 
-use redb::TableDefinition;
+use redb::{ReadableTable, StorageError, Table, TableDefinition};
 
 use super::codec::{Damaged, Rest, put_number};
 use crate::Offset;
@@ -22,6 +30,13 @@ pub(super) const TOPICS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::ne
 pub(super) const IDS: TableDefinition<'_, Offset, &[u8]> = TableDefinition::new("ids");
 pub(super) const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
 pub(super) const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("states");
+pub(super) const QUEUES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("queues");
+pub(super) const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
+pub(super) const NEWEST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("newest");
+pub(super) const REMOVED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("removed");
+pub(super) const REMOVED_ORDER: TableDefinition<'_, &[u8], ()> =
+    TableDefinition::new("removed_order");
+pub(super) const OLD_IDS: TableDefinition<'_, Offset, &[u8]> = TableDefinition::new("old_ids");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// How many offsets an entry of `topics` holds at most: a page's worth.
@@ -66,6 +81,48 @@ pub(super) fn run_offsets(key: &[u8], value: &[u8]) -> Result<Vec<Offset>, Damag
         offsets.push(last);
     }
     Ok(offsets)
+}
+
+/// Takes offsets, which ascend, out of the runs of `topic`. Costs the runs that they are in.
+pub(super) fn take_out_of_runs(
+    runs: &mut Table<'_, &'static [u8], &'static [u8]>,
+    topic: &str,
+    offsets: &[Offset],
+) -> Result<(), StorageError> {
+    let mut rest = offsets;
+    while let Some(next) = rest.first() {
+        let (first, upto) = (run_key(topic, 0), run_key(topic, *next));
+        let found = match runs.range::<&[u8]>(&*first..=&*upto)?.next_back() {
+            None => None,
+            Some(entry) => {
+                let (key, value) = entry?;
+                let run = run_offsets(key.value(), value.value());
+                run.ok().map(|run| (key.value().to_vec(), run))
+            }
+        };
+        let Some((key, run)) = found else {
+            rest = &rest[1..];
+            continue;
+        };
+        let last = run.last().copied().unwrap_or_default();
+        let within = rest.partition_point(|offset| *offset <= last).max(1);
+        let (taken, after) = rest.split_at(within);
+        rest = after;
+        let kept: Vec<_> = run
+            .iter()
+            .copied()
+            .filter(|offset| taken.binary_search(offset).is_err())
+            .collect();
+        if kept.len() == run.len() {
+            continue;
+        }
+        runs.remove(&*key)?;
+        if let Some(first) = kept.first() {
+            let key = run_key(topic, *first);
+            runs.insert(&*key, &*run_value(&key, &kept))?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes with their checksum behind them, for the small values of other tables.

@@ -19,7 +19,7 @@ use super::index::Index;
 use super::open::{FILE_NAME, LogState, Opened, Place, panic_message, read_as_it_is};
 use super::states;
 use super::tables::{BLOCKS, IDS, SNAPSHOTS, STATES, TOPICS, checked, run_key, run_offsets};
-use super::{OpenError, read};
+use super::{OpenError, read, removed};
 use crate::{Bounds, Offset, Position, ReadError, Record, StoredState, Topic, UnixMillis};
 
 /// The log in a folder that no hub has open.
@@ -301,11 +301,8 @@ impl StoppedLog {
                 file_bytes: self.file_bytes(),
                 format: self.format,
                 bounds: self.bounds(),
-                records: self.state.head - self.state.floor,
-                weight_bytes: self
-                    .state
-                    .head_weight
-                    .saturating_sub(self.state.floor_weight),
+                records: self.state.records(),
+                weight_bytes: self.state.weight_bytes(),
                 oldest,
                 newest,
                 topics,
@@ -378,7 +375,7 @@ impl StoppedLog {
                 last = key.value();
                 continue;
             };
-            if block.first > last + 1 {
+            if block.first > last + 1 && block.first > self.state.thinned.newest + 1 {
                 verification.found(LogProblem::Missing {
                     after: last,
                     before: block.first,
@@ -386,6 +383,10 @@ impl StoppedLog {
             }
             step(block.last - last);
             for (offset, bytes) in block.records_from(last + 1) {
+                if bytes.is_empty() && offset <= self.state.thinned.newest {
+                    // A rule has taken it.
+                    continue;
+                }
                 verification.records += 1;
                 let Ok(view) = RecordView::decode(offset, bytes) else {
                     verification.found(LogProblem::Record(offset));
@@ -519,8 +520,12 @@ impl StoppedLog {
                 let block = Block::decode(key.value(), bytes.value()).ok();
                 let from = block.map_or(last, |block| last.max(block.first - 1)) + 1;
                 for offset in from..=key.value() {
-                    let record = block
-                        .and_then(|block| block.record(offset))
+                    let bytes = block.and_then(|block| block.record(offset));
+                    if bytes.is_some_and(<[u8]>::is_empty) && offset <= self.state.thinned.newest {
+                        // A rule has taken it.
+                        continue;
+                    }
+                    let record = bytes
                         .and_then(|bytes| RecordView::decode(offset, bytes).ok())
                         .and_then(|view| view.to_record(&mut topics).ok())
                         .map(|content| Record {
@@ -552,6 +557,21 @@ impl StoppedLog {
     /// When the storage fails or one is damaged.
     pub fn snapshots(&self) -> Result<Vec<(Topic, Bytes)>, LogToolError> {
         caught(|| read::snapshots(&self.db, "").map_err(read_error))
+    }
+
+    /// The newest record that the rule of a topic has taken; 0 when there was none.
+    #[must_use]
+    pub fn thinned_upto(&self) -> Offset {
+        self.state.thinned.newest
+    }
+
+    /// The topics of which a rule has taken something that their readers are to hear of, and up to where.
+    ///
+    /// # Errors
+    ///
+    /// When the storage fails.
+    pub fn removed(&self) -> Result<Vec<(Topic, Offset)>, LogToolError> {
+        caught(|| Ok(removed::all(&self.db)?))
     }
 
     /// The other states beside the log.

@@ -12,25 +12,22 @@
 //!       opened again, with what was refused taken out
 //! ```
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redb::{ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
 
-use super::block::Block;
-use super::codec::{RecordView, encode};
+use super::codec::encode;
 use super::commit::{self, Done, Group};
-use super::ids::{self, IdAt};
-use super::open::{LogState, Place, put_meta};
+use super::open::{LogState, Place};
 use super::states::StateCall;
 use super::storage::{Failure, Watch};
-use super::tables::{BLOCKS, IDS, META, TOPICS, run_key, run_offsets};
 use super::{DurableConfig, Shared};
 use crate::queue::Batch;
-use crate::{AppendError, Appended, NewRecord, Record, Retention, Trimmed, UnixMillis};
+use crate::thinning::Rules;
+use crate::{AppendError, Appended, NewRecord, Record, Trimmed, UnixMillis};
 
 /// A record with its bytes, which the publisher's own thread has made.
 pub(super) struct Encoded {
@@ -75,11 +72,12 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     place: Place,
     config: DurableConfig,
+    rules: Rules,
     watch: Arc<Watch>,
     state: LogState,
     mode: Mode,
     trimming: Option<TrimCalls>,
-    /// Whether the bounds by count and bytes ask for more than the last commit trimmed.
+    /// Whether there is more to do for retention than the last commit did.
     is_behind: bool,
     pace: Pace,
 }
@@ -95,13 +93,10 @@ enum Mode {
 
 /// Trimming by age that is under way.
 struct TrimCalls {
-    too_old: Option<UnixMillis>,
+    now: UnixMillis,
     records: u64,
     answers: Vec<oneshot::Sender<Result<Trimmed, AppendError>>>,
 }
-
-/// How many records a commit trims at most: some milliseconds.
-const MAX_TRIM: u64 = 4096;
 
 /// What a commit may need of the disk besides a few times what it stores.
 const COMMIT_RESERVE_BYTES: u64 = 256 * 1024;
@@ -117,10 +112,15 @@ impl Writer {
         watch: Arc<Watch>,
         state: LogState,
     ) -> Self {
-        let is_behind = is_over(&config.retention, &state);
+        let rules = Rules::new(&config.retention.topics);
+        let is_behind = config
+            .retention
+            .is_over(state.records(), state.weight_bytes())
+            || !rules.is_empty() && state.thinned.shown_upto < state.head;
         Self {
             shared,
             place,
+            rules,
             config,
             watch,
             state,
@@ -177,13 +177,11 @@ impl Writer {
 
     fn begin_trimming(&mut self, call: TrimCall) {
         let trimming = self.trimming.get_or_insert_with(|| TrimCalls {
-            too_old: None,
+            now: call.now,
             records: 0,
             answers: Vec::new(),
         });
-        trimming.too_old = trimming
-            .too_old
-            .max(self.config.retention.too_old_at(call.now));
+        trimming.now = trimming.now.max(call.now);
         trimming.answers.push(call.answer);
     }
 
@@ -199,10 +197,10 @@ impl Writer {
             let group = Group {
                 batches: &mut group,
                 states: &states,
-                too_old: self.trimming.as_ref().and_then(|calls| calls.too_old),
-                is_trim_called: self.trimming.is_some(),
+                now: self.trimming.as_ref().map(|calls| calls.now),
             };
-            commit::commit(&db, &self.config, &self.state, &self.shared.index, group)
+            let (rules, index) = (&mut self.rules, &self.shared.index);
+            commit::commit(&db, &self.config, rules, &self.state, index, group)
         };
         let outcome = match (self.watch.failure(), outcome) {
             // redb was told that all is well; it is not.
@@ -291,6 +289,7 @@ impl Writer {
         let undone = undo().map_err(|error| Arc::from(error.to_string()));
         self.state.floor = opened.state.floor;
         self.state.floor_weight = opened.state.floor_weight;
+        self.state.thinned = opened.state.thinned;
         self.shared.slot.bring(opened.db);
         undone
     }
@@ -320,7 +319,7 @@ impl Writer {
 
     fn finish(&mut self, group: VecDeque<Batch<Encoded>>, states: Vec<StateCall>, done: Done) {
         self.state = done.state;
-        self.is_behind = done.has_more_to_trim && is_over(&self.config.retention, &self.state);
+        self.is_behind = done.has_more_to_trim;
         done.note(&self.shared.index, &group);
         self.shared.set_bounds(&self.state);
         let mut stored = Vec::new();
@@ -386,106 +385,4 @@ impl Drop for Ended {
     fn drop(&mut self) {
         self.0.has_closed();
     }
-}
-
-fn is_over(retention: &Retention, state: &LogState) -> bool {
-    retention.is_over(
-        state.head - state.floor,
-        state.head_weight - state.floor_weight,
-    )
-}
-
-/// What was trimmed.
-pub(super) struct Trimming {
-    pub(super) records: u64,
-    /// Whether there is more to do.
-    pub(super) has_more: bool,
-    /// The ids that no record has any more.
-    pub(super) ids: Vec<IdAt>,
-}
-
-/// Takes out the oldest records as far as retention asks, but not many more than [`MAX_TRIM`].
-///
-/// The floor moves record by record; a block leaves the file when all of it is below.
-pub(super) fn trim(
-    txn: &WriteTransaction,
-    retention: &Retention,
-    too_old: Option<UnixMillis>,
-    state: &mut LogState,
-) -> Result<Trimming, redb::Error> {
-    let mut done = Trimming {
-        records: 0,
-        has_more: false,
-        ids: Vec::new(),
-    };
-    if !is_over(retention, state) && too_old.is_none() {
-        return Ok(done);
-    }
-    let mut topics: HashSet<Box<str>> = HashSet::new();
-    let old_floor = state.floor;
-    let mut blocks = txn.open_table(BLOCKS)?;
-    'blocks: for entry in blocks.range(state.floor + 1..)? {
-        let (last, bytes) = entry?;
-        let last = last.value();
-        if state.floor - old_floor >= MAX_TRIM {
-            done.has_more = true;
-            break;
-        }
-        let Ok(block) = Block::decode(last, bytes.value()) else {
-            // What is damaged goes with what is before it, but not the newest.
-            if last >= state.head {
-                break;
-            }
-            state.floor = last;
-            continue;
-        };
-        for (offset, bytes) in block.records_from(state.floor + 1) {
-            let view = RecordView::decode(offset, bytes);
-            let goes = is_over(retention, state)
-                || view.is_ok_and(|view| too_old.is_some_and(|time| view.published_at <= time))
-                || view.is_err() && offset < state.head;
-            if !goes {
-                break 'blocks;
-            }
-            state.floor = offset;
-            if let Ok(view) = view {
-                state.floor_weight = view
-                    .running_weight
-                    .clamp(state.floor_weight, state.head_weight);
-                for topic in view.topics {
-                    if !topics.contains(topic) {
-                        topics.insert(topic.into());
-                    }
-                }
-            }
-        }
-    }
-    done.records = state.floor - old_floor;
-    if done.records == 0 {
-        return Ok(done);
-    }
-    blocks.retain_in(..=state.floor, |_, _| false)?;
-
-    let mut lists = txn.open_table(IDS)?;
-    lists.retain_in(..=state.floor, |last, value| {
-        // What a damaged list has forgotten is passed over when it is found.
-        done.ids
-            .extend(ids::list(&last.to_le_bytes(), value).into_iter().flatten());
-        false
-    })?;
-    let mut runs = txn.open_table(TOPICS)?;
-    for topic in topics {
-        let (first, last) = (run_key(&topic, 0), run_key(&topic, state.floor));
-        let is_gone = |key: &[u8], value: &[u8]| {
-            // A damaged run that begins below the floor is of no use either.
-            run_offsets(key, value).map_or(true, |offsets| {
-                offsets.last().is_none_or(|last| *last <= state.floor)
-            })
-        };
-        runs.retain_in::<&[u8], _>(&*first..=&*last, |key, value| !is_gone(key, value))?;
-    }
-    let mut floor = state.floor.to_le_bytes().to_vec();
-    floor.extend_from_slice(&state.floor_weight.to_le_bytes());
-    put_meta(&mut txn.open_table(META)?, "floor", &floor)?;
-    Ok(done)
 }

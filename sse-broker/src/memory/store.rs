@@ -1,29 +1,30 @@
 //! What the memory broker holds, and its indexes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sse_protocol::EventId;
 
+use super::shelf::Shelf;
+use crate::thinning::{self, Rules};
 use crate::{
     Appended, Bounds, Epoch, NewRecord, Offset, Page, Position, ReadRequest, Record, Retention,
     Scope, Snapshot, Topic, UnixMillis,
 };
 
-/// Records in a ring, side by side in the order of their offsets, so that an offset is found by
-/// subtraction; and beside it the offsets of each topic, the offset of each publisher's id.
+/// Records in the order of their offsets; and beside them the offsets of each topic, the offset of each
+/// publisher's id, and what the rules of topics remember.
 pub(super) struct Store {
     epoch: Epoch,
     retention: Retention,
-    /// The record at index `i` has the offset `floor + 1 + i`.
-    records: VecDeque<Arc<Record>>,
+    rules: Rules,
+    shelf: Shelf,
+    /// Everything up to here is gone.
     floor: Offset,
-    weight_bytes: u64,
-    by_topic: HashMap<Topic, VecDeque<Offset>>,
-    by_id: HashMap<EventId, Offset>,
+    head: Offset,
     snapshots: BTreeMap<Topic, Bytes>,
 }
 
@@ -31,12 +32,11 @@ impl Store {
     pub(super) fn new(epoch: Epoch, retention: Retention) -> Self {
         Self {
             epoch,
+            rules: Rules::new(&retention.topics),
+            shelf: Shelf::new(retention.topics.len()),
             retention,
-            records: VecDeque::new(),
             floor: 0,
-            weight_bytes: 0,
-            by_topic: HashMap::new(),
-            by_id: HashMap::new(),
+            head: 0,
             snapshots: BTreeMap::new(),
         }
     }
@@ -45,12 +45,8 @@ impl Store {
         Bounds {
             epoch: self.epoch,
             floor: self.floor,
-            head: self.head(),
+            head: self.head,
         }
-    }
-
-    fn head(&self) -> Offset {
-        self.floor + self.records.len() as u64
     }
 
     fn position(&self, offset: Offset) -> Position {
@@ -58,11 +54,6 @@ impl Store {
             epoch: self.epoch,
             offset,
         }
-    }
-
-    fn get(&self, offset: Offset) -> Option<&Arc<Record>> {
-        let index = offset.checked_sub(self.floor + 1)?;
-        self.records.get(usize::try_from(index).ok()?)
     }
 
     /// Appends a batch: `stored` takes what is new, as the tail is to hear of it; `evicted` what
@@ -79,43 +70,29 @@ impl Store {
             .collect();
         while self
             .retention
-            .is_over(self.records.len() as u64, self.weight_bytes)
+            .is_over(self.shelf.len() as u64, self.shelf.weight_bytes())
         {
-            evicted.extend(self.evict());
+            self.evict();
         }
+        evicted.append(&mut self.shelf.evicted);
         appended
     }
 
     fn append_one(&mut self, content: NewRecord, stored: &mut Vec<Arc<Record>>) -> Appended {
-        let offset = self.head() + 1;
         if let Some(id) = content.publisher_id() {
-            match self.by_id.get(id).and_then(|at| self.get(*at)) {
-                Some(known) if known.content.says_the_same_as(&content) => {
-                    return Appended::Duplicate(known.position);
-                }
-                Some(known) => return Appended::Conflict(known.position),
-                None => _ = self.by_id.insert(id.clone(), offset),
+            match self.shelf.known(id, &content) {
+                Some((at, true)) => return Appended::Duplicate(self.position(at)),
+                Some((at, false)) => return Appended::Conflict(self.position(at)),
+                None => {}
             }
         }
-        for topic in &content.topics {
-            match self.by_topic.get_mut(topic) {
-                // The same topic twice in one record.
-                Some(offsets) if offsets.back() == Some(&offset) => {}
-                Some(offsets) => offsets.push_back(offset),
-                None => {
-                    _ = self
-                        .by_topic
-                        .insert(topic.clone(), VecDeque::from([offset]))
-                }
-            }
-        }
+        let offset = self.head + 1;
         if let (Some(topic), Some(snapshot)) = (content.topics.first(), &content.snapshot) {
             match snapshot {
                 Snapshot::Put(bytes) => self.snapshots.insert(topic.clone(), bytes.clone()),
                 Snapshot::Remove => self.snapshots.remove(topic),
             };
         }
-        self.weight_bytes += content.weight_bytes() as u64;
         let position = self.position(offset);
         let told = Arc::new(Record { position, content });
         let kept = if told.content.snapshot.is_some() {
@@ -127,57 +104,53 @@ impl Store {
         } else {
             Arc::clone(&told)
         };
-        self.records.push_back(kept);
+        self.head = offset;
+        self.shelf.put(Arc::clone(&kept));
+        if !self.rules.is_empty() {
+            let Ok(()) = thinning::feed(&mut self.rules, &mut self.shelf, offset, &kept);
+        }
         stored.push(told);
         Appended::Stored(position)
     }
 
     /// Takes out the oldest record and what the indexes know of it.
-    fn evict(&mut self) -> Option<Arc<Record>> {
-        let record = self.records.pop_front()?;
+    fn evict(&mut self) {
+        let Some(record) = self.shelf.oldest().map(Arc::clone) else {
+            return;
+        };
         let offset = record.position.offset;
         self.floor = offset;
-        self.weight_bytes -= record.content.weight_bytes() as u64;
-        for topic in &record.content.topics {
-            if let Some(offsets) = self.by_topic.get_mut(topic) {
-                if offsets.front() == Some(&offset) {
-                    offsets.pop_front();
-                }
-                if offsets.is_empty() {
-                    self.by_topic.remove(topic);
-                }
-            }
+        if !self.rules.is_empty() {
+            let Ok(()) = thinning::trimmed(&mut self.rules, &mut self.shelf, offset, &record);
         }
-        if let Some(id) = record.content.publisher_id()
-            && self.by_id.get(id) == Some(&offset)
-        {
-            self.by_id.remove(id);
-        }
-        Some(record)
+        self.shelf.take(offset);
+        self.shelf.forget_upto(offset);
     }
 
-    /// Takes out at most `max` records that are too old; returns the floor.
+    /// Takes out at most `max` records that are too old; returns the floor, and whether that was all.
     pub(super) fn trim(
         &mut self,
         now: UnixMillis,
         max: usize,
         evicted: &mut Vec<Arc<Record>>,
-    ) -> Offset {
+    ) -> (Offset, bool) {
+        let Ok(is_done) = thinning::expire(&self.rules, &mut self.shelf, now, max);
         if let Some(too_old) = self.retention.too_old_at(now) {
-            while evicted.len() < max
+            while self.shelf.evicted.len() < max
                 && self
-                    .records
-                    .front()
+                    .shelf
+                    .oldest()
                     .is_some_and(|r| r.content.published_at <= too_old)
             {
-                evicted.extend(self.evict());
+                self.evict();
             }
         }
-        self.floor
+        evicted.append(&mut self.shelf.evicted);
+        (self.floor, is_done && evicted.len() < max)
     }
 
     pub(super) fn locate(&self, id: &EventId) -> Option<Offset> {
-        self.by_id.get(id).copied()
+        self.shelf.locate(id)
     }
 
     pub(super) fn snapshots(&self, prefix: &str) -> Vec<(Topic, Bytes)> {
@@ -192,10 +165,8 @@ impl Store {
         let start = request.after.max(self.floor);
         let mut page = PageBuilder::new(request);
         match &request.scope {
-            Scope::All => {
-                let skip = usize::try_from(start - self.floor).unwrap_or(usize::MAX);
-                let from = skip.min(self.records.len());
-                for record in self.records.range(from..) {
+            Scope::All | Scope::Matching(_) => {
+                for record in self.shelf.after(start) {
                     if !page.push(record) {
                         break;
                     }
@@ -206,7 +177,7 @@ impl Store {
                 // topics comes up several times in a row.
                 let mut cursors: BinaryHeap<_> = topics
                     .iter()
-                    .filter_map(|topic| self.by_topic.get(topic))
+                    .filter_map(|topic| self.shelf.of_topic(topic))
                     .map(|offsets| offsets.range(offsets.partition_point(|at| *at <= start)..))
                     .filter_map(|mut rest| {
                         Some(Cursor {
@@ -220,7 +191,7 @@ impl Store {
                     let offset = cursor.at.0;
                     if offset != last {
                         last = offset;
-                        if let Some(record) = self.get(offset)
+                        if let Some(record) = self.shelf.get(offset)
                             && !page.push(record)
                         {
                             break;
@@ -233,7 +204,10 @@ impl Store {
                 }
             }
         }
-        page.finish(self.floor, self.head())
+        Page {
+            removed: self.shelf.removed(request.after, &request.scope),
+            ..page.finish(self.floor, self.head)
+        }
     }
 }
 
@@ -307,6 +281,7 @@ impl PageBuilder {
             records: self.records,
             upto,
             trimmed: self.after < floor,
+            removed: None,
         }
     }
 }

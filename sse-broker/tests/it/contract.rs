@@ -84,6 +84,10 @@ macro_rules! contract {
                 age_is_kept_when_the_time_is_told,
                 a_page_says_when_what_was_asked_for_is_gone,
                 a_replay_that_races_with_retention_has_no_silent_hole,
+                the_newest_of_each_topic_is_kept_and_a_replaced_value_is_no_gap,
+                only_readers_of_what_a_rule_has_taken_hear_of_it,
+                a_record_of_several_topics_is_kept_while_one_of_them_keeps_it,
+                an_id_that_a_rule_has_taken_is_not_stored_again,
             }
         }
     };

@@ -41,7 +41,8 @@ mod fsync {
     impl Backend for Durable {
         fn new(retention: Retention) -> Self {
             let folder = tempfile::tempdir().expect("a folder");
-            let broker = DurableBroker::open(folder.path(), config(retention)).expect("a log");
+            let broker =
+                DurableBroker::open(folder.path(), config(retention.clone())).expect("a log");
             Self {
                 folder,
                 retention,
@@ -55,7 +56,7 @@ mod fsync {
 
         fn reopen(&mut self) -> Reopened {
             self.broker = None;
-            let broker = DurableBroker::open(self.folder.path(), config(self.retention));
+            let broker = DurableBroker::open(self.folder.path(), config(self.retention.clone()));
             self.broker = Some(broker.expect("the same log"));
             Reopened::Kept
         }
@@ -155,7 +156,7 @@ fn the_indexes_of_a_log_that_was_not_closed_are_made_up_for() {
         ..Retention::UNBOUNDED
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let broker = DurableBroker::open(folder.path(), config(retention)).expect("a log");
+    let broker = DurableBroker::open(folder.path(), config(retention.clone())).expect("a log");
     let of = |n: u64| {
         let mut record = record_with_id(&format!("t/{}", n % 7), "x", &format!("id {n}"));
         record.topics.push(topic(&format!("rare/{}", n / 1_000)));
@@ -207,7 +208,7 @@ fn the_indexes_of_a_log_that_was_not_closed_are_made_up_for() {
         assert_eq!(verified.problems, []);
         drop(stopped);
         // The second time it was closed.
-        check(&DurableBroker::open(copy.path(), config(retention)).expect("a log"));
+        check(&DurableBroker::open(copy.path(), config(retention.clone())).expect("a log"));
     }
 }
 

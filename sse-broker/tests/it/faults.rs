@@ -14,11 +14,14 @@ use crate::sim_disk::SimDisk;
 use crate::support::*;
 
 /// How many seeds a test runs: `SSE_BROKER_SEEDS`, or so many.
-fn seeds(default: u64) -> std::ops::Range<u64> {
+pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
     0..std::env::var("SSE_BROKER_SEEDS").map_or(default, |n| n.parse().expect("a number"))
 }
 
-fn open_on(disk: &SimDisk, config: DurableConfig) -> Result<Arc<DurableBroker>, OpenError> {
+pub(crate) fn open_on(
+    disk: &SimDisk,
+    config: DurableConfig,
+) -> Result<Arc<DurableBroker>, OpenError> {
     let disk = disk.clone();
     DurableBroker::open_on(move || disk.file(), || None, config)
 }

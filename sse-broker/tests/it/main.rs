@@ -15,4 +15,6 @@ mod splice;
 mod states;
 mod support;
 #[cfg(feature = "durable")]
+mod thinning;
+#[cfg(feature = "durable")]
 mod tools;

@@ -1,13 +1,16 @@
 //! A naive log, and any sequence of operations against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sse_broker::{Appended, NewRecord, Position, ReadRequest, Retention, Scope, Snapshot};
+use sse_broker::{
+    Appended, NewRecord, Position, ReadRequest, Retention, Scope, Snapshot, Topic, TopicRetention,
+};
 
 use crate::contract::{Backend, Reopened};
 use crate::support::*;
@@ -16,29 +19,110 @@ use crate::support::*;
 struct Model {
     retention: Retention,
     log: Vec<NewRecord>,
-    floor: usize,
+    /// The offsets that are kept.
+    kept: BTreeSet<u64>,
+    floor: u64,
+    /// Up to where a rule has taken something, by topic.
+    removed: BTreeMap<String, u64>,
     snapshots: BTreeMap<String, Bytes>,
 }
 
 impl Model {
-    fn kept(&self) -> impl DoubleEndedIterator<Item = (u64, &NewRecord)> {
-        self.log
-            .iter()
-            .enumerate()
-            .skip(self.floor)
-            .map(|(n, r)| (n as u64 + 1, r))
+    fn new(retention: Retention) -> Self {
+        Self {
+            retention,
+            log: Vec::new(),
+            kept: BTreeSet::new(),
+            floor: 0,
+            removed: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+        }
     }
 
+    fn at(&self, offset: u64) -> &NewRecord {
+        &self.log[offset as usize - 1]
+    }
+
+    /// The id of a record that a rule has taken is known as long as the floor is below.
     fn locate(&self, publisher_id: &str) -> Option<u64> {
-        let is_it = |r: &NewRecord| {
-            r.event
-                .id
-                .as_ref()
-                .is_some_and(|i| i.as_str() == publisher_id)
+        let is_it = |offset: &u64| {
+            let id = self.at(*offset).event.id.as_ref();
+            id.is_some_and(|i| i.as_str() == publisher_id)
         };
-        self.kept()
-            .find(|(_, r)| is_it(r))
-            .map(|(offset, _)| offset)
+        (self.floor + 1..=self.log.len() as u64).find(is_it)
+    }
+
+    /// The rule that all topics of a record have.
+    fn rule_of(&self, offset: u64) -> Option<usize> {
+        let rule_of_topic = |topic: &Topic| {
+            let mut rules = self.retention.topics.iter();
+            rules.position(|rule| rule.topics.iter().any(|t| t.matches(topic.as_str())))
+        };
+        let mut rules = self.at(offset).topics.iter().map(rule_of_topic);
+        let first = rules.next()??;
+        rules.all(|rule| rule == Some(first)).then_some(first)
+    }
+
+    fn of_rule(&self, rule: usize) -> Vec<u64> {
+        let of_rule = |offset: &u64| self.rule_of(*offset) == Some(rule);
+        self.kept.iter().copied().filter(of_rule).collect()
+    }
+
+    fn weight(&self, offsets: &[u64]) -> u64 {
+        let weights = offsets.iter().map(|at| self.at(*at).weight_bytes() as u64);
+        weights.sum()
+    }
+
+    fn take(&mut self, offset: u64, announced: bool) {
+        self.kept.remove(&offset);
+        for topic in self.at(offset).topics.clone() {
+            if announced {
+                let upto = self.removed.entry(topic.to_string()).or_default();
+                *upto = offset.max(*upto);
+            }
+        }
+    }
+
+    /// What the rules take for the newest record.
+    fn thin(&mut self) {
+        let Some(number) = self.rule_of(self.log.len() as u64) else {
+            return;
+        };
+        let rule = self.retention.topics[number].clone();
+        if let Some(keep) = rule.keep_latest {
+            let offsets = self.of_rule(number);
+            for offset in &offsets {
+                // All its topics have so many that are newer.
+                let is_superseded = self.at(*offset).topics.iter().all(|topic| {
+                    let newer = offsets
+                        .iter()
+                        .filter(|at| *at > offset && self.kept.contains(at));
+                    let of_topic = newer.filter(|at| self.at(**at).topics.contains(topic));
+                    of_topic.count() >= keep.get() as usize
+                });
+                if is_superseded {
+                    self.take(*offset, keep.get() > 1);
+                }
+            }
+        }
+        loop {
+            let offsets = self.of_rule(number);
+            let is_over = rule
+                .max_records
+                .is_some_and(|max| offsets.len() as u64 > max)
+                || rule
+                    .max_bytes
+                    .is_some_and(|max| self.weight(&offsets) > max);
+            if offsets.len() < 2 || !is_over {
+                return;
+            }
+            self.take(offsets[0], true);
+        }
+    }
+
+    fn raise_floor(&mut self) {
+        self.floor = self.kept.pop_first().expect("something to take");
+        self.removed.retain(|_, upto| *upto > self.floor);
     }
 
     fn append(&mut self, records: &[NewRecord]) -> Vec<(&'static str, u64)> {
@@ -49,7 +133,7 @@ impl Model {
                 .as_ref()
                 .and_then(|i| self.locate(i.as_str()));
             if let Some(offset) = known {
-                let same = self.log[offset as usize - 1].says_the_same_as(record);
+                let same = self.at(offset).says_the_same_as(record);
                 return (if same { "duplicate" } else { "conflict" }, offset);
             }
             let name = record.topics[0].to_string();
@@ -62,47 +146,59 @@ impl Model {
                 snapshot: None,
                 ..record.clone()
             });
+            self.kept.insert(self.log.len() as u64);
+            self.thin();
             ("stored", self.log.len() as u64)
         });
         let answers = answers.collect();
-        let is_over = |m: &Self| {
-            let (count, weight) = m.kept().fold((0, 0), |(c, w), (_, r)| {
-                (c + 1, w + r.weight_bytes() as u64)
-            });
-            count > 1
-                && (m.retention.max_records.is_some_and(|max| count > max)
-                    || m.retention.max_bytes.is_some_and(|max| weight > max))
-        };
-        while is_over(self) {
-            self.floor += 1;
+        loop {
+            let offsets: Vec<_> = self.kept.iter().copied().collect();
+            let retention = &self.retention;
+            let is_over = retention
+                .max_records
+                .is_some_and(|max| offsets.len() as u64 > max)
+                || retention
+                    .max_bytes
+                    .is_some_and(|max| self.weight(&offsets) > max);
+            if offsets.len() < 2 || !is_over {
+                break;
+            }
+            self.raise_floor();
         }
         answers
     }
 
     fn trim(&mut self, now: u64) {
-        let Some(max_age) = self.retention.max_age else {
-            return;
-        };
-        let Some(too_old) = now.checked_sub(max_age.as_millis() as u64) else {
-            return;
-        };
-        while self
-            .log
-            .get(self.floor)
-            .is_some_and(|r| r.published_at <= too_old)
-        {
-            self.floor += 1;
+        let too_old = |max_age: Option<Duration>| now.checked_sub(max_age?.as_millis() as u64);
+        for number in 0..self.retention.topics.len() {
+            let Some(too_old) = too_old(self.retention.topics[number].max_age) else {
+                continue;
+            };
+            for offset in self.of_rule(number) {
+                if self.at(offset).published_at > too_old {
+                    break;
+                }
+                self.take(offset, true);
+            }
+        }
+        if let Some(too_old) = too_old(self.retention.max_age) {
+            while let Some(first) = self.kept.first()
+                && self.at(*first).published_at <= too_old
+            {
+                self.raise_floor();
+            }
         }
     }
 
-    /// The records of the page, how far it reaches, and whether something is gone.
-    fn read(&self, request: &ReadRequest) -> (Vec<u64>, u64, bool) {
+    /// The records of the page, how far it reaches, whether something is gone, and what a rule has taken.
+    fn read(&self, request: &ReadRequest) -> (Vec<u64>, u64, bool, Option<u64>) {
         let (mut offsets, mut bytes) = (Vec::new(), 0);
         let mut upto = request.after.max(self.log.len() as u64);
-        for (offset, record) in self.kept().filter(|(offset, _)| *offset > request.after) {
+        for offset in self.kept.range(request.after + 1..).copied() {
+            let record = self.at(offset);
             let concerns = match &request.scope {
-                Scope::All => true,
                 Scope::Topics(topics) => record.topics.iter().any(|t| topics.contains(t)),
+                _ => true,
             };
             if !concerns {
                 continue;
@@ -115,7 +211,15 @@ impl Model {
             }
             offsets.push(offset);
         }
-        (offsets, upto, request.after < self.floor as u64)
+        let is_meant = |name: &str| match &request.scope {
+            Scope::All => true,
+            Scope::Topics(topics) => topics.contains(&topic(name)),
+            Scope::Matching(pattern) => pattern.matches(name),
+        };
+        let removed = self.removed.iter().filter(|(name, _)| is_meant(name));
+        let removed = removed.map(|(_, upto)| *upto).max();
+        let removed = removed.filter(|upto| *upto > request.after);
+        (offsets, upto, request.after < self.floor, removed)
     }
 }
 
@@ -167,7 +271,29 @@ fn any_record() -> impl Strategy<Value = NewRecord> {
 fn any_scope() -> impl Strategy<Value = Scope> {
     let some = proptest::collection::vec(0..TOPICS.len(), 0..4)
         .prop_map(|names| Scope::Topics(names.into_iter().map(|n| topic(TOPICS[n])).collect()));
-    prop_oneof![Just(Scope::All), some]
+    let matching = any_beginning().prop_map(|text| Scope::Matching(Arc::new(Beginning(text))));
+    prop_oneof![Just(Scope::All), some, matching]
+}
+
+fn any_beginning() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(&["", "a", "a/", "job/", "job/1", "nothing"][..])
+}
+
+fn any_rule() -> impl Strategy<Value = TopicRetention> {
+    let max_age = proptest::option::weighted(0.3, (0..60u64).prop_map(Duration::from_secs));
+    let max_records = proptest::option::weighted(0.4, 1..8u64);
+    let max_bytes = proptest::option::weighted(0.2, 1..2_000u64);
+    let latest = proptest::option::of(prop_oneof![3 => Just(1), 2 => 2..4u32]);
+    let topics = proptest::collection::vec(any_beginning(), 1..3);
+    (topics, max_age, max_records, max_bytes, latest).prop_map(
+        |(topics, max_age, max_records, max_bytes, latest)| TopicRetention {
+            max_age,
+            max_records,
+            max_bytes,
+            keep_latest: latest.and_then(NonZeroU32::new),
+            ..TopicRetention::of(topics.into_iter().map(|t| Arc::new(Beginning(t)) as _))
+        },
+    )
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
@@ -199,11 +325,15 @@ fn any_retention() -> impl Strategy<Value = Retention> {
     let max_age = proptest::option::of((0..60u64).prop_map(Duration::from_secs));
     let max_records = proptest::option::of(1..30u64);
     let max_bytes = proptest::option::of(1..5_000u64);
-    (max_age, max_records, max_bytes).prop_map(|(max_age, max_records, max_bytes)| Retention {
-        max_age,
-        max_records,
-        max_bytes,
-    })
+    let topics = proptest::collection::vec(any_rule(), 0..4);
+    (max_age, max_records, max_bytes, topics).prop_map(
+        |(max_age, max_records, max_bytes, topics)| Retention {
+            max_age,
+            max_records,
+            max_bytes,
+            topics,
+        },
+    )
 }
 
 /// Runs sequences of operations against the backend and the model alike.
@@ -222,13 +352,8 @@ pub(crate) fn check<B: Backend>() {
 }
 
 async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestCaseError> {
-    let mut backend = B::new(retention);
-    let mut model = Model {
-        retention,
-        log: Vec::new(),
-        floor: 0,
-        snapshots: BTreeMap::new(),
-    };
+    let mut backend = B::new(retention.clone());
+    let mut model = Model::new(retention);
     let mut broker = backend.broker();
     let epoch = broker.bounds().epoch;
     let mut listener = Listener::follow(&*broker);
@@ -243,20 +368,28 @@ async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestC
                 let heard = offsets(&listener.heard());
                 let expected: Vec<_> = (heard_before + 1..=model.log.len() as u64).collect();
                 prop_assert_eq!(heard, expected);
+                // The rules of topics may be kept a commit later.
+                model.trim(0);
+                settle(&*broker).await;
             }
             Op::Trim { now } => {
-                let before = model.floor;
+                let before = model.kept.len();
                 model.trim(now);
                 let trimmed = broker.trim(now).await.expect("a trim that works");
-                prop_assert_eq!(trimmed.records as usize, model.floor - before);
-                prop_assert_eq!(trimmed.floor as usize, model.floor);
+                prop_assert_eq!(trimmed.records as usize, before - model.kept.len());
+                prop_assert_eq!(trimmed.floor, model.floor);
             }
             Op::Read(request) => {
                 let page = broker.read(request.clone()).await.expect("a page");
-                let read = (offsets(&page.records), page.upto, page.trimmed);
+                let read = (
+                    offsets(&page.records),
+                    page.upto,
+                    page.trimmed,
+                    page.removed,
+                );
                 prop_assert_eq!(read, model.read(&request));
                 for record in page.records {
-                    let said = &model.log[record.position.offset as usize - 1];
+                    let said = model.at(record.position.offset);
                     prop_assert_eq!(&record.content, said);
                 }
             }
@@ -290,14 +423,11 @@ async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestC
         }
         let bounds = broker.bounds();
         prop_assert_eq!(bounds.epoch, epoch);
-        prop_assert_eq!(bounds.floor as usize, model.floor);
+        prop_assert_eq!(bounds.floor, model.floor);
         prop_assert_eq!(bounds.head as usize, model.log.len());
     }
     let rest = read_all(&*broker, broker.bounds().floor, Scope::All, 7).await;
-    prop_assert_eq!(
-        offsets(&rest),
-        model.kept().map(|(offset, _)| offset).collect::<Vec<_>>()
-    );
+    prop_assert_eq!(offsets(&rest), model.kept.into_iter().collect::<Vec<_>>());
     drop::<Vec<Arc<_>>>(rest);
     Ok(())
 }

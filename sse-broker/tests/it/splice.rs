@@ -1,5 +1,6 @@
 //! The join of log and window against a naive reader, whatever happens in between.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -18,6 +19,8 @@ struct World {
     /// Whether the record at `index + 1` concerns the reader.
     concerns: Vec<bool>,
     log_floor: Offset,
+    /// What the retention of a topic has taken from the middle of the log.
+    thinned: BTreeSet<Offset>,
     /// The window has heard of everything up to here.
     window_head: Offset,
     /// The window holds of the reader's topic what comes after this.
@@ -44,7 +47,9 @@ impl World {
 
     fn page(&self, after: Offset, max_records: usize) -> Page {
         let start = after.max(self.log_floor);
-        let mut offsets: Vec<_> = self.after(start).take(max_records + 1).collect();
+        let is_kept = |offset: &Offset| !self.thinned.contains(offset);
+        let kept = self.after(start).filter(is_kept);
+        let mut offsets: Vec<_> = kept.take(max_records + 1).collect();
         let upto = if offsets.len() > max_records {
             offsets.truncate(max_records);
             *offsets.last().expect("at least one")
@@ -59,6 +64,10 @@ impl World {
             records,
             upto,
             trimmed: after < self.log_floor,
+            removed: self
+                .after(after)
+                .filter(|at| self.thinned.contains(at))
+                .last(),
         }
     }
 }
@@ -85,6 +94,8 @@ enum Event {
     Evict(u64),
     /// Retention forgets the oldest so many.
     Trim(u64),
+    /// The retention of a topic takes every so manieth record up to here.
+    Thin(u64, u64),
     /// The reader takes a step, reading pages of this size.
     Step(usize),
 }
@@ -95,6 +106,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         (1..6u64).prop_map(Event::Tell),
         (1..6u64).prop_map(Event::Evict),
         (1..4u64).prop_map(Event::Trim),
+        (1..5u64, 1..40u64).prop_map(|(each, upto)| Event::Thin(each, upto)),
         (1..5usize).prop_map(Event::Step),
         (1..5usize).prop_map(Event::Step),
     ]
@@ -127,6 +139,8 @@ struct Reader {
     heard: Vec<Heard>,
     /// In the window: how far it has read.
     live_after: Offset,
+    /// What was gone up to here when a reader of all that is kept read its first page.
+    forgiven: Option<Offset>,
 }
 
 impl Reader {
@@ -142,6 +156,7 @@ impl Reader {
             }
             Step::Read { after } => {
                 let page = world.page(after, max_records);
+                self.forgiven.get_or_insert(page.removed.unwrap_or(0));
                 self.heard
                     .extend(self.splice.handle_page(&page).map(Heard::Gap));
                 self.heard.extend(
@@ -176,6 +191,12 @@ fn happen(world: &mut World, event: &Event) {
             // What was not yet told may be trimmed as well: retention by count knows no window.
             world.log_floor = (world.log_floor + count).min(world.head());
         }
+        Event::Thin(each, upto) => {
+            let upto = world.head().min(*upto);
+            world
+                .thinned
+                .extend((1..=upto).filter(|at| at.is_multiple_of(*each)));
+        }
         Event::Step(_) => {}
     }
 }
@@ -190,14 +211,15 @@ proptest! {
         meanwhile in proptest::collection::vec(any_event(), 0..60),
     ) {
         let mut world =
-            World { concerns: Vec::new(), log_floor: 0, window_head: 0, window_floor: 0 };
+            World { concerns: Vec::new(), log_floor: 0, thinned: BTreeSet::new(), window_head: 0, window_floor: 0 };
         for event in &history {
             happen(&mut world, event);
         }
         let bounds = world.bounds();
         let (splice, gap) = Splice::begin(from, bounds);
         let begun_at = splice.position().offset;
-        let mut reader = Reader { splice, heard: Vec::new(), live_after: begun_at };
+        let forgiven = (from != ResumeFrom::Earliest).then_some(0);
+        let mut reader = Reader { splice, heard: Vec::new(), live_after: begun_at, forgiven };
         reader.heard.extend(gap.map(Heard::Gap));
         for event in &meanwhile {
             happen(&mut world, event);
@@ -228,6 +250,8 @@ proptest! {
         // Up to where the reader has everything, or has heard why not.
         let mut upto = if gap.is_some() { 0 } else { begun_at };
         let mut promised = from != ResumeFrom::Earliest;
+        // What is gone by the retention of a topic, as far as the reader has heard.
+        let mut told_until = reader.forgiven.unwrap_or(0);
         for heard in &reader.heard {
             match heard {
                 Heard::Gap(gap) => {
@@ -236,11 +260,16 @@ proptest! {
                     if gap.reason == GapReason::Trimmed && gap.from.is_some_and(|f| f.epoch == EPOCH) {
                         prop_assert!(gap.from.is_some_and(|from| from.offset < gap.to.offset));
                     }
+                    prop_assert!(gap.until >= gap.to);
                     upto = gap.to.offset;
+                    if matches!(gap.reason, GapReason::Thinned | GapReason::Trimmed) {
+                        told_until = gap.until.offset.max(told_until);
+                    }
                 }
                 Heard::Record(offset) => {
                     prop_assert!(*offset > upto, "twice or out of order: {:?}", reader.heard);
-                    let missed = world.after(upto).find(|at| at < offset);
+                    let is_told = |at: &Offset| *at <= told_until && world.thinned.contains(at);
+                    let missed = world.after(upto).find(|at| at < offset && !is_told(at));
                     // Who asked for all that is kept was promised nothing before its first record.
                     prop_assert!(missed.is_none() || !promised, "lost {missed:?}: {:?}", reader.heard);
                     upto = *offset;
@@ -248,7 +277,8 @@ proptest! {
             }
             promised = true;
         }
-        let missed = world.after(upto).next();
+        let is_told = |at: &Offset| *at <= told_until && world.thinned.contains(at);
+        let missed = world.after(upto).find(|at| !is_told(at));
         prop_assert!(missed.is_none() || !promised, "lost {missed:?} at the end: {:?}", reader.heard);
     }
 }

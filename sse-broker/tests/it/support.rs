@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sse_broker::{
     Appended, Broker, NewRecord, Offset, Page, ReadRequest, Record, Scope, Tail, Topic,
+    TopicPattern, TopicRetention,
 };
 use sse_protocol::{Event, EventId};
 
@@ -57,6 +58,30 @@ pub(crate) fn everything_after(after: Offset) -> ReadRequest {
 
 pub(crate) fn topics(names: &[&str]) -> Scope {
     Scope::Topics(names.iter().map(|name| topic(name)).collect())
+}
+
+/// The topics that begin so.
+#[derive(Clone, Debug)]
+pub(crate) struct Beginning(pub(crate) &'static str);
+
+impl TopicPattern for Beginning {
+    fn matches(&self, topic: &str) -> bool {
+        topic.starts_with(self.0)
+    }
+
+    fn as_str(&self) -> &str {
+        self.0
+    }
+}
+
+/// A rule for the topics that begin so.
+pub(crate) fn rule(beginning: &'static str) -> TopicRetention {
+    TopicRetention::of([Arc::new(Beginning(beginning)) as _])
+}
+
+/// Waits until the rules of topics have been kept for all that was acknowledged.
+pub(crate) async fn settle(broker: &dyn Broker) {
+    broker.trim(0).await.expect("a trim that works");
 }
 
 /// Reads on from `after` until the pages reach the head, as a replay does.

@@ -1,12 +1,14 @@
 //! What is kept, by count, bytes and age, and how a reader learns what is gone.
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sse_broker::{NewRecord, ReadRequest, Retention, Scope};
+use sse_broker::{Appended, Broker, NewRecord, ReadRequest, Retention, Scope, TopicRetention};
 
 use crate::support::*;
 
-use super::Backend;
+use super::{Backend, Reopened};
 
 pub(crate) async fn count_and_bytes_are_kept_as_records_arrive<B: Backend>() {
     let backend = B::new(Retention {
@@ -149,4 +151,181 @@ pub(crate) async fn a_replay_that_races_with_retention_has_no_silent_hole<B: Bac
     }
     publisher.join().expect("a publisher that got through");
     assert_eq!(broker.bounds().head, 600);
+}
+
+fn keep_latest(beginning: &'static str, n: u32) -> TopicRetention {
+    TopicRetention {
+        keep_latest: NonZeroU32::new(n),
+        ..rule(beginning)
+    }
+}
+
+async fn page(broker: &dyn Broker, after: u64, scope: Scope) -> (Vec<u64>, Option<u64>) {
+    let request = ReadRequest {
+        scope,
+        ..everything_after(after)
+    };
+    let page = broker.read(request).await.expect("a page");
+    assert!(!page.trimmed);
+    (offsets(&page.records), page.removed)
+}
+
+pub(crate) async fn the_newest_of_each_topic_is_kept_and_a_replaced_value_is_no_gap<B: Backend>() {
+    let mut backend = B::new(Retention {
+        topics: vec![keep_latest("value/", 1), keep_latest("history/", 2)],
+        ..Retention::UNBOUNDED
+    });
+    for round in 0..2u64 {
+        let broker = backend.broker();
+        for n in 0..5 {
+            for name in ["value/a", "value/b", "history/a", "other"] {
+                append_one(&*broker, record(name, &n.to_string())).await;
+            }
+        }
+        settle(&*broker).await;
+        let begin = 20 * round;
+        assert_eq!(broker.bounds().floor, 0);
+        let newest = vec![begin + 15, begin + 17, begin + 18, begin + 19, begin + 20];
+        let mut expected: Vec<_> = (1..=5 * (round + 1)).map(|n| n * 4).collect();
+        expected.extend(newest);
+        expected.sort_unstable();
+        expected.dedup();
+        let (kept, removed) = page(&*broker, 0, Scope::All).await;
+        assert_eq!(kept, expected);
+        assert_eq!(removed, Some(begin + 11), "the history's, not the values'");
+        let values = page(&*broker, 0, topics(&["value/a", "value/b", "other"])).await;
+        assert_eq!(values.1, None);
+        let history = topics(&["history/a"]);
+        let (kept, removed) = page(&*broker, begin + 3, history.clone()).await;
+        assert_eq!(
+            (kept, removed),
+            (vec![begin + 15, begin + 19], Some(begin + 11))
+        );
+        // Who has had it misses nothing.
+        assert_eq!(page(&*broker, begin + 11, history).await.1, None);
+        let values = Scope::Matching(Arc::new(Beginning("value/")));
+        assert_eq!(page(&*broker, 0, values).await.1, None);
+        drop(broker);
+        if backend.reopen() == Reopened::LeftOpen {
+            break;
+        }
+    }
+}
+
+pub(crate) async fn only_readers_of_what_a_rule_has_taken_hear_of_it<B: Backend>() {
+    let by_count = TopicRetention {
+        max_records: Some(3),
+        ..rule("chat/")
+    };
+    let by_age = TopicRetention {
+        max_age: Some(Duration::from_secs(10)),
+        ..rule("soon/")
+    };
+    let weight = record("bulk/1", "x").weight_bytes() as u64;
+    let by_bytes = TopicRetention {
+        max_bytes: Some(2 * weight),
+        ..rule("bulk/")
+    };
+    let backend = B::new(Retention {
+        topics: vec![by_count, by_age, by_bytes],
+        ..Retention::UNBOUNDED
+    });
+    let broker = backend.broker();
+    let names = ["chat/1", "chat/2", "soon/1", "bulk/1", "quiet"];
+    for _ in 0..4 {
+        let records = names.iter().map(|name| record(name, "x")).collect();
+        append(&*broker, records).await;
+    }
+    settle(&*broker).await;
+    // Each rule bounds its topics together: of chat the newest three, of bulk the newest two.
+    let (kept, _) = page(&*broker, 0, topics(&["chat/1", "chat/2"])).await;
+    assert_eq!(kept, [12, 16, 17]);
+    let (kept, _) = page(&*broker, 0, topics(&["bulk/1"])).await;
+    assert_eq!(kept, [14, 19]);
+    let trimmed = broker.trim(11_000).await.expect("trimmed");
+    assert_eq!((trimmed.records, trimmed.floor), (4, 0));
+    for (scope, removed) in [
+        (topics(&["chat/1"]), Some(11)),
+        (topics(&["chat/2"]), Some(7)),
+        (topics(&["soon/1"]), Some(18)),
+        (topics(&["bulk/1"]), Some(9)),
+        (topics(&["quiet"]), None),
+        (topics(&["quiet", "chat/2"]), Some(7)),
+        (topics(&["never/published"]), None),
+        (Scope::All, Some(18)),
+        (Scope::Matching(Arc::new(Beginning("chat/"))), Some(11)),
+        (Scope::Matching(Arc::new(Beginning("qui"))), None),
+    ] {
+        assert_eq!(
+            page(&*broker, 0, scope.clone()).await.1,
+            removed,
+            "{scope:?}"
+        );
+        for after in 0..20 {
+            let expected = removed.filter(|removed| *removed > after);
+            assert_eq!(page(&*broker, after, scope.clone()).await.1, expected);
+        }
+    }
+}
+
+pub(crate) async fn a_record_of_several_topics_is_kept_while_one_of_them_keeps_it<B: Backend>() {
+    let backend = B::new(Retention {
+        topics: vec![keep_latest("value/", 1), keep_latest("state/", 1)],
+        ..Retention::UNBOUNDED
+    });
+    let broker = backend.broker();
+    let of = |names: &[&str]| NewRecord {
+        topics: names.iter().map(|name| topic(name)).collect(),
+        ..record("a", "x")
+    };
+    let records = [
+        &["value/a", "value/b"][..],
+        &["value/a", "value/a"],
+        &["value/a", "other"],
+        &["value/a", "state/a"],
+        &["value/a"],
+    ];
+    append(&*broker, records.map(of).into()).await;
+    settle(&*broker).await;
+    // The first is the newest of `value/b`; the third and the fourth have no rule that all their topics have.
+    assert_eq!(
+        page(&*broker, 0, Scope::All).await,
+        (vec![1, 3, 4, 5], None)
+    );
+    append_one(&*broker, of(&["value/b"])).await;
+    settle(&*broker).await;
+    assert_eq!(page(&*broker, 0, Scope::All).await.0, [3, 4, 5, 6]);
+}
+
+pub(crate) async fn an_id_that_a_rule_has_taken_is_not_stored_again<B: Backend>() {
+    let mut backend = B::new(Retention {
+        topics: vec![keep_latest("value/", 1)],
+        ..Retention::UNBOUNDED
+    });
+    let broker = backend.broker();
+    append_one(&*broker, record_with_id("value/a", "old", "first")).await;
+    append_one(&*broker, record_with_id("value/a", "new", "second")).await;
+    settle(&*broker).await;
+    drop(broker);
+    backend.reopen();
+    let broker = backend.broker();
+    assert_eq!(page(&*broker, 0, Scope::All).await.0, [2]);
+    // A retry that comes late must not make the old value the newest.
+    let again = append_one(&*broker, record_with_id("value/a", "old", "first")).await;
+    assert!(
+        matches!(again, Appended::Duplicate(p) if p.offset == 1),
+        "{again:?}"
+    );
+    let other = append_one(&*broker, record_with_id("value/a", "else", "first")).await;
+    assert!(
+        matches!(other, Appended::Conflict(p) if p.offset == 1),
+        "{other:?}"
+    );
+    // And its reader resumes where it was.
+    assert_eq!(broker.locate(id("first")).await.expect("readable"), Some(1));
+    settle(&*broker).await;
+    assert_eq!(
+        page(&*broker, 1, topics(&["value/a"])).await,
+        (vec![2], None)
+    );
 }
