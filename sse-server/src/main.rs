@@ -149,7 +149,7 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
         Storage::Memory => {
             let memory = MemoryConfig {
                 epoch: Epoch::random(),
-                retention: config.retention,
+                retention: config.retention.clone(),
                 ..MemoryConfig::default()
             };
             return Ok(MemoryBroker::new(memory));
@@ -158,7 +158,7 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
     };
     let durable = DurableConfig {
         durability,
-        retention: config.retention,
+        retention: config.retention.clone(),
         ..DurableConfig::default()
     };
     match DurableBroker::open(path, durable) {

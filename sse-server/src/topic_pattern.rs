@@ -60,14 +60,33 @@ impl UrlPattern {
     }
 }
 
-impl TopicPattern for UrlPattern {
-    fn matches(&self, topic: &str) -> bool {
+impl UrlPattern {
+    /// Whether it means a topic.
+    #[must_use]
+    pub fn is_match(&self, topic: &str) -> bool {
         let Ok(url) = BASE.join(topic) else {
             return false;
         };
         self.compiled
             .test(UrlPatternMatchInput::Url(url))
             .unwrap_or(false)
+    }
+}
+
+impl TopicPattern for UrlPattern {
+    fn matches(&self, topic: &str) -> bool {
+        self.is_match(topic)
+    }
+
+    fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The log's rules and scopes speak of topics in the same patterns as readers do.
+impl sse_broker::TopicPattern for UrlPattern {
+    fn matches(&self, topic: &str) -> bool {
+        self.is_match(topic)
     }
 
     fn as_str(&self) -> &str {
@@ -113,7 +132,7 @@ mod tests {
         ] {
             assert!(is_pattern(pattern), "{pattern}");
             assert_eq!(
-                UrlPattern::new(pattern).unwrap().matches(topic),
+                UrlPattern::new(pattern).unwrap().is_match(topic),
                 expected,
                 "{pattern} {topic}"
             );

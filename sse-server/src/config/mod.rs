@@ -1,6 +1,7 @@
 //! Configuration, checked once when it is built: flags over environment over file over defaults.
 
 mod settings;
+mod topic_rule;
 mod units;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use sse_compress::Level;
 pub use settings::{
     DurabilitySetting, HeartbeatForm, LevelSetting, LogFormat, OverflowSetting, Settings,
 };
+pub use topic_rule::TopicRule;
 pub use units::{Size, Span};
 
 use crate::http::HttpConfig;
@@ -123,6 +125,13 @@ impl Config {
             max_age: Some(settings.retention_age.map_or(SEVEN_DAYS, |span| span.0)),
             max_bytes: Some(settings.retention_size.unwrap_or(default_retention).0),
             max_records: settings.retention_events,
+            topics: settings
+                .retain
+                .unwrap_or_default()
+                .into_iter()
+                .enumerate()
+                .map(|(n, rule)| rule.build(n + 1).map_err(invalid))
+                .collect::<Result<_, _>>()?,
         };
 
         let defaults = HubConfig::default();
@@ -319,10 +328,51 @@ mod tests {
             ("max-connections = 0", "max-connections"),
             ("heartbeat = \"10m\"", "idle-timeout"),
             ("max-event = \"8MiB\"", "max-body"),
+            ("[[retention]]\ntopics = \"a\"", "asks for nothing"),
+            ("[[retention]]\ntopics = []\nmax_age = 1", "names no topic"),
+            ("[[retention]]\ntopics = \"room/(\"\nmax_age = 1", "room/("),
+            (
+                "[[retention]]\ntopics = \"a\"\nkeep_latest = 0",
+                "keep-latest",
+            ),
+            ("[[retention]]\ntopics = \"a\"\nkeep_latest = 1001", "1000"),
+            ("[[retention]]\ntopics = \"a\"\nmax_count = 0", "max-count"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn rules_for_topics_are_read_from_file_and_flag_alike() {
+        let file = parse(
+            "[[retention]]\ntopics = \"progress/*\"\nmax_age = \"1h\"\nmax_count = 100\n\
+             max_bytes = \"10MiB\"\nkeep_latest = 1\n\n\
+             [[retention]]\ntopics = [\"chat/:room\", \"news\"]\nkeep-latest = 50",
+        )
+        .unwrap();
+        let rules = file.retention.topics.clone();
+        let texts: Vec<_> = rules
+            .iter()
+            .flat_map(|rule| &rule.topics)
+            .map(|topic| topic.as_str())
+            .collect();
+        assert_eq!(texts, ["progress/*", "chat/:room", "news"]);
+        assert_eq!(rules[0].max_age, Some(Duration::from_secs(3600)));
+        assert_eq!(
+            (rules[0].max_records, rules[0].max_bytes),
+            (Some(100), Some(10 << 20))
+        );
+        assert_eq!(rules[1].keep_latest.map(u32::from), Some(50));
+        let flags = [
+            "progress/*;max-age=1h;max-count=100;max-bytes=10MiB;keep-latest=1",
+            "chat/:room,news; keep-latest = 50",
+        ];
+        let flags = Settings {
+            retain: Some(flags.map(|text| text.parse().unwrap()).into()),
+            ..Settings::default()
+        };
+        assert_eq!(Config::new(flags).unwrap().retention.topics, rules);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+use super::topic_rule::TopicRule;
 use super::units::{Size, Span};
 
 /// Every setting, as it was given; what was not given is `None`.
@@ -257,6 +258,18 @@ pub struct Settings {
         help_heading = "Retention"
     )]
     pub durable_expiry: Option<Span>,
+    /// Keep less of some topics: patterns separated by commas, then max-age, max-count, max-bytes (of all
+    /// these topics together) or keep-latest (of each), as in `progress/*;keep-latest=1` or
+    /// `chat/*,room/:id;max-age=1h;max-count=1000`. Repeatable; the first that fits a topic counts
+    #[arg(
+        long = "retain",
+        env = "SSE_RETAIN",
+        value_delimiter = '|',
+        value_name = "RULE",
+        help_heading = "Retention"
+    )]
+    #[serde(rename = "retention")]
+    pub retain: Option<Vec<TopicRule>>,
 }
 
 /// How safe an acknowledged event is.
@@ -328,7 +341,7 @@ impl Settings {
             max_subscriptions, max_body, max_event, allowed_event_types, max_jobs, heartbeat,
             heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval, overflow, window,
             compression_threshold, compression_level, retention_age, retention_size, retention_events,
-            max_durable, durable_expiry,
+            max_durable, durable_expiry, retain,
         )
     }
 }

@@ -2,18 +2,19 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use sse_broker::{ReadError, ResumeFrom, Splice, Topic};
+use sse_broker::{Gap, ReadError, ReadRequest, ResumeFrom, Splice, Topic};
 use sse_pool::{
-    CloseReason, ConnectionId, ConnectionInfo, ConnectionStatus, Refusal, Selector, Start,
+    CloseReason, ConnectionId, ConnectionInfo, ConnectionStatus, Read, Refusal, Selector, Start,
     TopicFilter,
 };
 
 use super::durable::{DurableError, DurableStart};
 use super::{Form, Hub, Publication, PublishError, Published};
 use crate::clock;
-use crate::session::{EventStream, Prelude, Session};
+use crate::session::{EventStream, MAX_CHUNK_BYTES, Prelude, Reader, Session, page_request};
 use crate::topic_pattern::{InvalidPattern, UrlPattern, is_pattern};
 
 /// Who wants to be connected, and to what.
@@ -180,7 +181,7 @@ impl Hub {
             connected_at_unix_ms: clock::unix_millis(),
         };
         let live_start = matches!(from, ResumeFrom::Live);
-        let (mut splice, gap) = Splice::begin(from, inner.broker.bounds());
+        let (mut splice, mut gap) = Splice::begin(from, inner.broker.bounds());
         let start = if live_start {
             Start::Live
         } else {
@@ -192,7 +193,7 @@ impl Hub {
                 .connect_on(shard, permit, info, selector, start, now),
             None => inner.pool.connect(permit, info, selector, start, now),
         };
-        let connection = connected.map_err(|error| match error {
+        let mut connection = connected.map_err(|error| match error {
             sse_pool::ConnectError::IdInUse => ConnectError::IdTaken(id.clone()),
             _ => ConnectError::TooManySubscriptions {
                 wanted: request.topics.len(),
@@ -205,6 +206,37 @@ impl Hub {
         if live_start {
             // The place where the pool has put the cursor is where this reader's stream begins.
             splice.handle_lag(connection.cursor());
+        }
+        let reader = Reader {
+            hub: inner,
+            key: connection.key(),
+        };
+        let mut at_hand = Vec::new();
+        if !live_start {
+            let lagged = {
+                let mut cx = Context::from_waker(Waker::noop());
+                match connection.poll_read(&mut cx, now, MAX_CHUNK_BYTES, &mut at_hand) {
+                    Poll::Ready(Read::Lagged { after, .. }) => Some(after),
+                    _ => None,
+                }
+            };
+            if let Some(after) = lagged {
+                // It begins with the log, of which something may be gone that concerns it.
+                let page = ReadRequest {
+                    max_records: 1,
+                    max_bytes: 0,
+                    ..page_request(reader, after)
+                };
+                let removed = inner.broker.read(page).await?.removed;
+                let thinned = splice.handle_removed(removed);
+                gap = match (gap, thinned) {
+                    (Some(gap), Some(thinned)) => Some(Gap {
+                        until: thinned.until,
+                        ..gap
+                    }),
+                    (gap, thinned) => gap.or(thinned),
+                };
+            }
         }
         let job_topics: Vec<Topic> = request
             .topics
@@ -239,11 +271,15 @@ impl Hub {
             &job_topics,
             request.form,
         );
+        let mut session = Session::new(request.form, splice, prelude);
+        if !at_hand.is_empty() {
+            session.open_with(reader, &mut at_hand, now);
+        }
         tracing::debug!(connection = %id, ip = %request.ip, topics = ?request.topics, "connected");
         Ok(EventStream::new(
             Arc::clone(inner),
             connection,
-            Session::new(request.form, splice, prelude),
+            session,
             now,
         ))
     }

@@ -12,6 +12,7 @@ mod job;
 mod jobs;
 mod poll;
 mod publication;
+mod scope;
 mod vitals;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use publication::{DEFAULT_TOPIC, PRIVATE_PREFIXES, Publication, RESERVED_EVE
 pub use vitals::{CompressionJson, HubStats, LatencyMs, LogJson, WindowJson};
 
 pub(crate) use delivery::{encode, entry};
+pub(crate) use scope::scope;
 
 use crate::clock;
 use jobs::Jobs;

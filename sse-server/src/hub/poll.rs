@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sse_broker::{Gap, Position, ReadRequest, Record, ResumeFrom, Scope, Splice, Topic};
-use sse_pool::{ConnectionId, TopicFilter};
+use sse_broker::{Gap, Position, ReadRequest, Record, ResumeFrom, Splice};
+use sse_pool::ConnectionId;
 
 use super::connections::{ConnectError, identities};
-use super::{Hub, entry};
+use super::{Hub, entry, scope};
 use crate::clock;
 
 /// What a poller wants to know.
@@ -67,19 +67,9 @@ impl Hub {
         };
         let mut head = inner.head.subscribe();
         let bounds = inner.broker.bounds();
-        let (splice, mut gap) = Splice::begin(from, bounds);
+        let (mut splice, mut gap) = Splice::begin(from, bounds);
         let mut after = splice.position().offset;
-        let scope = match &selector.topics {
-            TopicFilter::Topics { exact, patterns } if patterns.is_empty() => {
-                let names = exact.iter().chain(identities.iter());
-                Scope::Topics(
-                    names
-                        .filter_map(|name| Topic::new(Arc::clone(name)).ok())
-                        .collect(),
-                )
-            }
-            _ => Scope::All,
-        };
+        let scope = scope(&selector.topics, identities.to_vec());
         let deadline = clock::now() + request.wait;
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -95,21 +85,8 @@ impl Hub {
                         max_bytes: MAX_POLL_BYTES - bytes,
                     })
                     .await?;
-                if page.trimmed && gap.is_none() && !matches!(from, ResumeFrom::Earliest) {
-                    let at = |offset| Position {
-                        epoch: bounds.epoch,
-                        offset,
-                    };
-                    let first = page
-                        .records
-                        .first()
-                        .map_or(page.upto, |record| record.position.offset - 1);
-                    gap = Some(Gap {
-                        from: Some(at(after)),
-                        to: at(first),
-                        reason: sse_broker::GapReason::Trimmed,
-                    });
-                }
+                let found = splice.handle_page(&page);
+                gap = gap.or(found);
                 if page.upto <= after {
                     break;
                 }

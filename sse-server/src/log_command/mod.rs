@@ -251,7 +251,10 @@ fn write_export(log: &StoppedLog, out: &mut dyn Write) -> Result<ExitCode, Stopp
         serde_json::to_writer(&mut *out, line)?;
         out.write_all(b"\n")
     };
-    write(out, &Line::Log(LogLine::new(log.bounds())))?;
+    write(
+        out,
+        &Line::Log(LogLine::new(log.bounds(), log.thinned_upto())),
+    )?;
     let bar = progress("exporting", 0);
     let (mut events, mut damaged) = (0, 0u64);
     let mut written = Ok(());
@@ -277,6 +280,10 @@ fn write_export(log: &StoppedLog, out: &mut dyn Write) -> Result<ExitCode, Stopp
     bar.finish_and_clear();
     written?;
     read?;
+    for (topic, upto) in log.removed()? {
+        let topic = topic.to_string();
+        write(out, &Line::Removed { topic, upto })?;
+    }
     for (topic, bytes) in log.snapshots()? {
         let value = ValueLine::new(topic.to_string(), &bytes);
         write(out, &Line::Snapshot(value))?;
@@ -350,6 +357,8 @@ struct Import<'a> {
     folder: &'a Path,
     append: bool,
     log: Option<LogImport>,
+    thinned: u64,
+    removed: Vec<(Topic, u64)>,
     snapshots: Vec<(Topic, Vec<u8>)>,
     states: Vec<StateChange>,
     events: u64,
@@ -361,6 +370,8 @@ impl<'a> Import<'a> {
             folder,
             append,
             log: None,
+            thinned: 0,
+            removed: Vec::new(),
             snapshots: Vec::new(),
             states: Vec::new(),
             events: 0,
@@ -408,6 +419,7 @@ impl<'a> Import<'a> {
         };
         let finish = move || {
             if !self.append {
+                log.put_removed(self.thinned, &self.removed)?;
                 log.put_snapshots(&self.snapshots)?;
                 log.put_states(self.states)?;
             }
@@ -428,6 +440,7 @@ impl<'a> Import<'a> {
                     ));
                 }
                 let epoch = first.epoch()?;
+                self.thinned = first.thinned;
                 let log = if self.append {
                     LogImport::append(self.folder)
                 } else {
@@ -443,6 +456,10 @@ impl<'a> Import<'a> {
                 log.push(offset, event.into_record()?).map_err(failure)?;
             }
             (Line::Damaged(_) | Line::End { .. }, Some(_)) => {}
+            (Line::Removed { topic, upto }, Some(_)) => {
+                let topic = Topic::new(topic).map_err(|error| error.to_string())?;
+                self.removed.push((topic, upto));
+            }
             (Line::Snapshot(value), Some(_)) => {
                 let topic = Topic::new(value.key.as_str()).map_err(|error| error.to_string())?;
                 self.snapshots.push((topic, value.into_bytes()));

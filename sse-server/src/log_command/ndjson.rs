@@ -6,8 +6,12 @@
 //! {"event":{"offset":2,"topics":["job/42"],"id":"order-7","published_at":1768473001000,"data":"done"}}
 //! {"snapshot":{"key":"job/42","text":"{…}"}}
 //! {"state":{"key":"durable/mailer","text":"{…}"}}
+//! {"removed":{"topic":"job/41","upto":7}}
 //! {"end":{"events":2}}
 //! ```
+//!
+//! The first line has `thinned` when rules of topics have taken events from the middle, up to there; `removed` says
+//! of which topics readers are to hear it.
 //!
 //! What is left out of an event is empty, none, or normal. A copy without its last line is cut short.
 
@@ -29,6 +33,13 @@ pub(super) enum Line {
     Snapshot(ValueLine),
     /// What else stands beside the log.
     State(ValueLine),
+    /// Up to where the retention of a topic has removed something.
+    Removed {
+        /// Of which topic.
+        topic: String,
+        /// Up to here.
+        upto: Offset,
+    },
     /// The last.
     End {
         /// How many events there were.
@@ -44,6 +55,13 @@ pub(super) struct LogLine {
     epoch: String,
     pub(super) floor: Offset,
     head: Offset,
+    /// The newest event that the rule of a topic has taken.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) thinned: Offset,
+}
+
+fn is_zero(offset: &Offset) -> bool {
+    *offset == 0
 }
 
 #[derive(Debug, Serialize, Deserialize, PartialEq)]
@@ -89,8 +107,9 @@ pub(super) struct ValueLine {
 }
 
 impl LogLine {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds, thinned: Offset) -> Self {
         Self {
+            thinned,
             format: FORMAT,
             epoch: bounds.epoch.to_string(),
             floor: bounds.floor,
@@ -243,7 +262,7 @@ mod tests {
             floor: 1,
             head: 2,
         };
-        let line = LogLine::new(bounds);
+        let line = LogLine::new(bounds, 0);
         assert_eq!(line.epoch(), Ok(Epoch(0xfeed)));
         let wrong = LogLine {
             epoch: "x".into(),

@@ -25,9 +25,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sse_broker::{
-    Gap, Offset, Page, Position, ReadError, ReadRequest, ResumeFrom, Scope, Splice, Step, Topic,
+    Gap, GapReason, Offset, Page, Position, ReadError, ReadRequest, ResumeFrom, Scope, Splice,
+    Step, Topic,
 };
-use sse_pool::{CloseReason, ConnectionId, Entry, Read, ReaderKey, TopicFilter};
+use sse_pool::{CloseReason, ConnectionId, Entry, Read, ReaderKey};
 use sse_protocol::{Retry, encoder};
 
 pub(crate) use prelude::{Connected, DurableJson, Prelude, jittered_retry};
@@ -35,7 +36,7 @@ pub use stream::EventStream;
 
 use crate::clock;
 use crate::config::{HeartbeatForm, OverflowSetting};
-use crate::hub::{Delivery, Form, Inner, encode, entry};
+use crate::hub::{Delivery, Form, Inner, encode, entry, scope};
 
 /// What one reader's stream is at, apart from its cursor, which the pool keeps.
 pub(crate) struct Session {
@@ -90,6 +91,14 @@ impl Session {
             phase: Phase::Opening(prelude.bytes),
             splice,
             snapshots: prelude.snapshots,
+        }
+    }
+
+    /// Puts what the window had when the stream was made behind its first bytes.
+    pub(crate) fn open_with(&mut self, reader: Reader<'_>, batch: &mut Batch, now: Instant) {
+        let events = self.handle_read(Some(Read::Entries), reader, batch, now);
+        if let (Phase::Opening(first), Some(events)) = (&mut self.phase, events) {
+            *first = [&first[..], &events].concat().into();
         }
     }
 
@@ -259,6 +268,12 @@ impl Session {
         let gap = self.splice.handle_page(&page);
         let unix_now = clock::unix_millis();
         let mut bytes = Vec::new();
+        if let Some(gap) = gap.filter(|gap| gap.reason == GapReason::Thinned) {
+            // What else there is follows: this reader's next event is still kept.
+            hub.vitals.record_gap();
+            prelude::gap_event(&gap, &mut bytes);
+        }
+        let gap = gap.filter(|gap| gap.reason != GapReason::Thinned);
         let mut events = 0;
         if let (Some(info), Some(selector)) =
             (hub.pool.info(reader.key), hub.pool.selector(reader.key))
@@ -382,21 +397,14 @@ pub(crate) fn join_frames(form: Form, hub: &Inner, batch: &mut Batch) -> Option<
 }
 
 /// The page of the log that a reader needs after `after`: of its own topics, where it names them.
-fn page_request(reader: Reader<'_>, after: Offset) -> ReadRequest {
+pub(crate) fn page_request(reader: Reader<'_>, after: Offset) -> ReadRequest {
     let selector = reader.hub.pool.selector(reader.key);
     let info = reader.hub.pool.info(reader.key);
-    let scope = match (selector.as_deref().map(|it| &it.topics), info) {
-        (Some(TopicFilter::Topics { exact, patterns }), Some(info)) if patterns.is_empty() => {
+    let scope = match (selector, info) {
+        (Some(selector), Some(info)) => {
             let own = Arc::from(format!("connection/{}", info.id));
-            let names = exact
-                .iter()
-                .chain(info.identities.iter())
-                .chain(std::iter::once(&own));
-            Scope::Topics(
-                names
-                    .filter_map(|name| Topic::new(Arc::clone(name)).ok())
-                    .collect(),
-            )
+            let identities = info.identities.iter().cloned();
+            scope(&selector.topics, identities.chain([own]).collect())
         }
         _ => Scope::All,
     };

@@ -108,6 +108,7 @@ pub(crate) fn gap_event(gap: &Gap, out: &mut Vec<u8>) {
     let data = serde_json::json!({
         "from": gap.from.map(|position| position.to_string()),
         "to": gap.to.to_string(),
+        "until": gap.until.to_string(),
         "reason": gap.reason.as_str(),
         "timestamp": clock::rfc3339(clock::unix_millis()),
     });

@@ -9,6 +9,7 @@ mod replay;
 mod resume;
 mod sockets;
 mod subscriptions;
+mod thinning;
 
 use serde_json::{Value, json};
 
