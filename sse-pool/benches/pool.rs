@@ -348,7 +348,7 @@ fn connections(c: &mut Criterion) {
     group.bench_function("floor_allocate", |b| {
         b.iter(|| {
             let info = Arc::new(black_box(info(1)));
-            assert_eq!(info.ip, IP);
+            assert_eq!(info.ip, IP.into());
             info
         });
     });

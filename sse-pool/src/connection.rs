@@ -3,20 +3,32 @@
 use std::{
     fmt,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Instant,
 };
 
 use crate::{CloseReason, ConnectionId, Entry, Pool, ReaderKey, Selector, shard::Waiter};
 
-/// Who a connection is. The pool routes by `id` and `identities` and only keeps the rest.
+/// Who a connection is. The pool routes by `id` and the client's `identities` and only keeps the rest.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     /// Its name, unique among the open connections of the pool.
     pub id: ConnectionId,
     /// The client's address.
-    pub ip: IpAddr,
+    pub ip: PackedIp,
+    /// What is known of the client; shared by connections that have it alike.
+    pub client: Arc<ClientInfo>,
+    /// When it connected, in milliseconds since the Unix epoch.
+    pub connected_at_unix_ms: u64,
+}
+
+/// The client of whom nothing is known.
+static UNKNOWN: LazyLock<Arc<ClientInfo>> = LazyLock::new(Arc::default);
+
+/// What is known of the client at the other end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientInfo {
     /// The `User-Agent` it sent.
     pub user_agent: Option<Arc<str>>,
     /// The session it belongs to.
@@ -26,8 +38,6 @@ pub struct ConnectionInfo {
     /// The private topics this reader *is* (`session/…`, `user/…`): it always gets their entries, and entries
     /// whose audience names nothing else.
     pub identities: Arc<[Arc<str>]>,
-    /// When it connected, in milliseconds since the Unix epoch.
-    pub connected_at_unix_ms: u64,
 }
 
 impl ConnectionInfo {
@@ -36,13 +46,49 @@ impl ConnectionInfo {
     pub fn new(id: ConnectionId, ip: IpAddr) -> Self {
         Self {
             id,
-            ip,
-            user_agent: None,
-            session: None,
-            user: None,
-            identities: Arc::default(),
+            ip: ip.into(),
+            client: Arc::clone(&UNKNOWN),
             connected_at_unix_ms: 0,
         }
+    }
+}
+
+/// An address in the bytes that it has, an IPv4 one mapped into IPv6: one less than an `IpAddr`, in every connection.
+///
+/// ```
+/// # use std::net::IpAddr;
+/// # use sse_pool::PackedIp;
+/// let ip: IpAddr = [192, 0, 2, 1].into();
+/// assert_eq!(IpAddr::from(PackedIp::from(ip)), ip);
+/// assert_eq!(PackedIp::from(ip).to_string(), "192.0.2.1");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PackedIp([u8; 16]);
+
+impl From<IpAddr> for PackedIp {
+    fn from(ip: IpAddr) -> Self {
+        Self(match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        })
+    }
+}
+
+impl From<PackedIp> for IpAddr {
+    fn from(ip: PackedIp) -> Self {
+        Self::V6(ip.0.into()).to_canonical()
+    }
+}
+
+impl fmt::Display for PackedIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        IpAddr::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Debug for PackedIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -78,7 +78,7 @@ pub use admission::{Permit, Refusal};
 pub use batch::ShardHandle;
 pub use close::CloseReason;
 pub use config::{Limits, PoolConfig, WindowConfig};
-pub use connection::{Connection, ConnectionInfo, Read, Start};
+pub use connection::{ClientInfo, Connection, ConnectionInfo, PackedIp, Read, Start};
 pub use entry::{Entry, Priority};
 pub use id::{ConnectionId, InvalidConnectionId, MAX_CONNECTION_NAME_BYTES};
 pub use overflow::{Budget, Dropped, Missed, Overflow, Resolution};

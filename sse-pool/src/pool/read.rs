@@ -45,7 +45,7 @@ impl<T> Pool<T> {
                     Park::NeedsWaker => {
                         drop(guard);
                         if let Waiter::Task(waker) = waiter {
-                            spare = Some(waker.clone());
+                            spare = Some(Box::new(waker.clone()));
                         }
                     }
                 },
@@ -81,7 +81,7 @@ impl<T> Pool<T> {
                     drop(replaced);
                     return Poll::Pending;
                 }
-                Some(Park::NeedsWaker) => spare = Some(waker.clone()),
+                Some(Park::NeedsWaker) => spare = Some(Box::new(waker.clone())),
             }
         }
     }

@@ -82,7 +82,9 @@ impl<T> Shard<T> {
         };
         if reader.state != State::Parked
             || news.entry.offset <= reader.cursor
-            || !reader.selector.allows(news.entry, &reader.info.identities)
+            || !reader
+                .selector
+                .allows(news.entry, &reader.info.client.identities)
         {
             return;
         }

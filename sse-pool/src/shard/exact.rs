@@ -126,7 +126,7 @@ impl<T> Take<'_, T> {
             && self
                 .reader
                 .selector
-                .allows(entry, &self.reader.info.identities)
+                .allows(entry, &self.reader.info.client.identities)
             && (entry.recipients.is_empty() || entry.recipients.contains(&self.reader.info.id));
         if !wanted {
             return true;

@@ -72,7 +72,7 @@ impl<T> Shard<T> {
                 .selector
                 .exact_topics()
                 .iter()
-                .chain(&*reader.info.identities);
+                .chain(&*reader.info.client.identities);
             nodes.extend(names.map(|name| self.index.topic_or_insert(name, floor)));
             for key in reader.patterns.as_slice() {
                 nodes.push(

@@ -14,7 +14,7 @@ use crate::{
 /// What became of an attempt to park.
 pub(crate) enum Park {
     /// Parked; a waker that was replaced is to be dropped without the lock.
-    Parked(Option<Waker>),
+    Parked(Option<Box<Waker>>),
     /// Come back with a clone of the task's waker, made without the lock.
     NeedsWaker,
 }
@@ -32,7 +32,7 @@ impl<T> Shard<T> {
         &mut self,
         key: ReaderKey,
         waiter: Waiter<'_>,
-        spare: &mut Option<Waker>,
+        spare: &mut Option<Box<Waker>>,
         now: Instant,
     ) -> Park {
         let Some(reader) = self.readers.get_mut(key.slot) else {
@@ -65,7 +65,7 @@ impl<T> Shard<T> {
     }
 
     /// Takes a reader's waker away: from here on it is announced on the ready list.
-    pub(crate) fn hand_over(&mut self, key: ReaderKey) -> Option<Waker> {
+    pub(crate) fn hand_over(&mut self, key: ReaderKey) -> Option<Box<Waker>> {
         let reader = self.reader_mut(key)?;
         reader.batch = true;
         reader.waker.take()
@@ -75,7 +75,7 @@ impl<T> Shard<T> {
     pub(crate) fn take_ready(
         &mut self,
         waker: &Waker,
-        spare: &mut Option<Waker>,
+        spare: &mut Option<Box<Waker>>,
         out: &mut Vec<ReaderKey>,
     ) -> Option<Park> {
         if !self.ready.is_empty() {
@@ -93,7 +93,7 @@ impl<T> Shard<T> {
         let Some(waker) = spare.take() else {
             return Some(Park::NeedsWaker);
         };
-        Some(Park::Parked(self.ready_waker.replace(waker)))
+        Some(Park::Parked(self.ready_waker.replace(*waker).map(Box::new)))
     }
 
     /// One wake for all the readers on the ready list.
@@ -114,6 +114,6 @@ pub(super) fn announce(
     if reader.batch {
         ready.push(key);
     } else {
-        wakers.extend(reader.waker.take());
+        wakers.extend(reader.waker.take().map(|waker| *waker));
     }
 }

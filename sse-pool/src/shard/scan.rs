@@ -30,7 +30,9 @@ impl Scan {
         out: &mut Vec<Arc<Entry<T>>>,
     ) {
         for entry in chunk {
-            if entry.offset > self.cursor && selector.wants(&entry, &info.identities, &info.id) {
+            if entry.offset > self.cursor
+                && selector.wants(&entry, &info.client.identities, &info.id)
+            {
                 if self.taken > 0 && self.taken_bytes.saturating_add(entry.size_bytes) > max_bytes {
                     self.full = true;
                     return;

@@ -13,8 +13,8 @@ use std::{
 
 use proptest::prelude::*;
 use sse_pool::{
-    CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, Pool, PoolConfig, ReaderKey,
-    Selector, ShardHandle, Start, TopicFilter, WindowConfig,
+    ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, Pool, PoolConfig,
+    ReaderKey, Selector, ShardHandle, Start, TopicFilter, WindowConfig,
 };
 
 use self::ops::{IDENTITIES, Op, name, op, pick};
@@ -156,7 +156,10 @@ impl World {
                     Some(n) => Start::After((self.head() + 5).saturating_sub(u64::from(n % 32))),
                 };
                 let info = ConnectionInfo {
-                    identities: identities.clone(),
+                    client: Arc::new(ClientInfo {
+                        identities: identities.clone(),
+                        ..ClientInfo::default()
+                    }),
                     ..ConnectionInfo::new(id.clone(), LOCAL)
                 };
                 let permit = self.pool.admit(LOCAL).unwrap();

@@ -1,8 +1,8 @@
 use std::{sync::Arc, task::Poll, time::Instant};
 
 use sse_pool::{
-    CloseReason, ConnectError, Delivery, Entry, Limits, Pool, PoolConfig, Read, ReaderState,
-    Selector, Start, TopicFilter, TopicPattern, UpdateError, WindowConfig,
+    ClientInfo, CloseReason, ConnectError, Delivery, Entry, Limits, Pool, PoolConfig, Read,
+    ReaderState, Selector, Start, TopicFilter, TopicPattern, UpdateError, WindowConfig,
 };
 
 use crate::support::*;
@@ -226,7 +226,10 @@ fn a_private_entry_reaches_only_those_who_are_its_audience() {
     let pool = Pool::new(config(10));
     let with = |name: &str, identities: &[&str], selector| {
         let info = sse_pool::ConnectionInfo {
-            identities: names(identities),
+            client: Arc::new(ClientInfo {
+                identities: names(identities),
+                ..ClientInfo::default()
+            }),
             ..info(name)
         };
         Client::connect_as(&pool, info, selector, Start::Live, Instant::now())

@@ -102,7 +102,7 @@ impl Client {
         start: Start,
         now: Instant,
     ) -> Self {
-        let permit = pool.admit(info.ip).unwrap();
+        let permit = pool.admit(info.ip.into()).unwrap();
         let connection = pool.connect(permit, info, selector, start, now).unwrap();
         Self {
             connection,

@@ -57,10 +57,10 @@ impl ConnectionJson {
         };
         Self {
             connection_id: info.id.to_string(),
-            session_id: info.session.as_deref().map(str::to_owned),
-            user_id: info.user.as_deref().map(str::to_owned),
+            session_id: info.client.session.as_deref().map(str::to_owned),
+            user_id: info.client.user.as_deref().map(str::to_owned),
             user_ip: info.ip.to_string(),
-            user_agent: info.user_agent.as_deref().map(str::to_owned),
+            user_agent: info.client.user_agent.as_deref().map(str::to_owned),
             created_at: clock::rfc3339(info.connected_at_unix_ms),
             last_activity: clock::rfc3339(unix_now.saturating_sub(quiet_for)),
             is_active: true,

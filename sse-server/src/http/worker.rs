@@ -1,7 +1,9 @@
 //! One listener and all its connections, on one runtime.
 
+use std::future::Future;
 use std::io;
 use std::net::TcpListener;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -98,7 +100,7 @@ impl Worker {
                     }
                 },
             };
-            connections.spawn(connection::serve(
+            let mut serving = Box::pin(connection::serve(
                 socket,
                 peer.ip(),
                 service.clone(),
@@ -106,6 +108,25 @@ impl Worker {
                 writer.clone(),
                 self.stage.clone(),
             ));
+            // The request is there already, as the listener waits for it. So most streams are with the reactor after
+            // one look, and never become a task. Who is not done is looked at again as one, and only then waited for.
+            let mut look = Context::from_waker(Waker::noop());
+            let first = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                serving.as_mut().poll(&mut look)
+            }));
+            let Ok(first) = first else {
+                tracing::error!("a connection's task panicked");
+                continue;
+            };
+            match first {
+                Poll::Ready(Ended::Done) => {}
+                Poll::Ready(Ended::TakenOver(stream)) => {
+                    connections.spawn(stream.run());
+                }
+                Poll::Pending => {
+                    connections.spawn(serving);
+                }
+            }
         }
         drop(listener);
         // Streams end while the hub drains; what is left then are last words and requests.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sse_broker::{Gap, ReadError, ReadRequest, ResumeFrom, Splice, Topic};
 use sse_pool::{
-    CloseReason, ConnectionId, ConnectionInfo, ConnectionStatus, Read, Refusal, Selector, Start,
-    TopicFilter,
+    ClientInfo, CloseReason, ConnectionId, ConnectionInfo, ConnectionStatus, Read, Refusal,
+    Selector, Start, TopicFilter,
 };
 
 use super::durable::{DurableError, DurableStart};
@@ -148,7 +148,10 @@ impl Hub {
     /// When there is no place, the request is wrong, or the log cannot be read.
     pub async fn connect(&self, request: ConnectionRequest) -> Result<EventStream, ConnectError> {
         let inner = self.inner();
-        let selector = self.selector(&request.topics, request.event_types.as_deref())?;
+        let selector = inner.selectors.get(
+            (request.topics.clone(), request.event_types.clone()),
+            |(topics, event_types)| self.selector(topics, event_types.as_deref()),
+        )?;
         let permit = inner.pool.admit(request.ip)?;
         let asked = request.last_event_id.as_deref().filter(|id| !id.is_empty());
         let mut is_known_durable = false;
@@ -169,15 +172,24 @@ impl Hub {
         let id = request
             .id
             .unwrap_or_else(|| ConnectionId::from_uuid(*uuid::Uuid::new_v4().as_bytes()));
+        let user_agent = request
+            .user_agent
+            .map(|agent| truncated(&agent, MAX_USER_AGENT_BYTES).to_owned());
+        let client = inner.clients.get(
+            (user_agent, request.session, request.user),
+            |(user_agent, session, user)| {
+                Ok::<_, ConnectError>(ClientInfo {
+                    user_agent: user_agent.as_deref().map(Arc::from),
+                    identities: identities(session.as_deref(), user.as_deref())?,
+                    session: session.as_deref().map(Arc::from),
+                    user: user.as_deref().map(Arc::from),
+                })
+            },
+        )?;
         let info = ConnectionInfo {
             id: id.clone(),
-            ip: request.ip,
-            user_agent: request
-                .user_agent
-                .map(|agent| truncated(&agent, MAX_USER_AGENT_BYTES).into()),
-            identities: identities(request.session.as_deref(), request.user.as_deref())?,
-            session: request.session.map(Into::into),
-            user: request.user.map(Into::into),
+            ip: request.ip.into(),
+            client,
             connected_at_unix_ms: clock::unix_millis(),
         };
         let live_start = matches!(from, ResumeFrom::Live);

@@ -13,6 +13,7 @@ mod jobs;
 mod poll;
 mod publication;
 mod scope;
+mod shared;
 mod vitals;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use sse_broker::{
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
-use sse_pool::{CloseReason, Pool, PoolConfig, ReaderState, WindowConfig};
+use sse_pool::{ClientInfo, CloseReason, Pool, PoolConfig, ReaderState, Selector, WindowConfig};
 use tokio::sync::{Notify, watch};
 
 pub use config::HubConfig;
@@ -44,6 +45,7 @@ pub(crate) use scope::scope;
 
 use crate::clock;
 use jobs::Jobs;
+use shared::Shared;
 
 /// A running hub. Cloning it is cheap; all clones are the same hub.
 ///
@@ -76,7 +78,13 @@ pub(crate) struct Inner {
     quiet: Notify,
     /// The shards that are served by a writer of their own.
     leased_shards: Mutex<Vec<bool>>,
+    /// Selectors and clients that connections have alike.
+    selectors: Shared<(Vec<String>, Option<Vec<String>>), Selector>,
+    clients: Shared<ClientKey, ClientInfo>,
 }
+
+/// User agent, session and user.
+type ClientKey = (Option<String>, Option<String>, Option<String>);
 
 /// What became of a published event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +190,8 @@ impl Hub {
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
+            selectors: Shared::new(),
+            clients: Shared::new(),
             leased_shards: Mutex::new(vec![false; pool.shards()]),
             config,
             broker: Arc::clone(&broker),

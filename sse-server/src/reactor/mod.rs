@@ -21,6 +21,7 @@
 //!   reference to the shared frames; nothing more is read for it until they are gone.
 
 mod frames;
+mod pace;
 mod table;
 
 use std::collections::VecDeque;
@@ -32,11 +33,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mio::{Events, Interest, Token};
-use sse_broker::{Offset, Page, ReadError};
+use sse_broker::{Page, ReadError};
 use sse_pool::{CloseReason, Read, ReaderKey, ShardHandle};
 use tokio::io::Interest as Readiness;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
@@ -44,6 +45,7 @@ use crate::clock;
 use crate::hub::{Delivery, Hub, Inner};
 use crate::session::{Batch, EventStream, MAX_CHUNK_BYTES, Next, Reader, Session};
 use frames::{Frames, LAST_CHUNK, chunk, write_chunk};
+use pace::Pace;
 use table::{Entry, Table, Ticks};
 
 /// A stream and its socket, on their way to a reactor.
@@ -79,15 +81,7 @@ pub(crate) struct Reactor {
     origin: Instant,
     ticks: std::pin::Pin<Box<Sleep>>,
     tick: Duration,
-    /// The most events that a reader found waiting in this round.
-    most_waiting: u64,
-    /// The last round found several events waiting.
-    is_loaded: bool,
-    /// When this round began, and how long the last one took.
-    round_began: Option<Instant>,
-    last_round: Duration,
-    /// The newest offset of the hub.
-    head: watch::Receiver<Offset>,
+    pace: Pace,
 }
 
 impl Reactor {
@@ -108,7 +102,7 @@ impl Reactor {
         )]
         let poll = AsyncFd::with_interest(mio::Poll::new()?, Readiness::READABLE)?;
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let head = hub.head.subscribe();
+        let pace = Pace::new(hub.head.subscribe());
         let interval = hub.config.heartbeat.unwrap_or(MAX_TICK);
         let tick = (interval / 8).clamp(MIN_TICK, MAX_TICK);
         let reactor = Self {
@@ -126,11 +120,7 @@ impl Reactor {
             origin: clock::now(),
             ticks: Box::pin(tokio::time::sleep(tick)),
             tick,
-            most_waiting: 0,
-            is_loaded: false,
-            round_began: None,
-            last_round: Duration::ZERO,
-            head,
+            pace,
         };
         Ok((reactor, sender))
     }
@@ -148,45 +138,13 @@ impl Reactor {
                 () = std::future::poll_fn(|cx| self.poll_work(cx)) => {}
                 () = &mut closing, if !is_closing => is_closing = true,
             }
-            if !self.ready.is_empty() && self.round_began.is_none() {
-                self.linger().await;
+            if !self.ready.is_empty() {
+                self.pace.linger().await;
             }
             self.serve_ready();
             if !self.ready.is_empty() {
                 // Requests and new connections on this core are waiting for their turn.
                 tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    /// Under load, gives what is being published the time to come along: a fraction of what writing takes.
-    async fn linger(&mut self) {
-        if !self.is_loaded {
-            return;
-        }
-        self.is_loaded = false;
-        let end = clock::now() + (self.last_round / LINGER_FRACTION).min(MAX_LINGER);
-        let first = self.shard.pool().head();
-        let mut head = first;
-        let mut quiet_turns = 0;
-        loop {
-            tokio::task::yield_now().await;
-            let newest = self.shard.pool().head();
-            quiet_turns = if newest == head { quiet_turns + 1 } else { 0 };
-            head = newest;
-            let now = clock::now();
-            if now >= end || head - first >= ENOUGH_EVENTS {
-                break;
-            }
-            if quiet_turns >= LINGER_TURNS {
-                if end - now < TIMER_RESOLUTION {
-                    break;
-                }
-                // Nothing to do for so long that it is cheaper to sleep than to look.
-                self.head.borrow_and_update();
-                let news = self.head.changed();
-                let _ = tokio::time::timeout_at(end.into(), news).await;
-                quiet_turns = 0;
             }
         }
     }
@@ -234,7 +192,7 @@ impl Reactor {
             return;
         }
         let now = clock::now();
-        let began = *self.round_began.get_or_insert(now);
+        self.pace.begin(now);
         for _ in 0..SENDS_PER_TURN {
             let Some(key) = self.ready.pop_front() else {
                 break;
@@ -242,10 +200,7 @@ impl Reactor {
             self.serve(key, now);
         }
         if self.ready.is_empty() {
-            self.round_began = None;
-            self.last_round = clock::now().saturating_duration_since(began);
-            self.is_loaded = self.most_waiting > 1;
-            self.most_waiting = 0;
+            self.pace.end(clock::now());
             self.frames.clear();
             if self.ready.capacity() > MAX_IDLE_READY {
                 self.ready.shrink_to(0);
@@ -348,7 +303,7 @@ impl Reactor {
                     return false;
                 };
                 let (form, is_chunked) = (entry.form, entry.is_chunked);
-                self.most_waiting = self.most_waiting.max(self.batch.len() as u64);
+                self.pace.found(self.batch.len());
                 let framed = self
                     .frames
                     .get(form, is_chunked, &self.hub, &mut self.batch);
@@ -682,16 +637,6 @@ const SENDS_PER_TURN: usize = 1024;
 const ARRIVALS_PER_TURN: usize = 64;
 /// How often one reader is served before the next one gets its turn.
 const READS_PER_SERVE: usize = 4;
-/// A loaded reactor waits for more events before it writes: so much of the time that its last round took,
-const LINGER_FRACTION: u32 = 4;
-/// for so long at most, which is what lingering may add to an event's latency,
-const MAX_LINGER: Duration = Duration::from_millis(5);
-/// until so many events have come,
-const ENOUGH_EVENTS: u64 = 64;
-/// and awake for so many turns of the runtime in which none came, about two microseconds each.
-const LINGER_TURNS: usize = 16;
-/// The runtime's timers are no finer.
-const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 /// Socket events taken at a time.
 const EVENTS_PER_POLL: usize = 1024;
 /// Heartbeats and stalled sockets are looked for an eighth of the heartbeat's interval, within these bounds.

@@ -279,13 +279,14 @@ impl Session {
             (hub.pool.info(reader.key), hub.pool.selector(reader.key))
         {
             for record in &page.records {
-                let wanted = selector.wants(&entry(record, (), 0), &info.identities, &info.id)
-                    && !record.is_expired(unix_now)
-                    && !is_in_snapshot(
-                        &self.snapshots,
-                        &record.content.topics,
-                        record.position.offset,
-                    );
+                let wanted =
+                    selector.wants(&entry(record, (), 0), &info.client.identities, &info.id)
+                        && !record.is_expired(unix_now)
+                        && !is_in_snapshot(
+                            &self.snapshots,
+                            &record.content.topics,
+                            record.position.offset,
+                        );
                 if wanted {
                     events += 1;
                     bytes.extend_from_slice(&encode(record, self.form, &hub.compressor));
@@ -403,7 +404,7 @@ pub(crate) fn page_request(reader: Reader<'_>, after: Offset) -> ReadRequest {
     let scope = match (selector, info) {
         (Some(selector), Some(info)) => {
             let own = Arc::from(format!("connection/{}", info.id));
-            let identities = info.identities.iter().cloned();
+            let identities = info.client.identities.iter().cloned();
             scope(&selector.topics, identities.chain([own]).collect())
         }
         _ => Scope::All,

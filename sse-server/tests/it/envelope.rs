@@ -362,7 +362,7 @@ async fn the_manager_creates_sends_broadcasts_closes_and_tells_status() {
 
     // get_connection_status and close_connection.
     let status = hub.connection_status(&id("b")).unwrap();
-    assert_eq!(status.info.ip, LOCALHOST);
+    assert_eq!(status.info.ip, LOCALHOST.into());
     assert_eq!(hub.connections(10).len(), 3);
     assert!(hub.close_connection(&id("b")));
     assert_eq!(readers[1].next().await, None);

@@ -171,7 +171,7 @@ async fn a_program_adds_removes_and_counts_clients_by_itself() {
         Err(ConnectError::Refused(_))
     ));
     let status = hub.connection_status(&first.id()).unwrap();
-    assert_eq!(status.info.user_agent.as_deref(), Some("library"));
+    assert_eq!(status.info.client.user_agent.as_deref(), Some("library"));
     assert_eq!(status.info.ip.to_string(), "10.0.0.1");
 
     let greeting = first.next_chunk().await.unwrap();

@@ -1,0 +1,74 @@
+//! What many connections have alike, held once.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// Remembers the last values that were made, so that equal ones are one.
+///
+/// Bounded and without upkeep: a key has one place it can be in, and a newer key takes it over. What is not found is
+/// simply made anew, so this is never wrong, only now and then of no use.
+#[derive(Debug)]
+pub(super) struct Shared<K, V> {
+    places: Mutex<Vec<Place<K, V>>>,
+    hasher: RandomState,
+}
+
+/// A key and its value, if one has taken the place.
+type Place<K, V> = Option<(K, Arc<V>)>;
+
+impl<K: std::hash::Hash + Eq, V> Shared<K, V> {
+    pub(super) fn new() -> Self {
+        Self {
+            places: Mutex::new(std::iter::repeat_with(|| None).take(PLACES).collect()),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The value for this key, made when it is not known.
+    ///
+    /// # Errors
+    ///
+    /// What `make` says.
+    pub(super) fn get<E>(
+        &self,
+        key: K,
+        make: impl FnOnce(&K) -> Result<V, E>,
+    ) -> Result<Arc<V>, E> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "any bits of a hash will do"
+        )]
+        let place = self.hasher.hash_one(&key) as usize % PLACES;
+        if let Some((known, value)) = &self.places.lock()[place]
+            && *known == key
+        {
+            return Ok(Arc::clone(value));
+        }
+        let value = Arc::new(make(&key)?);
+        let before = self.places.lock()[place].replace((key, Arc::clone(&value)));
+        drop(before);
+        Ok(value)
+    }
+}
+
+/// How many values are remembered. A stated guess: more than a hub has kinds of readers that come together.
+const PLACES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_keys_share_a_value_and_mistakes_are_not_remembered() {
+        let shared: Shared<String, String> = Shared::new();
+        let get = |key: &str| shared.get(key.to_owned(), |key| Ok::<_, ()>(key.clone()));
+        assert!(Arc::ptr_eq(&get("a").unwrap(), &get("a").unwrap()));
+        assert!(shared.get("b".to_owned(), |_| Err(())).is_err());
+        for n in 0..10 * PLACES {
+            let key = n.to_string();
+            assert_eq!(*get(&key).unwrap(), key, "whoever had its place before");
+        }
+    }
+}
