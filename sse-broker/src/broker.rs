@@ -8,8 +8,8 @@ use bytes::Bytes;
 use sse_protocol::EventId;
 
 use crate::{
-    Epoch, NewRecord, Offset, Position, Record, StateChange, StoredState, Topic, TopicPattern,
-    Trimmed, UnixMillis,
+    Epoch, NewRecord, Offset, Position, Record, RecordRef, StateChange, StoredState, Topic,
+    TopicPattern, Trimmed, UnixMillis,
 };
 
 /// A future on the heap, as the [`Broker`] trait returns them.
@@ -49,6 +49,37 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// When the log cannot be read.
     fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>>;
+
+    /// Reads the next page as bytes: `render` is lent each record in order, and writes it, or nothing.
+    ///
+    /// It runs where the log is read, and the log on disk copies nothing and allocates nothing for a
+    /// record on the way. The page is bounded as in [`read`](Self::read), and by `max_bytes` of what is
+    /// written, where the log can tell.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    fn render(
+        &self,
+        request: ReadRequest,
+        mut render: Render,
+    ) -> BoxFuture<'static, Result<Rendered, ReadError>> {
+        let page = self.read(request);
+        Box::pin(async move {
+            let page = page.await?;
+            let mut rendered = Rendered {
+                first: page.records.first().map(|first| first.position.offset),
+                upto: page.upto,
+                trimmed: page.trimmed,
+                removed: page.removed,
+                ..Rendered::default()
+            };
+            for record in &page.records {
+                rendered.add(&RecordRef::from(&**record), &mut render);
+            }
+            Ok(rendered)
+        })
+    }
 
     /// Where the retained record with a publisher's `id` stands.
     ///
@@ -210,6 +241,34 @@ pub struct Page {
     /// something, whether or not this page reaches so far. May name one where nothing within the scope was
     /// removed when very many topics are concerned, and never misses one.
     pub removed: Option<Offset>,
+}
+
+/// Writes a record's bytes behind those that are there, or none. See [`Broker::render`].
+pub type Render = Box<dyn FnMut(&RecordRef<'_>, &mut Vec<u8>) + Send>;
+
+/// A piece of the log, as bytes. See [`Broker::render`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendered {
+    /// What was written for the records, in order.
+    pub bytes: Vec<u8>,
+    /// For how many of them something was written.
+    pub events: u64,
+    /// The first record, whether or not anything was written for it.
+    pub first: Option<Offset>,
+    /// See [`Page::upto`].
+    pub upto: Offset,
+    /// See [`Page::trimmed`].
+    pub trimmed: bool,
+    /// See [`Page::removed`].
+    pub removed: Option<Offset>,
+}
+
+impl Rendered {
+    pub(crate) fn add(&mut self, record: &RecordRef<'_>, render: &mut Render) {
+        let before = self.bytes.len();
+        render(record, &mut self.bytes);
+        self.events += u64::from(self.bytes.len() > before);
+    }
 }
 
 /// What a log covers.

@@ -58,6 +58,7 @@ use redb::StorageBackend;
 use sse_protocol::EventId;
 use tokio::sync::oneshot;
 
+pub(crate) use codec::Texts;
 pub use import::{Imported, LogImport};
 pub use open::OpenError;
 pub use tools::{Done, Inspection, LogProblem, LogToolError, StoppedLog, Verification};
@@ -67,7 +68,8 @@ use crate::memory::DEFAULT_MAX_PENDING_BYTES;
 use crate::queue::{Answer, Batch, Waiting, weight_bytes};
 use crate::{
     AppendError, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
-    ReadRequest, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
+    ReadRequest, Render, Rendered, Retention, StateChange, StoredState, Tail, Topic, Trimmed,
+    UnixMillis,
 };
 use index::Index;
 use open::{LogState, Opened, Place};
@@ -374,6 +376,14 @@ impl Broker for DurableBroker {
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
         self.read_with(move |db, index, bounds| read::page(db, index, bounds, &request))
+    }
+
+    fn render(
+        &self,
+        request: ReadRequest,
+        render: Render,
+    ) -> BoxFuture<'static, Result<Rendered, ReadError>> {
+        self.read_with(move |db, index, bounds| read::rendered(db, index, bounds, &request, render))
     }
 
     fn locate(&self, id: EventId) -> BoxFuture<'static, Result<Option<Offset>, ReadError>> {

@@ -33,7 +33,7 @@ mod topic;
 
 pub use broker::{
     AppendError, Appended, Bounds, BoxFuture, Broker, Durability, Page, ReadError, ReadRequest,
-    Scope, Tail,
+    Render, Rendered, Scope, Tail,
 };
 #[cfg(feature = "durable")]
 pub use durable::{
@@ -43,7 +43,7 @@ pub use durable::{
 pub use memory::{DEFAULT_MAX_PENDING_BYTES, MemoryBroker, MemoryConfig};
 pub use pattern::TopicPattern;
 pub use position::{Epoch, Offset, ParsePositionError, Position};
-pub use record::{NewRecord, Priority, Record, Snapshot, UnixMillis};
+pub use record::{NewRecord, Priority, Record, RecordRef, Snapshot, UnixMillis};
 pub use replay::{Gap, GapReason, ResumeFrom};
 pub use retention::{Retention, TopicRetention, Trimmed};
 pub use splice::{Splice, Step};

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use sse_protocol::{Event, EventId, EventType, Retry};
 
+#[cfg(feature = "durable")]
+use crate::durable::Texts;
 use crate::{Position, Topic};
 
 /// Milliseconds since the Unix epoch.
@@ -200,5 +202,94 @@ impl Record {
     #[must_use]
     pub fn is_expired(&self, now: UnixMillis) -> bool {
         self.content.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// A record, lent by the log for as long as it is looked at.
+///
+/// It is what a replay needs that turns records into bytes, as [`Broker::render`](crate::Broker::render)
+/// does: nothing of it is copied or allocated.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RecordRef<'a> {
+    /// Its place in the order.
+    pub position: Position,
+    /// See [`Event::id`](sse_protocol::Event::id).
+    pub id: Option<&'a str>,
+    /// See [`Event::event_type`](sse_protocol::Event::event_type).
+    pub event_type: Option<&'a str>,
+    /// See [`Event::data`](sse_protocol::Event::data).
+    pub data: &'a str,
+    /// See [`Event::retry`](sse_protocol::Event::retry).
+    pub retry: Option<Retry>,
+    /// See [`NewRecord::label`].
+    pub label: Option<&'a str>,
+    /// See [`NewRecord::priority`].
+    pub priority: Priority,
+    /// See [`NewRecord::published_at`].
+    pub published_at: UnixMillis,
+    /// See [`NewRecord::expires_at`].
+    pub expires_at: Option<UnixMillis>,
+    pub(crate) topics: Names<'a>,
+    pub(crate) audience: Names<'a>,
+}
+
+impl<'a> RecordRef<'a> {
+    /// See [`NewRecord::topics`].
+    pub fn topics(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.topics.iter()
+    }
+
+    /// See [`NewRecord::audience`].
+    pub fn audience(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.audience.iter()
+    }
+
+    /// See [`Record::is_expired`].
+    #[must_use]
+    pub fn is_expired(&self, now: UnixMillis) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+impl<'a> From<&'a Record> for RecordRef<'a> {
+    fn from(record: &'a Record) -> Self {
+        let NewRecord { event, .. } = &record.content;
+        Self {
+            position: record.position,
+            id: event.id.as_ref().map(EventId::as_str),
+            event_type: event.event_type.as_ref().map(EventType::as_str),
+            data: &event.data,
+            retry: event.retry,
+            label: record.content.label.as_ref().map(EventType::as_str),
+            priority: record.content.priority,
+            published_at: record.content.published_at,
+            expires_at: record.content.expires_at,
+            topics: Names::Topics(&record.content.topics),
+            audience: Names::Topics(&record.content.audience),
+        }
+    }
+}
+
+/// The names of topics, as a record has them in memory or on disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Names<'a> {
+    Topics(&'a [Topic]),
+    #[cfg(feature = "durable")]
+    Texts(Texts<'a>),
+}
+
+impl<'a> Names<'a> {
+    fn iter(self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut names = self;
+        std::iter::from_fn(move || match &mut names {
+            Self::Topics(topics) => {
+                let (first, rest) = topics.split_first()?;
+                *topics = rest;
+                Some(first.as_str())
+            }
+            #[cfg(feature = "durable")]
+            Self::Texts(texts) => texts.next(),
+        })
     }
 }

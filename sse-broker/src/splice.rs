@@ -1,6 +1,6 @@
 //! The join of log and window.
 
-use crate::{Bounds, Epoch, Gap, GapReason, Offset, Page, Position, ResumeFrom};
+use crate::{Bounds, Epoch, Gap, GapReason, Offset, Page, Position, Rendered, ResumeFrom};
 
 /// What a reader does next on its way from the log to the live window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,13 +142,27 @@ impl Splice {
     /// Takes the page that [`Step::Read`] asked for; its gap is to be written before its records.
     #[must_use = "the gap is to be written before the page's records"]
     pub fn handle_page(&mut self, page: &Page) -> Option<Gap> {
-        let lost_upto = match page.records.first() {
-            Some(first) => first.position.offset.saturating_sub(1),
-            None => page.upto,
-        };
+        let first = page.records.first().map(|first| first.position.offset);
+        self.handle_read(first, page.upto, page.trimmed, page.removed)
+    }
+
+    /// The same for a page that came as bytes.
+    #[must_use = "the gap is to be written before the page's bytes"]
+    pub fn handle_rendered(&mut self, page: &Rendered) -> Option<Gap> {
+        self.handle_read(page.first, page.upto, page.trimmed, page.removed)
+    }
+
+    fn handle_read(
+        &mut self,
+        first: Option<Offset>,
+        upto: Offset,
+        trimmed: bool,
+        removed: Option<Offset>,
+    ) -> Option<Gap> {
+        let lost_upto = first.map_or(upto, |first| first.saturating_sub(1));
         let from = self.position();
-        let mut gap = self.handle_removed(page.removed);
-        if page.trimmed && self.promised && lost_upto > self.after {
+        let mut gap = self.handle_removed(removed);
+        if trimmed && self.promised && lost_upto > self.after {
             let until = gap.map_or(0, |gap| gap.until.offset);
             gap = Some(self.skip_to(lost_upto, until));
         } else if let Some(gap) = &mut gap {
@@ -159,9 +173,9 @@ impl Splice {
             gap.until = gap.until.max(gap.to);
         }
         self.state = State::Join {
-            stuck: page.upto <= self.after && gap.is_none(),
+            stuck: upto <= self.after && gap.is_none(),
         };
-        self.after = self.after.max(page.upto);
+        self.after = self.after.max(upto);
         self.promised = true;
         gap
     }

@@ -1,7 +1,7 @@
 //! Events to bytes.
 //!
 //! Each function appends one complete block, blank line included, to a buffer that can be reused. None of
-//! them can fail: what the format cannot carry was refused when [`EventId`] and [`EventType`](crate::EventType)
+//! them can fail: what the format cannot carry was refused when [`EventId`] and [`EventType`]
 //! were made.
 //!
 //! A space follows the colon unless the value is empty, so a value's own leading space survives.
@@ -17,25 +17,84 @@
 
 use alloc::vec::Vec;
 
-use memchr::memchr2;
+use memchr::{memchr2, memchr3};
 
-use crate::{EventId, EventRef, Retry};
+use crate::{EventId, EventRef, EventType, Retry};
 
 /// Appends an event.
 ///
 /// CR, LF and CRLF in its data each begin a new `data` line; a trailing one survives as an empty last line.
 #[inline]
 pub fn event(event: EventRef<'_>, out: &mut Vec<u8>) {
-    if let Some(event_type) = event.event_type {
-        field(b"event: ", event_type.as_str().as_bytes(), out);
+    let event_type = event.event_type.map(EventType::as_str);
+    fields(
+        event_type,
+        event.id.map(EventId::as_str),
+        event.retry,
+        event.data,
+        out,
+    );
+}
+
+/// An event that was an [`EventRef`] once, and is text again: as a log gives it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextEvent<'a> {
+    /// See [`Event::id`](crate::Event::id).
+    pub id: Option<&'a str>,
+    /// See [`Event::event_type`](crate::Event::event_type).
+    pub event_type: Option<&'a str>,
+    /// See [`Event::data`](crate::Event::data).
+    pub data: &'a str,
+    /// See [`Event::retry`](crate::Event::retry).
+    pub retry: Option<Retry>,
+}
+
+/// Appends an event whose id and type are text, without making an [`EventId`] and an
+/// [`EventType`] of them, which allocate.
+///
+/// They are looked at all the same: when one of them cannot be written, nothing is, and the answer is
+/// `false`.
+///
+/// ```
+/// use sse_protocol::encoder::{self, TextEvent};
+///
+/// let mut out = Vec::new();
+/// let event = TextEvent { id: Some("7"), data: "hello", ..TextEvent::default() };
+/// assert!(encoder::text_event(event, &mut out));
+/// assert_eq!(out, b"id: 7\ndata: hello\n\n");
+/// let forged = TextEvent { id: Some("7\ndata: forged"), ..event };
+/// assert!(!encoder::text_event(forged, &mut out));
+/// ```
+#[inline]
+pub fn text_event(event: TextEvent<'_>, out: &mut Vec<u8>) -> bool {
+    let is_an_id = |id: &str| memchr3(b'\r', b'\n', 0, id.as_bytes()).is_none();
+    let is_a_type =
+        |text: &str| !text.is_empty() && memchr2(b'\r', b'\n', text.as_bytes()).is_none();
+    let can_be_written = event.id.is_none_or(is_an_id) && event.event_type.is_none_or(is_a_type);
+    if can_be_written {
+        fields(event.event_type, event.id, event.retry, event.data, out);
     }
-    if let Some(id) = event.id {
-        field(b"id: ", id.as_str().as_bytes(), out);
+    can_be_written
+}
+
+#[inline]
+fn fields(
+    event_type: Option<&str>,
+    id: Option<&str>,
+    retry: Option<Retry>,
+    data: &str,
+    out: &mut Vec<u8>,
+) {
+    if let Some(event_type) = event_type {
+        field(b"event: ", event_type.as_bytes(), out);
     }
-    if let Some(time) = event.retry {
+    if let Some(id) = id {
+        field(b"id: ", id.as_bytes(), out);
+    }
+    if let Some(time) = retry {
         retry_field(time, out);
     }
-    let data = event.data.as_bytes();
+    let data = data.as_bytes();
     if !data.is_empty() && is_one_line(data) {
         out.reserve(data.len() + b"data: \n\n".len());
         out.extend_from_slice(b"data: ");

@@ -19,7 +19,8 @@ use std::collections::HashSet;
 
 use sse_protocol::{Event, EventId, EventType, Retry};
 
-use crate::{NewRecord, Offset, Priority, Topic};
+use crate::record::Names;
+use crate::{NewRecord, Offset, Position, Priority, RecordRef, Topic};
 
 /// The layout that is written. Readers know this one and all before it.
 const VERSION: u8 = 1;
@@ -165,6 +166,23 @@ impl<'a> RecordView<'a> {
         crate::record::weight_bytes(topics, texts.into_iter().flatten()) as u64
     }
 
+    /// Lends it as others see it.
+    pub(super) fn to_ref(self, position: Position) -> RecordRef<'a> {
+        RecordRef {
+            position,
+            id: self.id,
+            event_type: self.event_type,
+            data: self.data,
+            retry: self.retry.map(Retry::from_millis),
+            label: self.label,
+            priority: self.priority,
+            published_at: self.published_at,
+            expires_at: self.expires_at,
+            topics: Names::Texts(self.topics),
+            audience: Names::Texts(self.audience),
+        }
+    }
+
     /// Copies it into the type we compute with.
     pub(super) fn to_record(self, topics: &mut TopicCache) -> Result<NewRecord, Damaged> {
         let event_type = |text: Option<&str>| text.map(EventType::new).transpose();
@@ -188,7 +206,7 @@ impl<'a> RecordView<'a> {
 
 /// Texts one after the other, checked when they were taken.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Texts<'a> {
+pub(crate) struct Texts<'a> {
     count: u64,
     bytes: &'a [u8],
 }

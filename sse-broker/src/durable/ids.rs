@@ -60,6 +60,13 @@ impl Ids {
         }
     }
 
+    /// Makes room for so many, so that loading them does not move them again and again.
+    pub(super) fn reserve(&self, count: usize) {
+        for shard in &self.shards {
+            shard.lock().reserve(count / SHARDS, Entry::spread);
+        }
+    }
+
     pub(super) fn has_loaded(&self) {
         let _ = self.loaded.set(());
     }

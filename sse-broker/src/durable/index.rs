@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::block::Block;
 use super::codec::{RecordView, TopicCache};
@@ -191,7 +191,13 @@ impl Index {
         let load = || -> Result<(), redb::Error> {
             let txn = db.begin_read()?;
             let mut upto = state.floor;
-            for entry in txn.open_table(IDS)?.range(state.floor + 1..)? {
+            let lists = txn.open_table(IDS)?;
+            // As many as the records can have, should each have one.
+            let records = usize::try_from(state.head - state.floor).unwrap_or(usize::MAX);
+            let listed = usize::try_from(lists.len()?).unwrap_or(usize::MAX);
+            self.ids
+                .reserve(records.min(listed.saturating_mul(MAX_LIST)));
+            for entry in lists.range(state.floor + 1..)? {
                 let (last, value) = entry?;
                 let last = last.value();
                 if let Ok(ids) = list(&last.to_le_bytes(), value.value()) {

@@ -1,7 +1,8 @@
 //! Reading the log: pages, ids, snapshots, on a few threads of its own.
 //!
 //! A read costs a seek in an index and what it returns, however long the history is; it holds one page
-//! in memory. The threads are few on purpose: they are how much replay may take from live traffic.
+//! in memory. The threads are few on purpose: they are how much replay may take from live traffic, and
+//! where the system can tell threads apart they stand back behind all others.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -21,7 +22,10 @@ use super::open::{Prepare, panic_message, read_floor, read_thinned};
 use super::removed;
 use super::tables::{BLOCKS, META, SNAPSHOTS, TOPICS, checked, run_key, run_offsets};
 use crate::broker::BoxFuture;
-use crate::{Bounds, Epoch, Offset, Page, Position, ReadError, ReadRequest, Record, Scope, Topic};
+use crate::{
+    Bounds, Epoch, Offset, Page, Position, ReadError, ReadRequest, Record, Render, Rendered, Scope,
+    Topic,
+};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -58,7 +62,10 @@ impl Readers {
             let shared = Arc::clone(&readers.shared);
             std::thread::Builder::new()
                 .name(format!("sse-log-read-{n}"))
-                .spawn(move || work(&shared))?;
+                .spawn(move || {
+                    stand_back();
+                    work(&shared);
+                })?;
         }
         Ok(readers)
     }
@@ -106,6 +113,22 @@ impl Drop for Readers {
         drop(waiting);
     }
 }
+
+/// Lets other threads of the machine go first: a replay takes what they leave, and the thread that
+/// writes is not held up by readers of the past.
+#[cfg(target_os = "linux")]
+fn stand_back() {
+    // Of this thread alone, on Linux. Where it is not allowed, replays are as important as all else.
+    let _ = rustix::process::nice(NICENESS);
+}
+
+/// Elsewhere it would be the whole process that stands back.
+#[cfg(not(target_os = "linux"))]
+fn stand_back() {}
+
+/// A tenth of the processor when others want it, and all of it when they do not.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 fn work(shared: &Shared) {
     loop {
@@ -159,6 +182,45 @@ pub(super) fn page(
     bounds: Bounds,
     request: &ReadRequest,
 ) -> Result<Page, ReadError> {
+    let read = read(db, index, bounds, request, Copies::default())?;
+    Ok(Page {
+        upto: read.upto(),
+        trimmed: read.trimmed,
+        removed: read.removed,
+        records: read.sink.records,
+    })
+}
+
+/// The same, as the bytes that `render` makes of it.
+pub(super) fn rendered(
+    db: &Database,
+    index: &Index,
+    bounds: Bounds,
+    request: &ReadRequest,
+    render: Render,
+) -> Result<Rendered, ReadError> {
+    let sink = Renders {
+        render,
+        rendered: Rendered::default(),
+        max_bytes: request.max_bytes,
+    };
+    let read = read(db, index, bounds, request, sink)?;
+    Ok(Rendered {
+        upto: read.upto(),
+        trimmed: read.trimmed,
+        removed: read.removed,
+        first: read.first,
+        ..read.sink.rendered
+    })
+}
+
+fn read<S: Sink>(
+    db: &Database,
+    index: &Index,
+    bounds: Bounds,
+    request: &ReadRequest,
+    sink: S,
+) -> Result<PageBuilder<S>, ReadError> {
     // Before the transaction begins: what the index no longer has is in the file then.
     let recent: Vec<_> = match &request.scope {
         Scope::All | Scope::Matching(_) => Vec::new(),
@@ -185,12 +247,12 @@ pub(super) fn page(
     let start = request.after.max(floor);
     let removed = removed::newest(&txn, &thinned, request.after, &request.scope);
     let removed = removed.map_err(storage_error)?;
-    let new_page = || PageBuilder {
+    let new_page = |sink| PageBuilder {
         thinned_upto: thinned.newest,
         removed,
-        ..PageBuilder::new(request, bounds, floor)
+        ..PageBuilder::new(request, bounds, floor, sink)
     };
-    let mut page = new_page();
+    let mut page = new_page(sink);
     match &request.scope {
         Scope::All | Scope::Matching(_) => page.read_all(&blocks, start)?,
         Scope::Topics(topics) => {
@@ -201,23 +263,88 @@ pub(super) fn page(
                 // The index is damaged: what it points at is not, so everything is read instead.
                 // A page may be too wide.
                 Err(Damaged) => {
-                    page = new_page();
+                    page.sink.clear();
+                    page = new_page(page.sink);
                     page.read_all(&blocks, start)?;
                 }
             }
         }
     }
-    Ok(page.finish())
+    Ok(page)
 }
 
 type Blocks = ReadOnlyTable<Offset, &'static [u8]>;
 
+/// What becomes of the records of a page.
+trait Sink {
+    /// Takes a record if it fits; the first always does.
+    fn take(&mut self, position: Position, view: RecordView<'_>, is_first: bool) -> Taken;
+
+    fn clear(&mut self);
+}
+
+enum Taken {
+    Yes,
+    /// The page is full.
+    No,
+    /// The record is not what was written.
+    Damaged,
+}
+
+/// They are copied.
+#[derive(Default)]
+struct Copies {
+    records: Vec<Arc<Record>>,
+    topics: TopicCache,
+}
+
+impl Sink for Copies {
+    fn take(&mut self, position: Position, view: RecordView<'_>, _is_first: bool) -> Taken {
+        let Ok(content) = view.to_record(&mut self.topics) else {
+            return Taken::Damaged;
+        };
+        self.records.push(Arc::new(Record { position, content }));
+        Taken::Yes
+    }
+
+    fn clear(&mut self) {
+        self.records.clear();
+    }
+}
+
+/// They are written by who asked.
+struct Renders {
+    render: Render,
+    rendered: Rendered,
+    max_bytes: usize,
+}
+
+impl Sink for Renders {
+    fn take(&mut self, position: Position, view: RecordView<'_>, is_first: bool) -> Taken {
+        let (len, events) = (self.rendered.bytes.len(), self.rendered.events);
+        self.rendered.add(&view.to_ref(position), &mut self.render);
+        if self.rendered.bytes.len() > self.max_bytes && !is_first {
+            self.rendered.bytes.truncate(len);
+            self.rendered.events = events;
+            return Taken::No;
+        }
+        Taken::Yes
+    }
+
+    fn clear(&mut self) {
+        self.rendered = Rendered::default();
+    }
+}
+
 /// A page that fills up to the bounds of its request.
-struct PageBuilder {
+struct PageBuilder<S> {
     epoch: Epoch,
     head: Offset,
     after: Offset,
-    records: Vec<Arc<Record>>,
+    sink: S,
+    first: Option<Offset>,
+    /// The newest record that was taken.
+    last: Offset,
     records_left: usize,
     /// What may still be added; `None` once the first record was larger than the whole page.
     bytes_left: Option<usize>,
@@ -227,26 +354,26 @@ struct PageBuilder {
     /// The newest record that a rule of a topic has taken: up to it there are holes that are no damage.
     thinned_upto: Offset,
     removed: Option<Offset>,
-    topics: TopicCache,
 }
 
 /// The largest page by number; what it weighs is up to who asks.
 const MAX_PAGE_RECORDS: usize = 8 * 1024;
 
-impl PageBuilder {
-    fn new(request: &ReadRequest, bounds: Bounds, floor: Offset) -> Self {
+impl<S: Sink> PageBuilder<S> {
+    fn new(request: &ReadRequest, bounds: Bounds, floor: Offset, sink: S) -> Self {
         Self {
             epoch: bounds.epoch,
             head: bounds.head,
             after: request.after,
-            records: Vec::new(),
+            sink,
+            first: None,
+            last: 0,
             records_left: request.max_records.clamp(1, MAX_PAGE_RECORDS),
             bytes_left: Some(request.max_bytes),
             ends_at: None,
             trimmed: request.after < floor,
             thinned_upto: 0,
             removed: None,
-            topics: TopicCache::default(),
         }
     }
 
@@ -358,29 +485,38 @@ impl PageBuilder {
         let Ok(view) = RecordView::decode(offset, bytes) else {
             return self.skip_damaged(offset);
         };
-        let len = view.data_len();
-        let bytes_left = self.bytes_left.and_then(|left| left.checked_sub(len));
-        if !self.records.is_empty() && (self.records_left == 0 || bytes_left.is_none()) {
-            self.ends_at = self.records.last().map(|last| last.position.offset);
-            return false;
-        }
-        let Ok(content) = view.to_record(&mut self.topics) else {
-            return self.skip_damaged(offset);
-        };
-        self.records_left -= 1;
-        self.bytes_left = bytes_left;
+        let is_first = self.first.is_none();
+        let bytes_left = { self.bytes_left }.and_then(|left| left.checked_sub(view.data_len()));
+        let is_full = self.records_left == 0 || bytes_left.is_none();
         let position = Position {
             epoch: self.epoch,
             offset,
         };
-        self.records.push(Arc::new(Record { position, content }));
-        true
+        let taken = if is_full && !is_first {
+            Taken::No
+        } else {
+            self.sink.take(position, view, is_first)
+        };
+        match taken {
+            Taken::Yes => {
+                self.records_left -= 1;
+                self.bytes_left = bytes_left;
+                self.first.get_or_insert(offset);
+                self.last = offset;
+                true
+            }
+            Taken::No => {
+                self.ends_at = Some(self.last);
+                false
+            }
+            Taken::Damaged => self.skip_damaged(offset),
+        }
     }
 
     /// A damaged record is a gap like a trimmed one, and a gap comes at the beginning of a page: the
     /// page ends before it, or, when it has nothing yet, begins behind it.
     fn skip_damaged(&mut self, offset: Offset) -> bool {
-        if self.records.is_empty() {
+        if self.first.is_none() {
             self.trimmed = true;
             return true;
         }
@@ -388,14 +524,9 @@ impl PageBuilder {
         false
     }
 
-    fn finish(self) -> Page {
-        let upto = self.ends_at.unwrap_or(self.head.max(self.after));
-        Page {
-            records: self.records,
-            upto,
-            trimmed: self.trimmed,
-            removed: self.removed,
-        }
+    /// How far the page reaches.
+    fn upto(&self) -> Offset {
+        self.ends_at.unwrap_or(self.head.max(self.after))
     }
 }
 

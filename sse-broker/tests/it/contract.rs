@@ -71,6 +71,8 @@ macro_rules! contract {
             }
             reading {
                 everything_about_a_record_comes_back,
+                what_is_rendered_is_what_is_read,
+                a_rendered_page_ends_at_its_bounds,
                 a_page_ends_at_its_bounds_and_says_how_far_it_reaches,
                 a_page_has_one_record_at_least,
                 a_reader_of_several_topics_gets_each_record_once_in_order,

@@ -1,7 +1,7 @@
 //! Pages: everything about a record, in order, within bounds, of the topics asked for.
 
 use bytes::Bytes;
-use sse_broker::{NewRecord, Priority, ReadRequest, Retention, Scope, Snapshot};
+use sse_broker::{NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope, Snapshot};
 use sse_protocol::{Event, EventType, Retry};
 
 use crate::support::*;
@@ -58,6 +58,107 @@ pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
         snapshots,
         [(topic("job/42"), Bytes::from_static(b"\x00state"))]
     );
+}
+
+/// All that a record says, as one line.
+fn line(record: &RecordRef<'_>, out: &mut Vec<u8>) {
+    let topics: Vec<_> = record.topics().collect();
+    let audience: Vec<_> = record.audience().collect();
+    let all = (
+        (record.position, record.id, record.event_type, record.data),
+        (record.retry, record.label, record.priority),
+        (record.published_at, record.expires_at, topics, audience),
+    );
+    out.extend_from_slice(format!("{all:?}\n").as_bytes());
+}
+
+pub(crate) async fn what_is_rendered_is_what_is_read<B: Backend>() {
+    let backend = B::new(Retention::UNBOUNDED);
+    let broker = backend.broker();
+    for n in 0..30u64 {
+        let mut record = record(["a", "b", "c"][n as usize % 3], &format!("data {n}\n"));
+        record.topics.push(topic("all"));
+        if n % 2 == 0 {
+            record.audience = vec![topic("user/ä"), topic("session/1")];
+            record.label = Some(EventType::new("label").expect("a type"));
+            record.event = record
+                .event
+                .with_id(id(&format!("id {n}")))
+                .with_type(EventType::new("type").expect("a type"))
+                .with_retry(Retry::from_millis(n));
+            record.priority = Priority::High;
+            record.expires_at = Some(n);
+        }
+        append(&*broker, vec![record]).await;
+    }
+    for scope in [Scope::All, topics(&["b", "c"]), topics(&["none"])] {
+        for max_records in [1, 7, 100] {
+            let mut after = 0;
+            while after < 30 {
+                let request = ReadRequest {
+                    scope: scope.clone(),
+                    max_records,
+                    ..everything_after(after)
+                };
+                let page = broker.read(request.clone()).await.expect("a page");
+                let rendered = broker.render(request, Box::new(line)).await;
+                let rendered = rendered.expect("a page");
+                let mut expected = Vec::new();
+                for record in &page.records {
+                    line(&RecordRef::from(&**record), &mut expected);
+                }
+                assert_eq!(rendered.bytes, expected);
+                assert_eq!(rendered.events, page.records.len() as u64);
+                assert_eq!((rendered.upto, rendered.trimmed), (page.upto, page.trimmed));
+                let first = page.records.first().map(|first| first.position.offset);
+                assert_eq!(rendered.first, first);
+                after = page.upto;
+            }
+        }
+    }
+}
+
+pub(crate) async fn a_rendered_page_ends_at_its_bounds<B: Backend>() {
+    let backend = B::new(Retention::UNBOUNDED);
+    let broker = backend.broker();
+    append(
+        &*broker,
+        (0..10).map(|_| record("a", "0123456789")).collect(),
+    )
+    .await;
+    let (mut after, mut events) = (0, 0);
+    while after < 10 {
+        let request = ReadRequest {
+            max_bytes: 30,
+            ..everything_after(after)
+        };
+        // Every second one is not wanted.
+        let some = |record: &RecordRef<'_>, out: &mut Vec<u8>| {
+            if record.position.offset.is_multiple_of(2) {
+                out.extend_from_slice(record.data.as_bytes());
+            }
+        };
+        let page = broker
+            .render(request, Box::new(some))
+            .await
+            .expect("a page");
+        assert!(page.bytes.len() <= 30, "{page:?}");
+        assert_eq!(page.bytes.len() as u64, page.events * 10);
+        assert!(page.upto > after);
+        after = page.upto;
+        events += page.events;
+    }
+    assert_eq!(events, 5);
+    // The first is there, however large it is.
+    let request = ReadRequest {
+        max_bytes: 3,
+        ..everything_after(0)
+    };
+    let all = |record: &RecordRef<'_>, out: &mut Vec<u8>| {
+        out.extend_from_slice(record.data.as_bytes());
+    };
+    let page = broker.render(request, Box::new(all)).await.expect("a page");
+    assert_eq!((page.bytes.len(), page.events, page.upto), (10, 1, 1));
 }
 
 pub(crate) async fn a_page_ends_at_its_bounds_and_says_how_far_it_reaches<B: Backend>() {
