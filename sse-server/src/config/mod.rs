@@ -7,6 +7,7 @@ mod units;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sse_broker::{Durability, Retention};
@@ -20,6 +21,7 @@ pub use units::{Size, Span};
 
 use crate::http::HttpConfig;
 use crate::hub::HubConfig;
+use crate::topic_pattern::UrlPattern;
 
 /// Everything the server binary needs to know.
 #[derive(Clone, Debug)]
@@ -187,6 +189,21 @@ impl Config {
                 Some(LevelSetting::Best) => Level::Best,
                 Some(LevelSetting::Balanced) | None => Level::Balanced,
             },
+            stream_compression_bytes: settings
+                .stream_compression
+                .map_or(defaults.stream_compression_bytes, Size::to_usize),
+            never_compress: settings
+                .never_compress
+                .unwrap_or_default()
+                .iter()
+                .map(|topic| {
+                    UrlPattern::new(topic).map(Arc::new).map_err(|error| {
+                        invalid(format!(
+                            "never-compress: {topic:?} is no topic pattern: {error}"
+                        ))
+                    })
+                })
+                .collect::<Result<_, _>>()?,
             ..defaults
         };
         if let Some(interval) = hub.heartbeat

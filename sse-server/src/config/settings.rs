@@ -225,6 +225,25 @@ pub struct Settings {
     )]
     pub compression_level: Option<LevelSetting>,
 
+    /// Memory for compressing streams (Content-Encoding: gzip), about half a MiB for each set of subscriptions that
+    /// readers have in common; beyond it streams are not compressed; 0 for never [default: 32MiB]
+    #[arg(
+        long,
+        env = "SSE_STREAM_COMPRESSION",
+        value_name = "SIZE",
+        help_heading = "Streams"
+    )]
+    pub stream_compression: Option<Size>,
+    /// Topics (names or URL patterns) whose events are never compressed together with others; may be repeated
+    #[arg(
+        long = "never-compress",
+        env = "SSE_NEVER_COMPRESS",
+        value_name = "TOPIC",
+        value_delimiter = ',',
+        help_heading = "Streams"
+    )]
+    pub never_compress: Option<Vec<String>>,
+
     /// Keep events so long [default: 7d]
     #[arg(
         long,
@@ -340,7 +359,7 @@ impl Settings {
             drain_timeout, log, log_format, max_connections, max_connections_per_ip,
             max_subscriptions, max_body, max_event, allowed_event_types, max_jobs, heartbeat,
             heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval, overflow, window,
-            compression_threshold, compression_level, retention_age, retention_size, retention_events,
+            compression_threshold, compression_level, stream_compression, never_compress, retention_age, retention_size, retention_events,
             max_durable, durable_expiry, retain,
         )
     }

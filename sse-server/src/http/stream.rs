@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use sse_compress::{AcceptEncoding, Coding};
 use sse_pool::Refusal;
 
 use super::body::Body;
@@ -65,16 +66,20 @@ pub(super) async fn open(
             job_names: dialect == Dialect::Enhanced,
             compressed,
         },
+        // Compressed messages in a compressed stream would be work for nothing.
+        gzip: !compressed && wants_gzip(&head.headers),
         shard,
     };
+    let mut is_gzip = false;
     let body = if head.method == Method::HEAD {
         Body::empty()
     } else {
-        Body::events(
-            hub.connect(request)
-                .await
-                .map_err(|error| refusal(hub, error))?,
-        )
+        let stream = hub
+            .connect(request)
+            .await
+            .map_err(|error| refusal(hub, error))?;
+        is_gzip = stream.is_gzip();
+        Body::events(stream)
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -82,6 +87,9 @@ pub(super) async fn open(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream"),
     );
+    if is_gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     // no-transform keeps proxies from compressing, and so from collecting, the stream.
     headers.insert(
         header::CACHE_CONTROL,
@@ -90,6 +98,15 @@ pub(super) async fn open(
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     Ok(response)
+}
+
+/// Whether the client prefers a stream in gzip.
+fn wants_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
+    let accepted = lines
+        .filter_map(|line| line.to_str().ok())
+        .fold(AcceptEncoding::absent(), AcceptEncoding::and);
+    accepted.choose(&[Coding::Gzip, Coding::Identity]) == Some(Coding::Gzip)
 }
 
 /// The answer to a reader, poller or subscriber that asked for what cannot be.

@@ -1,12 +1,14 @@
 //! What a hub can be told.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sse_compress::Level;
 use sse_health::{Signal, Thresholds};
 
 use crate::config::{HeartbeatForm, OverflowSetting};
+use crate::topic_pattern::UrlPattern;
 
 /// The settings of a [`Hub`](super::Hub). `HubConfig::default()` is what the server runs with.
 #[derive(Clone, Debug)]
@@ -50,6 +52,12 @@ pub struct HubConfig {
     pub compression_threshold_bytes: usize,
     /// Effort of that compression.
     pub compression_level: Level,
+    /// Memory for compressing streams (`Content-Encoding: gzip`), about half a MiB for each set of subscriptions that
+    /// readers have in common. Where it is used up, further ones are not compressed. Zero for none.
+    pub stream_compression_bytes: usize,
+    /// Topics whose events are never compressed together with others: for secrets in streams that also carry
+    /// what others can choose.
+    pub never_compress: Vec<Arc<UrlPattern>>,
     /// From when on the hub calls itself unwell.
     pub thresholds: Thresholds,
     /// Parts the pool is divided into; one for each core that serves connections.
@@ -79,6 +87,8 @@ impl Default for HubConfig {
             window_events: 65_536,
             compression_threshold_bytes: 1024,
             compression_level: Level::Balanced,
+            stream_compression_bytes: 32 << 20,
+            never_compress: Vec::new(),
             // A busy machine that delivers in time is not ill.
             thresholds: Thresholds::default().without(Signal::Cpu),
             shards: std::thread::available_parallelism().map_or(1, usize::from),

@@ -12,7 +12,7 @@ use sse_pool::{
 };
 
 use super::durable::{DurableError, DurableStart};
-use super::{Form, Hub, Publication, PublishError, Published};
+use super::{CohortKey, Form, Hub, Publication, PublishError, Published};
 use crate::clock;
 use crate::session::{EventStream, MAX_CHUNK_BYTES, Prelude, Reader, Session, page_request};
 use crate::topic_pattern::{InvalidPattern, UrlPattern, is_pattern};
@@ -49,6 +49,8 @@ pub struct ConnectionRequest {
     pub durable: Option<Durable>,
     /// How its events are to be written.
     pub form: Form,
+    /// Whether its stream is to come as gzip, where there is memory for it: [`EventStream::is_gzip`] tells.
+    pub gzip: bool,
     /// The shard of the pool that it is to be on, below [`HubConfig::shards`](super::HubConfig::shards); `None` for the next in turn.
     pub shard: Option<usize>,
 }
@@ -68,6 +70,7 @@ impl ConnectionRequest {
             last_event_id: None,
             durable: None,
             form: Form::default(),
+            gzip: false,
             shard: None,
         }
     }
@@ -172,6 +175,18 @@ impl Hub {
         let id = request
             .id
             .unwrap_or_else(|| ConnectionId::from_uuid(*uuid::Uuid::new_v4().as_bytes()));
+        let member = if request.gzip {
+            let key = CohortKey {
+                topics: request.topics.clone(),
+                event_types: request.event_types.clone(),
+                session: request.session.clone(),
+                user: request.user.clone(),
+                form: request.form,
+            };
+            inner.cohorts.join(key, Arc::clone(&selector))
+        } else {
+            None
+        };
         let user_agent = request
             .user_agent
             .map(|agent| truncated(&agent, MAX_USER_AGENT_BYTES).to_owned());
@@ -283,7 +298,7 @@ impl Hub {
             &job_topics,
             request.form,
         );
-        let mut session = Session::new(request.form, splice, prelude);
+        let mut session = Session::new(request.form, member, splice, prelude);
         if !at_hand.is_empty() {
             session.open_with(reader, &mut at_hand, now);
         }

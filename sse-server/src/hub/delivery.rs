@@ -34,15 +34,23 @@ impl Form {
 pub struct Delivery {
     record: Arc<Record>,
     committed_at: Instant,
+    /// Kept out of every compression context.
+    is_apart: bool,
     frames: [OnceLock<Bytes>; 4],
 }
 
 impl Delivery {
     /// Prepares a record; its plain form is encoded at once, the others when first asked for.
-    pub(crate) fn new(record: Arc<Record>, compressor: &MessageCompressor, now: Instant) -> Self {
+    pub(crate) fn new(
+        record: Arc<Record>,
+        is_apart: bool,
+        compressor: &MessageCompressor,
+        now: Instant,
+    ) -> Self {
         let delivery = Self {
             record,
             committed_at: now,
+            is_apart,
             frames: Default::default(),
         };
         delivery.frame(Form::PLAIN, compressor);
@@ -58,6 +66,11 @@ impl Delivery {
     #[must_use]
     pub fn record(&self) -> &Arc<Record> {
         &self.record
+    }
+
+    /// Whether it is kept out of every compression context.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.is_apart
     }
 
     /// When it was committed.

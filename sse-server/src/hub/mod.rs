@@ -4,6 +4,7 @@
 //! the readers of its topics; each reader writes it from its own cursor. Replay takes the same path,
 //! only that the cursor is placed further back.
 
+mod cohorts;
 mod config;
 mod connections;
 mod delivery;
@@ -38,12 +39,16 @@ pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 pub use jobs::{JobCounts, JobError};
 pub use poll::{PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, PRIVATE_PREFIXES, Publication, RESERVED_EVENT_TYPES};
-pub use vitals::{CompressionJson, HubStats, LatencyMs, LogJson, WindowJson};
+pub use vitals::{
+    CompressionJson, HubStats, LatencyMs, LogJson, StreamCompressionJson, WindowJson,
+};
 
 pub(crate) use delivery::{encode, entry};
 pub(crate) use scope::scope;
 
 use crate::clock;
+use cohorts::Cohorts;
+pub(crate) use cohorts::{CohortKey, Member};
 use jobs::Jobs;
 use shared::Shared;
 
@@ -79,6 +84,7 @@ pub(crate) struct Inner {
     /// The shards that are served by a writer of their own.
     leased_shards: Mutex<Vec<bool>>,
     /// Selectors and clients that connections have alike.
+    pub(crate) cohorts: Cohorts,
     selectors: Shared<(Vec<String>, Option<Vec<String>>), Selector>,
     clients: Shared<ClientKey, ClientInfo>,
 }
@@ -190,6 +196,7 @@ impl Hub {
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
+            cohorts: Cohorts::new(config.stream_compression_bytes),
             selectors: Shared::new(),
             clients: Shared::new(),
             leased_shards: Mutex::new(vec![false; pool.shards()]),
@@ -481,6 +488,19 @@ impl std::fmt::Debug for Hub {
     }
 }
 
+impl Inner {
+    /// Whether an event is on a topic that is never compressed.
+    fn is_apart(&self, record: &Record) -> bool {
+        let never = &self.config.never_compress;
+        !never.is_empty()
+            && record
+                .content
+                .topics
+                .iter()
+                .any(|topic| never.iter().any(|pattern| pattern.is_match(topic.as_str())))
+    }
+}
+
 /// The right to serve a shard's readers alone; given back on drop.
 pub(crate) struct ShardLease {
     inner: Arc<Inner>,
@@ -512,7 +532,8 @@ impl Tail for PoolTail {
         let entries: Vec<_> = records
             .iter()
             .map(|record| {
-                let delivery = Delivery::new(Arc::clone(record), &inner.compressor, now);
+                let is_apart = inner.is_apart(record);
+                let delivery = Delivery::new(Arc::clone(record), is_apart, &inner.compressor, now);
                 let size_bytes =
                     delivery.frame(Form::default(), &inner.compressor).len() + ENTRY_OVERHEAD_BYTES;
                 Arc::new(entry(record, Arc::new(delivery), size_bytes))

@@ -101,6 +101,19 @@ pub struct CompressionJson {
     pub bytes_out: u64,
     /// After over before.
     pub ratio: f64,
+    /// What came of `Content-Encoding: gzip`.
+    pub streams: StreamCompressionJson,
+}
+
+/// What stream compression did.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StreamCompressionJson {
+    /// Sets of readers that share an encoder.
+    pub cohorts: usize,
+    /// Bytes that were encoded, each once however many readers took them.
+    pub bytes_in: u64,
+    /// What became of them.
+    pub bytes_out: u64,
 }
 
 /// What the window holds.
@@ -268,6 +281,7 @@ impl Hub {
         let facts = self.health();
         let traffic = &facts.traffic;
         let compression = self.inner.compressor.stats();
+        let cohorts = self.inner.cohorts.stats();
         let bounds = self.inner.broker.bounds();
         let at = |offset| {
             sse_broker::Position {
@@ -308,6 +322,11 @@ impl Hub {
                 bytes_in: compression.bytes_in,
                 bytes_out: compression.bytes_out,
                 ratio: compression.ratio(),
+                streams: StreamCompressionJson {
+                    cohorts: cohorts.cohorts,
+                    bytes_in: cohorts.plain_bytes,
+                    bytes_out: cohorts.packed_bytes,
+                },
             },
             window: WindowJson {
                 events: pool.window_entries,

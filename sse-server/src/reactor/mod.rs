@@ -593,14 +593,19 @@ impl Reactor {
                     self.remove(key);
                     continue;
                 }
-                if more.session.is_some() || !more.unsent.is_empty() || more.is_last {
+                let is_busy = more.session.as_ref().is_some_and(|it| !it.is_live());
+                if is_busy || !more.unsent.is_empty() || more.is_last {
                     continue;
                 }
             }
             if heartbeat_millis
                 .is_some_and(|interval| ticks.millis_after(entry.last_write) >= interval)
             {
-                let bytes = reader.heartbeat(now);
+                let session = entry.more.as_mut().and_then(|more| more.session.as_mut());
+                let bytes = match session {
+                    Some(session) => session.heartbeat(reader, now),
+                    None => reader.heartbeat(now),
+                };
                 let wire = if entry.is_chunked {
                     chunk(&bytes)
                 } else {

@@ -36,11 +36,13 @@ pub use stream::EventStream;
 
 use crate::clock;
 use crate::config::{HeartbeatForm, OverflowSetting};
-use crate::hub::{Delivery, Form, Inner, encode, entry, scope};
+use crate::hub::{Delivery, Form, Inner, Member, encode, entry, scope};
 
 /// What one reader's stream is at, apart from its cursor, which the pool keeps.
 pub(crate) struct Session {
     form: Form,
+    /// The stream is compressed.
+    member: Option<Box<Member>>,
     phase: Phase,
     splice: Splice,
     /// Job events up to these offsets are in the snapshots that the stream began with.
@@ -85,9 +87,15 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Session {
-    pub(crate) fn new(form: Form, splice: Splice, prelude: Prelude) -> Self {
+    pub(crate) fn new(
+        form: Form,
+        member: Option<Member>,
+        splice: Splice,
+        prelude: Prelude,
+    ) -> Self {
         Self {
             form,
+            member: member.map(Box::new),
             phase: Phase::Opening(prelude.bytes),
             splice,
             snapshots: prelude.snapshots,
@@ -96,7 +104,10 @@ impl Session {
 
     /// Puts what the window had when the stream was made behind its first bytes.
     pub(crate) fn open_with(&mut self, reader: Reader<'_>, batch: &mut Batch, now: Instant) {
+        // The first bytes are compressed together, when they are written.
+        let member = self.member.take();
         let events = self.handle_read(Some(Read::Entries), reader, batch, now);
+        self.member = member;
         if let (Phase::Opening(first), Some(events)) = (&mut self.phase, events) {
             *first = [&first[..], &events].concat().into();
         }
@@ -116,6 +127,7 @@ impl Session {
         let _no_gap = splice.handle_window(0);
         Self {
             form,
+            member: None,
             phase: Phase::Live,
             splice,
             snapshots: Vec::new(),
@@ -124,9 +136,17 @@ impl Session {
 
     /// Whether nothing but the form need be remembered: the reader is live, and all of every batch is for it.
     pub(crate) fn is_plain(&self) -> bool {
-        matches!(self.phase, Phase::Live)
-            && self.snapshots.is_empty()
-            && matches!(self.splice.step(), Step::Live { .. })
+        self.is_live() && self.snapshots.is_empty() && self.member.is_none()
+    }
+
+    /// Whether the window serves it.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live) && matches!(self.splice.step(), Step::Live { .. })
+    }
+
+    /// Whether its bytes are gzip.
+    pub(crate) fn is_gzip(&self) -> bool {
+        self.member.is_some()
     }
 
     pub(crate) fn form(&self) -> Form {
@@ -135,6 +155,34 @@ impl Session {
 
     /// What comes next.
     pub(crate) fn next(&mut self, reader: Reader<'_>) -> Next {
+        match self.next_plain(reader) {
+            Next::Write(plain) => Next::Write(self.own(plain)),
+            Next::End => match self.member.take() {
+                Some(member) => Next::Write(member.finish()),
+                None => Next::End,
+            },
+            next => next,
+        }
+    }
+
+    /// A heartbeat is due and nothing else is to be said.
+    pub(crate) fn heartbeat(&mut self, reader: Reader<'_>, now: Instant) -> Bytes {
+        let plain = reader.heartbeat(now);
+        match &mut self.member {
+            Some(member) => member.heartbeat(&plain),
+            None => plain,
+        }
+    }
+
+    /// Bytes for this reader alone, as they go out.
+    fn own(&mut self, plain: Bytes) -> Bytes {
+        match &mut self.member {
+            Some(member) => member.own(&plain),
+            None => plain,
+        }
+    }
+
+    fn next_plain(&mut self, reader: Reader<'_>) -> Next {
         match &mut self.phase {
             Phase::Opening(bytes) => {
                 let bytes = std::mem::take(bytes);
@@ -205,11 +253,12 @@ impl Session {
                 )
             });
         }
-        let Some(written) = join_frames(self.form, reader.hub, batch) else {
-            batch.clear();
-            return None;
+        let written = match &mut self.member {
+            Some(member) => compress(self.form, member, reader, batch),
+            None => join_frames(self.form, reader.hub, batch),
         };
         batch.clear();
+        let written = written?;
         reader.hub.vitals.record_delivery(
             now.saturating_duration_since(written.oldest),
             written.events,
@@ -304,7 +353,7 @@ impl Session {
         hub.vitals.record_replay(events, bytes.len(), now);
         hub.pool.touch(reader.key, now);
         self.forget_snapshots(reader);
-        Some(Bytes::from(bytes))
+        Some(self.own(Bytes::from(bytes)))
     }
 
     /// Announces a gap, and goes on with what comes after it where the policy wants that.
@@ -367,8 +416,30 @@ pub(crate) struct Written {
     pub(crate) oldest: Instant,
 }
 
-/// The frames of a batch behind each other, without those that have expired; `None` when none is left.
-pub(crate) fn join_frames(form: Form, hub: &Inner, batch: &mut Batch) -> Option<Written> {
+/// A batch as the reader's cohort has it, without what has expired; `None` when nothing is left.
+fn compress(
+    form: Form,
+    member: &mut Member,
+    reader: Reader<'_>,
+    batch: &mut Batch,
+) -> Option<Written> {
+    leave_out_expired(batch);
+    let oldest = batch.first()?.payload.committed_at();
+    let is_same = |selector: &Arc<_>| {
+        let now = reader.hub.pool.selector(reader.key);
+        now.is_some_and(|now| Arc::ptr_eq(&now, selector))
+    };
+    let bytes = member.batch(batch, is_same, |delivery| {
+        delivery.frame(form, &reader.hub.compressor)
+    });
+    Some(Written {
+        bytes,
+        events: batch.len() as u64,
+        oldest,
+    })
+}
+
+fn leave_out_expired(batch: &mut Batch) {
     if batch
         .iter()
         .any(|entry| entry.payload.record().content.expires_at.is_some())
@@ -376,6 +447,11 @@ pub(crate) fn join_frames(form: Form, hub: &Inner, batch: &mut Batch) -> Option<
         let unix_now = clock::unix_millis();
         batch.retain(|entry| !entry.payload.record().is_expired(unix_now));
     }
+}
+
+/// The frames of a batch behind each other, without those that have expired; `None` when none is left.
+pub(crate) fn join_frames(form: Form, hub: &Inner, batch: &mut Batch) -> Option<Written> {
+    leave_out_expired(batch);
     let bytes = match &batch[..] {
         [] => return None,
         [only] => only.payload.frame(form, &hub.compressor).clone(),

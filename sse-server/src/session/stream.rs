@@ -68,6 +68,12 @@ impl EventStream {
         self.connection.id()
     }
 
+    /// Whether its bytes are gzip; the response must say so (`Content-Encoding`).
+    #[must_use]
+    pub fn is_gzip(&self) -> bool {
+        self.session.is_gzip()
+    }
+
     /// The socket has taken a part of the last chunk.
     pub(crate) fn progressed(&mut self) {
         self.connection.touch(clock::now());
@@ -154,7 +160,11 @@ impl EventStream {
                 // It is polled again once these bytes are on their way, and waits from then on.
                 heartbeat.last_write = now;
                 timer.as_mut().reset((now + heartbeat.interval).into());
-                return Poll::Ready(Some(self.reader().heartbeat(now)));
+                let reader = Reader {
+                    hub: &self.hub,
+                    key: self.connection.key(),
+                };
+                return Poll::Ready(Some(self.session.heartbeat(reader, now)));
             }
             timer.as_mut().reset(due.into());
         }

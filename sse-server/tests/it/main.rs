@@ -12,6 +12,7 @@
 mod client;
 mod server;
 
+mod compressed;
 mod durable_readers;
 mod enhanced;
 mod envelope;

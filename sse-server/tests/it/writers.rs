@@ -88,7 +88,7 @@ fn publication(n: usize) -> Publication {
     }
 }
 
-fn serve(hub: &Hub, writer: StreamWriter) -> SocketAddr {
+pub(crate) fn serve(hub: &Hub, writer: StreamWriter) -> SocketAddr {
     let service = HubService::new(hub.clone(), HttpConfig::default());
     let config = ServerConfig {
         writer,
@@ -100,14 +100,14 @@ fn serve(hub: &Hub, writer: StreamWriter) -> SocketAddr {
     address
 }
 
-fn open(address: SocketAddr, request: &str) -> TcpStream {
+pub(crate) fn open(address: SocketAddr, request: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket.write_all(request.as_bytes()).unwrap();
     socket
 }
 
-fn read_to_end(mut socket: TcpStream) -> Vec<u8> {
+pub(crate) fn read_to_end(mut socket: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     socket
         .read_to_end(&mut bytes)
@@ -117,7 +117,7 @@ fn read_to_end(mut socket: TcpStream) -> Vec<u8> {
 
 /// The lines of the stream's head, sorted and without what names a moment, and its body without the chunks'
 /// frames. An answer to an earlier request on the same socket is passed over.
-fn split(bytes: &[u8], request: &str) -> (Vec<String>, Vec<u8>) {
+pub(crate) fn split(bytes: &[u8], request: &str) -> (Vec<String>, Vec<u8>) {
     let stream = bytes
         .windows(17)
         .position(|w| w == b"text/event-stream")
@@ -172,7 +172,7 @@ fn dechunked(mut body: &[u8]) -> Vec<u8> {
 
 /// The blocks of the stream, but for `connected` and the last word on when to come back, which are
 /// each reader's own.
-fn events(body: &[u8]) -> Vec<String> {
+pub(crate) fn events(body: &[u8]) -> Vec<String> {
     let text = String::from_utf8(body.to_vec()).unwrap();
     let own = |block: &&str| {
         !block.contains("event: connected") && !block.starts_with("retry:") && !block.is_empty()

@@ -1,0 +1,337 @@
+//! Streams with `Content-Encoding: gzip`: every reader gets the same events as without, and a gzip stream that ends properly,
+//! whoever else reads along.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flate2::read::GzDecoder;
+use sse_broker::Topic;
+use sse_server::UrlPattern;
+use sse_server::http::StreamWriter;
+use sse_server::hub::{Hub, HubConfig, Publication, SubscriptionChange};
+use tokio::task::JoinHandle;
+
+use crate::client::DEADLINE;
+use crate::writers::{events, open, read_to_end, serve, split};
+
+const WRITERS: [StreamWriter; 3] = [
+    StreamWriter::Reactor,
+    StreamWriter::Task,
+    StreamWriter::Hyper,
+];
+
+/// A reader that asks for gzip, and is read to its end.
+fn gzip(address: SocketAddr, query: &str) -> JoinHandle<Stream> {
+    reading(open(address, &request(query, "gzip")), true)
+}
+
+fn plain(address: SocketAddr, query: &str) -> JoinHandle<Stream> {
+    reading(open(address, &request(query, "identity")), false)
+}
+
+fn request(query: &str, coding: &str) -> String {
+    format!("GET /events?{query} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {coding}\r\n\r\n")
+}
+
+struct Stream {
+    events: Vec<String>,
+    wire_bytes: usize,
+}
+
+fn reading(socket: TcpStream, is_gzip: bool) -> JoinHandle<Stream> {
+    tokio::task::spawn_blocking(move || {
+        let bytes = read_to_end(socket);
+        let (head, body) = split(&bytes, "HTTP/1.1");
+        assert_eq!(
+            head.iter().any(|line| line == "content-encoding: gzip"),
+            is_gzip,
+            "{head:?}"
+        );
+        let wire_bytes = body.len();
+        let body = if is_gzip { inflated(&body) } else { body };
+        Stream {
+            events: events(&body),
+            wire_bytes,
+        }
+    })
+}
+
+/// All of a gzip stream, its checksum and length looked at, and nothing behind it.
+fn inflated(body: &[u8]) -> Vec<u8> {
+    let mut rest = body;
+    let mut decoder = GzDecoder::new(&mut rest);
+    let mut text = Vec::new();
+    decoder.read_to_end(&mut text).expect("a whole gzip stream");
+    assert!(rest.is_empty(), "{} bytes behind the end", rest.len());
+    text
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn connected(hub: &Hub, readers: usize) {
+    until("all are connected", || {
+        hub.connections(1000).len() == readers
+    })
+    .await;
+}
+
+/// What a model says, token by token.
+fn token(n: usize, topic: &str) -> Publication {
+    let data = format!(
+        r#"{{"id":"chatcmpl-7QyqpwdfhqwajicIEznoc6Q47XAyW","object":"chat.completion.chunk","created":1677649420,"model":"m-large","choices":[{{"index":0,"delta":{{"content":" word{n}"}},"finish_reason":null}}]}}"#
+    );
+    Publication::new(data).to_topic(Topic::new(topic).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn early_late_and_resumed_readers_of_every_writer_get_what_an_uncompressed_one_gets() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    let addresses = WRITERS.map(|writer| serve(&hub, writer));
+    let reference = plain(addresses[0], "topic=a");
+    let mut readers: Vec<(usize, JoinHandle<Stream>)> = Vec::new();
+    for address in addresses {
+        readers.push((0, gzip(address, "topic=a")));
+    }
+    connected(&hub, readers.len() + 1).await;
+    let mut sent = 0;
+    for late in [40, 300, 3] {
+        for _ in 0..late {
+            hub.publish(token(sent, "a")).await.unwrap();
+            sent += 1;
+        }
+        for address in addresses {
+            readers.push((sent, gzip(address, "topic=a")));
+            readers.push((0, gzip(address, "topic=a&last_event_id=earliest")));
+        }
+        connected(&hub, readers.len() + 1).await;
+    }
+    for _ in 0..50 {
+        hub.publish(token(sent, "a")).await.unwrap();
+        sent += 1;
+    }
+    assert_eq!(
+        hub.shutdown(DEADLINE).await,
+        0,
+        "every stream ends by itself"
+    );
+    let reference = reference.await.unwrap().events;
+    assert_eq!(reference.len(), sent);
+    for (index, (from, reader)) in readers.into_iter().enumerate() {
+        let stream = reader.await.unwrap();
+        assert_eq!(stream.events, reference[from..], "reader {index}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_and_progress_take_less_than_two_fifths_of_the_bytes() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    let address = serve(&hub, StreamWriter::Reactor);
+    let (compressed, identity) = (gzip(address, "topic=a"), plain(address, "topic=a"));
+    connected(&hub, 2).await;
+    for n in 0..500 {
+        hub.publish(token(n, "a")).await.unwrap();
+        if n % 5 == 0 {
+            // One write each, as it is with a stream in real time.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(hub.shutdown(DEADLINE).await, 0);
+    let (compressed, identity) = (compressed.await.unwrap(), identity.await.unwrap());
+    assert_eq!(compressed.events, identity.events);
+    let (packed, plain) = (compressed.wire_bytes, identity.wire_bytes);
+    assert!(packed * 5 < plain * 2, "{packed} of {plain} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_encoder_serves_all_readers_of_a_topic_and_goes_with_them() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    let address = serve(&hub, StreamWriter::Reactor);
+    let readers: Vec<_> = (0..40).map(|_| gzip(address, "topic=a")).collect();
+    connected(&hub, 40).await;
+    for n in 0..100 {
+        hub.publish(token(n, "a")).await.unwrap();
+    }
+    let streams = hub.stats().compression.streams;
+    assert_eq!(streams.cohorts, 1);
+    until("all is encoded", || hub.stats().events_delivered >= 4000).await;
+    let plain: usize = 100 * 300;
+    let encoded = hub.stats().compression.streams.bytes_in;
+    assert!(encoded < 2 * plain as u64, "{encoded}: each event once");
+    assert_eq!(hub.shutdown(DEADLINE).await, 0);
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().events.len(), 100);
+    }
+    until("it is gone", || {
+        hub.stats().compression.streams.cohorts == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_events_reach_their_reader_in_order_and_nobody_else() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    let address = serve(&hub, StreamWriter::Reactor);
+    let of_a = gzip(address, "topic=news&session_id=a");
+    let of_b = gzip(address, "topic=news&session_id=b");
+    let nobody = gzip(address, "topic=news");
+    connected(&hub, 3).await;
+    let direct = hub
+        .connections(10)
+        .into_iter()
+        .find(|status| status.info.client.session.is_none())
+        .unwrap();
+    for n in 0..60 {
+        match n % 4 {
+            0 => hub
+                .publish(token(n, "session/a"))
+                .await
+                .map(|_| ())
+                .unwrap(),
+            1 => hub
+                .send_to(&direct.info.id, Publication::new(format!("direct {n}")))
+                .await
+                .map(|_| ())
+                .unwrap(),
+            _ => hub.publish(token(n, "news")).await.map(|_| ()).unwrap(),
+        }
+    }
+    assert_eq!(hub.stats().compression.streams.cohorts, 3);
+    assert_eq!(hub.shutdown(DEADLINE).await, 0);
+    let numbers = |stream: &Stream| -> Vec<usize> {
+        let number = |event: &String| {
+            let text = event.split("word").nth(1).or(event.split("direct ").nth(1));
+            let digits = text.unwrap().chars().take_while(char::is_ascii_digit);
+            digits.collect::<String>().parse().unwrap()
+        };
+        stream.events.iter().map(number).collect()
+    };
+    let expected =
+        |of: &[usize]| -> Vec<usize> { (0..60).filter(|n| of.contains(&(n % 4))).collect() };
+    assert_eq!(numbers(&of_a.await.unwrap()), expected(&[0, 2, 3]));
+    assert_eq!(numbers(&of_b.await.unwrap()), expected(&[2, 3]));
+    assert_eq!(numbers(&nobody.await.unwrap()), expected(&[1, 2, 3]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_and_changed_subscriptions_lose_and_repeat_nothing() {
+    let config = HubConfig {
+        heartbeat: Some(Duration::from_millis(40)),
+        ..HubConfig::default()
+    };
+    let hub = Hub::in_memory(config).await.unwrap();
+    for writer in WRITERS {
+        let address = serve(&hub, writer);
+        let steady = gzip(address, "topic=a");
+        connected(&hub, 1).await;
+        let changing = gzip(address, "topic=a");
+        connected(&hub, 2).await;
+        let ids: Vec<_> = hub
+            .connections(10)
+            .into_iter()
+            .map(|it| it.info.id.clone())
+            .collect();
+        for n in 0..30 {
+            hub.publish(token(n, "a")).await.unwrap();
+            hub.publish(token(1000 + n, "b")).await.unwrap();
+            if n == 10 {
+                until("what was published is read", || {
+                    hub.connections(10).iter().all(|it| it.behind_entries == 0)
+                })
+                .await;
+                let change = SubscriptionChange {
+                    topics: Some(vec!["b".to_owned()]),
+                    ..SubscriptionChange::default()
+                };
+                hub.change_subscriptions(&ids[1], change)
+                    .await
+                    .unwrap()
+                    .unwrap();
+            }
+            if n % 7 == 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        until("all is read", || {
+            hub.connections(10).iter().all(|it| it.behind_entries == 0)
+        })
+        .await;
+        for id in &ids {
+            hub.close_connection(id);
+        }
+        let read = [steady.await.unwrap(), changing.await.unwrap()].map(|stream| {
+            let words = stream.events.iter().filter_map(|event| {
+                let word = event.split(" word").nth(1)?;
+                word.split('"').next()?.parse::<usize>().ok()
+            });
+            words.collect::<Vec<_>>()
+        });
+        // Which of the two the first id was is the pool's affair.
+        let all: Vec<usize> = (0..30).collect();
+        let half: Vec<usize> = (0..=10).chain(1011..1030).collect();
+        assert!(read.contains(&all), "{writer:?}: {read:?}");
+        assert!(read.contains(&half), "{writer:?}: {read:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_never_compressed_comes_as_it_is() {
+    let config = HubConfig {
+        never_compress: vec![Arc::new(UrlPattern::new("secret/*").unwrap())],
+        ..HubConfig::default()
+    };
+    let hub = Hub::in_memory(config).await.unwrap();
+    let address = serve(&hub, StreamWriter::Reactor);
+    let reader = open(address, &request("topic=secret/1&topic=a", "gzip"));
+    connected(&hub, 1).await;
+    let secret = "the secret that compresses well ".repeat(20);
+    for n in 0..6 {
+        let topic = if n % 2 == 0 { "secret/1" } else { "a" };
+        let publication = Publication::new(secret.clone());
+        hub.publish(publication.to_topic(Topic::new(topic).unwrap()))
+            .await
+            .unwrap();
+    }
+    let read = tokio::task::spawn_blocking(move || read_to_end(reader));
+    assert_eq!(hub.shutdown(DEADLINE).await, 0);
+    let (_, body) = split(&read.await.unwrap(), "HTTP/1.1");
+    let as_it_is = body
+        .windows(secret.len())
+        .filter(|window| *window == secret.as_bytes())
+        .count();
+    assert_eq!(as_it_is, 3, "the secret ones, and only these");
+    assert_eq!(events(&inflated(&body)).len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_memory_for_it_streams_are_not_compressed() {
+    let config = HubConfig {
+        stream_compression_bytes: 1 << 20,
+        ..HubConfig::default()
+    };
+    let hub = Hub::in_memory(config).await.unwrap();
+    let address = serve(&hub, StreamWriter::Reactor);
+    let mut streams = Vec::new();
+    for n in 0..4 {
+        let socket = open(address, &request(&format!("topic=own/{n}"), "gzip"));
+        connected(&hub, n + 1).await;
+        streams.push(tokio::task::spawn_blocking(move || read_to_end(socket)));
+    }
+    assert_eq!(hub.stats().compression.streams.cohorts, 2);
+    assert_eq!(hub.shutdown(DEADLINE).await, 0);
+    let mut compressed = 0;
+    for stream in streams {
+        let text = stream.await.unwrap();
+        let head = String::from_utf8_lossy(&text[..300]).to_lowercase();
+        compressed += usize::from(head.contains("content-encoding: gzip"));
+    }
+    assert_eq!(compressed, 2);
+    assert!(address.ip() == Ipv4Addr::LOCALHOST);
+}
