@@ -17,11 +17,21 @@ pub(crate) struct Input<'c> {
     pos: usize,
     /// The window: the chunk from `pos` on, as far as it was checked.
     text: &'c str,
-    /// A window held malformed bytes: from there on each line is checked by itself, so that a bad byte costs
-    /// no more than its line and one window.
-    malformed: bool,
+    checks: Checks,
     /// The last line was long, so the next one probably is.
     long_lines: bool,
+}
+
+/// How the next bytes are checked.
+#[derive(Clone, Copy, Debug)]
+enum Checks {
+    /// Nothing was checked so far.
+    None,
+    /// A window at a time.
+    Windows,
+    /// Each line by itself, because a window held malformed bytes: so a bad byte costs no more than its line and
+    /// one window.
+    Lines,
 }
 
 /// From here on a line is long: it takes the vector search, which costs a call.
@@ -30,6 +40,10 @@ const LONG_LINE_BYTES: usize = 32;
 /// How much is checked at once. Half of a common first-level cache.
 const WINDOW_BYTES: usize = 16 * 1024;
 
+/// How much is checked at first: little, for those who take one event from a feed and give it up, as a client that is
+/// asked for the next event does, but more than a packet.
+const FIRST_WINDOW_BYTES: usize = 2 * 1024;
+
 impl<'c> Input<'c> {
     #[inline]
     pub(crate) fn new(chunk: &'c [u8], pos: usize) -> Self {
@@ -37,7 +51,7 @@ impl<'c> Input<'c> {
             chunk,
             pos,
             text: "",
-            malformed: false,
+            checks: Checks::None,
             long_lines: false,
         }
     }
@@ -122,14 +136,18 @@ impl<'c> Input<'c> {
     /// Checks the next window, of at least `len` bytes.
     #[cold]
     fn check(&mut self, len: usize) {
-        if self.malformed {
-            return;
-        }
+        let window_bytes = match self.checks {
+            Checks::None => FIRST_WINDOW_BYTES,
+            Checks::Windows => WINDOW_BYTES,
+            Checks::Lines => return,
+        };
+        self.checks = Checks::Windows;
         let rest = self.rest();
-        let window = without_cut_character(&rest[..rest.len().min(len.max(WINDOW_BYTES))], len);
+        let window_bytes = rest.len().min(len.max(window_bytes));
+        let window = without_cut_character(&rest[..window_bytes], len);
         match simdutf8::basic::from_utf8(window) {
             Ok(text) => self.text = text,
-            Err(_) => self.malformed = true,
+            Err(_) => self.checks = Checks::Lines,
         }
     }
 }
