@@ -598,6 +598,7 @@ impl<'d, 'c> Feed<'d, 'c> {
 
     /// The events of the chunk as an iterator of owned ones; skips all else.
     #[must_use]
+    #[inline]
     pub fn owned(self) -> OwnedEvents<'d, 'c> {
         OwnedEvents { feed: self }
     }
@@ -620,6 +621,7 @@ pub struct OwnedEvents<'d, 'c> {
 impl Iterator for OwnedEvents<'_, '_> {
     type Item = EventBuf;
 
+    #[inline]
     fn next(&mut self) -> Option<EventBuf> {
         self.feed.next_event().map(|event| event.to_buf())
     }
