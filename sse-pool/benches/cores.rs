@@ -47,7 +47,60 @@ fn main() {
             by_cpu(&runs[RUNS / 2])
         );
     }
+    for (name, is_shared) in [("the same entries", true), ("entries of its own", false)] {
+        let best = |workers| (0..RUNS).map(|_| floor(workers, is_shared)).min();
+        let (one, two) = (best(1).unwrap_or_default(), best(2).unwrap_or_default());
+        println!(
+            "floor, each worker clones {name}: ratio {:.2} (best of {RUNS} runs each)",
+            one.as_secs_f64() / two.as_secs_f64()
+        );
+    }
     println!("load average {}", load_average());
+}
+
+/// Clones and copies entries as often as the readers of two shards do, without a pool: what sharing the entries'
+/// counts costs by itself.
+fn floor(workers: usize, is_shared: bool) -> Duration {
+    let make = || -> Vec<Arc<Payload>> {
+        let entries = (0..FLOOR_ENTRIES).map(|_| Arc::new([b'x'; PAYLOAD_BYTES]));
+        entries.collect()
+    };
+    let shared = make();
+    let start = Barrier::new(workers + 1);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..workers)
+            .map(|_| {
+                let (start, shared) = (&start, &shared);
+                scope.spawn(move || {
+                    let own = make();
+                    let entries = if is_shared { shared } else { &own };
+                    let mut taken = Vec::with_capacity(FLOOR_ENTRIES);
+                    let mut socket = Vec::with_capacity(FLOOR_ENTRIES * PAYLOAD_BYTES);
+                    start.wait();
+                    let begun = Instant::now();
+                    for _ in 0..2 * READERS_PER_SHARD * (EVENTS / FLOOR_ENTRIES) / workers {
+                        taken.extend(entries.iter().cloned());
+                        socket.clear();
+                        taken
+                            .iter()
+                            .for_each(|entry| socket.extend_from_slice(&**entry));
+                        assert_eq!(
+                            std::hint::black_box(&socket).len(),
+                            FLOOR_ENTRIES * PAYLOAD_BYTES
+                        );
+                        taken.clear();
+                    }
+                    (begun, Instant::now())
+                })
+            })
+            .collect();
+        start.wait();
+        let walls: Vec<_> = running
+            .into_iter()
+            .map(|worker| worker.join().expect("a worker that got through"))
+            .collect();
+        from_first_to_last(&walls)
+    })
 }
 
 /// What a run took.
@@ -88,22 +141,33 @@ fn run(workers: usize, batch: usize) -> Run {
                 let start = &start;
                 scope.spawn(move || {
                     start.wait();
+                    let begun = Instant::now();
                     work(shards, EVENTS / workers, batch, now);
-                    cpu_of_this_thread()
+                    (begun, Instant::now(), cpu_of_this_thread())
                 })
             })
             .collect();
         start.wait();
-        let begun = Instant::now();
-        let cpu = running
-            .into_iter()
-            .map(|worker| worker.join().expect("a worker that got through"))
-            .max();
+        let (mut walls, mut cpu) = (Vec::new(), Duration::ZERO);
+        for worker in running {
+            let (begun, ended, used) = worker.join().expect("a worker that got through");
+            walls.push((begun, ended));
+            cpu = cpu.max(used);
+        }
         Run {
-            wall: begun.elapsed(),
-            cpu: cpu.unwrap_or_default(),
+            wall: from_first_to_last(&walls),
+            cpu,
         }
     })
+}
+
+/// From when the first worker began to when the last ended, by their own clocks: whoever started them may be
+/// woken late.
+fn from_first_to_last(walls: &[(Instant, Instant)]) -> Duration {
+    let first = walls.iter().map(|(begun, _)| *begun).min();
+    let last = walls.iter().map(|(_, ended)| *ended).max();
+    last.zip(first)
+        .map_or(Duration::ZERO, |(last, first)| last - first)
 }
 
 fn fill(shard: &ShardHandle<Payload>, now: Instant) {
@@ -200,6 +264,7 @@ fn load_average() -> String {
 const READERS_PER_SHARD: usize = 5_000;
 const EVENTS: usize = 512;
 const PAYLOAD_BYTES: usize = 100;
+const FLOOR_ENTRIES: usize = 16;
 
 /// Events that a worker appends before it looks at its readers again.
 const BATCHES: [usize; 2] = [1, 16];
