@@ -7,7 +7,7 @@ use crate::{ConnectionId, Entry};
 /// What a connection wants: some topics, and perhaps only some labels.
 ///
 /// Rights are not part of it: a connection gets a private entry only when its identities
-/// ([`ConnectionInfo::identities`](crate::ConnectionInfo::identities)) allow it, whatever it asks for, and it
+/// ([`ClientInfo::identities`](crate::ClientInfo::identities)) allow it, whatever it asks for, and it
 /// always gets the entries of the topics that *are* its identities.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
