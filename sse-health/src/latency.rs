@@ -74,13 +74,22 @@ impl LatencyMonitor {
 
     /// Counts one delivery that took `latency` and ended at `now`. Latencies above 134 s count as that.
     pub fn record(&self, latency: Duration, now: Instant) {
+        self.record_many(latency, 1, now);
+    }
+
+    /// Counts `count` deliveries that took as long. Costs as much as one: whoever delivers the same thing to many collects
+    /// them, which matters most where several threads deliver.
+    pub fn record_many(&self, latency: Duration, count: u32, now: Instant) {
+        if count == 0 {
+            return;
+        }
         let number = self.number(now);
         let slice = &self.slices[(number % Self::SLICES as u64) as usize];
         if slice.number.load(Acquire) == number || self.begin(slice, number) {
-            slice.record(latency);
+            slice.record(latency, count);
         } else {
             // `now` is older than the window.
-            self.retired.lock().record(latency);
+            self.retired.lock().record_many(latency, count);
         }
     }
 
@@ -145,10 +154,11 @@ impl Slice {
         }
     }
 
-    fn record(&self, latency: Duration) {
+    fn record(&self, latency: Duration, count: u32) {
         let nanos = nanos(latency);
-        self.buckets[bucket(nanos)].fetch_add(1, Relaxed);
-        self.sum_nanos.fetch_add(nanos, Relaxed);
+        self.buckets[bucket(nanos)].fetch_add(count, Relaxed);
+        self.sum_nanos
+            .fetch_add(nanos.saturating_mul(count.into()), Relaxed);
         // Most latencies are no new maximum; a load is cheaper than an exclusive access.
         if self.max_nanos.load(Relaxed) < nanos {
             self.max_nanos.fetch_max(nanos, Relaxed);
@@ -193,9 +203,17 @@ impl Distribution {
 
     /// Counts one latency.
     pub fn record(&mut self, latency: Duration) {
+        self.record_many(latency, 1);
+    }
+
+    /// Counts `count` latencies that are the same.
+    pub fn record_many(&mut self, latency: Duration, count: u32) {
+        if count == 0 {
+            return;
+        }
         let nanos = nanos(latency);
-        self.buckets[bucket(nanos)] += 1;
-        self.sum_nanos += u128::from(nanos);
+        self.buckets[bucket(nanos)] += u64::from(count);
+        self.sum_nanos += u128::from(nanos) * u128::from(count);
         self.max_nanos = self.max_nanos.max(nanos);
     }
 

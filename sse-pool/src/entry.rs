@@ -6,7 +6,7 @@ use crate::ConnectionId;
 
 /// One event in the window: an opaque payload and what routing looks at.
 ///
-/// Entries are shared (`Arc<Entry<T>>`) by all shards and all readers; a payload is never copied.
+/// An entry is shared (`Arc<Entry<T>>`) by all readers of a shard; each shard has a clone of its own.
 ///
 /// ```
 /// use std::sync::Arc;

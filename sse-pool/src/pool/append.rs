@@ -20,14 +20,16 @@ pub struct Delivery {
     pub readers: usize,
 }
 
-impl<T> Pool<T> {
+impl<T: Clone> Pool<T> {
     /// Appends entries to the window and wakes the readers that wait for them.
     ///
     /// For **one writer at a time**, in the order of the offsets: the caller is whoever learns the log's order.
     /// An entry that is not after the [head](Self::head) is ignored and counted, so appending something twice
     /// is harmless. Readers are woken after the locks are gone, once per call however many entries they get.
     ///
-    /// Cost: per shard one lock, and per entry its own topics' waiting readers, whatever else is connected.
+    /// Cost: per shard one lock, and per entry its own topics' waiting readers, whatever else is connected. Each
+    /// shard but the first gets a clone of every entry, made before its lock is taken: the counts of what readers hold
+    /// then never travel from one core to another. Payloads that are large are best an `Arc`.
     ///
     /// # Panics
     ///
@@ -47,11 +49,20 @@ impl<T> Pool<T> {
         }
         let mut fx = inner.spare.lock().take().unwrap_or_default();
         let mut delivery = Delivery::default();
-        for shard in &inner.shards {
+        let mut clones;
+        for (number, shard) in inner.shards.iter().enumerate() {
             delivery = Delivery::default();
+            let mut own = entries;
+            if number > 0 {
+                clones = entries
+                    .iter()
+                    .map(|entry| Arc::new(Entry::clone(entry)))
+                    .collect::<Vec<_>>();
+                own = &clones;
+            }
             let mut shard = shard.lock();
             let mut start = 0;
-            for (index, entry) in entries.iter().enumerate() {
+            for (index, entry) in own.iter().enumerate() {
                 let end = ends.get(index).copied().unwrap_or(0);
                 let matching = matching.get(start..end).unwrap_or_default();
                 start = end;

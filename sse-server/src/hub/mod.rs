@@ -39,6 +39,7 @@ pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 pub use jobs::{JobCounts, JobError};
 pub use poll::{PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, PRIVATE_PREFIXES, Publication, RESERVED_EVENT_TYPES};
+pub(crate) use vitals::Vitals;
 pub use vitals::{
     CompressionJson, HubStats, LatencyMs, LogJson, StreamCompressionJson, WindowJson,
 };

@@ -155,16 +155,18 @@ impl Vitals {
         }
     }
 
-    /// So many events went to one reader, the oldest of them `latency` after its commit.
-    pub(crate) fn record_delivery(
+    /// So many readers got these events each, the oldest of them `latency` after its commit.
+    pub(crate) fn record_deliveries(
         &self,
         latency: Duration,
+        readers: u32,
         events: u64,
         bytes: usize,
         now: Instant,
     ) {
-        self.monitor.latency().record(latency, now);
-        self.record_replay(events, bytes, now);
+        self.monitor.latency().record_many(latency, readers, now);
+        let times = u64::from(readers);
+        self.record_replay(events * times, bytes * readers as usize, now);
     }
 
     /// So many old events went to one reader; how long they waited for it says nothing.

@@ -4,19 +4,8 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::hub::{Form, Inner};
+use crate::hub::{Form, Inner, Vitals};
 use crate::session::{Batch, join_frames};
-
-/// A batch as it goes over the wire.
-#[derive(Clone, Debug)]
-pub(super) struct Framed {
-    pub(super) wire: Bytes,
-    pub(super) events: u64,
-    /// How many bytes the events have, without the chunk around them.
-    pub(super) event_bytes: usize,
-    /// When the oldest event was committed.
-    pub(super) oldest: Instant,
-}
 
 /// The last few batches: the readers of a topic get the same ones, one after another.
 #[derive(Debug, Default)]
@@ -32,54 +21,88 @@ struct Memo {
     offsets: Vec<u64>,
     /// `None` when nothing of it is to be written.
     framed: Option<Framed>,
+    /// Readers that have got it since that was last recorded: one counter that all cores share is then written to once
+    /// for all of them.
+    readers: u32,
+}
+
+/// A batch as it goes over the wire.
+#[derive(Debug)]
+struct Framed {
+    wire: Bytes,
+    events: u64,
+    /// How many bytes the events have, without the chunk around them.
+    event_bytes: usize,
+    /// When the oldest event was committed.
+    oldest: Instant,
 }
 
 /// As many different batches are looked at for each reader. A stated guess.
 const RECENT: usize = 4;
 
 impl Frames {
-    /// The bytes of a batch; `None` when all of it has expired.
+    /// The bytes of a batch for one reader more; `None` when all of it has expired.
     pub(super) fn get(
         &mut self,
         form: Form,
         is_chunked: bool,
         hub: &Inner,
         batch: &mut Batch,
-    ) -> Option<Framed> {
-        let known = self.recent.iter().find(|memo| {
+        now: Instant,
+    ) -> Option<Bytes> {
+        let known = self.recent.iter().position(|memo| {
             memo.offsets.len() == batch.len()
                 && memo.is_chunked == is_chunked
                 && memo.form == form
                 && std::iter::zip(&memo.offsets, &*batch)
                     .all(|(offset, entry)| *offset == entry.offset)
         });
-        if let Some(memo) = known {
-            batch.clear();
-            return memo.framed.clone();
-        }
-        self.next = (self.next + 1) % RECENT;
-        let memo = &mut self.recent[self.next];
-        memo.form = form;
-        memo.is_chunked = is_chunked;
-        memo.offsets.clear();
-        memo.offsets.extend(batch.iter().map(|entry| entry.offset));
-        memo.framed = join_frames(form, hub, batch).map(|written| Framed {
-            event_bytes: written.bytes.len(),
-            events: written.events,
-            oldest: written.oldest,
-            wire: if is_chunked {
-                chunk(&written.bytes)
-            } else {
-                written.bytes
-            },
+        let at = known.unwrap_or_else(|| {
+            self.next = (self.next + 1) % RECENT;
+            let memo = &mut self.recent[self.next];
+            memo.record(&hub.vitals, now);
+            memo.form = form;
+            memo.is_chunked = is_chunked;
+            memo.offsets.clear();
+            memo.offsets.extend(batch.iter().map(|entry| entry.offset));
+            memo.framed = join_frames(form, hub, batch).map(|written| Framed {
+                event_bytes: written.bytes.len(),
+                events: written.events,
+                oldest: written.oldest,
+                wire: if is_chunked {
+                    chunk(&written.bytes)
+                } else {
+                    written.bytes
+                },
+            });
+            self.next
         });
         batch.clear();
-        memo.framed.clone()
+        let memo = &mut self.recent[at];
+        memo.readers += 1;
+        memo.framed.as_ref().map(|framed| framed.wire.clone())
+    }
+
+    /// Records what was delivered at `now`.
+    pub(super) fn record(&mut self, vitals: &Vitals, now: Instant) {
+        for memo in &mut self.recent {
+            memo.record(vitals, now);
+        }
     }
 
     /// Forgets everything: nothing of it is needed while all readers wait.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+impl Memo {
+    fn record(&mut self, vitals: &Vitals, now: Instant) {
+        let readers = std::mem::take(&mut self.readers);
+        if let Some(framed) = &self.framed {
+            let latency = now.saturating_duration_since(framed.oldest);
+            vitals.record_deliveries(latency, readers, framed.events, framed.event_bytes, now);
+        }
     }
 }
 

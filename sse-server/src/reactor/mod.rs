@@ -199,6 +199,7 @@ impl Reactor {
             };
             self.serve(key, now);
         }
+        self.frames.record(&self.hub.vitals, now);
         if self.ready.is_empty() {
             self.pace.end(clock::now());
             self.frames.clear();
@@ -304,17 +305,13 @@ impl Reactor {
                 };
                 let (form, is_chunked) = (entry.form, entry.is_chunked);
                 self.pace.found(self.batch.len());
-                let framed = self
+                let wire = self
                     .frames
-                    .get(form, is_chunked, &self.hub, &mut self.batch);
-                let Some(framed) = framed else { return true };
-                self.hub.vitals.record_delivery(
-                    now.saturating_duration_since(framed.oldest),
-                    framed.events,
-                    framed.event_bytes,
-                    now,
-                );
-                self.send(key, &framed.wire, now)
+                    .get(form, is_chunked, &self.hub, &mut self.batch, now);
+                match wire {
+                    Some(wire) => self.send(key, &wire, now),
+                    None => true,
+                }
             }
             Some(other) => {
                 let Some(entry) = self.table.get(key) else {
@@ -455,12 +452,13 @@ impl Reactor {
         false
     }
 
-    /// Ends a connection whose last byte is on its way.
+    /// Ends a connection whose last byte is on its way. Its place is free before the client can know of the end.
     fn finish(&mut self, key: ReaderKey) {
-        if let Some(entry) = self.table.get(key) {
+        let entry = self.table.remove(key);
+        self.shard.leave(key);
+        if let Some(entry) = entry {
             let _ = entry.socket.shutdown(std::net::Shutdown::Write);
         }
-        self.remove(key);
     }
 
     fn remove(&mut self, key: ReaderKey) {

@@ -259,8 +259,9 @@ impl Session {
         };
         batch.clear();
         let written = written?;
-        reader.hub.vitals.record_delivery(
+        reader.hub.vitals.record_deliveries(
             now.saturating_duration_since(written.oldest),
+            1,
             written.events,
             written.bytes.len(),
             now,
