@@ -25,8 +25,8 @@
 //! # Space
 //!
 //! The file grows to what retention keeps and is reused from there on; pages that become free at its end
-//! are given back with the next commits, those in its middle are not until the file is compacted, which
-//! needs the log closed.
+//! are given back with the next commits, those in its middle when the file is compacted: when it is opened and is
+//! mostly free ([`DurableConfig::compact_above_bytes`]), or by [`StoppedLog::compact`].
 
 mod block;
 mod codec;
@@ -100,6 +100,9 @@ pub struct DurableConfig {
     pub cache_bytes: usize,
     /// How many threads read.
     pub read_threads: usize,
+    /// A file that is larger than this, and than four times what its records weigh, is made small when it is
+    /// opened: what is in it is moved together, which takes time with what is kept, and the rest given back.
+    pub compact_above_bytes: u64,
     /// So much of the disk is left free: below it appends answer [`AppendError::Full`], so that
     /// trimming and closing still work. Where the free space is not known it counts for nothing.
     pub min_free_bytes: u64,
@@ -110,8 +113,8 @@ pub struct DurableConfig {
 
 impl Default for DurableConfig {
     /// [`Durability::Fsync`], the default retention, a random epoch, 64 MiB of cache and of what may
-    /// wait, 4 MiB in a commit, two threads that read, 16 MiB of the disk left free, a
-    /// second between tries on a full disk.
+    /// wait, 4 MiB in a commit, two threads that read, files of more than 64 MiB made small when they are opened,
+    /// 16 MiB of the disk left free, a second between tries on a full disk.
     fn default() -> Self {
         Self {
             durability: Durability::Fsync,
@@ -121,6 +124,7 @@ impl Default for DurableConfig {
             epoch: None,
             cache_bytes: 64 << 20,
             read_threads: 2,
+            compact_above_bytes: 64 << 20,
             min_free_bytes: 16 << 20,
             full_retry_after: Duration::from_secs(1),
         }

@@ -27,7 +27,7 @@ use super::index::{Index, Recent, read_recent};
 use super::storage::{Guarded, Watch};
 use super::tables::{BLOCKS, IDS, META, SNAPSHOTS, STATES, TOPICS, checked, with_checksum};
 use super::thin::{self, Thinned};
-use super::{DurableConfig, Offset};
+use super::{DurableConfig, Offset, tools};
 use crate::thinning::Rules;
 use crate::{Durability, Epoch};
 
@@ -185,12 +185,17 @@ impl Place {
                 path: path(),
                 source,
             })?;
+            let file_bytes = backend.len().unwrap_or(0);
             let guarded = Guarded::new(backend, Arc::clone(&watch));
-            let db = redb::Builder::new()
+            let mut db = redb::Builder::new()
                 .set_cache_size(config.cache_bytes)
                 .create_with_backend(guarded)
                 .map_err(|error| self.explain_open(error))?;
             let found = prepare(&db, config, known_epoch).map_err(|e| self.explain_prepare(e))?;
+            let is_mostly_free = file_bytes / MIN_COMPACT_FACTOR > found.state.weight_bytes();
+            if file_bytes > config.compact_above_bytes && is_mostly_free {
+                tools::compact(&mut db).map_err(|e| self.explain(e))?;
+            }
             Ok((db, found))
         };
         // redb checks much, but not every page of a damaged file before it follows it.
@@ -269,6 +274,9 @@ impl Place {
     }
 }
 
+/// How many times larger than its records a file must be to be worth it: what is not free may take up to this.
+const MIN_COMPACT_FACTOR: u64 = 4;
+
 /// What a panic said.
 pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
@@ -345,42 +353,6 @@ pub(super) struct LogState {
     pub(super) head_weight: u64,
     /// Where the rules of topics stand.
     pub(super) thinned: Thinned,
-}
-
-impl LogState {
-    /// Everything up to `offset` goes: the record there, of this weight, and the holes before it.
-    pub(super) fn raise_floor(
-        &mut self,
-        offset: Offset,
-        running_weight: Option<u64>,
-        weight_bytes: u64,
-    ) {
-        let holes = offset.saturating_sub(self.floor + 1);
-        self.floor = offset;
-        let before = self.floor_weight;
-        if let Some(running_weight) = running_weight {
-            self.floor_weight = running_weight.clamp(before, self.head_weight);
-        }
-        let of_holes = (self.floor_weight - before).saturating_sub(weight_bytes);
-        let thinned = &mut self.thinned;
-        if thinned.newest <= offset {
-            (thinned.records, thinned.weight_bytes) = (0, 0);
-        } else {
-            thinned.records = thinned.records.saturating_sub(holes);
-            thinned.weight_bytes = thinned.weight_bytes.saturating_sub(of_holes);
-        }
-    }
-
-    /// How many records are kept.
-    pub(super) fn records(&self) -> u64 {
-        (self.head - self.floor).saturating_sub(self.thinned.records)
-    }
-
-    /// What the kept records weigh.
-    pub(super) fn weight_bytes(&self) -> u64 {
-        let all = self.head_weight.saturating_sub(self.floor_weight);
-        all.saturating_sub(self.thinned.weight_bytes)
-    }
 }
 
 /// A log that is open.

@@ -483,17 +483,7 @@ impl StoppedLog {
     pub fn compact(&mut self) -> Result<(u64, u64), LogToolError> {
         let before = self.file_bytes();
         let db = &mut self.db;
-        caught(|| {
-            for _ in 0..MAX_COMPACTIONS {
-                if !db
-                    .compact()
-                    .map_err(|error| LogToolError::Storage(error.to_string()))?
-                {
-                    break;
-                }
-            }
-            Ok(())
-        })?;
+        caught(|| Ok(compact(db)?))?;
         Ok((before, self.file_bytes()))
     }
 
@@ -608,6 +598,16 @@ fn look_at<T>(
     Ok(bytes
         .and_then(|bytes| RecordView::decode(offset, bytes).ok())
         .map(look))
+}
+
+/// Moves what is in the file together, and gives the rest back.
+pub(super) fn compact(db: &mut Database) -> Result<(), redb::Error> {
+    for _ in 0..MAX_COMPACTIONS {
+        if !db.compact()? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether there is nothing in a folder, or no folder.

@@ -13,6 +13,42 @@ use super::thin::{self, Taken};
 use crate::thinning::Rules;
 use crate::{Offset, Retention, UnixMillis};
 
+impl LogState {
+    /// Everything up to `offset` goes: the record there, of this weight, and the holes before it.
+    pub(super) fn raise_floor(
+        &mut self,
+        offset: Offset,
+        running_weight: Option<u64>,
+        weight_bytes: u64,
+    ) {
+        let holes = offset.saturating_sub(self.floor + 1);
+        self.floor = offset;
+        let before = self.floor_weight;
+        if let Some(running_weight) = running_weight {
+            self.floor_weight = running_weight.clamp(before, self.head_weight);
+        }
+        let of_holes = (self.floor_weight - before).saturating_sub(weight_bytes);
+        let thinned = &mut self.thinned;
+        if thinned.newest <= offset {
+            (thinned.records, thinned.weight_bytes) = (0, 0);
+        } else {
+            thinned.records = thinned.records.saturating_sub(holes);
+            thinned.weight_bytes = thinned.weight_bytes.saturating_sub(of_holes);
+        }
+    }
+
+    /// How many records are kept.
+    pub(super) fn records(&self) -> u64 {
+        (self.head - self.floor).saturating_sub(self.thinned.records)
+    }
+
+    /// What the kept records weigh.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        let all = self.head_weight.saturating_sub(self.floor_weight);
+        all.saturating_sub(self.thinned.weight_bytes)
+    }
+}
+
 /// What was trimmed.
 #[derive(Default)]
 pub(super) struct Trimming {

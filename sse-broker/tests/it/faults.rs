@@ -26,7 +26,7 @@ pub(crate) fn open_on(
     DurableBroker::open_on(move || disk.file(), || None, config)
 }
 
-fn numbered(n: u64) -> NewRecord {
+pub(crate) fn numbered(n: u64) -> NewRecord {
     let name = ["a", "b", "c"][n as usize % 3];
     record_with_id(
         name,

@@ -4,6 +4,8 @@ mod contract;
 #[cfg(feature = "durable")]
 mod crash;
 #[cfg(feature = "durable")]
+mod disk_trouble;
+#[cfg(feature = "durable")]
 mod durable;
 #[cfg(feature = "durable")]
 mod faults;

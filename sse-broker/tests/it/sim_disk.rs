@@ -23,6 +23,10 @@ struct Disk {
     /// How many syncs until one fails, once.
     sync_fails_in: Option<u64>,
     capacity: Option<u64>,
+    /// What every write fails with.
+    write_fails: Option<io::ErrorKind>,
+    /// Syncs wait as long as this is set.
+    syncs_are_held: bool,
     operations: u64,
     written_bytes: u64,
     syncs: u64,
@@ -87,6 +91,43 @@ impl SimDisk {
 
     pub(crate) fn set_capacity(&self, bytes: Option<u64>) {
         self.0.lock().capacity = bytes;
+    }
+
+    pub(crate) fn fail_writes(&self, kind: Option<io::ErrorKind>) {
+        self.0.lock().write_fails = kind;
+    }
+
+    /// The disk becomes slow: a sync waits until this is taken back.
+    pub(crate) fn hold_syncs(&self, held: bool) {
+        self.0.lock().syncs_are_held = held;
+    }
+
+    /// How many bytes were written and not synced.
+    pub(crate) fn unsynced_bytes(&self) -> usize {
+        let disk = self.0.lock();
+        let len = |op: &Op| match op {
+            Op::Write { data, .. } => data.len(),
+            Op::SetLen(_) => 0,
+        };
+        disk.unsynced.iter().map(len).sum()
+    }
+
+    /// What is on the disk when the power goes after so many of the unsynced bytes, in order.
+    pub(crate) fn torn_after(&self, bytes: usize) -> Vec<u8> {
+        let disk = self.0.lock();
+        let mut image = disk.synced.clone();
+        let mut left = bytes;
+        for op in &disk.unsynced {
+            match op {
+                Op::SetLen(len) => image.resize(*len, 0),
+                Op::Write { offset, data } => {
+                    let part = &data[..data.len().min(left)];
+                    image[*offset..offset + part.len()].copy_from_slice(part);
+                    left -= part.len();
+                }
+            }
+        }
+        image
     }
 
     /// The power comes back: of what was not synced, chance keeps some, in any order, torn or whole.
@@ -181,6 +222,10 @@ impl StorageBackend for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        // No lock is held meanwhile: a disk that syncs can be read.
+        while self.disk.lock().syncs_are_held {
+            std::thread::yield_now();
+        }
         self.operate(|disk| {
             disk.syncs += 1;
             match &mut disk.sync_fails_in {
@@ -205,6 +250,9 @@ impl StorageBackend for SimFile {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.operate(|disk| {
+            if let Some(kind) = disk.write_fails {
+                return Err(kind.into());
+            }
             let offset = usize::try_from(offset).map_err(io::Error::other)?;
             let into = disk.shown.get_mut(offset..offset + data.len());
             into.ok_or(io::ErrorKind::UnexpectedEof)?
