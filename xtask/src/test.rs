@@ -63,6 +63,8 @@ enum Section {
     Advisories,
     /// More crashes of the log on disk than the tests try (long)
     Crash,
+    /// The real hub killed, crashed at its system calls, and stopped under load (long)
+    Torture,
     /// The pure crates' own tests under Miri (long)
     Miri,
     /// Each fuzz target for a minute (long)
@@ -73,7 +75,7 @@ impl Section {
     fn is_long(self) -> bool {
         matches!(
             self,
-            Self::Advisories | Self::Crash | Self::Miri | Self::Fuzz
+            Self::Advisories | Self::Crash | Self::Torture | Self::Miri | Self::Fuzz
         )
     }
 

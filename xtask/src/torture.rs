@@ -2,7 +2,8 @@
 //!
 //! Publishers send numbered events at a steady rate and repeat each request until it is answered.
 //! Readers follow a topic each, some of them every topic, and resume after the last id they saw. Meanwhile
-//! the process is killed with signal 9 at random moments and started again on the same folder. Then:
+//! the process is killed with signal 9 at random moments, or stopped in good order, and started again on the same
+//! folder. Then:
 //!
 //! * no acknowledged event is lost: each stands in the log, at the position that its answer named;
 //! * none is there twice, although requests were repeated across crashes;
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     /// Do not wait for a moment to kill: crash at the n-th write or sync since the start (needs strace)
     #[arg(long)]
     inject: bool,
+    /// Do not kill it: stop it as an operator does (SIGTERM) and start it anew, again and again
+    #[arg(long, conflicts_with = "inject")]
+    rolling: bool,
     /// The hub to torture [default: a release build of this workspace]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -83,7 +87,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     println!(
         "torture: seed {seed}, {} rounds{}, {} events/s, {} readers, durability {}, in {}",
         args.rounds,
-        if args.inject { " (injected)" } else { "" },
+        if args.inject {
+            " (injected)"
+        } else if args.rolling {
+            " (stopped)"
+        } else {
+            ""
+        },
         args.rate,
         args.readers,
         args.durability,
@@ -97,6 +107,33 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let _ = std::fs::remove_dir_all(&folder);
     }
     Ok(())
+}
+
+/// What a long test run does: killed a hundred times, crashed at 500 writes and syncs, stopped twenty times.
+pub(crate) fn long() -> Outcome {
+    let args = |rounds| Args {
+        rounds,
+        rate: 5000,
+        readers: 200,
+        seed: None,
+        durability: "fsync".to_owned(),
+        fill_mib: 0,
+        inject: false,
+        rolling: false,
+        binary: None,
+        data_dir: None,
+    };
+    run(&args(100))?;
+    run(&Args {
+        inject: true,
+        rate: 2000,
+        readers: 20,
+        ..args(500)
+    })?;
+    run(&Args {
+        rolling: true,
+        ..args(20)
+    })
 }
 
 /// What was seen.
@@ -121,7 +158,7 @@ impl Figures {
             ready.get(index).map_or(0, Duration::as_millis)
         };
         println!(
-            "killed {} times in {:.1} s of load; ready again after {} ms (median), {} ms (p99), {} ms (worst)",
+            "killed or stopped {} times in {:.1} s of load; ready again after {} ms (median), {} ms (p99), {} ms (worst)",
             self.kills,
             self.load.as_secs_f64(),
             at(50),
@@ -171,7 +208,11 @@ fn torture(args: &Args, mut hub: Hub, seed: u64) -> Outcome<Figures> {
         } else {
             let millis = chance.u64(MIN_LIFE_MILLIS..MAX_LIFE_MILLIS);
             std::thread::sleep(Duration::from_millis(millis));
-            hub.kill();
+            if args.rolling {
+                hub.stop()?;
+            } else {
+                hub.kill();
+            }
         }
         kills += 1;
         let took = hub.start(None)?;

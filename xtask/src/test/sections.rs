@@ -5,13 +5,14 @@ use super::tally::Tally;
 use crate::setup::{Tool, installed_program};
 use crate::shell::{Cmd, Failure, Outcome};
 use crate::tidy;
+use crate::torture;
 use crate::workspace::Workspace;
 
 /// What `section` needs beyond Rust itself.
 pub(super) fn tools(section: Section) -> &'static [Tool] {
     match section {
         Section::Fmt => &[Tool::Rustfmt],
-        Section::Tidy | Section::Doc | Section::Loom | Section::Crash => &[],
+        Section::Tidy | Section::Doc | Section::Loom | Section::Crash | Section::Torture => &[],
         Section::Clippy | Section::Features | Section::Fanout => &[Tool::Clippy],
         Section::Test => &[Tool::Browser],
         Section::Deny | Section::Advisories => &[Tool::CargoDeny],
@@ -41,6 +42,7 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
         Section::Fanout => fanout(workspace, tally),
         Section::Loom => loom(workspace, tally),
         Section::Crash => crash(tally),
+        Section::Torture => torture::long(),
         Section::Miri => miri(tally),
         Section::Fuzz => fuzz(workspace),
     }
@@ -149,8 +151,31 @@ fn loom(workspace: &Workspace, tally: &mut Tally) -> Outcome {
 
 /// The log's tests of power cuts and bad disks, with more seeds than they take by themselves.
 fn crash(tally: &mut Tally) -> Outcome {
-    let cmd = Cmd::cargo(["test", "-p", "sse-broker", "--test", "it", "--", "faults::"])
-        .env("SSE_BROKER_SEEDS", CRASH_SEEDS);
+    let ideas = ["faults::", "thinning::", "disk_trouble::"];
+    let cmd = Cmd::cargo([
+        "test",
+        "--release",
+        "-p",
+        "sse-broker",
+        "--test",
+        "it",
+        "--",
+    ])
+    .args(ideas)
+    .args(["--nocapture"])
+    .env("SSE_BROKER_SEEDS", CRASH_SEEDS);
+    test(tally, cmd)?;
+    // What takes too long for an ordinary run; the others that are marked so need root or a program.
+    let cmd = Cmd::cargo([
+        "test",
+        "--release",
+        "-p",
+        "sse-broker",
+        "--test",
+        "it",
+        "--",
+    ])
+    .args(["thinning::", "--ignored", "--nocapture"]);
     test(tally, cmd)
 }
 
@@ -197,7 +222,7 @@ const LOOM_PROFILE: &[&str] = &[
 ];
 
 /// How many crashes a long run tries; a guess, some minutes of them.
-const CRASH_SEEDS: &str = "2000";
+const CRASH_SEEDS: &str = "10000";
 
 /// Long enough to get past what a target finds in its first seconds; found by nothing better.
 const FUZZ_SECONDS: u32 = 60;

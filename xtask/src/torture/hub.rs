@@ -37,12 +37,12 @@ impl Injection {
         if chance.bool() {
             Self {
                 call: "fdatasync",
-                when: chance.u32(1..200),
+                when: chance.u32(1..MAX_SYNC),
             }
         } else {
             Self {
                 call: "pwrite64",
-                when: chance.u32(1..2000),
+                when: chance.u32(1..MAX_WRITE),
             }
         }
     }
@@ -195,5 +195,9 @@ impl Drop for Hub {
     }
 }
 
+/// The last sync and the last write at which a crash is injected: those of the start, and some seconds of
+/// commits.
+const MAX_SYNC: u32 = 80;
+const MAX_WRITE: u32 = 400;
 /// Far more than any start takes.
 const MAX_START: Duration = Duration::from_secs(60);
