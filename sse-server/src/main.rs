@@ -14,7 +14,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use sse_broker::{Broker, DurableBroker, DurableConfig, Epoch, MemoryBroker, MemoryConfig};
 use sse_server::config::{Config, Settings, Storage, read_file};
-use sse_server::http::{HubService, Server, ServerConfig};
+use sse_server::http::{HubService, Server, ServerConfig, Tls};
 use sse_server::hub::Hub;
 use tokio::runtime::Runtime;
 
@@ -130,11 +130,16 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
     let service = HubService::new(hub.clone(), config.http.clone());
     let server_config = ServerConfig {
         workers: config.hub.shards,
+        tls: config.tls.clone(),
         ..ServerConfig::default()
     };
     let server = Server::bind(config.listen, service, server_config)
         .map_err(|error| bind_error(config.listen, &error))?;
     let signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    if let Some(tls) = &config.tls {
+        renew_when_told(tls.clone())
+            .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    }
     welcome(&config, &hub, server.local_addr());
     let cut = server.run(signals.stop(), config.drain_timeout).await;
     if cut > 0 {
@@ -193,15 +198,44 @@ fn welcome(config: &Config, hub: &Hub, address: SocketAddr) {
             hub.durability()
         ),
     };
+    let (scheme, hint) = match &config.tls {
+        None => ("http", ""),
+        Some(_) => (
+            "https",
+            "The address below must be a name that the certificate is for; with -k curl takes any certificate, to try it.\n",
+        ),
+    };
     let text = format!(
-        "listening on http://{address}\n{kept}\n\n\
-         Listen in a second terminal:\n  curl -N http://{address}/events\n\
-         Publish in a third:\n  curl http://{address}/events -H 'Content-Type: application/json' \
+        "listening on {scheme}://{address}\n{kept}\n\n{hint}\
+         Listen in a second terminal:\n  curl -N {scheme}://{address}/events\n\
+         Publish in a third:\n  curl {scheme}://{address}/events -H 'Content-Type: application/json' \
          -d '{{\"event_type\": \"greeting\", \"data\": {{\"hello\": \"world\"}}}}'\n\n"
     );
     // Nobody need be reading.
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Reads the certificate again at each SIGHUP.
+#[cfg(unix)]
+fn renew_when_told(tls: Tls) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate was read again"),
+                Err(error) => tracing::error!(%error, "the certificate stays the old one"),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Elsewhere there is no such signal.
+#[cfg(not(unix))]
+fn renew_when_told(_tls: Tls) -> io::Result<()> {
+    Ok(())
 }
 
 /// The signals that end the server: the first lets it drain, the second does not wait.

@@ -19,7 +19,7 @@ pub use settings::{
 pub use topic_rule::TopicRule;
 pub use units::{Size, Span};
 
-use crate::http::HttpConfig;
+use crate::http::{HttpConfig, Tls};
 use crate::hub::HubConfig;
 use crate::topic_pattern::UrlPattern;
 
@@ -28,6 +28,8 @@ use crate::topic_pattern::UrlPattern;
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// The certificate, when it is HTTPS that is spoken.
+    pub tls: Option<Tls>,
     /// Where events are kept.
     pub storage: Storage,
     /// How long events are kept.
@@ -88,7 +90,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When a value is out of range or two contradict each other; the message names them.
+    /// When a value is out of range or two contradict each other, or a certificate cannot be used; the message names
+    /// them.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         let listen = settings
             .listen
@@ -99,6 +102,22 @@ impl Config {
                  add --allow-anonymous if that is meant"
             )));
         }
+        let tls = match (&settings.tls_cert, &settings.tls_key) {
+            (Some(certificate), Some(key)) => Some(
+                Tls::from_files(certificate, key).map_err(|error| invalid(error.to_string()))?,
+            ),
+            (Some(_), None) => {
+                return Err(invalid(
+                    "--tls-cert is given without --tls-key: add the certificate's private key",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(invalid(
+                    "--tls-key is given without --tls-cert: add the key's certificate",
+                ));
+            }
+            (None, None) => None,
+        };
         let ephemeral = settings.ephemeral.unwrap_or(false);
         if ephemeral && settings.durability.is_some() {
             return Err(invalid(
@@ -229,6 +248,7 @@ impl Config {
         }
         Ok(Self {
             listen,
+            tls,
             storage,
             retention,
             hub,
@@ -342,6 +362,8 @@ mod tests {
         for (text, word) in [
             ("listen = \"0.0.0.0:8080\"", "--allow-anonymous"),
             ("ephemeral = true\ndurability = \"os\"", "--durability"),
+            ("tls-cert = \"hub.pem\"", "--tls-key"),
+            ("tls-key = \"hub-key.pem\"", "--tls-cert"),
             ("max-connections = 0", "max-connections"),
             ("heartbeat = \"10m\"", "idle-timeout"),
             ("max-event = \"8MiB\"", "max-body"),

@@ -22,6 +22,22 @@ pub struct Settings {
     /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "SSE_LISTEN", value_name = "ADDR", help_heading = "Server")]
     pub listen: Option<SocketAddr>,
+    /// Speak HTTPS with this certificate: a PEM file, the server's own first, then those up to the root
+    #[arg(
+        long,
+        env = "SSE_TLS_CERT",
+        value_name = "FILE",
+        help_heading = "Server"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key: a PEM file. After a renewal SIGHUP makes the server read both again
+    #[arg(
+        long,
+        env = "SSE_TLS_KEY",
+        value_name = "FILE",
+        help_heading = "Server"
+    )]
+    pub tls_key: Option<PathBuf>,
     /// Folder of the event log [default: ./sse-data]
     #[arg(
         long,
@@ -355,7 +371,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            listen, data_dir, ephemeral, durability, allow_anonymous, allowed_hosts, allowed_origins,
+            listen, tls_cert, tls_key, data_dir, ephemeral, durability, allow_anonymous, allowed_hosts, allowed_origins,
             drain_timeout, log, log_format, max_connections, max_connections_per_ip,
             max_subscriptions, max_body, max_event, allowed_event_types, max_jobs, heartbeat,
             heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval, overflow, window,

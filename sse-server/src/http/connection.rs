@@ -17,15 +17,16 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use sse_pool::ConnectionId;
-use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::HubService;
 use super::body::Body;
+use super::multiplexed;
 use super::server::ServerConfig;
 use super::takeover::{TakenOver, response_head};
+use super::tls::{Socket, Tls, speaks_http_2};
 use super::worker::{Stage, reached};
 use crate::hub::Hub;
 #[cfg(unix)]
@@ -37,7 +38,7 @@ pub(super) enum Ended {
     /// It is closed, or was handed to the reactor.
     Done,
     /// A stream was asked for, and is to be written by a task of its own.
-    TakenOver(Box<TakenOver>),
+    TakenOver(Pin<Box<dyn Future<Output = Ended> + Send>>),
 }
 
 /// Who writes the streams that are asked for over HTTP/1.
@@ -49,9 +50,44 @@ pub(super) enum Writer {
     Hyper,
 }
 
-/// Serves one socket until it is closed, or until a stream is asked for on it.
-pub(super) async fn serve(
+/// Serves one socket that speaks TLS, from the handshake on. That and the first request's head each get the header's
+/// timeout.
+pub(super) async fn serve_tls(
     socket: TcpStream,
+    ip: IpAddr,
+    tls: Tls,
+    service: HubService,
+    config: ServerConfig,
+    writer: Writer,
+    mut stage: watch::Receiver<Stage>,
+) -> Ended {
+    // Boxed, as it is large and soon gone.
+    let handshake = Box::pin(tls.accept(socket));
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(config.header_timeout, handshake) => accepted,
+        () = reached(&mut stage, Stage::Draining) => return Ended::Done,
+    };
+    let socket = match accepted {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(error)) => {
+            tracing::debug!(%ip, %error, "TLS handshake failed");
+            return Ended::Done;
+        }
+        Err(_) => {
+            tracing::debug!(%ip, "TLS handshake not done in time");
+            return Ended::Done;
+        }
+    };
+    if speaks_http_2(&socket) {
+        Box::pin(multiplexed::serve(socket, ip, service, config, stage)).await;
+        return Ended::Done;
+    }
+    Box::pin(serve(socket, ip, service, config, writer, stage)).await
+}
+
+/// Serves one socket until it is closed, or until a stream is asked for on it.
+pub(super) async fn serve<S: Socket>(
+    socket: S,
     ip: IpAddr,
     service: HubService,
     config: ServerConfig,
@@ -127,37 +163,40 @@ pub(super) async fn serve(
     match served.await {
         Ok(Some((version, headers, stream))) => {
             // What the client sent behind its request is dropped: nothing may follow a stream.
-            let socket = connection.into_parts().io.io.into_inner();
+            let mut socket = connection.into_parts().io.io.into_inner();
             let is_chunked = version == Version::HTTP_11;
             let head = response_head(version, &headers, is_chunked);
             #[cfg(unix)]
             if let Writer::Reactor(arrivals) = writer {
-                match socket.into_std() {
-                    Ok(socket) => {
-                        // A reactor that is gone drops the stream, and with it the reader.
-                        let _ = arrivals.send(Arrival {
-                            socket,
-                            head,
-                            is_chunked,
-                            stream,
-                        });
+                match socket.into_cleartext() {
+                    Ok(cleartext) => {
+                        match cleartext.into_std() {
+                            Ok(socket) => {
+                                // A reactor that is gone drops the stream, and with it the reader.
+                                let _ = arrivals.send(Arrival {
+                                    socket,
+                                    head,
+                                    is_chunked,
+                                    stream,
+                                });
+                            }
+                            Err(error) => tracing::debug!(%ip, %error, "connection ended"),
+                        }
+                        return Ended::Done;
                     }
-                    Err(error) => tracing::debug!(%ip, %error, "connection ended"),
+                    // What is encrypted is written by a task of the stream's own.
+                    Err(encrypted) => socket = encrypted,
                 }
-                return Ended::Done;
             }
             let send_timeout = hub.config().send_timeout;
-            Ended::TakenOver(Box::new(TakenOver::new(
-                socket,
-                head,
-                is_chunked,
-                stream,
-                send_timeout,
-            )))
+            let stream = TakenOver::new(socket, head, is_chunked, stream, send_timeout);
+            Ended::TakenOver(Box::pin(stream))
         }
         Ok(None) => {
             let mut socket = connection.into_parts().io.io.into_inner();
-            let _ = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await;
+            let closed = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx));
+            // TLS has a last word, which a blocked socket does not take either.
+            let _ = tokio::time::timeout(LAST_WORD, closed).await;
             Ended::Done
         }
         Err(error) => {
@@ -219,12 +258,12 @@ impl Watched {
 }
 
 /// A socket that notes whether it takes what is written.
-struct WatchedIo {
-    io: TokioIo<TcpStream>,
+struct WatchedIo<S> {
+    io: TokioIo<S>,
     watched: Arc<Watched>,
 }
 
-impl WatchedIo {
+impl<S> WatchedIo<S> {
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.watched
             .is_write_pending
@@ -233,7 +272,7 @@ impl WatchedIo {
     }
 }
 
-impl Read for WatchedIo {
+impl<S: Socket> Read for WatchedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -243,7 +282,7 @@ impl Read for WatchedIo {
     }
 }
 
-impl Write for WatchedIo {
+impl<S: Socket> Write for WatchedIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -324,3 +363,5 @@ impl IntoEvents for Response<Body> {
 const MAX_BUFFER_BYTES: usize = 16 << 10;
 /// How often a blocked stream looks whether it was closed.
 const BLOCKED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a connection's last word may take.
+const LAST_WORD: Duration = Duration::from_secs(1);

@@ -12,6 +12,7 @@ mod guard;
 mod health;
 mod jobs;
 mod listen;
+mod multiplexed;
 mod poll;
 mod problem;
 mod publication;
@@ -23,18 +24,20 @@ mod server;
 mod stream;
 mod subscriptions;
 mod takeover;
+mod tls;
 mod worker;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use serde::Serialize;
 
 pub use body::Body;
 pub use problem::Problem;
 pub use publication::{Publications, parse as parse_publications};
 pub use server::{Server, ServerConfig, StreamWriter};
+pub use tls::{Tls, TlsError};
 
 use crate::hub::Hub;
 use query::Query;
@@ -106,8 +109,8 @@ impl HubService {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let host = host_of(&request);
+        let hosts = hosts_named(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
-        let hosts = request.headers().get_all(header::HOST).iter().count();
         let mut response = match guard::check_host(&self.config, host.as_deref(), hosts) {
             Ok(()) => match self.dispatch(request, ip, &origin).await {
                 Ok(response) => response,
@@ -204,6 +207,21 @@ fn host_of<B>(request: &Request<B>) -> Option<String> {
         .get(header::HOST)
         .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     header.or_else(|| request.uri().authority().map(ToString::to_string))
+}
+
+/// How many hosts a request names in `Host` headers. An HTTP/2 authority that differs from them is one more
+/// (RFC 9113, section 8.3.1).
+fn hosts_named<B>(request: &Request<B>) -> usize {
+    let headers = request.headers().get_all(header::HOST);
+    let is_other = |authority: &str| {
+        headers
+            .iter()
+            .any(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
+    };
+    let authority = request.uri().authority();
+    let one_more = request.version() == Version::HTTP_2
+        && authority.is_some_and(|authority| is_other(authority.as_str()));
+    headers.iter().count() + usize::from(one_more)
 }
 
 /// A 200 with JSON.

@@ -10,12 +10,14 @@ use tokio::sync::watch;
 
 use super::HubService;
 use super::listen::listen;
+use super::tls::Tls;
 use super::worker::{Stage, Worker};
 
 /// How the server treats its sockets.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// A request's head must be there after so long; an idle keep-alive connection is closed after it too.
+    /// A request's head must be there after so long, and a TLS handshake be done; an idle keep-alive connection is closed
+    /// after it too, over HTTP/2 at the latest after twice that.
     pub header_timeout: Duration,
     /// A peer that acknowledges nothing for so long is gone.
     pub peer_timeout: Duration,
@@ -24,14 +26,16 @@ pub struct ServerConfig {
     /// How many threads serve connections, each with a listener, a runtime and a reactor of its own. One means none
     /// of its own: everything happens on the runtime that [`Server::run`] is called on.
     pub workers: usize,
+    /// The certificate for HTTPS; `None` for plain HTTP.
+    pub tls: Option<Tls>,
 }
 
-/// Who writes streams over HTTP/1, once hyper has read the request.
+/// Who writes streams over HTTP/1, once hyper has read the request. Over HTTP/2 it is always hyper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamWriter {
     /// One task for all streams of a worker, on sockets that are taken back from hyper. A connection that waits costs a
-    /// third of a KiB. Where there is none (systems other than Unix, more workers than shards), it is
+    /// third of a KiB. Where there is none (systems other than Unix, more workers than shards) and over TLS, it is
     /// [`Task`](Self::Task).
     #[default]
     Reactor,
@@ -48,6 +52,7 @@ impl Default for ServerConfig {
             peer_timeout: Duration::from_secs(30),
             writer: StreamWriter::default(),
             workers: 1,
+            tls: None,
         }
     }
 }

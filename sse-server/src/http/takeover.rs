@@ -12,22 +12,25 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use http::{HeaderMap, Version};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use super::connection::Ended;
+use super::tls::Socket;
 use crate::clock;
 use crate::session::EventStream;
 
 /// A stream and its socket, and all that is left to do.
-pub(super) struct TakenOver {
-    socket: TcpStream,
+pub(super) struct TakenOver<S> {
+    socket: S,
     stream: EventStream,
     chunked: bool,
     /// Bytes on their way: framed, and how many of them the socket has taken.
     out: Vec<u8>,
     sent: usize,
+    /// Whether the socket holds nothing back; one that encrypts may.
+    is_flushed: bool,
+    passed_on_bytes: u64,
     /// What the client has sent that nobody asked for.
     ignored_bytes: usize,
     has_ended: bool,
@@ -36,9 +39,9 @@ pub(super) struct TakenOver {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl TakenOver {
+impl<S: Socket> TakenOver<S> {
     pub(super) fn new(
-        socket: TcpStream,
+        socket: S,
         head: Vec<u8>,
         chunked: bool,
         stream: EventStream,
@@ -50,6 +53,8 @@ impl TakenOver {
             chunked,
             out: head,
             sent: 0,
+            is_flushed: false,
+            passed_on_bytes: 0,
             ignored_bytes: 0,
             has_ended: false,
             send_timeout,
@@ -57,23 +62,15 @@ impl TakenOver {
         }
     }
 
-    /// Writes the stream to its end.
-    pub(super) async fn run(mut self: Box<Self>) -> Ended {
-        let id = self.stream.id();
-        if let Err(error) = std::future::poll_fn(|cx| self.poll(cx)).await {
-            tracing::debug!(connection = %id, %error, "stream ended");
-        }
-        Ended::Done
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.poll_input(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
         loop {
             ready!(self.poll_flush(cx))?;
             if self.has_ended {
-                return Pin::new(&mut self.socket).poll_shutdown(cx);
+                let closed = Pin::new(&mut self.socket).poll_shutdown(cx);
+                return self.poll_progress(cx, closed);
             }
             let chunk = ready!(self.stream.poll_chunk(cx));
             self.has_ended = chunk.is_none();
@@ -101,33 +98,51 @@ impl TakenOver {
     /// Ready when the socket has taken everything.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.out.len() {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.out[self.sent..]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(taken)) => {
-                    self.sent += taken;
-                    if self.stalled.take().is_some() {
-                        // Slow, but alive: the sweep must not take it for stalled either.
-                        self.stream.progressed();
-                    }
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    let timeout = self.send_timeout;
-                    let stalled = self
-                        .stalled
-                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-                    ready!(stalled.as_mut().poll(cx));
-                    self.stream.stalled();
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
+            let written = Pin::new(&mut self.socket).poll_write(cx, &self.out[self.sent..]);
+            let taken = ready!(self.poll_progress(cx, written))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.sent += taken;
         }
         // A waiting stream holds no buffer; a busy one keeps its.
         if self.sent > 0 {
             self.out = Vec::new();
             self.sent = 0;
+            self.is_flushed = false;
+        }
+        if !self.is_flushed {
+            let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+            ready!(self.poll_progress(cx, flushed))?;
+            self.is_flushed = true;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Passes on what the socket said, and lets the send timeout run while it takes nothing.
+    fn poll_progress<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        said: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let passed_on_bytes = self.socket.passed_on_bytes();
+        let has_progressed = matches!(said, Poll::Ready(Ok(_)))
+            || (said.is_pending() && passed_on_bytes != self.passed_on_bytes);
+        self.passed_on_bytes = passed_on_bytes;
+        if has_progressed && self.stalled.take().is_some() {
+            // Slow, but alive: the sweep must not take it for stalled either.
+            self.stream.progressed();
+        }
+        if said.is_ready() {
+            return said;
+        }
+        let timeout = self.send_timeout;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        self.stream.stalled();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn frame(&mut self, chunk: Option<Bytes>) {
@@ -142,6 +157,18 @@ impl TakenOver {
             None if self.chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
             None => {}
         }
+    }
+}
+
+/// Writes the stream to its end.
+impl<S: Socket> Future for TakenOver<S> {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let Err(error) = ready!(self.poll_written(cx)) {
+            tracing::debug!(connection = %self.stream.id(), %error, "stream ended");
+        }
+        Poll::Ready(Ended::Done)
     }
 }
 

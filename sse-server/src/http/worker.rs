@@ -100,6 +100,19 @@ impl Worker {
                     }
                 },
             };
+            // A handshake is two ways and some computing: never in the way of the next connection.
+            if let Some(tls) = self.config.tls.clone() {
+                connections.spawn(connection::serve_tls(
+                    socket,
+                    peer.ip(),
+                    tls,
+                    service.clone(),
+                    self.config.clone(),
+                    writer.clone(),
+                    self.stage.clone(),
+                ));
+                continue;
+            }
             let mut serving = Box::pin(connection::serve(
                 socket,
                 peer.ip(),
@@ -121,7 +134,7 @@ impl Worker {
             match first {
                 Poll::Ready(Ended::Done) => {}
                 Poll::Ready(Ended::TakenOver(stream)) => {
-                    connections.spawn(stream.run());
+                    connections.spawn(stream);
                 }
                 Poll::Pending => {
                     connections.spawn(serving);
@@ -218,7 +231,7 @@ impl Drop for Running {
 fn go_on(connections: &mut JoinSet<Ended>, ended: Result<Ended, tokio::task::JoinError>) {
     match ended {
         Ok(Ended::TakenOver(stream)) => {
-            connections.spawn(stream.run());
+            connections.spawn(stream);
         }
         Ok(Ended::Done) => {}
         Err(error) if error.is_panic() => tracing::error!(%error, "a connection's task panicked"),

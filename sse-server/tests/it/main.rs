@@ -24,4 +24,5 @@ mod notifications;
 mod process;
 mod projects;
 mod streams;
+mod tls;
 mod writers;

@@ -83,7 +83,8 @@ impl Server {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
         stdout.read_line(&mut first).unwrap();
-        let Some(address) = first.trim().strip_prefix("listening on http://") else {
+        let listening = first.trim().strip_prefix("listening on ");
+        let Some((_, address)) = listening.and_then(|url| url.split_once("://")) else {
             let _ = child.wait();
             let _ = collector.join();
             panic!("no server: {first:?} {}", stderr.lock().unwrap());

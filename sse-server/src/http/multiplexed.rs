@@ -1,0 +1,271 @@
+//! One socket that speaks HTTP/2: many requests and streams at once, all written by hyper.
+//!
+//! hyper asks a stream for more only when the client has room for it. A stream whose client leaves it no room can
+//! therefore not tell that it was closed; it is reset here, and the others on its connection go on. HTTP/2 also knows no
+//! time after which an idle connection ends, and a peer may be dead behind a proxy that is not: both are looked after too.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use sse_pool::ConnectionId;
+use tokio::sync::watch;
+use tokio::time::Sleep;
+
+use super::HubService;
+use super::body::Body;
+use super::server::ServerConfig;
+use super::tls::Socket;
+use super::worker::{Stage, reached};
+use crate::hub::Hub;
+
+/// Serves one socket until it is closed.
+pub(super) async fn serve<S: Socket>(
+    socket: S,
+    ip: IpAddr,
+    service: HubService,
+    config: ServerConfig,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let tasks = Tasks {
+        hub: service.hub().clone(),
+        exchanges: Arc::default(),
+    };
+    let exchanges = Arc::clone(&tasks.exchanges);
+    let service = hyper::service::service_fn({
+        let exchanges = Arc::clone(&exchanges);
+        move |request: Request<Incoming>| {
+            let service = service.clone();
+            let exchange = Exchange::begin(&exchanges);
+            async move {
+                let response = service.handle(request, ip).await;
+                Ok::<_, std::convert::Infallible>(response.map(|body| exchange.body(body)))
+            }
+        }
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(tasks);
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(config.peer_timeout)
+        .keep_alive_timeout(config.peer_timeout)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_FAULTY_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(MAX_SEND_BUFFER_BYTES);
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(socket), service));
+    let mut closing = pin!(reached(&mut stage, Stage::Draining));
+    let mut is_closing = false;
+    let mut look = tokio::time::interval(config.header_timeout);
+    look.reset();
+    loop {
+        tokio::select! {
+            served = &mut connection => {
+                if let Err(error) = served {
+                    tracing::debug!(%ip, %error, "connection ended");
+                }
+                return;
+            }
+            () = &mut closing, if !is_closing => {
+                is_closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = look.tick() => {
+                if exchanges.is_idle() {
+                    if is_closing {
+                        return;
+                    }
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// What goes on on one connection.
+#[derive(Default)]
+struct Exchanges {
+    open: AtomicUsize,
+    /// How many there have been, and how many there had been when it was last looked.
+    begun: AtomicU64,
+    seen: AtomicU64,
+    /// The one that hyper has just begun, and is about to give a task.
+    newest: Mutex<Option<Arc<Progress>>>,
+}
+
+impl Exchanges {
+    /// Whether nothing is open, and nothing was since the last look.
+    fn is_idle(&self) -> bool {
+        let begun = self.begun.load(Ordering::Relaxed);
+        let seen = self.seen.swap(begun, Ordering::Relaxed);
+        begun == seen && self.open.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// How far the stream of one exchange is, if its answer is a stream.
+#[derive(Default)]
+struct Progress {
+    stream: Mutex<Option<ConnectionId>>,
+    /// Whether its last word was a chunk and not "nothing yet": then it is the client's room that is waited for.
+    is_blocked: AtomicBool,
+    /// How often it was asked for more.
+    asked: AtomicU64,
+}
+
+impl Progress {
+    /// Whether the stream was closed meanwhile. Its last words may be still to be written.
+    fn is_closed(&self, hub: &Hub) -> bool {
+        let stream = self.stream.lock().clone();
+        stream.is_some_and(|id| hub.connection_status(&id).is_none())
+    }
+}
+
+/// One request and its answer, until all of it is handed to the connection or given up.
+struct Exchange {
+    exchanges: Arc<Exchanges>,
+    progress: Arc<Progress>,
+}
+
+impl Exchange {
+    fn begin(exchanges: &Arc<Exchanges>) -> Self {
+        exchanges.open.fetch_add(1, Ordering::Relaxed);
+        exchanges.begun.fetch_add(1, Ordering::Relaxed);
+        let progress = Arc::new(Progress::default());
+        let previous = exchanges.newest.lock().replace(Arc::clone(&progress));
+        drop(previous);
+        Self {
+            exchanges: Arc::clone(exchanges),
+            progress,
+        }
+    }
+
+    fn body(self, body: Body) -> ExchangeBody {
+        *self.progress.stream.lock() = body.connection_id();
+        ExchangeBody {
+            body,
+            exchange: self,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.exchanges.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Spawns what hyper does for each exchange.
+#[derive(Clone)]
+struct Tasks {
+    hub: Hub,
+    exchanges: Arc<Exchanges>,
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, exchange: F) {
+        // hyper calls the service and then this, before it takes another request.
+        let newest = self.exchanges.newest.lock().take();
+        match newest {
+            Some(progress) => {
+                tokio::spawn(write_or_reset(exchange, progress, self.hub.clone()));
+            }
+            None => {
+                tokio::spawn(exchange);
+            }
+        }
+    }
+}
+
+/// Runs one exchange to its end. A stream that is closed, and whose client then takes nothing for a send timeout, is
+/// dropped, which resets it.
+async fn write_or_reset(exchange: impl Future<Output = ()>, progress: Arc<Progress>, hub: Hub) {
+    let mut exchange = pin!(exchange);
+    let mut look: Option<Pin<Box<Sleep>>> = None;
+    // How often the stream had been asked for more at the last look, if it was closed by then.
+    let mut closed_at = None;
+    std::future::poll_fn(|cx| {
+        if exchange.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !progress.is_blocked.load(Ordering::Relaxed) {
+            look = None;
+            closed_at = None;
+            return Poll::Pending;
+        }
+        loop {
+            let timer =
+                look.get_or_insert_with(|| Box::pin(tokio::time::sleep(hub.config().send_timeout)));
+            ready!(timer.as_mut().poll(cx));
+            look = None;
+            let asked = progress.asked.load(Ordering::Relaxed);
+            if !progress.is_closed(&hub) {
+                closed_at = None;
+            } else if closed_at.replace(asked) == Some(asked) {
+                tracing::debug!("stream reset: it is closed, and the client takes nothing of it");
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
+}
+
+/// A body that notes whether it has nothing to say.
+struct ExchangeBody {
+    body: Body,
+    exchange: Exchange,
+}
+
+impl http_body::Body for ExchangeBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let progress = &self.exchange.progress;
+        progress.asked.fetch_add(1, Ordering::Relaxed);
+        progress
+            .is_blocked
+            .store(frame.is_ready(), Ordering::Relaxed);
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Requests and streams at once on one connection: what RFC 9113, section 6.5.2, asks for at least.
+const MAX_STREAMS: u32 = 100;
+/// Requests that the client took back before they were looked at, and those it was at fault in: past either the connection
+/// is closed (CVE-2023-44487 and its kin). Both are what hyper comes with.
+const MAX_RESET_STREAMS: usize = 20;
+const MAX_FAULTY_STREAMS: usize = 1024;
+/// As much as a head may have over HTTP/1.
+const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+/// What a client may send of one body, and of all, before it is read. Bodies are small or read at once. A guess.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
+/// What is held for one stream whose client leaves it no room: a chunk.
+const MAX_SEND_BUFFER_BYTES: usize = 64 << 10;
