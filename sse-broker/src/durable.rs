@@ -31,6 +31,7 @@
 mod block;
 mod codec;
 mod commit;
+mod courtesy;
 mod ids;
 mod import;
 mod index;

@@ -1,8 +1,9 @@
 //! Reading the log: pages, ids, snapshots, on a few threads of its own.
 //!
 //! A read costs a seek in an index and what it returns, however long the history is; it holds one page
-//! in memory. The threads are few on purpose: they are how much replay may take from live traffic, and
-//! where the system can tell threads apart they stand back behind all others.
+//! in memory. The threads are few on purpose: they are how much replay may take from live traffic. And they
+//! are polite ([`Courtesy`]): a replay of everything is a busy processor for a long time, and who publishes or
+//! delivers must not wait for its end.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -17,6 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::block::Block;
 use super::codec::{Damaged, RecordView, TopicCache};
+use super::courtesy::Courtesy;
 use super::index::Index;
 use super::open::{Prepare, panic_message, read_floor, read_thinned};
 use super::removed;
@@ -62,10 +64,7 @@ impl Readers {
             let shared = Arc::clone(&readers.shared);
             std::thread::Builder::new()
                 .name(format!("sse-log-read-{n}"))
-                .spawn(move || {
-                    stand_back();
-                    work(&shared);
-                })?;
+                .spawn(move || work(&shared))?;
         }
         Ok(readers)
     }
@@ -113,22 +112,6 @@ impl Drop for Readers {
         drop(waiting);
     }
 }
-
-/// Lets other threads of the machine go first: a replay takes what they leave, and the thread that
-/// writes is not held up by readers of the past.
-#[cfg(target_os = "linux")]
-fn stand_back() {
-    // Of this thread alone, on Linux. Where it is not allowed, replays are as important as all else.
-    let _ = rustix::process::nice(NICENESS);
-}
-
-/// Elsewhere it would be the whole process that stands back.
-#[cfg(not(target_os = "linux"))]
-fn stand_back() {}
-
-/// A tenth of the processor when others want it, and all of it when they do not.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
 
 fn work(shared: &Shared) {
     loop {
@@ -354,6 +337,7 @@ struct PageBuilder<S> {
     /// The newest record that a rule of a topic has taken: up to it there are holes that are no damage.
     thinned_upto: Offset,
     removed: Option<Offset>,
+    courtesy: Courtesy,
 }
 
 /// The largest page by number; what it weighs is up to who asks.
@@ -374,6 +358,7 @@ impl<S: Sink> PageBuilder<S> {
             trimmed: request.after < floor,
             thinned_upto: 0,
             removed: None,
+            courtesy: Courtesy::default(),
         }
     }
 
@@ -383,6 +368,7 @@ impl<S: Sink> PageBuilder<S> {
         }
         let mut expected = start + 1;
         for entry in blocks.range(expected..).map_err(storage_error)? {
+            self.courtesy.after_you();
             let (last, bytes) = entry.map_err(storage_error)?;
             let last = last.value();
             let Ok(block) = Block::decode(last, bytes.value()) else {
@@ -461,6 +447,7 @@ impl<S: Sink> PageBuilder<S> {
         offset: Offset,
     ) -> Result<bool, ReadError> {
         if at_hand.as_ref().is_none_or(|(last, _)| *last < offset) {
+            self.courtesy.after_you();
             let found = blocks.range(offset..).map_err(storage_error)?.next();
             let found = found.transpose().map_err(storage_error)?;
             *at_hand = found.map(|(last, bytes)| (last.value(), bytes));
