@@ -137,6 +137,7 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
         .map_err(|error| bind_error(config.listen, &error))?;
     let signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     if let Some(tls) = &config.tls {
+        check_dates(tls);
         renew_when_told(tls.clone())
             .map_err(|error| format!("cannot listen for signals: {error}"))?;
     }
@@ -216,6 +217,13 @@ fn welcome(config: &Config, hub: &Hub, address: SocketAddr) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Says if clients will refuse the certificate for its dates. The server starts nevertheless: some take any.
+fn check_dates(tls: &Tls) {
+    if let Err(error) = tls.check_dates(sse_server::clock::unix_millis()) {
+        tracing::error!("{error}");
+    }
+}
+
 /// Reads the certificate again at each SIGHUP.
 #[cfg(unix)]
 fn renew_when_told(tls: Tls) -> io::Result<()> {
@@ -224,7 +232,10 @@ fn renew_when_told(tls: Tls) -> io::Result<()> {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             match tls.reload() {
-                Ok(()) => tracing::info!("the certificate was read again"),
+                Ok(()) => {
+                    tracing::info!("the certificate was read again");
+                    check_dates(&tls);
+                }
                 Err(error) => tracing::error!(%error, "the certificate stays the old one"),
             }
         }

@@ -52,6 +52,10 @@ impl Hub {
         (self.process, self.address) = spawn(&self.arguments, &self.data, &self.address);
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn events(&self) -> String {
         format!("http://{}/events", self.address)
     }
@@ -97,8 +101,10 @@ fn spawn(arguments: &[String], data: &tempfile::TempDir, listen: &str) -> (Guard
         .unwrap();
     let address = first
         .trim()
-        .strip_prefix("listening on http://")
+        .strip_prefix("listening on ")
+        .and_then(|url| url.split_once("://"))
         .expect("the address comes first")
+        .1
         .to_owned();
     (Guard(process), address)
 }

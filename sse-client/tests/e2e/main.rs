@@ -8,6 +8,7 @@
 
 mod browser;
 mod hub;
+mod secure;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -24,6 +24,7 @@ use tokio::time::Sleep;
 use super::HubService;
 use super::body::Body;
 use super::multiplexed;
+use super::rewound::Rewound;
 use super::server::ServerConfig;
 use super::takeover::{TakenOver, response_head};
 use super::tls::{Socket, Tls, speaks_http_2};
@@ -96,8 +97,8 @@ pub(super) async fn serve<S: Socket>(
 ) -> Ended {
     let hub = service.hub().clone();
     let watched = Arc::new(Watched::default());
-    let service = hyper::service::service_fn({
-        let watched = Arc::clone(&watched);
+    let handler = hyper::service::service_fn({
+        let (service, watched) = (&service, Arc::clone(&watched));
         let take_over = !matches!(writer, Writer::Hyper);
         move |request: Request<Incoming>| {
             let (service, watched) = (service.clone(), Arc::clone(&watched));
@@ -129,38 +130,41 @@ pub(super) async fn serve<S: Socket>(
         .timer(TokioTimer::new())
         .header_read_timeout(config.header_timeout)
         .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(io, service);
-    let mut is_closing = false;
-    let mut closed = pin!(reached(&mut stage, Stage::Draining));
-    let mut look_again: Option<Pin<Box<Sleep>>> = None;
-    let served = std::future::poll_fn(|cx| {
-        if !is_closing && closed.as_mut().poll(cx).is_ready() {
-            is_closing = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
-            return Poll::Ready(result.map(|()| None));
-        }
-        if let Some(taken) = watched.taken.lock().take() {
-            return Poll::Ready(Ok(Some(taken)));
-        }
-        if !watched.is_blocked() {
-            look_again = None;
-            return Poll::Pending;
-        }
-        // The socket takes nothing, so hyper does not ask the stream for more, and the stream cannot
-        // tell that it was closed. Dropping the connection is all that is left to do.
-        loop {
-            if watched.is_cut(&hub) {
-                return Poll::Ready(Ok(None));
+        .serve_connection(io, handler);
+    let served = {
+        let mut is_closing = false;
+        let mut closed = pin!(reached(&mut stage, Stage::Draining));
+        let mut look_again: Option<Pin<Box<Sleep>>> = None;
+        std::future::poll_fn(|cx| {
+            if !is_closing && closed.as_mut().poll(cx).is_ready() {
+                is_closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
             }
-            let timer = look_again
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(BLOCKED_CHECK_INTERVAL)));
-            ready!(timer.as_mut().poll(cx));
-            look_again = None;
-        }
-    });
-    match served.await {
+            if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(result.map(|()| None));
+            }
+            if let Some(taken) = watched.taken.lock().take() {
+                return Poll::Ready(Ok(Some(taken)));
+            }
+            if !watched.is_blocked() {
+                look_again = None;
+                return Poll::Pending;
+            }
+            // The socket takes nothing, so hyper does not ask the stream for more, and the stream cannot
+            // tell that it was closed. Dropping the connection is all that is left to do.
+            loop {
+                if watched.is_cut(&hub) {
+                    return Poll::Ready(Ok(None));
+                }
+                let timer = look_again
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(BLOCKED_CHECK_INTERVAL)));
+                ready!(timer.as_mut().poll(cx));
+                look_again = None;
+            }
+        })
+        .await
+    };
+    match served {
         Ok(Some((version, headers, stream))) => {
             // What the client sent behind its request is dropped: nothing may follow a stream.
             let mut socket = connection.into_parts().io.io.into_inner();
@@ -197,6 +201,20 @@ pub(super) async fn serve<S: Socket>(
             let closed = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx));
             // TLS has a last word, which a blocked socket does not take either.
             let _ = tokio::time::timeout(LAST_WORD, closed).await;
+            Ended::Done
+        }
+        // Whoever knows that HTTP/2 is spoken here begins with it, and hyper has read that beginning.
+        Err(error) if error.is_parse_version_h2() => {
+            let parts = connection.into_parts();
+            let socket = Rewound::new(parts.read_buf, parts.io.io.into_inner());
+            Box::pin(multiplexed::serve(
+                socket,
+                ip,
+                service.clone(),
+                config,
+                stage.clone(),
+            ))
+            .await;
             Ended::Done
         }
         Err(error) => {

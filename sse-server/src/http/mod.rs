@@ -19,6 +19,7 @@ mod publication;
 mod publish;
 mod query;
 mod request_body;
+mod rewound;
 mod routes;
 mod server;
 mod stream;

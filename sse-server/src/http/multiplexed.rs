@@ -18,18 +18,18 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use sse_pool::ConnectionId;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::HubService;
 use super::body::Body;
 use super::server::ServerConfig;
-use super::tls::Socket;
 use super::worker::{Stage, reached};
 use crate::hub::Hub;
 
 /// Serves one socket until it is closed.
-pub(super) async fn serve<S: Socket>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     socket: S,
     ip: IpAddr,
     service: HubService,

@@ -7,19 +7,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use parking_lot::RwLock;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::{CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
+use sse_broker::UnixMillis;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::clock;
 
 /// A certificate and its key, for a server that speaks HTTPS.
 ///
@@ -99,6 +105,27 @@ pub enum TlsError {
         /// The key's path.
         key: PathBuf,
     },
+    /// The certificate's time is over.
+    #[error(
+        "the certificate {certificate} has expired at {since}, and clients refuse it; renew it, and send SIGHUP"
+    )]
+    Expired {
+        /// Its path.
+        certificate: PathBuf,
+        /// When, in RFC 3339.
+        since: String,
+    },
+    /// The certificate's time has not begun.
+    #[error(
+        "the certificate {certificate} is valid only from {from}, and clients refuse it until then; \
+         is this machine's clock right?"
+    )]
+    NotYetValid {
+        /// Its path.
+        certificate: PathBuf,
+        /// When, in RFC 3339.
+        from: String,
+    },
     /// The cryptography itself does not work.
     #[error("TLS cannot be used here: {0}")]
     Unusable(rustls::Error),
@@ -146,15 +173,88 @@ impl Tls {
         Ok(())
     }
 
-    /// The handshake on a socket.
+    /// Whether clients take the certificate at this time, by its dates. One that they refuse can be served nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::Expired`] and [`TlsError::NotYetValid`].
+    pub fn check_dates(&self, now: UnixMillis) -> Result<(), TlsError> {
+        let certified = Arc::clone(&self.certificate.0.read());
+        let Some((own, rest)) = certified.cert.split_first() else {
+            return Ok(());
+        };
+        // A verifier that trusts the certificate itself: the dates are what it looks at first, and what else it may say
+        // (whose it is, for which name) is not the question.
+        let mut roots = RootCertStore::empty();
+        let provider = Arc::clone(self.config.crypto_provider());
+        let verifier = match roots.add(own.clone()) {
+            Ok(()) => {
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
+            }
+            Err(_) => return Ok(()),
+        };
+        let (Ok(verifier), Ok(name)) = (verifier, ServerName::try_from("localhost")) else {
+            return Ok(());
+        };
+        let at = UnixTime::since_unix_epoch(Duration::from_millis(now));
+        let said = verifier.verify_server_cert(own, rest, &name, &[], at);
+        let date = |time: UnixTime| clock::rfc3339(time.as_secs().saturating_mul(1000));
+        let path = || self.files.certificate.clone();
+        match said {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+                not_after,
+                ..
+            })) => Err(TlsError::Expired {
+                certificate: path(),
+                since: date(not_after),
+            }),
+            Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                not_before,
+                ..
+            })) => Err(TlsError::NotYetValid {
+                certificate: path(),
+                from: date(not_before),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The handshake on a socket. Who speaks plain HTTP is told so.
     pub(super) async fn accept(&self, socket: TcpStream) -> io::Result<TlsSocket> {
-        let socket = CountedSocket { socket, written: 0 };
-        TlsAcceptor::from(Arc::clone(&self.config))
+        let socket = HandshakenSocket {
+            socket,
+            written: 0,
+            begins_with: None,
+        };
+        let handshake = TlsAcceptor::from(Arc::clone(&self.config))
             .accept_with(socket, |session| {
                 session.set_buffer_limit(Some(MAX_HELD_BACK_BYTES));
             })
-            .await
+            .into_fallible();
+        match handshake.await {
+            Ok(socket) => Ok(socket),
+            Err((error, socket)) if socket.is_text() => {
+                let _ = tokio::time::timeout(LAST_WORD, explain(socket.socket)).await;
+                Err(error)
+            }
+            Err((error, _)) => Err(error),
+        }
     }
+}
+
+/// Tells who speaks plain HTTP what is spoken here.
+async fn explain(mut socket: TcpStream) -> io::Result<()> {
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{PLAIN_HTTP}",
+        PLAIN_HTTP.len()
+    );
+    socket.write_all(answer.as_bytes()).await?;
+    socket.shutdown().await?;
+    // A socket that is closed with bytes unread in it takes the answer along.
+    let mut rest = socket.take(MAX_IGNORED_BYTES);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 impl std::fmt::Debug for Tls {
@@ -265,7 +365,7 @@ impl Socket for TcpStream {
 }
 
 /// A socket after the handshake.
-pub(super) type TlsSocket = TlsStream<CountedSocket>;
+pub(super) type TlsSocket = TlsStream<HandshakenSocket>;
 
 impl Socket for TlsSocket {
     fn into_cleartext(self) -> Result<TcpStream, Self> {
@@ -282,13 +382,20 @@ pub(super) fn speaks_http_2(socket: &TlsSocket) -> bool {
     socket.get_ref().1.alpn_protocol() == Some(HTTP_2)
 }
 
-/// A socket that counts what it takes.
-pub(super) struct CountedSocket {
+/// A socket that counts what it takes, and remembers how its client began.
+pub(super) struct HandshakenSocket {
     socket: TcpStream,
     written: u64,
+    begins_with: Option<u8>,
 }
 
-impl CountedSocket {
+impl HandshakenSocket {
+    /// Whether the client began with a letter, as every method of HTTP does and no record of TLS.
+    fn is_text(&self) -> bool {
+        self.begins_with
+            .is_some_and(|byte| byte.is_ascii_alphabetic())
+    }
+
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &written {
             self.written = self.written.saturating_add(*bytes as u64);
@@ -297,22 +404,30 @@ impl CountedSocket {
     }
 }
 
-impl AsyncRead for CountedSocket {
+impl AsyncRead for HandshakenSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        let read = ready!(Pin::new(&mut self.socket).poll_read(cx, buffer));
+        if self.begins_with.is_none() {
+            self.begins_with = buffer.filled().first().copied();
+        }
+        Poll::Ready(read)
     }
 }
 
-impl AsyncWrite for CountedSocket {
+impl AsyncWrite for HandshakenSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_text() {
+            // An alert, which such a client would take for an answer.
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.count(written)
     }
@@ -322,6 +437,9 @@ impl AsyncWrite for CountedSocket {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_text() {
+            return Poll::Ready(Ok(bytes.iter().map(|part| part.len()).sum()));
+        }
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bytes);
         self.count(written)
     }
@@ -355,3 +473,8 @@ const HTTP_1: &[u8] = b"http/1.1";
 /// What the TLS session may hold for a socket that takes nothing: two records, so that one is ready when the other
 /// is gone. A guess.
 const MAX_HELD_BACK_BYTES: usize = 32 << 10;
+/// What somebody reads who forgot a letter in the address.
+const PLAIN_HTTP: &str = "this port speaks HTTPS: use https:// in the address\n";
+/// How long that may take, and how much of the request is read before it is given up.
+const LAST_WORD: Duration = Duration::from_secs(1);
+const MAX_IGNORED_BYTES: u64 = 1 << 20;

@@ -77,7 +77,7 @@ fn places_are_counted_by_address_and_given_back() {
 }
 
 /// What a process holds of the machine's memory, its share of shared pages counted.
-fn pss_kib(server: &Server) -> u64 {
+pub(crate) fn pss_kib(server: &Server) -> u64 {
     let path = format!("/proc/{}/smaps_rollup", server.pid());
     let text = std::fs::read_to_string(path).unwrap();
     let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();

@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod secure;
 mod server;
 
 mod compressed;
@@ -25,4 +26,5 @@ mod process;
 mod projects;
 mod streams;
 mod tls;
+mod tls_limits;
 mod writers;

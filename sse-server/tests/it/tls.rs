@@ -1,209 +1,20 @@
 //! HTTPS: both versions of HTTP behind one handshake, and what a handshake and a certificate may get wrong.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
-use sse_broker::Topic;
-use sse_server::http::{HttpConfig, HubService, Server, ServerConfig, StreamWriter, Tls};
+use rustls::pki_types::ServerName;
+use sse_server::http::{ServerConfig, StreamWriter};
 use sse_server::hub::{Hub, HubConfig, Publication};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::client::{DEADLINE, eventually};
+use crate::secure::{Files, GET, Secure, ask, body_until, soon, until};
 use crate::server::command;
-
-/// A folder with a certificate for `localhost` and its key.
-struct Files {
-    folder: TempDir,
-}
-
-impl Files {
-    fn new() -> Self {
-        let files = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        files.renew();
-        files
-    }
-
-    /// Writes another certificate.
-    fn renew(&self) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        std::fs::write(self.certificate(), made.cert.pem()).unwrap();
-        std::fs::write(self.key(), made.signing_key.serialize_pem()).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn certificate(&self) -> PathBuf {
-        self.path("cert.pem")
-    }
-
-    fn key(&self) -> PathBuf {
-        self.path("key.pem")
-    }
-
-    /// A client that trusts this certificate and nothing else.
-    fn connector(&self, protocol: &[u8]) -> TlsConnector {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(self.certificate()).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![protocol.to_vec()];
-        TlsConnector::from(Arc::new(config))
-    }
-}
-
-/// A server in this process.
-struct Secure {
-    files: Files,
-    hub: Hub,
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<usize>,
-}
-
-impl Secure {
-    async fn start() -> Self {
-        let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
-        Self::with(hub, StreamWriter::default(), ServerConfig::default())
-    }
-
-    fn with(hub: Hub, writer: StreamWriter, config: ServerConfig) -> Self {
-        let files = Files::new();
-        let config = ServerConfig {
-            writer,
-            tls: Some(Tls::from_files(&files.certificate(), &files.key()).unwrap()),
-            ..config
-        };
-        let service = HubService::new(hub.clone(), HttpConfig::default());
-        let server = Server::bind(([127, 0, 0, 1], 0).into(), service, config).unwrap();
-        let address = server.local_addr();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let stopped = async {
-            let _ = stopped.await;
-        };
-        let running = tokio::spawn(server.run(stopped, DEADLINE));
-        Self {
-            files,
-            hub,
-            address,
-            stop: Some(stop),
-            running,
-        }
-    }
-
-    async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
-        let socket = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connector = self.files.connector(protocol);
-        connector.connect(name, socket).await.unwrap()
-    }
-
-    /// Sends a request over HTTP/1.1.
-    async fn open(&self, request: &str) -> TlsStream<TcpStream> {
-        let mut socket = self.connect(b"http/1.1").await;
-        socket.write_all(request.as_bytes()).await.unwrap();
-        socket
-    }
-
-    /// A connection over HTTP/2.
-    async fn multiplexed(&self) -> SendRequest<Full<Bytes>> {
-        let socket = TokioIo::new(self.connect(b"h2").await);
-        let (requests, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), socket)
-                .await
-                .unwrap();
-        tokio::spawn(connection);
-        requests
-    }
-
-    async fn publish(&self, data: &str, topic: &str) {
-        let publication = Publication::new(data).to_topic(Topic::new(topic).unwrap());
-        self.hub.publish(publication).await.unwrap();
-    }
-
-    /// Tells it to stop, as a signal would.
-    fn stop(&mut self) {
-        let _ = self.stop.take().unwrap().send(());
-    }
-}
-
-/// Fails the test rather than waiting for ever.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future)
-        .await
-        .expect("done before the deadline")
-}
-
-/// Reads until this text has come, and gives all that came.
-async fn until(socket: &mut TlsStream<TcpStream>, text: &str) -> String {
-    let mut read = Vec::new();
-    loop {
-        let mut space = [0; 4096];
-        let count = soon(socket.read(&mut space)).await.unwrap();
-        assert!(count > 0, "it ended before {text:?} came");
-        read.extend_from_slice(&space[..count]);
-        let so_far = String::from_utf8_lossy(&read);
-        if so_far.contains(text) {
-            return so_far.into_owned();
-        }
-    }
-}
-
-async fn body_until(body: &mut Incoming, text: &str) -> String {
-    let mut read = Vec::new();
-    loop {
-        let frame = soon(body.frame()).await.expect("more").unwrap();
-        read.extend_from_slice(&frame.into_data().unwrap());
-        let so_far = String::from_utf8_lossy(&read);
-        if so_far.contains(text) {
-            return so_far.into_owned();
-        }
-    }
-}
-
-async fn ask(
-    requests: &mut SendRequest<Full<Bytes>>,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &'static str,
-) -> Response<Incoming> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("https://localhost{path}"));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Full::from(body)).unwrap();
-    soon(requests.send_request(request)).await.unwrap()
-}
-
-const GET: &str = "GET /events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[tokio::test]
 async fn a_stream_over_http_1_is_published_to_and_resumed() {
@@ -309,15 +120,21 @@ async fn the_guards_of_host_and_origin_stand_before_http_2_too() {
 }
 
 #[tokio::test]
-async fn plain_http_is_closed_without_harm() {
+async fn plain_http_is_answered_and_closed_without_harm() {
     let server = Secure::start().await;
     let mut other = server.open(GET).await;
     until(&mut other, "event: connected").await;
     let mut plain = TcpStream::connect(server.address).await.unwrap();
     plain.write_all(GET.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    let _ = soon(plain.read_to_end(&mut answer)).await;
-    assert!(!answer.windows(4).any(|w| w == b"HTTP"), "{answer:?}");
+    soon(async {
+        // The answer ends with the server's side; ours ends with this socket.
+        while plain.read_buf(&mut answer).await.unwrap() > 0 {}
+    })
+    .await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    drop(plain);
     server.publish("still here", "a").await;
     until(&mut other, "data: still here").await;
 }
@@ -574,4 +391,26 @@ async fn the_binary_says_https_and_reads_a_renewed_certificate_when_told() {
     assert!(shakes_hands(files.connector(b"http/1.1")).await);
     let renewed = files.connector(b"http/1.1");
     assert!(shakes_hands(renewed).await);
+}
+
+#[test]
+fn a_certificate_out_of_its_time_is_complained_of_and_served() {
+    let files = Files::new();
+    for (years, words) in [
+        ((2001, 2002), "expired at 2002-01-01T00:00:00Z"),
+        ((2400, 2401), "valid only from 2400-01-01T00:00:00Z"),
+    ] {
+        files.renew_for(years);
+        let mut command = command();
+        command
+            .args(["--ephemeral", "--listen", "127.0.0.1:0", "--tls-cert"])
+            .arg(files.certificate())
+            .arg("--tls-key")
+            .arg(files.key());
+        let server = crate::server::Server::spawn(command);
+        eventually("it complains", || {
+            server.stderr().contains(words).then_some(())
+        });
+        assert_eq!(server.stderr().matches("ERROR").count(), 1);
+    }
 }

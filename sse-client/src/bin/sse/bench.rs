@@ -68,7 +68,7 @@ struct Run {
 
 pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
     let url = events_url(&args.url)?;
-    let connector = args.reach.connector();
+    let connector = args.reach.connector()?;
     let run_id = uuid::Uuid::new_v4();
     let topic = args
         .topic

@@ -1,8 +1,12 @@
 //! What all commands share: the URL, credentials, time limits.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
 use sse_client::http::{HeaderMap, HeaderName, HeaderValue};
 use sse_client::{Connector, HttpVersion};
 
@@ -26,6 +30,9 @@ pub(crate) struct Reach {
     /// Speak HTTP/2 also without TLS
     #[arg(long)]
     pub(crate) http2: bool,
+    /// Trust the certificates in this PEM file, an authority's or the server's own, instead of the platform's
+    #[arg(long, env = "SSE_CA_CERT", value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
 }
 
 impl Reach {
@@ -39,7 +46,7 @@ impl Reach {
         Ok(headers)
     }
 
-    pub(crate) fn connector(&self) -> Connector {
+    pub(crate) fn connector(&self) -> Result<Connector, Stop> {
         let mut builder = Connector::builder().connect_timeout(self.connect_timeout);
         if self.no_proxy {
             builder = builder.no_proxy();
@@ -47,8 +54,38 @@ impl Reach {
         if self.http2 {
             builder = builder.version(HttpVersion::Http2);
         }
-        builder.build()
+        if let Some(path) = &self.ca_cert {
+            builder = builder.tls(trusting(path).map_err(Stop::Because)?);
+        }
+        Ok(builder.build())
     }
+}
+
+/// What trusts the certificates in this file and no others.
+fn trusting(path: &Path) -> Result<Arc<ClientConfig>, String> {
+    let pem = std::fs::read(path)
+        .map_err(|error| format!("cannot read the certificate {}: {error}", path.display()))?;
+    let unusable = |error: &dyn std::fmt::Display| {
+        format!(
+            "{} is no certificate that can be used: {error}",
+            path.display()
+        )
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| unusable(&error))?;
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(&"there is no -----BEGIN CERTIFICATE----- in it"));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// The URL of the hub's events: `localhost:8080` and `http://localhost:8080` mean its `/events`; a URL with a

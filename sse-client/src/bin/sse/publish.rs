@@ -59,7 +59,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
     let event_type = args.event_type.as_deref().map(EventType::new).transpose();
     let event_type = event_type.map_err(|error| Stop::Because(format!("--type: {error}")))?;
-    let mut builder = Publisher::builder(events_url(&args.url)?).connector(args.reach.connector());
+    let mut builder = Publisher::builder(events_url(&args.url)?).connector(args.reach.connector()?);
     if let Some(token) = &args.reach.bearer {
         builder = builder.bearer(token);
     }

@@ -132,7 +132,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
 
 fn source(args: &Args) -> Result<EventSource, Stop> {
     let mut builder =
-        EventSource::builder(events_url(&args.url)?).connector(args.reach.connector());
+        EventSource::builder(events_url(&args.url)?).connector(args.reach.connector()?);
     for topic in &args.topic {
         builder = builder.topic(topic);
     }

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
     let url = stats_url(&args.url)?;
-    let mut hub = JsonDocument::new(&url, args.reach.connector(), args.reach.header_map()?)?;
+    let mut hub = JsonDocument::new(&url, args.reach.connector()?, args.reach.header_map()?)?;
     let mut output = Output::new();
     let mut interrupt = Interrupt::listen();
     let live = stdout().is_terminal() && !args.json && !args.once;
