@@ -7,15 +7,14 @@ use memchr::memchr2;
 
 use crate::search::LineEndSearch;
 
-/// A chunk, how far it is read, and which part of it is known to be text.
+/// The unread part of a chunk, and how much of it is known to be text.
 ///
 /// UTF-8 is checked a window at a time and not line by line: one call of the vector code per window costs less
 /// than one for each line, and the window is still in the first-level cache when its lines are read.
 #[derive(Debug)]
 pub(crate) struct Input<'c> {
-    chunk: &'c [u8],
-    pos: usize,
-    /// The window: the chunk from `pos` on, as far as it was checked.
+    rest: &'c [u8],
+    /// The window: the rest, as far as it was checked.
     text: &'c str,
     checks: Checks,
     /// The last line was long, so the next one probably is.
@@ -48,8 +47,7 @@ impl<'c> Input<'c> {
     #[inline]
     pub(crate) fn new(chunk: &'c [u8], pos: usize) -> Self {
         Self {
-            chunk,
-            pos,
+            rest: &chunk[pos..],
             text: "",
             checks: Checks::None,
             long_lines: false,
@@ -59,30 +57,30 @@ impl<'c> Input<'c> {
     /// The bytes that have not been read.
     #[inline]
     pub(crate) fn rest(&self) -> &'c [u8] {
-        &self.chunk[self.pos..]
+        self.rest
     }
 
     #[inline]
     pub(crate) fn is_used_up(&self) -> bool {
-        self.pos == self.chunk.len()
+        self.rest.is_empty()
     }
 
     /// Reads `len` bytes.
     #[inline]
     pub(crate) fn advance(&mut self, len: usize) {
-        self.pos += len;
+        self.rest = &self.rest[len..];
         self.text = self.text.get(len..).unwrap_or_default();
     }
 
     /// Reads `len` bytes, after which the window goes on with `text`.
     #[inline]
     pub(crate) fn advance_to(&mut self, len: usize, text: &'c str) {
-        self.pos += len;
+        self.rest = &self.rest[len..];
         self.text = text;
     }
 
     pub(crate) fn use_up(&mut self) {
-        self.pos = self.chunk.len();
+        self.rest = &[];
     }
 
     /// The rest as far as it is known to be text, which may be nothing.
@@ -97,7 +95,7 @@ impl<'c> Input<'c> {
     /// Whether [`text`](Self::text) is all the rest.
     #[inline]
     pub(crate) fn is_all_text(&self) -> bool {
-        self.text.len() == self.chunk.len() - self.pos
+        self.text.len() == self.rest.len()
     }
 
     /// The length of the line that begins with `text`, which is in the window; see [`line_end`].
