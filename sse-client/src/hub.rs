@@ -23,6 +23,9 @@ pub struct Gap {
     /// Where it goes on.
     #[serde(default)]
     pub to: Option<String>,
+    /// Up to where events may be missing: beyond `to` when only some of what follows was kept.
+    #[serde(default)]
+    pub until: Option<String>,
     /// Why, in the hub's word for it.
     #[serde(default)]
     pub reason: Option<String>,

@@ -66,23 +66,33 @@ impl FilePosition {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    fn is_none(&self, because: &str) -> StoreError {
+        format!("{} holds no position: {because}", self.path.display()).into()
+    }
 }
 
 impl PositionStore for FilePosition {
     fn load(&mut self) -> Result<Option<EventId>, StoreError> {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Better told now than with the first position that cannot be saved.
+                let folder = self.path.parent().filter(|path| *path != Path::new(""));
+                if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                    return Err(format!("there is no folder {}", folder.display()).into());
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(format!("{}: {error}", self.path.display()).into()),
         };
         if text.len() > MAX_FILE_BYTES {
-            return Err("the file is no position: it is too long".into());
+            return Err(self.is_none("it is too long"));
         }
-        let text = String::from_utf8(text).map_err(|_| "the file is no position: it is no text")?;
+        let text = String::from_utf8(text).map_err(|_| self.is_none("it is no text"))?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        Ok(Some(EventId::new(text).map_err(
-            |_| "the file is no position: it has several lines",
-        )?))
+        let id = EventId::new(text).map_err(|_| self.is_none("it has several lines"))?;
+        Ok(Some(id))
     }
 
     fn save(&mut self, id: &EventId) -> Result<(), StoreError> {
@@ -343,5 +353,7 @@ mod tests {
         );
         let mut nowhere = FilePosition::new(folder.path().join("no/such/folder"));
         assert!(nowhere.save(&EventId::new("1").unwrap()).is_err());
+        let told = nowhere.load().unwrap_err().to_string();
+        assert!(told.starts_with("there is no folder "), "{told}");
     }
 }

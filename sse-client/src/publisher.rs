@@ -49,7 +49,10 @@ struct Settings {
     connector: Connector,
     credentials: Option<Box<dyn Credentials>>,
     policy: ReconnectPolicy,
+    on_retry: Option<OnRetry>,
 }
+
+type OnRetry = Box<dyn Fn(&Error, Duration) + Send + Sync>;
 
 impl Clone for Publisher {
     /// A publisher with the same settings and a connection of its own.
@@ -76,6 +79,7 @@ pub struct PublisherBuilder {
     connector: Option<Connector>,
     credentials: Option<Box<dyn Credentials>>,
     policy: ReconnectPolicy,
+    on_retry: Option<OnRetry>,
 }
 
 impl PublisherBuilder {
@@ -126,6 +130,13 @@ impl PublisherBuilder {
         self
     }
 
+    /// Calls `tell` with what went wrong and how long it waits, each time before it tries again. It runs on the
+    /// task that publishes, so it should be short.
+    pub fn on_retry(mut self, tell: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
+        self.on_retry = Some(Box::new(tell));
+        self
+    }
+
     /// The publisher. Nothing is connected before the first publish.
     ///
     /// # Errors
@@ -139,6 +150,7 @@ impl PublisherBuilder {
             connector: self.connector.unwrap_or_default(),
             credentials: self.credentials,
             policy: self.policy,
+            on_retry: self.on_retry,
         };
         Ok(Publisher {
             settings: Arc::new(settings),
@@ -196,6 +208,7 @@ impl Publisher {
             policy: ReconnectPolicy::default()
                 .max_attempts(MAX_ATTEMPTS)
                 .max_elapsed(MAX_ELAPSED),
+            on_retry: None,
         }
     }
 
@@ -219,7 +232,7 @@ impl Publisher {
                 Ok(answer) => return parse(&answer),
                 Err(failure) => failure,
             };
-            retries.wait(&self.settings.policy, failure).await?;
+            retries.wait(&self.settings, failure).await?;
         }
     }
 
@@ -253,7 +266,7 @@ impl Publisher {
             let answer = match self.send(&body, "application/x-ndjson").await {
                 Ok(answer) => answer,
                 Err(failure) => {
-                    retries.wait(&self.settings.policy, failure).await?;
+                    retries.wait(&self.settings, failure).await?;
                     continue;
                 }
             };
@@ -269,7 +282,7 @@ impl Publisher {
             results.extend(answers.by_ref().take(done));
             if let Some(Err(error)) = answers.next() {
                 let failure = Failure::passing(error);
-                if let Err(error) = retries.wait(&self.settings.policy, failure).await {
+                if let Err(error) = retries.wait(&self.settings, failure).await {
                     // The rest was not stored: the hub said so.
                     results.push(Err(error));
                     results.extend(answers);
@@ -408,7 +421,8 @@ struct Retries {
 
 impl Retries {
     /// Waits before the next attempt, or gives the error back when there is none.
-    async fn wait(&mut self, policy: &ReconnectPolicy, failure: Failure) -> Result<(), Error> {
+    async fn wait(&mut self, settings: &Settings, failure: Failure) -> Result<(), Error> {
+        let policy = &settings.policy;
         let now = tokio::time::Instant::now();
         let began = *self.began.get_or_insert(now);
         if failure.stale && self.failures == 0 {
@@ -427,6 +441,9 @@ impl Retries {
             return Err(failure.error);
         }
         tracing::debug!(error = %failure.error.report(), ?delay, "publish failed, trying again");
+        if let Some(tell) = &settings.on_retry {
+            tell(&failure.error, delay);
+        }
         tokio::time::sleep(delay).await;
         Ok(())
     }

@@ -115,11 +115,23 @@ async fn exit_codes_tell_what_happened() {
     let (code, _, err) = run(&["sub", &rogue.url("/events")]).await;
     assert_eq!(
         (code, err.as_str()),
-        (1, "sse: server answered 404 Not Found\n")
+        (
+            1,
+            "sse: server answered 404 Not Found (is the path right? a host without a path means its /events)\n"
+        )
     );
-    let (code, _, err) = run(&["sub", "ftp://x/"]).await;
-    assert_eq!(code, 1);
-    assert_eq!(err.lines().count(), 1, "{err}");
+    for wrong in [
+        ["sub", "ftp://x/"].as_slice(),
+        &["sub", "hub:port"],
+        &["sub", "hub", "--last-event-id", "a\nb"],
+        &["pub", "hub", "x", "--type", ""],
+        &["pub", "hub", "x", "--id", "a\nb"],
+        &["top", "hub:99999"],
+    ] {
+        let (code, out, err) = run(wrong).await;
+        assert_eq!((code, out.as_str()), (2, ""), "{wrong:?}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
     assert_eq!(run(&["sub", "--nonsense"]).await.0, 2);
     let gap = served("event: gap\ndata: {\"reason\":\"trimmed\"}\n\n").await;
     let (code, out, _) = run(&["sub", &gap.url("/events"), "--fail-on-gap"]).await;
@@ -129,6 +141,102 @@ async fn exit_codes_tell_what_happened() {
     })
     .await;
     assert_eq!(run(&["sub", &gone.url("/events")]).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_mistake_is_one_line_that_says_what_to_look_at() {
+    let answer = |head: &'static str| {
+        Rogue::start(move |mut peer| async move {
+            peer.write(head).await;
+        })
+    };
+    let refused = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let token = answer("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n").await;
+    let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi";
+    let page = answer(page).await;
+    let ssh = answer("SSH-2.0-OpenSSH_9.2\r\n").await;
+    let nowhere = answer("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n").await;
+    for (host, says) in [
+        (refused, "is it running, and on that port?"),
+        (token.addr().to_string(), "--bearer or SSE_TOKEN"),
+        (
+            page.addr().to_string(),
+            "text/html instead of text/event-stream",
+        ),
+        (ssh.addr().to_string(), "is it an HTTP server"),
+        (nowhere.addr().to_string(), "no location given"),
+    ] {
+        let (code, out, err) = run(&["sub", &host, "--max-attempts", "1"]).await;
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(err.contains(says), "{err}");
+        let (code, _, err) = run(&["top", &host]).await;
+        assert_eq!(
+            (code, err.lines().count()),
+            (1, 1),
+            "it does not look again: {err}"
+        );
+    }
+    let (code, _, err) = run(&["sub", "hub", "--save-position", "/no/such/folder/at"]).await;
+    assert_eq!(
+        (code, err.as_str()),
+        (
+            1,
+            "sse: cannot load the position: there is no folder /no/such/folder\n"
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_publish_that_waits_says_so() {
+    let rogue = Rogue::start(|mut peer| async move {
+        let answer = match peer.n {
+            0 => "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+            _ => "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"id\":\"7\"}",
+        };
+        peer.write(answer).await;
+    })
+    .await;
+    let (code, out, err) = run(&["pub", &rogue.url("/events"), "x"]).await;
+    assert_eq!((code, out.as_str()), (0, "7\n"));
+    assert!(
+        err.starts_with("sse: server answered 503 Service Unavailable; trying again in "),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn the_environment_names_the_proxy() {
+    let proxy = served("data: by proxy\n\n").await;
+    let sse = |no_proxy: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sse"));
+        for name in ["ALL_PROXY", "all_proxy", "http_proxy", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command
+            .args(["sub", "http://hub.invalid/events", "--data", "-n", "1"])
+            .args(["--max-attempts", "1"])
+            .env("HTTP_PROXY", format!("http://{}", proxy.addr()))
+            .env("NO_PROXY", no_proxy)
+            .kill_on_drop(true);
+        command
+    };
+    let output = soon(sse("").output()).await.unwrap();
+    assert_eq!(output.stdout, b"by proxy\n");
+    assert_eq!(
+        proxy.requests()[0].line(),
+        "GET http://hub.invalid/events HTTP/1.1"
+    );
+    let output = soon(sse("hub.invalid").output()).await.unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "asked for by itself, it has no address"
+    );
+    assert_eq!(proxy.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -236,10 +344,11 @@ async fn lines_of_standard_input_go_out_in_order_under_ids_that_survive_a_retry(
     drop(stdin);
     let output = soon(child.wait_with_output()).await.unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
-        "sse: 5 events published (fsync)\n"
-    );
+    let err = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> = err.lines().collect();
+    assert_eq!(told.len(), 2, "{err}");
+    assert!(told[0].contains("; trying again in "), "{err}");
+    assert_eq!(told[1], "sse: 5 events published (fsync)");
     let sent = |request: &crate::rogue::Request| -> Vec<(String, String)> {
         let lines = request
             .body

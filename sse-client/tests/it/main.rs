@@ -7,6 +7,7 @@ mod cli;
 mod content;
 mod limits;
 mod llm;
+mod named;
 mod polling;
 mod publishing;
 mod resume;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sse_client::{
-    CloseReason, Error, EventId, FilePosition, Notice, ReconnectPolicy, State, position_fn,
+    CloseReason, Error, EventId, FilePosition, Gap, Notice, ReconnectPolicy, State, position_fn,
 };
 
 use crate::rogue::{HEAD, Rogue, quick, soon, take};
@@ -139,6 +139,40 @@ async fn an_id_that_was_reset_or_cannot_be_sent_is_not_sent() {
             .iter()
             .all(|request| request.header("last-event-id").is_none())
     );
+}
+
+#[tokio::test]
+async fn the_id_it_begins_with_is_sent_and_told_by_events_that_carry_none() {
+    let rogue = Rogue::start(|mut peer| async move {
+        peer.events("data: a\n\nid: 8-ü\ndata: b\n\n").await;
+    })
+    .await;
+    let mut events = rogue.source().last_event_id("7-ü").build().unwrap();
+    assert_eq!(events.last_event_id(), "7-ü");
+    let first = soon(events.next()).await.unwrap().unwrap();
+    assert_eq!((first.id(), first.last_event_id()), (None, "7-ü"));
+    let second = soon(events.next()).await.unwrap().unwrap();
+    assert_eq!(second.last_event_id(), "8-ü");
+    soon(events.next()).await.unwrap().unwrap();
+    let asked: Vec<_> = rogue.requests();
+    assert_eq!(asked[0].header("last-event-id"), Some("7-ü"), "as UTF-8");
+    assert_eq!(asked[1].header("last-event-id"), Some("8-ü"));
+}
+
+#[tokio::test]
+async fn a_gap_that_the_hub_announces_is_an_event_that_can_be_told() {
+    let rogue = Rogue::start(|mut peer| async move {
+        peer.events("event: gap\ndata: {\"reason\":\"trimmed\"}\n\nid: 9\ndata: first kept\n\n")
+            .await;
+        peer.hang().await;
+    })
+    .await;
+    let mut events = rogue.source().last_event_id("1").build().unwrap();
+    let first = soon(events.next()).await.unwrap().unwrap();
+    let gap = Gap::of(&first).expect("it is one");
+    assert!(format!("{gap:?}").contains("trimmed"), "{gap:?}");
+    let second = soon(events.next()).await.unwrap().unwrap();
+    assert!(Gap::of(&second).is_none());
 }
 
 #[tokio::test]

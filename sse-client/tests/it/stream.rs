@@ -35,6 +35,35 @@ async fn events_arrive_with_type_id_and_data_as_they_are_written() {
 }
 
 #[tokio::test]
+async fn what_the_caller_asks_for_is_not_overwritten() {
+    let rogue = served_forever().await;
+    let mut events = rogue
+        .source()
+        .header("accept", "text/event-stream, application/json;q=0.5")
+        .header("cache-control", "no-store")
+        .build()
+        .unwrap();
+    take(&mut events, 1).await;
+    let request = &rogue.requests()[0];
+    assert_eq!(
+        request.header("accept"),
+        Some("text/event-stream, application/json;q=0.5")
+    );
+    assert_eq!(request.header("cache-control"), Some("no-store"));
+    let asked = request.head.to_ascii_lowercase();
+    assert_eq!(asked.matches("\r\naccept:").count(), 1);
+    assert_eq!(asked.matches("\r\ncache-control:").count(), 1);
+}
+
+async fn served_forever() -> Rogue {
+    Rogue::start(|mut peer| async move {
+        peer.events("data: x\n\n").await;
+        peer.hang().await;
+    })
+    .await
+}
+
+#[tokio::test]
 async fn notices_tell_what_happens_in_order() {
     let rogue = Rogue::start(|mut peer| async move {
         if peer.n == 0 {
@@ -231,9 +260,10 @@ async fn a_silent_connection_is_given_up_and_a_comment_keeps_it_alive() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 peer.write(":\n\n").await;
             }
-            peer.write("data: kept alive by comments\n\n").await;
+            peer.write("id: 5\ndata: kept alive by comments\n\n").await;
         } else {
-            peer.write("data: again\n\n").await;
+            let last = peer.request.header("last-event-id").unwrap().to_owned();
+            peer.write(format!("data: again after {last}\n\n")).await;
         }
         peer.hang().await;
     })
@@ -250,7 +280,7 @@ async fn a_silent_connection_is_given_up_and_a_comment_keeps_it_alive() {
         }
     };
     assert!(matches!(silence.error(), Error::Idle { .. }));
-    assert_eq!(take(&mut events, 1).await, ["again"]);
+    assert_eq!(take(&mut events, 1).await, ["again after 5"]);
 }
 
 #[tokio::test]

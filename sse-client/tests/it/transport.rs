@@ -1,9 +1,11 @@
-//! Proxies.
+//! Dialling, and proxies.
+
+use std::time::Duration;
 
 use sse_client::{Connector, Error, Notice};
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 
-use crate::rogue::{Rogue, soon, take};
+use crate::rogue::{Rogue, quick, soon, take};
 
 #[tokio::test]
 async fn a_plain_request_goes_through_a_proxy_in_absolute_form() {
@@ -52,6 +54,41 @@ async fn a_secure_request_opens_a_tunnel() {
     let request = &proxy.requests()[0];
     assert_eq!(request.line(), "CONNECT hub.invalid:443 HTTP/1.1");
     assert_eq!(request.header("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_dial_that_nobody_answers_ends_by_its_own_clock_or_by_close() {
+    // A listener whose queue is full: the system then answers no further dial.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    let dial = || tokio::net::TcpStream::connect(addr);
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(200), dial()).await {
+        queued.push(stream.unwrap());
+    }
+    let source = |connect: Duration| {
+        let connector = Connector::builder().no_proxy().connect_timeout(connect);
+        sse_client::EventSource::builder(format!("http://{addr}/"))
+            .connector(connector.build())
+            .reconnect(quick().max_attempts(2))
+            .build()
+            .unwrap()
+    };
+    let mut events = source(Duration::from_millis(100));
+    let Some(Notice::Interrupted(what)) = soon(events.next_notice()).await else {
+        panic!()
+    };
+    assert!(matches!(what.error(), Error::ConnectTimeout { .. }));
+    let end = soon(events.next()).await.unwrap().unwrap_err();
+    assert!(matches!(end, Error::ConnectTimeout { .. }), "{end:?}");
+
+    let mut events = source(Duration::from_secs(600));
+    let pending = tokio::time::timeout(Duration::from_millis(50), events.next()).await;
+    assert!(pending.is_err(), "it is still dialling");
+    events.close();
+    assert!(events.next_notice().await.is_none());
 }
 
 /// A CONNECT proxy that lets everything through to `target`.

@@ -179,13 +179,22 @@ fn crash(tally: &mut Tally) -> Outcome {
     test(tally, cmd)
 }
 
-/// The unit tests of the codec. There is no `unsafe` of ours to look at: what is checked is how
-/// we use the crates that have some, with a few cases of each property because Miri is slow.
+/// The unit tests of the codec, and of its behaviour what is quick enough. There is no `unsafe` of ours to look at: what
+/// is checked is how we use the crates that have some, with a few cases of each property because Miri is slow.
 fn miri(tally: &mut Tally) -> Outcome {
-    let cmd = Cmd::nightly_cargo(["miri", "test", "-p", "sse-protocol", "--lib"])
-        .env("MIRIFLAGS", "-Zmiri-disable-isolation")
-        .env("PROPTEST_CASES", "8");
-    test(tally, cmd)
+    let miri = |what: &[&str]| {
+        Cmd::nightly_cargo(["miri", "test", "-p", "sse-protocol"])
+            .args(what)
+            .env("MIRIFLAGS", "-Zmiri-disable-isolation")
+            .env("PROPTEST_CASES", "8")
+    };
+    test(tally, miri(&["--lib"]))?;
+    // A single case of random cuttings takes eight minutes.
+    let quick = ["reconnecting::", "limits::exactly"];
+    test(
+        tally,
+        miri(&[["--test", "it", "--"].as_slice(), &quick].concat()),
+    )
 }
 
 /// Each target of `fuzz/` for [`FUZZ_SECONDS`].

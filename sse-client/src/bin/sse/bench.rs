@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::Exit;
 use crate::common::{Reach, events_url, parse_seconds};
+use crate::explain::explain;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Stop, complain};
 
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
     /// Seconds to publish
-    #[arg(long, short, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
+    #[arg(long, short, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds, allow_negative_numbers = true)]
     duration: Duration,
     /// Bytes of data in each event
     #[arg(long, value_name = "BYTES", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -111,7 +112,20 @@ async fn measure(
         subscribers.spawn(subscribe(source, Arc::clone(run)));
     }
     let connecting = Instant::now();
+    let mut told = false;
     for mut state in ready {
+        if !told {
+            let first = state
+                .wait_for(|state| !matches!(state, State::Connecting { .. }))
+                .await;
+            if let Ok(state) = first
+                && let State::Waiting { error, .. } = &*state
+            {
+                let line = explain(error);
+                bar.suspend(|| complain(format_args!("{line}; trying again")));
+                told = true;
+            }
+        }
         let settled = state
             .wait_for(|state| matches!(state, State::Open | State::Closed(_)))
             .await;
@@ -120,7 +134,7 @@ async fn measure(
         {
             return Err(Stop::Because(format!(
                 "a subscriber failed: {}",
-                error.report()
+                explain(error)
             )));
         }
         bar.inc(1);

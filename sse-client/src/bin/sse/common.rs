@@ -22,7 +22,7 @@ pub(crate) struct Reach {
     #[arg(long = "header", short = 'H', value_name = "HEADER", value_parser = parse_header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// Seconds for connecting
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds, allow_negative_numbers = true)]
     pub(crate) connect_timeout: Duration,
     /// Use no proxy, whatever HTTP_PROXY and the like say
     #[arg(long)]
@@ -41,7 +41,9 @@ impl Reach {
         let mut headers: HeaderMap = self.headers.iter().cloned().collect();
         if let Some(token) = &self.bearer {
             let header = sse_client::bearer(token);
-            headers.extend(header.map_err(|_| Stop::Because("bad bearer token".to_owned()))?);
+            headers.extend(header.map_err(|_| {
+                Stop::Usage("--bearer: characters that no header can carry".to_owned())
+            })?);
         }
         Ok(headers)
     }
@@ -96,8 +98,11 @@ pub(crate) fn events_url(text: &str) -> Result<String, Stop> {
     } else {
         format!("http://{text}")
     };
-    let url =
-        sse_client::Url::parse(&text).map_err(|error| Stop::Because(format!("{error}: {text}")))?;
+    let url = sse_client::Url::parse(&text)
+        .map_err(|error| Stop::Usage(format!("{text:?} is no URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Stop::Usage(format!("{text:?} is no http or https URL")));
+    }
     let after_scheme = text.split_once("://").map_or("", |(_, rest)| rest);
     if after_scheme.contains('/') || url.path() != "/" {
         return Ok(text);
@@ -112,7 +117,7 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    Duration::try_from_secs_f64(seconds).map_err(|_| "not a time that can pass".to_owned())
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -30,8 +30,11 @@ pub(crate) fn completions(args: &Completions, mut command: Command) -> Result<Ex
 
 pub(crate) fn man(args: &Man, command: Command) -> Result<Exit, Stop> {
     if let Some(dir) = &args.dir {
-        fs::create_dir_all(dir)?;
-        clap_mangen::generate_to(command, dir)?;
+        fs::create_dir_all(dir)
+            .and_then(|()| clap_mangen::generate_to(command, dir))
+            .map_err(|error| {
+                Stop::Because(format!("cannot write to {}: {error}", dir.display()))
+            })?;
         return Ok(Exit::Done);
     }
     let mut text = Vec::new();

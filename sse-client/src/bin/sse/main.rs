@@ -7,6 +7,7 @@
 mod bench;
 mod common;
 mod docs;
+mod explain;
 mod interrupt;
 mod output;
 mod publish;
@@ -48,6 +49,8 @@ enum Command {
 enum Exit {
     Done,
     Failed,
+    /// As clap says it itself.
+    Usage,
     Gap,
     Interrupted,
 }
@@ -57,6 +60,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Done => 0u8,
             Exit::Failed => 1,
+            Exit::Usage => 2,
             Exit::Gap => 3,
             Exit::Interrupted => 130,
         })
@@ -94,6 +98,10 @@ fn main() -> ExitCode {
         Err(output::Stop::Because(reason)) => {
             output::complain(format_args!("{reason}"));
             Exit::Failed.into()
+        }
+        Err(output::Stop::Usage(reason)) => {
+            output::complain(format_args!("{reason}"));
+            Exit::Usage.into()
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use crate::explain::explain;
+
 /// Why a command stops before its end.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -10,6 +12,8 @@ pub(crate) enum Stop {
     Gone,
     /// Something failed; one line that says what.
     Because(String),
+    /// The command line asks for what cannot be; one line that says what.
+    Usage(String),
 }
 
 impl From<io::Error> for Stop {
@@ -24,7 +28,10 @@ impl From<io::Error> for Stop {
 
 impl From<sse_client::Error> for Stop {
     fn from(error: sse_client::Error) -> Self {
-        Self::Because(error.report())
+        match error {
+            sse_client::Error::Config { reason } => Self::Usage(reason),
+            error => Self::Because(explain(&error)),
+        }
     }
 }
 

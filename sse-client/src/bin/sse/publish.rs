@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::Exit;
 use crate::common::{Reach, events_url};
+use crate::explain::explain;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Stop, complain};
 
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID", conflicts_with = "stdin")]
     id: Option<String>,
     /// With --stdin: ids are RUN-1, RUN-2 …; give the same RUN again to repeat a run without duplicates
-    #[arg(long, value_name = "RUN", requires = "stdin")]
+    #[arg(long, value_name = "RUN", requires = "stdin", conflicts_with_all = ["data", "file"])]
     run_id: Option<String>,
     /// With --stdin: most events in one request
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -58,13 +59,22 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
     let event_type = args.event_type.as_deref().map(EventType::new).transpose();
-    let event_type = event_type.map_err(|error| Stop::Because(format!("--type: {error}")))?;
+    let event_type = event_type.map_err(|error| Stop::Usage(format!("--type: {error}")))?;
     let mut builder = Publisher::builder(events_url(&args.url)?).connector(args.reach.connector()?);
     if let Some(token) = &args.reach.bearer {
         builder = builder.bearer(token);
     }
     for (name, value) in &args.reach.headers {
         builder = builder.header(name.clone(), value.clone());
+    }
+    if !args.quiet {
+        builder = builder.on_retry(|error, wait| {
+            complain(format_args!(
+                "{}; trying again in {:.1} s",
+                explain(error),
+                wait.as_secs_f64()
+            ));
+        });
     }
     let publisher = builder.build()?;
     let dress = |mut publication: Publication| {
@@ -105,7 +115,7 @@ async fn one(
     let mut publication = dress(Publication::text(data));
     if let Some(id) = &args.id {
         let id =
-            EventId::new(id.as_str()).map_err(|error| Stop::Because(format!("--id: {error}")))?;
+            EventId::new(id.as_str()).map_err(|error| Stop::Usage(format!("--id: {error}")))?;
         publication = publication.id(id);
     }
     let receipt = publisher.publish(publication).await?;
@@ -149,8 +159,7 @@ async fn lines(
             told.lines += 1;
             bytes += line.text.len();
             let id = format!("{run}-{}", told.lines);
-            let id =
-                EventId::new(id).map_err(|error| Stop::Because(format!("--run-id: {error}")))?;
+            let id = EventId::new(id).map_err(|error| Stop::Usage(format!("--run-id: {error}")))?;
             publications.push(dress(Publication::text(&line.text)).id(id));
             let next = rest.peek().and_then(|next| next.as_ref().ok());
             if bytes + next.map_or(0, |next| next.text.len()) > MAX_REQUEST_BYTES {
@@ -193,7 +202,7 @@ async fn send(
     let because = |line: u64, error: &Error| {
         Stop::Because(format!(
             "line {line}: {}; the lines before it are stored (--run-id {run} repeats without duplicates)",
-            error.report()
+            explain(error)
         ))
     };
     let results = publisher

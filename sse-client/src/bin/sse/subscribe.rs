@@ -11,6 +11,7 @@ use sse_client::{
 
 use crate::Exit;
 use crate::common::{Reach, events_url, parse_seconds};
+use crate::explain::explain;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Stop, complain, tame};
 
@@ -72,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long)]
     poll_fallback: bool,
     /// Seconds of silence after which the connection is given up; 0 for never
-    #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = parse_seconds, allow_negative_numbers = true)]
     idle_timeout: Duration,
     #[command(flatten)]
     reach: Reach,
@@ -119,7 +120,15 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
                 }
             }
             Some(Notice::Comment(text)) if args.all => printer.comment(&text)?,
-            Some(Notice::Closed(CloseReason::Failed { error, .. })) => return Err(error.into()),
+            Some(Notice::Closed(CloseReason::Failed { error, attempt })) => {
+                if attempt > 1 {
+                    let line = explain(&error);
+                    return Err(Stop::Because(format!(
+                        "{line}; given up after {attempt} attempts"
+                    )));
+                }
+                return Err(error.into());
+            }
             Some(Notice::Closed(_)) | None => return Ok(Exit::Done),
             Some(other) => {
                 if !args.quiet {
@@ -187,7 +196,7 @@ fn tell(notice: &Notice) {
         Notice::Open(opened) => complain(format_args!("connected to {}", opened.url())),
         Notice::Interrupted(what) => complain(format_args!(
             "{}; attempt {} in {:.1} s",
-            what.error().report(),
+            explain(what.error()),
             what.next_attempt(),
             what.retry_in().as_secs_f64()
         )),

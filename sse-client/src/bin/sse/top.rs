@@ -9,6 +9,7 @@ use sse_client::{JsonDocument, Url};
 
 use crate::Exit;
 use crate::common::{Reach, events_url, parse_seconds};
+use crate::explain::explain;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Stop, complain, tame};
 
@@ -17,7 +18,7 @@ pub(crate) struct Args {
     /// Hub to watch; a host without a path means its /events
     url: String,
     /// Seconds between two looks
-    #[arg(long, short, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
+    #[arg(long, short, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds, allow_negative_numbers = true)]
     interval: Duration,
     /// Print once and end
     #[arg(long)]
@@ -36,6 +37,9 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
     let mut interrupt = Interrupt::listen();
     let live = stdout().is_terminal() && !args.json && !args.once;
     let interval = args.interval.max(MIN_INTERVAL);
+    let mut has_worked = false;
+    // Said once, not at every look.
+    let mut trouble = None;
     loop {
         let look = tokio::select! {
             biased;
@@ -43,18 +47,27 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
             look = hub.get() => look,
         };
         match look {
-            Ok(stats) if args.json => output.write(format!("{stats}\n").as_bytes())?,
             Ok(stats) => {
-                let page = page(&url, &stats);
-                let text = if live {
-                    format!("\x1b[H\x1b[2J{page}")
+                has_worked = true;
+                trouble = None;
+                let text = if args.json {
+                    format!("{stats}\n")
+                } else if live {
+                    format!("\x1b[H\x1b[2J{}", page(&url, &stats))
                 } else {
-                    page
+                    page(&url, &stats)
                 };
                 output.write(text.as_bytes())?;
             }
-            Err(error) if args.once => return Err(error.into()),
-            Err(error) => complain(format_args!("{}", error.report())),
+            // What never worked is a mistake; what did may come back.
+            Err(error) if !has_worked => return Err(error.into()),
+            Err(error) => {
+                let line = explain(&error);
+                if trouble.as_ref() != Some(&line) {
+                    complain(format_args!("{line}; looking again every {interval:?}"));
+                    trouble = Some(line);
+                }
+            }
         }
         if args.once {
             return Ok(Exit::Done);
@@ -69,7 +82,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
 
 fn stats_url(text: &str) -> Result<String, Stop> {
     let events = events_url(text)?;
-    let mut url = Url::parse(&events).map_err(|error| Stop::Because(error.to_string()))?;
+    let mut url = Url::parse(&events).map_err(|error| Stop::Usage(error.to_string()))?;
     url.set_query(None);
     let path = url.path().trim_end_matches('/').to_owned();
     if !path.ends_with("/stats") {
