@@ -115,17 +115,33 @@ impl Selector {
     /// addressed to no one in particular, about a topic that is followed or is one of the identities.
     #[must_use]
     pub fn wants<T>(&self, entry: &Entry<T>, identities: &[Arc<str>], id: &ConnectionId) -> bool {
-        if !self.allows(entry, identities) {
-            return false;
-        }
         if !entry.recipients.is_empty() {
-            return entry.recipients.contains(id);
+            return self.allows(entry, identities) && entry.recipients.contains(id);
+        }
+        let topics = entry.topics.iter().map(|topic| &**topic);
+        let audience = entry.audience.iter().map(|name| &**name);
+        self.wants_names(topics, audience, entry.label.as_deref(), identities)
+    }
+
+    /// The same for an entry that is not made, as a replay has it, and that is addressed to no connection in
+    /// particular: its topics, its audience and its label.
+    #[must_use]
+    pub fn wants_names<'a>(
+        &self,
+        mut topics: impl Iterator<Item = &'a str>,
+        audience: impl Iterator<Item = &'a str>,
+        label: Option<&str>,
+        identities: &[Arc<str>],
+    ) -> bool {
+        if !self.allows_names(audience, label, identities) {
+            return false;
         }
         match &self.topics {
             TopicFilter::All => true,
-            TopicFilter::Topics { exact, patterns } => entry.topics.iter().any(|topic| {
-                exact.contains(topic)
-                    || identities.contains(topic)
+            TopicFilter::Topics { exact, patterns } => topics.any(|topic| {
+                let is_topic = |name: &Arc<str>| &**name == topic;
+                exact.iter().any(is_topic)
+                    || identities.iter().any(is_topic)
                     || patterns.iter().any(|pattern| pattern.matches(topic))
             }),
         }
@@ -133,11 +149,23 @@ impl Selector {
 
     /// The half of [`wants`](Self::wants) that no index answers: label and audience.
     pub(crate) fn allows<T>(&self, entry: &Entry<T>, identities: &[Arc<str>]) -> bool {
-        let label_passes = match (&self.labels, &entry.label) {
-            (Some(labels), Some(label)) => labels.contains(label),
+        let audience = entry.audience.iter().map(|name| &**name);
+        self.allows_names(audience, entry.label.as_deref(), identities)
+    }
+
+    /// The half of [`wants_names`](Self::wants_names) that does not look at topics.
+    #[must_use]
+    pub fn allows_names<'a>(
+        &self,
+        mut audience: impl Iterator<Item = &'a str>,
+        label: Option<&str>,
+        identities: &[Arc<str>],
+    ) -> bool {
+        let label_passes = match (&self.labels, label) {
+            (Some(labels), Some(label)) => labels.iter().any(|wanted| &**wanted == label),
             _ => true,
         };
-        label_passes && entry.audience.iter().all(|name| identities.contains(name))
+        label_passes && audience.all(|name| identities.iter().any(|own| &**own == name))
     }
 
     pub(crate) fn exact_topics(&self) -> &[Arc<str>] {

@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use sse_broker::{Record, Topic};
+use sse_broker::{Record, RecordRef, Topic};
 use sse_compress::MessageCompressor;
-use sse_pool::{ConnectionId, Entry};
-use sse_protocol::{EventId, EventRef, EventType, encoder};
+use sse_pool::{ConnectionId, Entry, Selector};
+use sse_protocol::encoder::{self, TextEvent};
 
 /// How a reader wants its events written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,7 +59,11 @@ impl Delivery {
 
     /// The event's bytes in this form.
     pub(crate) fn frame(&self, form: Form, compressor: &MessageCompressor) -> &Bytes {
-        self.frames[form.slot()].get_or_init(|| encode(&self.record, form, compressor))
+        self.frames[form.slot()].get_or_init(|| {
+            let mut out = Vec::with_capacity(self.record.content.event.data.len() + 128);
+            encode(&RecordRef::from(&*self.record), form, compressor, &mut out);
+            Bytes::from(out)
+        })
     }
 
     /// The record.
@@ -79,51 +83,50 @@ impl Delivery {
     }
 }
 
-/// The bytes of a record, written anew; what replay does.
-pub(crate) fn encode(record: &Record, form: Form, compressor: &MessageCompressor) -> Bytes {
-    let event = &record.content.event;
+/// Writes a record's bytes; what replay does.
+pub(crate) fn encode(
+    record: &RecordRef<'_>,
+    form: Form,
+    compressor: &MessageCompressor,
+    out: &mut Vec<u8>,
+) {
     let position_id;
-    let id = match &event.id {
+    let id = match record.id {
         Some(id) => id,
         None => {
-            position_id = EventId::new(record.position.to_string())
-                .expect("a position is hexadecimal digits, a dash and digits");
+            position_id = record.position.to_string();
             &position_id
         }
     };
     let job_name = form.job_names.then(|| job_event_name(record)).flatten();
     let envelope = form
         .compressed
-        .then(|| compressor.compress(&event.data))
+        .then(|| compressor.compress(record.data))
         .flatten();
-    let mut out = Vec::with_capacity(event.data.len() + 128);
-    encoder::event(
-        EventRef {
+    let is_written = encoder::text_event(
+        TextEvent {
             id: Some(id),
-            event_type: job_name.as_ref().or(event.event_type.as_ref()),
-            data: envelope.as_deref().unwrap_or(&event.data),
-            retry: event.retry,
+            event_type: job_name.or(record.event_type),
+            data: envelope.as_deref().unwrap_or(record.data),
+            retry: record.retry,
         },
-        &mut out,
+        out,
     );
-    Bytes::from(out)
+    debug_assert!(is_written, "what the log holds was an event once");
 }
 
 /// The longer name of a job's event, for readers that know jobs by it.
-fn job_event_name(record: &Record) -> Option<EventType> {
+fn job_event_name(record: &RecordRef<'_>) -> Option<&'static str> {
     record
-        .content
-        .topics
-        .iter()
-        .find_map(|topic| topic.under("job"))?;
-    let name = match record.content.event.event_type.as_ref()?.as_str() {
-        "progress" => "job_progress",
-        "complete" => "job_complete",
-        "error" => "job_error",
-        "status" => "job_status",
-        _ => return None,
-    };
-    Some(EventType::new(name).expect("the names have no line breaks"))
+        .topics()
+        .find_map(|topic| topic.strip_prefix("job/"))?;
+    match record.event_type? {
+        "progress" => Some("job_progress"),
+        "complete" => Some("job_complete"),
+        "error" => Some("job_error"),
+        "status" => Some("job_status"),
+        _ => None,
+    }
 }
 
 /// The pool's view of a record: where it goes and who may see it.
@@ -134,8 +137,7 @@ pub(crate) fn entry<T>(record: &Record, payload: T, size_bytes: usize) -> Entry<
         .topics
         .iter()
         .filter_map(|topic| topic.under("connection"))
-        // A name that no connection can have still makes the event private: to nobody.
-        .map(|name| name.parse().unwrap_or(ConnectionId::from_uuid([0; 16])))
+        .map(recipient)
         .collect();
     let label = content.label.as_ref().or(content.event.event_type.as_ref());
     Entry {
@@ -152,6 +154,31 @@ pub(crate) fn entry<T>(record: &Record, payload: T, size_bytes: usize) -> Entry<
             sse_broker::Priority::High => sse_pool::Priority::High,
         },
     }
+}
+
+/// Whether a reader gets a record of the log. The same rule as the pool's for an [`entry`] of it, without making one.
+pub(crate) fn is_recipient(
+    record: &RecordRef<'_>,
+    selector: &Selector,
+    identities: &[Arc<str>],
+    id: &ConnectionId,
+) -> bool {
+    let label = record.label.or(record.event_type).unwrap_or(MESSAGE);
+    let mut recipients = record
+        .topics()
+        .filter_map(|topic| topic.strip_prefix("connection/"))
+        .map(recipient)
+        .peekable();
+    if recipients.peek().is_some() {
+        return selector.allows_names(record.audience(), Some(label), identities)
+            && recipients.any(|recipient| recipient == *id);
+    }
+    selector.wants_names(record.topics(), record.audience(), Some(label), identities)
+}
+
+/// A name that no connection can have still makes the event private: to nobody.
+fn recipient(name: &str) -> ConnectionId {
+    name.parse().unwrap_or(ConnectionId::from_uuid([0; 16]))
 }
 
 /// The type of an event that has none.

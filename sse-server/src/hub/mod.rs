@@ -28,7 +28,7 @@ use sse_broker::{
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
 use sse_pool::{ClientInfo, CloseReason, Pool, PoolConfig, ReaderState, Selector, WindowConfig};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use config::HubConfig;
 pub(crate) use connections::REFUSED_RETRY_AFTER;
@@ -44,7 +44,7 @@ pub use vitals::{
     CompressionJson, HubStats, LatencyMs, LogJson, StreamCompressionJson, WindowJson,
 };
 
-pub(crate) use delivery::{encode, entry};
+pub(crate) use delivery::{encode, entry, is_recipient};
 pub(crate) use scope::scope;
 
 use crate::clock;
@@ -73,7 +73,9 @@ pub(crate) struct Inner {
     pub(crate) config: HubConfig,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) pool: Pool<Arc<Delivery>>,
-    pub(crate) compressor: MessageCompressor,
+    pub(crate) compressor: Arc<MessageCompressor>,
+    /// Who holds one may read a large page of the log at a time.
+    pub(crate) large_pages: Arc<Semaphore>,
     pub(crate) vitals: vitals::Vitals,
     jobs: Jobs,
     durables: durable::Durables,
@@ -186,10 +188,11 @@ impl Hub {
             start_offset: broker.bounds().head,
         });
         let inner = Arc::new(Inner {
-            compressor: MessageCompressor::new(
+            compressor: Arc::new(MessageCompressor::new(
                 config.compression_threshold_bytes,
                 config.compression_level,
-            ),
+            )),
+            large_pages: Arc::new(Semaphore::new(MAX_LARGE_PAGES)),
             vitals: vitals::Vitals::new(&config, clock::now(), clock::unix_millis()),
             durables: durable::Durables::new(&config, durables, broker.bounds()),
             jobs: Jobs::new(config.max_jobs, snapshots),
@@ -571,6 +574,9 @@ impl Drop for Publishing<'_> {
         }
     }
 }
+
+/// Large pages of the log that may be held by readers at once, 32 MiB of them.
+const MAX_LARGE_PAGES: usize = 128;
 
 /// How often stalled readers are looked for: a fraction of the send timeout's five seconds.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mio::{Events, Interest, Token};
-use sse_broker::{Page, ReadError};
+use sse_broker::{ReadError, Rendered};
 use sse_pool::{CloseReason, Read, ReaderKey, ShardHandle};
 use tokio::io::Interest as Readiness;
 use tokio::io::unix::AsyncFd;
@@ -43,7 +43,7 @@ use tokio::time::Sleep;
 
 use crate::clock;
 use crate::hub::{Delivery, Hub, Inner};
-use crate::session::{Batch, EventStream, MAX_CHUNK_BYTES, Next, Reader, Session};
+use crate::session::{Batch, EventStream, MAX_CHUNK_BYTES, Next, PageCall, Reader, Session};
 use frames::{Frames, LAST_CHUNK, chunk, write_chunk};
 use pace::Pace;
 use table::{Entry, Table, Ticks};
@@ -72,7 +72,11 @@ pub(crate) struct Reactor {
     table: Table,
     /// Bounded by the pool's places: each arrival has one.
     arrivals: mpsc::UnboundedReceiver<Arrival>,
-    pages: JoinSet<(ReaderKey, Result<Page, ReadError>)>,
+    pages: JoinSet<(ReaderKey, Result<Rendered, ReadError>)>,
+    /// Slots whose sockets take bytes again.
+    writable: VecDeque<usize>,
+    /// This turn has sent large pieces.
+    has_sent_pieces: bool,
     /// Readers to be served, in the order in which there was something for them.
     ready: VecDeque<ReaderKey>,
     keys: Vec<ReaderKey>,
@@ -113,6 +117,8 @@ impl Reactor {
             table: Table::default(),
             arrivals,
             pages: JoinSet::new(),
+            writable: VecDeque::new(),
+            has_sent_pieces: false,
             ready: VecDeque::new(),
             keys: Vec::new(),
             batch: Vec::new(),
@@ -142,7 +148,7 @@ impl Reactor {
                 self.pace.linger().await;
             }
             self.serve_ready();
-            if !self.ready.is_empty() {
+            if !self.ready.is_empty() || std::mem::take(&mut self.has_sent_pieces) {
                 // Requests and new connections on this core are waiting for their turn.
                 tokio::task::yield_now().await;
             }
@@ -162,12 +168,7 @@ impl Reactor {
             }
         }
         has_worked |= self.poll_sockets(cx).is_ready();
-        while let Poll::Ready(Some(page)) = self.pages.poll_join_next(cx) {
-            if let Ok((key, page)) = page {
-                self.handle_page(key, page);
-                has_worked = true;
-            }
-        }
+        has_worked |= self.poll_behind(cx).is_ready();
         if self.shard.poll_ready(cx, &mut self.keys).is_ready() {
             self.ready.extend(self.keys.drain(..));
             has_worked = true;
@@ -179,6 +180,31 @@ impl Reactor {
                 .reset(tokio::time::Instant::now() + self.tick);
             has_worked = true;
         }
+        if has_worked {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Sends a few large pieces to readers who are behind: pages, and what a socket did not take at once. Live
+    /// events and requests have their turn in between, and so have other threads: one of these sends takes as long as
+    /// dozens of live ones.
+    fn poll_behind(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut has_worked = false;
+        for _ in 0..PIECES_PER_TURN {
+            if let Some(slot) = self.writable.pop_front() {
+                self.handle_writable(slot, clock::now());
+            } else if let Poll::Ready(Some(page)) = self.pages.poll_join_next(cx) {
+                let Ok((key, page)) = page else { continue };
+                self.handle_page(key, page);
+            } else {
+                break;
+            }
+            std::thread::yield_now();
+            has_worked = true;
+        }
+        self.has_sent_pieces |= has_worked;
         if has_worked {
             Poll::Ready(())
         } else {
@@ -346,8 +372,8 @@ impl Reactor {
                 is_waiting = read.is_none();
                 session.handle_read(read, reader, &mut self.batch, now)
             }
-            Next::Fetch(request) => {
-                let page = self.hub.broker.read(request);
+            Next::Fetch(PageCall { request, render }) => {
+                let page = self.hub.broker.render(request, render);
                 self.pages.spawn(async move { (key, page.await) });
                 is_waiting = true;
                 None
@@ -383,7 +409,7 @@ impl Reactor {
         }
     }
 
-    fn handle_page(&mut self, key: ReaderKey, page: Result<Page, ReadError>) {
+    fn handle_page(&mut self, key: ReaderKey, page: Result<Rendered, ReadError>) {
         let now = clock::now();
         let Some(entry) = self.table.get(key) else {
             return;
@@ -487,7 +513,6 @@ impl Reactor {
                 guard.clear_ready();
                 continue;
             }
-            let now = clock::now();
             let events: Vec<_> = self
                 .events
                 .iter()
@@ -498,7 +523,7 @@ impl Reactor {
                     self.handle_readable(slot);
                 }
                 if is_writable {
-                    self.handle_writable(slot, now);
+                    self.writable.push_back(slot);
                 }
             }
             return Poll::Ready(());
@@ -636,6 +661,9 @@ impl std::fmt::Debug for Reactor {
 
 /// Readers served before others on the same core get a turn: so many sends are about three milliseconds.
 const SENDS_PER_TURN: usize = 1024;
+/// Large pieces for readers who are behind, before live events and requests get a turn: at 256 KiB each takes about a
+/// tenth of a millisecond.
+const PIECES_PER_TURN: usize = 2;
 /// Connections taken in before readers get a turn.
 const ARRIVALS_PER_TURN: usize = 64;
 /// How often one reader is served before the next one gets its turn.

@@ -17,6 +17,7 @@
 //! Two writers share it: [`EventStream`], for a task or a body per reader, and the reactor, for thousands of
 //! sockets in one task.
 
+mod pages;
 mod prelude;
 mod stream;
 
@@ -25,18 +26,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sse_broker::{
-    Gap, GapReason, Offset, Page, Position, ReadError, ReadRequest, ResumeFrom, Scope, Splice,
-    Step, Topic,
+    Gap, GapReason, Offset, Position, ReadError, Rendered, ResumeFrom, Splice, Step, Topic,
 };
 use sse_pool::{CloseReason, ConnectionId, Entry, Read, ReaderKey};
 use sse_protocol::{Retry, encoder};
 
+pub(crate) use pages::{PageCall, page_request};
 pub(crate) use prelude::{Connected, DurableJson, Prelude, jittered_retry};
 pub use stream::EventStream;
 
 use crate::clock;
 use crate::config::{HeartbeatForm, OverflowSetting};
-use crate::hub::{Delivery, Form, Inner, Member, encode, entry, scope};
+use crate::hub::{Delivery, Form, Inner, Member};
+use pages::Pages;
 
 /// What one reader's stream is at, apart from its cursor, which the pool keeps.
 pub(crate) struct Session {
@@ -45,6 +47,7 @@ pub(crate) struct Session {
     member: Option<Box<Member>>,
     phase: Phase,
     splice: Splice,
+    pages: Pages,
     /// Job events up to these offsets are in the snapshots that the stream began with.
     snapshots: Vec<(Topic, Offset)>,
 }
@@ -69,7 +72,7 @@ pub(crate) enum Next {
     /// Read the window, and say what came of it: [`Session::handle_read`].
     Look,
     /// Read this page of the log: [`Session::handle_page`].
-    Fetch(ReadRequest),
+    Fetch(PageCall),
     /// The page is still being read.
     Await,
     /// Nothing comes any more.
@@ -98,6 +101,7 @@ impl Session {
             member: member.map(Box::new),
             phase: Phase::Opening(prelude.bytes),
             splice,
+            pages: Pages::default(),
             snapshots: prelude.snapshots,
         }
     }
@@ -130,6 +134,7 @@ impl Session {
             member: None,
             phase: Phase::Live,
             splice,
+            pages: Pages::default(),
             snapshots: Vec::new(),
         }
     }
@@ -183,6 +188,10 @@ impl Session {
     }
 
     fn next_plain(&mut self, reader: Reader<'_>) -> Next {
+        if !matches!(self.phase, Phase::Replaying) {
+            // Who asks has written all that was there.
+            self.pages.are_written();
+        }
         match &mut self.phase {
             Phase::Opening(bytes) => {
                 let bytes = std::mem::take(bytes);
@@ -193,7 +202,7 @@ impl Session {
             Phase::Fetching(after) => {
                 let after = *after;
                 self.phase = Phase::Replaying;
-                Next::Fetch(page_request(reader, after))
+                Next::Fetch(self.page_call(reader, after))
             }
             Phase::Replaying => Next::Await,
             Phase::Ending(last) => {
@@ -298,10 +307,23 @@ impl Session {
         }
     }
 
+    /// The page after `after`, as this reader gets it.
+    fn page_call(&mut self, reader: Reader<'_>, after: Offset) -> PageCall {
+        let snapshots = self.snapshots.clone();
+        let is_gzip = self.is_gzip();
+        self.pages
+            .call(reader, after, self.form, is_gzip, move |record| {
+                let topic = record.topics().next();
+                let mut snapshots = snapshots.iter();
+                !snapshots
+                    .any(|(of, upto)| record.position.offset <= *upto && topic == Some(of.as_str()))
+            })
+    }
+
     /// Takes a page from the log and moves the cursor behind it; the bytes to write for it.
     pub(crate) fn handle_page(
         &mut self,
-        page: Result<Page, ReadError>,
+        page: Result<Rendered, ReadError>,
         reader: Reader<'_>,
         now: Instant,
     ) -> Option<Bytes> {
@@ -314,39 +336,31 @@ impl Session {
                 return None;
             }
         };
-        let hub = reader.hub;
-        let gap = self.splice.handle_page(&page);
-        let unix_now = clock::unix_millis();
-        let mut bytes = Vec::new();
-        if let Some(gap) = gap.filter(|gap| gap.reason == GapReason::Thinned) {
-            // What else there is follows: this reader's next event is still kept.
-            hub.vitals.record_gap();
-            prelude::gap_event(&gap, &mut bytes);
-        }
-        let gap = gap.filter(|gap| gap.reason != GapReason::Thinned);
-        let mut events = 0;
-        if let (Some(info), Some(selector)) =
-            (hub.pool.info(reader.key), hub.pool.selector(reader.key))
-        {
-            for record in &page.records {
-                let wanted =
-                    selector.wants(&entry(record, (), 0), &info.client.identities, &info.id)
-                        && !record.is_expired(unix_now)
-                        && !is_in_snapshot(
-                            &self.snapshots,
-                            &record.content.topics,
-                            record.position.offset,
-                        );
-                if wanted {
-                    events += 1;
-                    bytes.extend_from_slice(&encode(record, self.form, &hub.compressor));
-                }
-            }
-        }
-        hub.pool.rejoin(reader.key, self.splice.position().offset);
-        if let Some(gap) = gap {
-            self.handle_gap(reader, gap, bytes);
+        if !self.pages.take(reader) {
+            // What it wants has changed while the page was read.
+            self.phase = Phase::Fetching(self.splice.position().offset);
             return None;
+        }
+        let hub = reader.hub;
+        let gap = self.splice.handle_rendered(&page);
+        let Rendered {
+            mut bytes, events, ..
+        } = page;
+        hub.pool.rejoin(reader.key, self.splice.position().offset);
+        match gap {
+            Some(gap) if gap.reason == GapReason::Thinned => {
+                // What else there is follows: this reader's next event is still kept.
+                hub.vitals.record_gap();
+                let mut first = Vec::with_capacity(bytes.len() + 256);
+                prelude::gap_event(&gap, &mut first);
+                first.append(&mut bytes);
+                bytes = first;
+            }
+            Some(gap) => {
+                self.handle_gap(reader, gap, bytes);
+                return None;
+            }
+            None => {}
         }
         if bytes.is_empty() {
             return None;
@@ -474,26 +488,6 @@ pub(crate) fn join_frames(form: Form, hub: &Inner, batch: &mut Batch) -> Option<
     })
 }
 
-/// The page of the log that a reader needs after `after`: of its own topics, where it names them.
-pub(crate) fn page_request(reader: Reader<'_>, after: Offset) -> ReadRequest {
-    let selector = reader.hub.pool.selector(reader.key);
-    let info = reader.hub.pool.info(reader.key);
-    let scope = match (selector, info) {
-        (Some(selector), Some(info)) => {
-            let own = Arc::from(format!("connection/{}", info.id));
-            let identities = info.client.identities.iter().cloned();
-            scope(&selector.topics, identities.chain([own]).collect())
-        }
-        _ => Scope::All,
-    };
-    ReadRequest {
-        after,
-        scope,
-        max_records: MAX_PAGE_RECORDS,
-        max_bytes: MAX_CHUNK_BYTES,
-    }
-}
-
 /// The last words of a stream that the hub ends: when to come back, different for each reader.
 fn farewell(hub: &Inner, reason: CloseReason) -> Bytes {
     let mut bytes = Vec::new();
@@ -515,5 +509,3 @@ fn is_in_snapshot(snapshots: &[(Topic, Offset)], topics: &[Topic], offset: Offse
 /// As much as one write takes at once: enough to make the system call cheap per event, little enough
 /// that a stalled reader holds no more than this and the socket's own buffers.
 pub(crate) const MAX_CHUNK_BYTES: usize = 32 << 10;
-/// As many records as one page of replay holds.
-const MAX_PAGE_RECORDS: usize = 256;

@@ -7,11 +7,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sse_broker::{BoxFuture, Page, ReadError};
+use sse_broker::{BoxFuture, ReadError, Rendered};
 use sse_pool::{Connection, ConnectionId, ReaderKey};
 use tokio::time::Sleep;
 
-use super::{Batch, MAX_CHUNK_BYTES, Next, Reader, Session};
+use super::{Batch, MAX_CHUNK_BYTES, Next, PageCall, Reader, Session};
 use crate::clock;
 use crate::hub::{Delivery, Inner};
 
@@ -22,7 +22,7 @@ pub struct EventStream {
     hub: Arc<Inner>,
     connection: Connection<Arc<Delivery>>,
     session: Session,
-    page: Option<BoxFuture<'static, Result<Page, ReadError>>>,
+    page: Option<BoxFuture<'static, Result<Rendered, ReadError>>>,
     heartbeat: Option<Heartbeat>,
     batch: Batch,
 }
@@ -122,8 +122,8 @@ impl EventStream {
                     }
                     bytes
                 }
-                Next::Fetch(request) => {
-                    self.page = Some(self.hub.broker.read(request));
+                Next::Fetch(PageCall { request, render }) => {
+                    self.page = Some(self.hub.broker.render(request, render));
                     None
                 }
                 Next::Await => {
