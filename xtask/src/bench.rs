@@ -4,10 +4,11 @@
 //! with commit, processor and compiler to `docs/bench/<date>-<commit>.json`. A second run of the
 //! same commit on the same day adds to the file, and replaces what it measured again.
 //!
-//! `cargo xtask bench fanout` is another thing: whole servers, over sockets. See [`fanout`].
+//! `cargo xtask bench fanout` and `replay` are another thing: whole servers, over sockets. See [`fanout`] and [`replay`].
 
 mod fanout;
 mod record;
+mod replay;
 
 use std::time::SystemTime;
 
@@ -37,6 +38,11 @@ pub(crate) struct Args {
 enum Whole {
     /// The release server beside a bare writer and installed peers, over sockets
     Fanout(fanout::Args),
+    /// How fast the release server replays, and how late live events are beside a hundred replays
+    Replay(replay::Args),
+    /// The readers of `replay`, as a process of their own
+    #[command(hide = true)]
+    ReplayReaders(replay::ReaderArgs),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -69,8 +75,11 @@ impl What {
 /// `cargo xtask bench`
 pub(crate) fn run(args: &Args) -> Outcome {
     let workspace = Workspace::load()?;
-    if let Some(Whole::Fanout(args)) = &args.whole {
-        return fanout::run(&workspace, args);
+    match &args.whole {
+        Some(Whole::Fanout(args)) => return fanout::run(&workspace, args),
+        Some(Whole::Replay(args)) => return replay::run(&workspace, args),
+        Some(Whole::ReplayReaders(args)) => return replay::read_for_ever(args),
+        None => {}
     }
     let started = SystemTime::now();
     for krate in chosen(&workspace, args.what)? {

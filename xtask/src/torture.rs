@@ -14,8 +14,8 @@
 //! failure down and does not repeat it exactly.
 
 mod check;
-mod http;
-mod hub;
+pub(crate) mod http;
+pub(crate) mod hub;
 mod publisher;
 mod reader;
 

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// An answer.
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 /// One request on a connection of its own.
-pub(super) fn get(address: SocketAddr, path: &str) -> io::Result<Reply> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Reply> {
     let mut stream = connect(address)?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut stream = BufReader::new(stream);
@@ -22,18 +22,18 @@ pub(super) fn get(address: SocketAddr, path: &str) -> io::Result<Reply> {
 }
 
 /// A connection for one request after the other.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     address: SocketAddr,
     stream: BufReader<TcpStream>,
 }
 
 impl Connection {
-    pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = BufReader::new(connect(address)?);
         Ok(Self { address, stream })
     }
 
-    pub(super) fn post(&mut self, path: &str, body: &[u8]) -> io::Result<Reply> {
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> io::Result<Reply> {
         let address = self.address;
         let len = body.len();
         let mut request = format!(
@@ -51,7 +51,7 @@ impl Connection {
 }
 
 /// Asks for a stream; its bytes follow as they are, without chunks, as HTTP/1.0 has it.
-pub(super) fn stream(
+pub(crate) fn stream(
     address: SocketAddr,
     path: &str,
     last_event_id: &str,

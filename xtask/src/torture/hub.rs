@@ -11,7 +11,7 @@ use super::http;
 use crate::shell::{Cmd, Failure, Outcome};
 
 /// The hub: the same address and folder however often it is started.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     binary: PathBuf,
     folder: PathBuf,
     durability: String,
@@ -27,13 +27,13 @@ struct Running {
 
 /// Where a crash is injected: at the n-th call of a kind that the writing thread makes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Injection {
+pub(crate) struct Injection {
     call: &'static str,
     when: u32,
 }
 
 impl Injection {
-    pub(super) fn by_chance(chance: &mut fastrand::Rng) -> Self {
+    pub(crate) fn by_chance(chance: &mut fastrand::Rng) -> Self {
         if chance.bool() {
             Self {
                 call: "fdatasync",
@@ -55,7 +55,7 @@ impl fmt::Display for Injection {
 }
 
 impl Hub {
-    pub(super) fn new(binary: PathBuf, folder: PathBuf, durability: String) -> Outcome<Self> {
+    pub(crate) fn new(binary: PathBuf, folder: PathBuf, durability: String) -> Outcome<Self> {
         let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr());
         let address =
             free.map_err(|error| Failure::new(format!("there is no free port: {error}")))?;
@@ -68,12 +68,12 @@ impl Hub {
         })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Starts it and waits until it is ready; says how long that took.
-    pub(super) fn start(&mut self, injection: Option<Injection>) -> Outcome<Duration> {
+    pub(crate) fn start(&mut self, injection: Option<Injection>) -> Outcome<Duration> {
         let begun = Instant::now();
         let mut command = match injection {
             None => Command::new(&self.binary),
@@ -136,7 +136,7 @@ impl Hub {
     }
 
     /// Waits for its end; false when it did not come.
-    pub(super) fn wait_for_end(&mut self, within: Duration) -> bool {
+    pub(crate) fn wait_for_end(&mut self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         while !self.has_ended() {
             if Instant::now() > deadline {
@@ -148,7 +148,7 @@ impl Hub {
     }
 
     /// Signal 9, and waits until it is gone.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let Some(mut running) = self.running.take() else {
             return;
         };
@@ -162,7 +162,7 @@ impl Hub {
     }
 
     /// Ends it as an operator does.
-    pub(super) fn stop(&mut self) -> Outcome {
+    pub(crate) fn stop(&mut self) -> Outcome {
         let Some(mut running) = self.running.take() else {
             return Ok(());
         };
@@ -176,14 +176,14 @@ impl Hub {
     }
 
     /// Lets the hub's own tool check the log.
-    pub(super) fn verify(&self) -> Outcome {
+    pub(crate) fn verify(&self) -> Outcome {
         Cmd::new(&self.binary)
             .args(["log", "verify", "--data-dir"])
             .args([&self.folder])
             .run()
     }
 
-    pub(super) fn log_bytes(&self) -> u64 {
+    pub(crate) fn log_bytes(&self) -> u64 {
         let file = std::fs::metadata(self.folder.join("events.redb"));
         file.map_or(0, |file| file.len())
     }
