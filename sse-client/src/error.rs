@@ -139,6 +139,32 @@ impl Error {
         )
     }
 
+    /// Whether no connection was made.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::ConnectTimeout { .. })
+    }
+
+    /// Whether one of the clocks ran out: for connecting, for the response head, for silence.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectTimeout { .. } | Self::HeaderTimeout { .. } | Self::Idle { .. }
+        )
+    }
+
+    /// Whether no connection was made because nobody we trust vouches for the server's certificate. A stream tries
+    /// again, because networks that ask for a login first do this for a while; a publish does not.
+    #[must_use]
+    pub fn is_untrusted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Self::Connect { source, .. } = self {
+            return crate::transport::is_untrusted(&**source);
+        }
+        false
+    }
+
     pub(crate) fn config(reason: impl Into<String>) -> Self {
         Self::Config {
             reason: reason.into(),
@@ -299,6 +325,7 @@ mod tests {
             error.report(),
             "cannot connect to hub:80: connection refused"
         );
+        assert!(error.is_connect() && !error.is_timeout() && !error.is_untrusted());
     }
 
     #[test]

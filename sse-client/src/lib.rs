@@ -115,5 +115,8 @@ pub use verdict::Mode;
 
 /// Re-exported for [`EventSourceBuilder::header`] and [`Refusal`].
 pub use http;
+/// Re-exported for [`ConnectorBuilder::tls`].
+#[cfg(feature = "tls")]
+pub use rustls;
 /// Re-exported for [`Refusal::url`] and [`Opened::url`].
 pub use url::Url;

@@ -106,6 +106,14 @@ impl PublisherBuilder {
         self
     }
 
+    /// Adds headers to every request, replacing those of the same names.
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        if let Ok(template) = &mut self.template {
+            template.headers.extend(headers);
+        }
+        self
+    }
+
     /// Sends `Authorization: Bearer` with this token.
     pub fn bearer(mut self, token: &str) -> Self {
         if let Ok(template) = &mut self.template {
@@ -176,6 +184,14 @@ impl Failure {
             retry: false,
             after: None,
             stale: false,
+        }
+    }
+
+    fn connecting(error: Error) -> Self {
+        if error.is_untrusted() {
+            Self::last(error)
+        } else {
+            Self::passing(error)
         }
     }
 
@@ -353,7 +369,7 @@ impl Publisher {
                 _ => {
                     let url = &settings.template.url;
                     let connection = settings.connector.connect(url).await;
-                    (connection.map_err(Failure::passing)?, false)
+                    (connection.map_err(Failure::connecting)?, false)
                 }
             };
             let mut template = settings.template.clone();

@@ -6,6 +6,9 @@
 
 mod tls;
 
+#[cfg(feature = "tls")]
+pub(crate) use tls::is_untrusted;
+
 use std::error::Error as StdError;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -3,12 +3,15 @@
 
 #[cfg(feature = "tls")]
 pub(super) use with_tls::Config;
+#[cfg(feature = "tls")]
+pub(crate) use with_tls::is_untrusted;
 
 #[cfg(not(feature = "tls"))]
 pub(super) type Config = std::convert::Infallible;
 
 #[cfg(feature = "tls")]
 mod with_tls {
+    use std::error::Error as StdError;
     use std::sync::Arc;
 
     use rustls::ClientConfig;
@@ -21,6 +24,21 @@ mod with_tls {
 
     use super::super::{HttpVersion, Io, cause, text};
     use crate::error::Cause;
+
+    /// Whether a failed dial ended with a certificate that was refused.
+    pub(crate) fn is_untrusted(cause: &(dyn StdError + 'static)) -> bool {
+        let mut next = Some(cause);
+        while let Some(cause) = next {
+            // An I/O error hides what it was made of from `source`.
+            let io: Option<&std::io::Error> = cause.downcast_ref();
+            let tls = io.and_then(|io| io.get_ref()?.downcast_ref());
+            if let Some(rustls::Error::InvalidCertificate(_)) = tls {
+                return true;
+            }
+            next = cause.source();
+        }
+        false
+    }
 
     #[derive(Clone, Debug)]
     pub(crate) struct Config {

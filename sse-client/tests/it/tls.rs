@@ -124,6 +124,16 @@ async fn a_certificate_that_nobody_vouches_for_is_refused_by_default() {
         report.contains("certificate") || report.contains("issuer"),
         "{report}"
     );
+    assert!(what.error().is_untrusted());
+    // A publish does not wait for another certificate.
+    let mut publisher =
+        sse_client::Publisher::builder(format!("https://localhost:{}/", addr.port()))
+            .connector(Connector::builder().no_proxy().build())
+            .on_retry(|error, _| panic!("{error}"))
+            .build()
+            .unwrap();
+    let refused = publisher.publish(sse_client::Publication::text("x"));
+    assert!(soon(refused).await.unwrap_err().is_untrusted());
 }
 
 #[tokio::test]

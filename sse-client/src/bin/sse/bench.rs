@@ -171,12 +171,9 @@ async fn publish(
     topic: &str,
     run: &Run,
 ) -> Result<(u64, Duration), Stop> {
-    let mut builder = Publisher::builder(url).connector(connector.clone());
-    for (name, value) in args.reach.header_map()? {
-        if let Some(name) = name {
-            builder = builder.header(name, value);
-        }
-    }
+    let builder = Publisher::builder(url)
+        .connector(connector.clone())
+        .headers(args.reach.header_map()?);
     let mut publisher = builder.build()?;
     #[expect(
         clippy::cast_possible_truncation,

@@ -16,7 +16,7 @@ pub(crate) fn explain(error: &Error) -> String {
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Connect { .. } if is_refused(error) => "is it running, and on that port?",
-        Error::Connect { .. } if is_untrusted(error) => {
+        Error::Connect { .. } if error.is_untrusted() => {
             "give its authority's certificate with --ca-cert or SSE_CA_CERT"
         }
         Error::Connect { .. } | Error::Transport { .. } if is_not_what_was_spoken(error) => {
@@ -43,14 +43,6 @@ fn is_refused(error: &Error) -> bool {
     causes(error).any(|cause| {
         let io: Option<&std::io::Error> = cause.downcast_ref();
         io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
-    })
-}
-
-fn is_untrusted(error: &Error) -> bool {
-    causes(error).any(|cause| {
-        let io: Option<&std::io::Error> = cause.downcast_ref();
-        let tls = io.and_then(|io| io.get_ref()?.downcast_ref());
-        matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
     })
 }
 
