@@ -381,6 +381,7 @@ async fn completions_and_manual_pages_are_printed() {
     for (arguments, has) in [
         (["completions", "bash"].as_slice(), "_sse"),
         (&["man"], ".TH sse"),
+        (&["man"], "Exit codes"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_sse"))
             .args(arguments)

@@ -21,6 +21,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 /// Server-Sent Events: subscribe, publish, measure, watch
 #[derive(Parser)]
 #[command(name = "sse", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Exit codes:
+  0    it did what was asked
+  1    it failed; one line on standard error says why
+  2    the command line is wrong
+  3    events may be missing, and --fail-on-gap was given
+  130  it was interrupted")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
