@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SETTLE, check, flat_out, warm_up};
+use super::{SETTLE, check, warm_up};
 use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::fleet::{Arrival, Audience, Fleet};
@@ -37,16 +37,23 @@ pub(super) fn measure(options: &Options, target: &Target, figures: &mut Figures)
 
     fleet.idle_for(SETTLE)?;
     let (user, kernel) = (server.memory(), KernelMemory::now());
-    let stalled = Arrival {
-        reading: Reading::Never,
-        receive_buffer: Some(4096),
-        ..Arrival::default()
-    };
     let first = fleet.tally.next_first();
-    fleet.subscribe(STALLED, stalled)?;
+    for group in 1..=GROUPS {
+        let stalled = Arrival {
+            reading: Reading::Never,
+            receive_buffer: Some(4096 * group),
+            ..Arrival::default()
+        };
+        fleet.subscribe(STALLED / GROUPS, stalled)?;
+    }
     // The first events go to their sockets, the rest has to wait somewhere.
-    let mut fill = flat_out(Payload::Filler(1024), HEALTHY, Duration::from_secs(60));
-    fill.at_most = Some(FILL_EVENTS);
+    let fill = Load {
+        payload: Payload::Filler(1024),
+        pace: Pace::PerSecond(30.0),
+        publishers: 1,
+        lasting: Duration::from_secs(60),
+        at_most: Some(FILL_EVENTS),
+    };
     let ran = run(&mut fleet, &server, fill)?;
     check(figures, "filling", &fleet, &ran);
     fleet.idle_for(SETTLE)?;
@@ -93,6 +100,11 @@ fn resume(fleet: &mut Fleet, first: u64) -> Outcome<f64> {
 const SHAPE: &str = "stalled";
 const HEALTHY: usize = 1_000;
 const STALLED: usize = 10_000;
+
+/// Sockets of as many sizes, which are therefore full at different times. The kernel asks each full one again and again
+/// whether it takes something, at 0.2, 0.4, 0.8 … seconds: ten thousand that were full in the same millisecond are asked
+/// in the same millisecond, which holds up whoever else is served then, bare loop or hub.
+const GROUPS: usize = 40;
 
 /// More than any reasonable socket holds: 300 KiB.
 const FILL_EVENTS: usize = 300;

@@ -187,6 +187,10 @@ impl Config {
                 given => given,
             },
             heartbeat,
+            max_heartbeat: settings.max_heartbeat.map(|span| span.0),
+            max_linger: settings
+                .max_linger
+                .map_or(defaults.max_linger, |span| span.0),
             heartbeat_form: settings.heartbeat_form.unwrap_or(defaults.heartbeat_form),
             retry: settings.retry.map_or(defaults.retry, |span| span.0),
             send_timeout: not_zero("send-timeout", settings.send_timeout, defaults.send_timeout)?,
@@ -225,7 +229,26 @@ impl Config {
                 .collect::<Result<_, _>>()?,
             ..defaults
         };
-        if let Some(interval) = hub.heartbeat
+        match (hub.heartbeat, hub.max_heartbeat) {
+            (None, Some(_)) => {
+                return Err(invalid(
+                    "max-heartbeat is given, but heartbeat is 0: there are none to become rarer",
+                ));
+            }
+            (Some(least), Some(most)) if most < least => {
+                return Err(invalid(format!(
+                    "max-heartbeat ({most:?}) must be at least heartbeat ({least:?})"
+                )));
+            }
+            _ => {}
+        }
+        if hub.max_linger > MAX_LINGER {
+            return Err(invalid(format!(
+                "max-linger ({:?}) is more than {MAX_LINGER:?}: it would only delay events",
+                hub.max_linger
+            )));
+        }
+        if let Some(interval) = hub.heartbeat.max(hub.max_heartbeat)
             && interval >= hub.idle_timeout
         {
             return Err(invalid(format!(
@@ -283,6 +306,8 @@ pub fn read_file(path: &Path) -> Result<Settings, ConfigError> {
     })
 }
 
+/// A longer delay would be felt.
+const MAX_LINGER: Duration = Duration::from_secs(1);
 const SEVEN_DAYS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 fn invalid(message: impl Into<String>) -> ConfigError {
@@ -366,6 +391,10 @@ mod tests {
             ("tls-key = \"hub-key.pem\"", "--tls-cert"),
             ("max-connections = 0", "max-connections"),
             ("heartbeat = \"10m\"", "idle-timeout"),
+            ("max-heartbeat = \"10m\"", "idle-timeout"),
+            ("max-heartbeat = \"10s\"", "at least heartbeat"),
+            ("heartbeat = 0\nmax-heartbeat = \"10s\"", "heartbeat is 0"),
+            ("max-linger = \"2s\"", "max-linger"),
             ("max-event = \"8MiB\"", "max-body"),
             ("[[retention]]\ntopics = \"a\"", "asks for nothing"),
             ("[[retention]]\ntopics = []\nmax_age = 1", "names no topic"),

@@ -167,6 +167,22 @@ pub struct Settings {
         help_heading = "Streams"
     )]
     pub heartbeat: Option<Span>,
+    /// Under lasting load heartbeats become rarer, up to this silence [default: as --heartbeat, which is never]
+    #[arg(
+        long,
+        env = "SSE_MAX_HEARTBEAT",
+        value_name = "DURATION",
+        help_heading = "Streams"
+    )]
+    pub max_heartbeat: Option<Span>,
+    /// The most that a busy hub waits for more events to write together; an idle one never does; 0 for never [default: 5ms]
+    #[arg(
+        long,
+        env = "SSE_MAX_LINGER",
+        value_name = "DURATION",
+        help_heading = "Streams"
+    )]
+    pub max_linger: Option<Span>,
     /// Heartbeat as `event: ping` or as a bare comment [default: event]
     #[arg(
         long,
@@ -374,7 +390,7 @@ impl Settings {
             listen, tls_cert, tls_key, data_dir, ephemeral, durability, allow_anonymous, allowed_hosts, allowed_origins,
             drain_timeout, log, log_format, max_connections, max_connections_per_ip,
             max_subscriptions, max_body, max_event, allowed_event_types, max_jobs, heartbeat,
-            heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval, overflow, window,
+            max_heartbeat, max_linger, heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval, overflow, window,
             compression_threshold, compression_level, stream_compression, never_compress, retention_age, retention_size, retention_events,
             max_durable, durable_expiry, retain,
         )

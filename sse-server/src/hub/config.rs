@@ -31,6 +31,8 @@ pub struct HubConfig {
     pub durable_expiry: Option<Duration>,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Option<Duration>,
+    /// Under lasting load heartbeats become rarer, up to this; `None` for never.
+    pub max_heartbeat: Option<Duration>,
     /// How a heartbeat looks.
     pub heartbeat_form: HeartbeatForm,
     /// Reconnection time told to clients; each is told between this and one and a half of it, so
@@ -60,6 +62,8 @@ pub struct HubConfig {
     pub never_compress: Vec<Arc<UrlPattern>>,
     /// From when on the hub calls itself unwell.
     pub thresholds: Thresholds,
+    /// The most that waiting for more events may add to an event's latency. Only a busy hub waits; zero for never.
+    pub max_linger: Duration,
     /// Parts the pool is divided into; one for each core that serves connections.
     pub shards: usize,
 }
@@ -77,6 +81,7 @@ impl Default for HubConfig {
             // As long as events are kept.
             durable_expiry: Some(Duration::from_secs(7 * 24 * 3600)),
             heartbeat: Some(Duration::from_secs(30)),
+            max_heartbeat: None,
             heartbeat_form: HeartbeatForm::Event,
             retry: Duration::from_secs(2),
             send_timeout: Duration::from_secs(5),
@@ -91,6 +96,7 @@ impl Default for HubConfig {
             never_compress: Vec::new(),
             // A busy machine that delivers in time is not ill.
             thresholds: Thresholds::default().without(Signal::Cpu),
+            max_linger: Duration::from_millis(5),
             shards: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }

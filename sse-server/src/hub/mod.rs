@@ -9,6 +9,7 @@ mod config;
 mod connections;
 mod delivery;
 mod durable;
+mod effort;
 mod job;
 mod jobs;
 mod poll;
@@ -77,6 +78,7 @@ pub(crate) struct Inner {
     /// Who holds one may read a large page of the log at a time.
     pub(crate) large_pages: Arc<Semaphore>,
     pub(crate) vitals: vitals::Vitals,
+    pub(crate) effort: effort::Effort,
     jobs: Jobs,
     durables: durable::Durables,
     /// The newest offset that the pool has, for those who wait without a connection.
@@ -193,6 +195,11 @@ impl Hub {
                 config.compression_level,
             )),
             large_pages: Arc::new(Semaphore::new(MAX_LARGE_PAGES)),
+            effort: effort::Effort::new(
+                config.compression_level,
+                config.heartbeat,
+                config.max_heartbeat,
+            ),
             vitals: vitals::Vitals::new(&config, clock::now(), clock::unix_millis()),
             durables: durable::Durables::new(&config, durables, broker.bounds()),
             jobs: Jobs::new(config.max_jobs, snapshots),
@@ -388,7 +395,11 @@ impl Hub {
             }
         }
         self.save_durables().await;
-        for transition in inner.vitals.observe(self, now) {
+        let (cpu, transitions) = inner.vitals.observe(self, now);
+        if let Some(cpu) = cpu {
+            inner.compressor.set_level(inner.effort.observe(cpu, now));
+        }
+        for transition in transitions {
             let (from, to) = (transition.from, transition.to);
             tracing::warn!(
                 signal = transition.signal.name(),

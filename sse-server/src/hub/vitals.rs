@@ -224,8 +224,10 @@ impl Vitals {
     }
 
     /// Looks at everything once and returns the alerts that were raised or cleared by it.
-    pub(super) fn observe(&self, hub: &Hub, now: Instant) -> Vec<Transition> {
-        self.monitor.check(&hub.gauges(), now).1
+    /// The share of the machine's processors in use, if it is known, and what has changed.
+    pub(super) fn observe(&self, hub: &Hub, now: Instant) -> (Option<f64>, Vec<Transition>) {
+        let (facts, transitions) = self.monitor.check(&hub.gauges(), now);
+        (facts.usage.system_cpu, transitions)
     }
 }
 
@@ -247,7 +249,7 @@ impl Hub {
             },
             queue: Some(share(behind, pool.window_entries).min(1.0) * fill),
             compression_ratio: self.inner.compressor.stats().ratio(),
-            heartbeat_interval: config.heartbeat.unwrap_or_default(),
+            heartbeat_interval: self.inner.effort.heartbeat().unwrap_or_default(),
             jobs: JobCounts {
                 pending: jobs.pending as u64,
                 in_progress: jobs.in_progress as u64,

@@ -106,7 +106,7 @@ impl Reactor {
         )]
         let poll = AsyncFd::with_interest(mio::Poll::new()?, Readiness::READABLE)?;
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let pace = Pace::new(hub.head.subscribe());
+        let pace = Pace::new(hub.head.subscribe(), hub.config.max_linger);
         let interval = hub.config.heartbeat.unwrap_or(MAX_TICK);
         let tick = (interval / 8).clamp(MIN_TICK, MAX_TICK);
         let reactor = Self {
@@ -370,6 +370,7 @@ impl Reactor {
                 self.batch.clear();
                 let read = self.shard.read(key, now, MAX_CHUNK_BYTES, &mut self.batch);
                 is_waiting = read.is_none();
+                self.pace.found(self.batch.len());
                 session.handle_read(read, reader, &mut self.batch, now)
             }
             Next::Fetch(PageCall { request, render }) => {
@@ -595,8 +596,8 @@ impl Reactor {
         let ticks = Ticks::since(self.origin, now);
         let heartbeat_millis = self
             .hub
-            .config
-            .heartbeat
+            .effort
+            .heartbeat()
             .map(|interval| u32::try_from(interval.as_millis()).unwrap_or(u32::MAX));
         for slot in 0..self.table.end() {
             let Some(entry) = self.table.at(slot) else {

@@ -17,6 +17,7 @@ use crate::clock;
 pub(super) struct Pace {
     /// The newest offset of the hub.
     head: watch::Receiver<Offset>,
+    max_linger: Duration,
     began: Option<Instant>,
     last_round: Duration,
     /// The most events that a reader found waiting in this round.
@@ -26,9 +27,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(head: watch::Receiver<Offset>) -> Self {
+    pub(super) fn new(head: watch::Receiver<Offset>, max_linger: Duration) -> Self {
         Self {
             head,
+            max_linger,
             began: None,
             last_round: Duration::ZERO,
             most_waiting: 0,
@@ -58,7 +60,7 @@ impl Pace {
     /// How long the next round may wait for more events.
     fn bound(&self) -> Duration {
         if self.is_loaded && self.began.is_none() {
-            (self.last_round / LINGER_FRACTION).min(MAX_LINGER)
+            (self.last_round / LINGER_FRACTION).min(self.max_linger)
         } else {
             Duration::ZERO
         }
@@ -96,10 +98,9 @@ impl Pace {
     }
 }
 
-/// A loaded reactor waits for more events before it writes: so much of the time that its last round took,
+/// A loaded reactor waits for more events before it writes: so much of the time that its last round took, but no longer than
+/// is configured,
 const LINGER_FRACTION: u32 = 4;
-/// for so long at most, which is what lingering may add to an event's latency,
-const MAX_LINGER: Duration = Duration::from_millis(5);
 /// until so many events have come,
 const ENOUGH_EVENTS: u64 = 64;
 /// and awake for so many turns of the runtime in which none came, about two microseconds each.
@@ -111,11 +112,12 @@ const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 mod tests {
     use super::*;
 
+    const MAX_LINGER: Duration = Duration::from_millis(5);
     const ROUND: Duration = Duration::from_millis(8);
 
     fn after_a_round_that_found(events: usize) -> Pace {
         let (_, head) = watch::channel(0);
-        let mut pace = Pace::new(head);
+        let mut pace = Pace::new(head, MAX_LINGER);
         let now = clock::now();
         pace.begin(now);
         pace.found(events);
@@ -134,6 +136,8 @@ mod tests {
         let mut pace = after_a_round_that_found(100);
         pace.last_round = Duration::from_secs(1);
         assert_eq!(pace.bound(), MAX_LINGER);
+        pace.max_linger = Duration::ZERO;
+        assert_eq!(pace.bound(), Duration::ZERO);
     }
 
     #[test]
@@ -146,7 +150,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lingering_ends_by_itself_or_when_enough_has_come() {
         let (sender, head) = watch::channel(0);
-        let mut pace = Pace::new(head);
+        let mut pace = Pace::new(head, MAX_LINGER);
         (pace.is_loaded, pace.last_round) = (true, Duration::from_secs(1));
         pace.linger().await;
         assert!(

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use sse_broker::{BoxFuture, ReadError, Rendered};
@@ -29,7 +29,6 @@ pub struct EventStream {
 
 /// Made at the first wait, so that a stream that is handed to the reactor never has one.
 struct Heartbeat {
-    interval: Duration,
     last_write: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -41,8 +40,7 @@ impl EventStream {
         session: Session,
         now: Instant,
     ) -> Self {
-        let heartbeat = hub.config.heartbeat.map(|interval| Heartbeat {
-            interval,
+        let heartbeat = hub.config.heartbeat.map(|_| Heartbeat {
             last_write: now,
             timer: None,
         });
@@ -150,7 +148,10 @@ impl EventStream {
             return Poll::Pending;
         };
         loop {
-            let due = heartbeat.last_write + heartbeat.interval;
+            let Some(interval) = self.hub.effort.heartbeat() else {
+                return Poll::Pending;
+            };
+            let due = heartbeat.last_write + interval;
             let timer = heartbeat
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
@@ -159,7 +160,7 @@ impl EventStream {
             if now >= due {
                 // It is polled again once these bytes are on their way, and waits from then on.
                 heartbeat.last_write = now;
-                timer.as_mut().reset((now + heartbeat.interval).into());
+                timer.as_mut().reset((now + interval).into());
                 let reader = Reader {
                     hub: &self.hub,
                     key: self.connection.key(),
