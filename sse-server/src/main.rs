@@ -128,10 +128,13 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
         .await
         .map_err(|error| error.to_string())?;
     let service = HubService::new(hub.clone(), config.http.clone());
+    let defaults = ServerConfig::default();
     let server_config = ServerConfig {
         workers: config.hub.shards,
         tls: config.tls.clone(),
-        ..ServerConfig::default()
+        // The kernel also gives up a peer that takes nothing, and must not be quicker than the hub has promised.
+        peer_timeout: defaults.peer_timeout.max(2 * config.hub.send_timeout),
+        ..defaults
     };
     let server = Server::bind(config.listen, service, server_config)
         .map_err(|error| bind_error(config.listen, &error))?;

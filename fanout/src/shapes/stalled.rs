@@ -49,7 +49,7 @@ pub(super) fn measure(options: &Options, target: &Target, figures: &mut Figures)
     // The first events go to their sockets, the rest has to wait somewhere.
     let fill = Load {
         payload: Payload::Filler(1024),
-        pace: Pace::PerSecond(30.0),
+        pace: Pace::PerSecond(100.0),
         publishers: 1,
         lasting: Duration::from_secs(60),
         at_most: Some(FILL_EVENTS),

@@ -1,0 +1,243 @@
+//! What connections take of the machine's memory: the formula that the documentation states, held against the real binary.
+//!
+//! A program of its own, because it holds nineteen thousand sockets.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+/// User memory per idle connection, in KiB.
+const USER_KIB_EACH: f64 = 0.35;
+/// What comes once, with the first connections: the runtime's and the allocator's own.
+const USER_KIB_ONCE: f64 = 1_024.0;
+/// The kernel's part, both ends of a connection together, in KiB; a server has one of them. Other programs' part is in what is
+/// seen, so this has room: about 9 are seen on a quiet machine.
+const KERNEL_KIB_PER_PAIR: f64 = 14.0;
+
+/// One at a time: what one does is in what the other sees.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn idle_connections_take_what_the_formula_says_and_no_more_the_second_time() {
+    let _alone = ALONE.lock();
+    let limit = hard_limit_of_open_files();
+    assert!(
+        limit >= 20_000,
+        "this test needs 20,000 open files; the hard limit is {limit} (`ulimit -Hn`)"
+    );
+    let server = Server::start();
+    // What a first connection sets up is not a connection's.
+    drop(server.open(0));
+    server.wait_until_empty();
+    let (user, kernel) = (server.pss_kib(), kernel_kib());
+    let mut streams: Vec<TcpStream> = Vec::new();
+    for count in [1_000, 5_000, 19_000] {
+        while streams.len() < count {
+            streams.push(server.open(streams.len()));
+        }
+        server.settle();
+        let used = server.pss_kib() - user;
+        let formula = USER_KIB_ONCE + USER_KIB_EACH * count as f64;
+        println!(
+            "{count} connections: {used} KiB of user memory, {:.3} each; the formula allows {formula:.0}; \
+             kernel, both ends: {:.2} KiB each",
+            used / count as f64,
+            (kernel_kib() - kernel) / count as f64,
+        );
+        assert!(
+            used <= formula,
+            "{count} connections take {used} KiB, the formula allows {formula}"
+        );
+    }
+    let pair = (kernel_kib() - kernel) / streams.len() as f64;
+    assert!(
+        pair <= KERNEL_KIB_PER_PAIR,
+        "the kernel takes {pair} KiB for both ends of a connection"
+    );
+    let count = streams.len();
+    drop(streams);
+    server.wait_until_empty();
+    // The allocator keeps some of it, for those who come next: a second wave takes no more than the first.
+    let streams: Vec<_> = (0..count).map(|number| server.open(number)).collect();
+    server.settle();
+    let used = server.pss_kib() - user;
+    println!("all gone and {count} others there: {used} KiB");
+    assert!(
+        used <= USER_KIB_ONCE + USER_KIB_EACH * count as f64,
+        "a second wave takes {used} KiB"
+    );
+    drop(streams);
+}
+
+#[test]
+fn topics_of_readers_that_are_gone_take_nothing() {
+    let _alone = ALONE.lock();
+    let server = Server::start();
+    let subscribe_and_leave = |from: usize, connections: usize| {
+        for connection in from..from + connections {
+            let topics: Vec<String> = (0..TOPICS_EACH)
+                .map(|topic| format!("topic=own/{}/{topic}", connection))
+                .collect();
+            let path = format!("/events?{}", topics.join("&"));
+            drop(server.open_path(&path, connection));
+        }
+        server.wait_until_empty();
+        server.settle();
+        server.pss_kib()
+    };
+    // A few rounds first, for what the allocator keeps at hand.
+    let before = subscribe_and_leave(0, 500);
+    let after = subscribe_and_leave(500, 1_000_000 / TOPICS_EACH);
+    println!(
+        "{before} KiB before, {after} KiB after a million topics came and went with their readers"
+    );
+    assert!(
+        after - before <= MAX_KIB_LEFT,
+        "{} KiB are left of a million topics",
+        after - before
+    );
+}
+
+/// What may be left of a million topics. How many readers are there at once depends on how soon their leaving is seen;
+/// a topic that stayed would take 200 bytes, all of them 200,000 KiB.
+const MAX_KIB_LEFT: f64 = 16_384.0;
+/// As many as one connection may name.
+const TOPICS_EACH: usize = 64;
+
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sse-server"))
+            .args(["--ephemeral", "--listen", "127.0.0.1:0"])
+            .args(["--max-connections", "30000"])
+            .args(["--max-connections-per-ip", "30000"])
+            .args(["--heartbeat", "0", "--idle-timeout", "1h"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server");
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().expect("its output"));
+        output.read_line(&mut line).expect("its first line");
+        let address = line.trim_end().rsplit('/').next().expect("an address");
+        let address = address.parse().expect("an address");
+        Self { child, address }
+    }
+
+    fn open(&self, number: usize) -> TcpStream {
+        self.open_path("/events", number)
+    }
+
+    /// Opens a stream from one of many addresses, and reads its beginning.
+    fn open_path(&self, path: &str, number: usize) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let from = Ipv4Addr::new(127, 0, 1, 1 + (number % 200) as u8);
+        socket
+            .bind(&SocketAddr::from((from, 0)).into())
+            .expect("a port");
+        socket.connect(&self.address.into()).expect("a connection");
+        let mut stream = TcpStream::from(socket);
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = Vec::new();
+        // The head and the first event, in one packet or two.
+        while !answer
+            .windows(7)
+            .any(|part| part == b"\n\n\r\n\r\n" || part.ends_with(b"}\n\n\r\n"))
+        {
+            let mut space = [0; 2048];
+            let read = stream.read(&mut space).expect("an answer");
+            assert!(read > 0, "the stream ended");
+            answer.extend_from_slice(&space[..read]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{path} was refused");
+        stream
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        );
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    fn wait_until_empty(&self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !self
+            .get("/events/stats")
+            .contains("\"active_connections\":0,")
+        {
+            assert!(Instant::now() < end, "connections stay");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the memory in use does not change any more.
+    fn settle(&self) {
+        let mut last = self.pss_kib();
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(300));
+            let now = self.pss_kib();
+            if (now - last).abs() < 32.0 {
+                break;
+            }
+            last = now;
+        }
+    }
+
+    /// What the process holds, its share of shared pages counted.
+    fn pss_kib(&self) -> f64 {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let text = std::fs::read_to_string(path).expect("the process's memory");
+        number_after(&text, "Pss:")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the kernel holds in its own objects.
+fn kernel_kib() -> f64 {
+    let text = std::fs::read_to_string("/proc/meminfo").expect("the machine's memory");
+    number_after(&text, "Slab:")
+}
+
+fn number_after(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.starts_with(name));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.and_then(|it| it.parse().ok()).expect(name)
+}
+
+/// The hard limit of open files.
+fn hard_limit_of_open_files() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/limits").expect("this process's limits");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("a limit");
+    let hard = line.split_whitespace().nth(4).expect("a limit");
+    hard.parse().unwrap_or(u64::MAX)
+}
