@@ -87,7 +87,7 @@ fn resume(fleet: &mut Fleet, first: u64) -> Outcome<f64> {
     }
     let mut quiet_turns = 0;
     let mut received = 0;
-    while quiet_turns < 20 {
+    while quiet_turns < QUIET_TURNS {
         fleet.idle_for(Duration::from_millis(100))?;
         let now = some().map(|at| fleet.readers[at].bytes).sum::<u64>();
         quiet_turns = if now == received { quiet_turns + 1 } else { 0 };
@@ -104,10 +104,14 @@ const STALLED: usize = 10_000;
 /// Sockets of as many sizes, which are therefore full at different times. The kernel asks each full one again and again
 /// whether it takes something, at 0.2, 0.4, 0.8 … seconds: ten thousand that were full in the same millisecond are asked
 /// in the same millisecond, which holds up whoever else is served then, bare loop or hub.
-const GROUPS: usize = 40;
+const GROUPS: usize = 20;
 
 /// More than any reasonable socket holds: 300 KiB.
 const FILL_EVENTS: usize = 300;
 
 /// Stalled readers that are looked at when they read on.
 const RESUMED: usize = 100;
+
+/// So many tenths of a second without a byte, and nothing more comes: longer than the kernel waits before it asks a socket
+/// again that was full for ten seconds.
+const QUIET_TURNS: usize = 150;
