@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 ///
 /// A thread that is woken waits until a running one has used up its share, some milliseconds, where no processor is
 /// idle: and a publish is several threads that wake each other. The reader gives its processor up every 20 µs
-/// instead, which costs half a microsecond when nobody wants it. What the others take then it takes for itself next, so
-/// that a machine that is busy with something else slows a replay down to half and not to nothing.
+/// instead, which costs half a microsecond when nobody wants it. Half as long as the others took then is its own next
+/// turn, so that a machine that is busy with something else slows a replay down to a third and not to nothing.
 #[derive(Debug)]
 pub(super) struct Courtesy {
     /// Until then it is this thread's turn.
@@ -29,7 +29,7 @@ impl Courtesy {
         if begun >= self.turn_ends {
             std::thread::yield_now();
             let back = Instant::now();
-            self.turn_ends = back + TURN.max(back - begun);
+            self.turn_ends = back + TURN.max((back - begun) / 2);
         }
     }
 }

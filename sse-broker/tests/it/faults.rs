@@ -13,9 +13,19 @@ use crate::durable::config;
 use crate::sim_disk::SimDisk;
 use crate::support::*;
 
-/// How many seeds a test runs: `SSE_BROKER_SEEDS`, or so many.
+/// The seeds that a test runs: `SSE_BROKER_SEEDS`, a number or a piece such as `5000..10000`, or so many.
 pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
-    0..std::env::var("SSE_BROKER_SEEDS").map_or(default, |n| n.parse().expect("a number"))
+    let Ok(asked) = std::env::var("SSE_BROKER_SEEDS") else {
+        return 0..default;
+    };
+    let number = |text: &str| {
+        text.parse()
+            .expect("a number, or two with dots between them")
+    };
+    match asked.split_once("..") {
+        Some((first, end)) => number(first)..number(end),
+        None => 0..number(&asked),
+    }
 }
 
 pub(crate) fn open_on(

@@ -587,7 +587,7 @@ impl Drop for Publishing<'_> {
 }
 
 /// Large pages of the log that may be held by readers at once, 32 MiB of them.
-const MAX_LARGE_PAGES: usize = 128;
+const MAX_LARGE_PAGES: usize = 256;
 
 /// How often stalled readers are looked for: a fraction of the send timeout's five seconds.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);

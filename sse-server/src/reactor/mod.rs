@@ -187,7 +187,7 @@ impl Reactor {
         }
     }
 
-    /// Sends a few large pieces to readers who are behind: pages, and what a socket did not take at once. Live
+    /// Sends a large piece to readers who are behind: pages, and what a socket did not take at once. Live
     /// events and requests have their turn in between, and so have other threads: one of these sends takes as long as
     /// dozens of live ones.
     fn poll_behind(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -662,9 +662,9 @@ impl std::fmt::Debug for Reactor {
 
 /// Readers served before others on the same core get a turn: so many sends are about three milliseconds.
 const SENDS_PER_TURN: usize = 1024;
-/// Large pieces for readers who are behind, before live events and requests get a turn: at 256 KiB each takes about a
-/// tenth of a millisecond.
-const PIECES_PER_TURN: usize = 2;
+/// Large pieces for readers who are behind, before live events and requests get a turn: one of 128 KiB takes some fifty
+/// microseconds.
+const PIECES_PER_TURN: usize = 1;
 /// Connections taken in before readers get a turn.
 const ARRIVALS_PER_TURN: usize = 64;
 /// How often one reader is served before the next one gets its turn.

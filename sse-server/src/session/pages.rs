@@ -118,8 +118,8 @@ pub(crate) fn page_request(reader: Reader<'_>, after: Offset) -> ReadRequest {
     }
 }
 
-/// Pages grow to eight times [`MAX_CHUNK_BYTES`], 256 KiB: a replay to a socket had 3.2 million events a second with
-/// pages of 32 KiB and 5.8 with these, and half a millisecond of reading is as much as one reader should wait for another.
-const MAX_DOUBLED: u8 = 3;
+/// Pages grow to four times [`MAX_CHUNK_BYTES`], 128 KiB. Larger ones hardly make a replay faster, and what is sent in one piece
+/// is what a live event on the same core may have to wait for.
+const MAX_DOUBLED: u8 = 2;
 /// What a page expects a record to take: it holds so many less when they are smaller, because reading them takes time, too.
 const BYTES_PER_RECORD: usize = 128;
