@@ -107,6 +107,18 @@ impl<T> ShardHandle<T> {
         self.pool.read(key, now, max_bytes, out, Waiter::Batch)
     }
 
+    /// As [`read`](Self::read), but a reader that takes the last of what is ready waits at once, as if it had been read
+    /// again: one visit to the lock instead of two. True when it waits, and will be announced when something is ready.
+    pub fn read_and_wait(
+        &self,
+        key: ReaderKey,
+        now: Instant,
+        max_bytes: usize,
+        out: &mut Vec<Arc<Entry<T>>>,
+    ) -> (Option<Read>, bool) {
+        self.pool.read_and_wait(key, now, max_bytes, out)
+    }
+
     /// Sets the cursor, as [`Connection::rejoin`](crate::Connection::rejoin). Read it afterwards.
     pub fn rejoin(&self, key: ReaderKey, after: u64) {
         self.pool.rejoin(key, after);

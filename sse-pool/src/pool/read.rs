@@ -24,6 +24,32 @@ impl<T> Pool<T> {
         out: &mut Vec<Arc<Entry<T>>>,
         waiter: Waiter<'_>,
     ) -> Option<Read> {
+        self.visit(key, now, max_bytes, out, waiter, None)
+    }
+
+    /// Reads for a shard's handle, and whether the reader waits afterwards.
+    pub(crate) fn read_and_wait(
+        &self,
+        key: ReaderKey,
+        now: Instant,
+        max_bytes: usize,
+        out: &mut Vec<Arc<Entry<T>>>,
+    ) -> (Option<Read>, bool) {
+        let mut waits = false;
+        let read = self.visit(key, now, max_bytes, out, Waiter::Batch, Some(&mut waits));
+        (read, waits || read.is_none())
+    }
+
+    /// With `waits`, a reader that took the last of what there is waits from then on, and that is noted there.
+    fn visit(
+        &self,
+        key: ReaderKey,
+        now: Instant,
+        max_bytes: usize,
+        out: &mut Vec<Arc<Entry<T>>>,
+        waiter: Waiter<'_>,
+        waits: Option<&mut bool>,
+    ) -> Option<Read> {
         let Some(shard) = self.inner.shards.get(key.shard()) else {
             return Some(Read::Closed(CloseReason::Client));
         };
@@ -33,7 +59,12 @@ impl<T> Pool<T> {
         loop {
             let mut guard = shard.lock();
             match guard.step(key, now, max_bytes, &mut scan, out, out_start) {
-                Step::Entries => return Some(Read::Entries),
+                Step::Entries => {
+                    if let Some(waits) = waits {
+                        *waits = guard.park_at_end(key, now);
+                    }
+                    return Some(Read::Entries);
+                }
                 Step::Lagged { after, floor } => return Some(Read::Lagged { after, floor }),
                 Step::Closed(reason) => return Some(Read::Closed(reason)),
                 Step::Nothing => match guard.park(key, waiter, &mut spare, now) {

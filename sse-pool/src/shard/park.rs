@@ -64,6 +64,21 @@ impl<T> Shard<T> {
         Park::Parked(replaced)
     }
 
+    /// Parks a reader that has just taken the last of what there is; whether it did. Only for readers that are announced
+    /// on the ready list.
+    pub(crate) fn park_at_end(&mut self, key: ReaderKey, now: Instant) -> bool {
+        let Some(reader) = self.reader(key) else {
+            return false;
+        };
+        if !reader.batch || reader.next_seq != self.window.end() || self.has_lost(key.slot) {
+            return false;
+        }
+        matches!(
+            self.park(key, Waiter::Batch, &mut None, now),
+            Park::Parked(_)
+        )
+    }
+
     /// Takes a reader's waker away: from here on it is announced on the ready list.
     pub(crate) fn hand_over(&mut self, key: ReaderKey) -> Option<Box<Waker>> {
         let reader = self.reader_mut(key)?;

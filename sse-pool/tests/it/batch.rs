@@ -155,6 +155,30 @@ fn a_reader_that_was_sent_back_is_announced() {
 }
 
 #[test]
+fn a_reader_that_took_the_last_waits_at_once_and_one_that_did_not_does_not() {
+    let pool = Pool::new(config(100));
+    let reactor = Reactor::new(&pool, 0);
+    let key = reactor.connect("r", Selector::topics(["t"]));
+    let read = |max_bytes| {
+        let mut out = Vec::new();
+        let (read, waits) = reactor
+            .shard
+            .read_and_wait(key, reactor.now, max_bytes, &mut out);
+        let offsets: Vec<_> = out.iter().map(|entry| entry.offset).collect();
+        (read, offsets, waits)
+    };
+    assert_eq!(read(usize::MAX), (None, vec![], true));
+    pool.append(&[entry(1, &["t"]), entry(2, &["t"])], reactor.now);
+    assert_eq!(reactor.ready(), Some(vec![key]));
+    assert_eq!(read(1), (Some(Read::Entries), vec![1], false));
+    assert_eq!(read(1), (Some(Read::Entries), vec![2], true));
+    assert_eq!(reactor.ready(), None);
+    pool.append(&[entry(3, &["other"]), entry(4, &["t"])], reactor.now);
+    assert_eq!(reactor.ready(), Some(vec![key]), "it has waited");
+    assert_eq!(read(usize::MAX), (Some(Read::Entries), vec![4], true));
+}
+
+#[test]
 fn tasks_and_reactors_share_a_shard() {
     let pool = Pool::new(config(100));
     let reactor = Reactor::new(&pool, 0);

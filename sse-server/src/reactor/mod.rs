@@ -318,7 +318,10 @@ impl Reactor {
     /// Serves a reader that is live and nothing else; false when there is nothing more to do for now.
     fn serve_plain(&mut self, key: ReaderKey, now: Instant) -> bool {
         self.batch.clear();
-        match self.shard.read(key, now, MAX_CHUNK_BYTES, &mut self.batch) {
+        let (read, is_waiting) =
+            self.shard
+                .read_and_wait(key, now, MAX_CHUNK_BYTES, &mut self.batch);
+        match read {
             None => {
                 if let Some(entry) = self.table.get(key) {
                     entry.settle();
@@ -334,10 +337,17 @@ impl Reactor {
                 let wire = self
                     .frames
                     .get(form, is_chunked, &self.hub, &mut self.batch, now);
-                match wire {
+                let is_sent = match wire {
                     Some(wire) => self.send(key, &wire, now),
                     None => true,
+                };
+                if is_sent
+                    && is_waiting
+                    && let Some(entry) = self.table.get(key)
+                {
+                    entry.settle();
                 }
+                is_sent && !is_waiting
             }
             Some(other) => {
                 let Some(entry) = self.table.get(key) else {
@@ -368,8 +378,10 @@ impl Reactor {
             Next::Write(bytes) => Some(bytes),
             Next::Look => {
                 self.batch.clear();
-                let read = self.shard.read(key, now, MAX_CHUNK_BYTES, &mut self.batch);
-                is_waiting = read.is_none();
+                let read;
+                (read, is_waiting) =
+                    self.shard
+                        .read_and_wait(key, now, MAX_CHUNK_BYTES, &mut self.batch);
                 self.pace.found(self.batch.len());
                 session.handle_read(read, reader, &mut self.batch, now)
             }
@@ -403,11 +415,12 @@ impl Reactor {
             }
             return false;
         }
-        match bytes {
+        let is_sent = match bytes {
             Some(bytes) if is_chunked => self.send(key, &chunk(&bytes), now),
             Some(bytes) => self.send(key, &bytes, now),
-            None => !is_waiting,
-        }
+            None => true,
+        };
+        is_sent && !is_waiting
     }
 
     fn handle_page(&mut self, key: ReaderKey, page: Result<Rendered, ReadError>) {

@@ -64,6 +64,7 @@ impl World {
         let now = self.now;
         let reader = &mut self.readers[index];
         let mut out = Vec::new();
+        let mut waits = false;
         let read = match &mut reader.handle {
             Handle::Task(connection) => {
                 let waker = Waker::from(Arc::clone(&reader.calls));
@@ -73,7 +74,14 @@ impl World {
                     Poll::Pending => None,
                 }
             }
-            Handle::Batch(shard, key) => shard.read(*key, now, max_bytes, &mut out),
+            Handle::Batch(shard, key) if max_bytes.is_multiple_of(3) => {
+                shard.read(*key, now, max_bytes, &mut out)
+            }
+            Handle::Batch(shard, key) => {
+                let read;
+                (read, waits) = shard.read_and_wait(*key, now, max_bytes, &mut out);
+                read
+            }
         };
         if let Some(reason) = reader.closed {
             assert_eq!((read, out.len()), (Some(Read::Closed(reason)), 0));
@@ -109,6 +117,13 @@ impl World {
                     "took too few"
                 );
                 reader.in_hand = true;
+                assert!(
+                    !waits || reader.queue.is_empty(),
+                    "{} waits and misses {:?}",
+                    reader.id,
+                    reader.queue
+                );
+                reader.parked |= waits;
                 self.delivered += out.len() as u64;
             }
             Some(Read::Lagged { after, floor: said }) => {
