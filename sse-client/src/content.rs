@@ -300,7 +300,7 @@ mod zstd_coding {
             out: &mut Vec<u8>,
         ) -> Result<(), ContentError> {
             if input.is_empty() && !self.filled {
-                // A call without input at a frame's end would begin a new frame.
+                // Nothing more can come out.
                 return Ok(());
             }
             out.resize(super::STEP_BYTES, 0);
@@ -311,7 +311,8 @@ mod zstd_coding {
                 .run(&mut source, &mut sink)
                 .map_err(|_| DAMAGED)?;
             let (taken, written) = (source.pos(), sink.pos());
-            self.filled = written == out.len();
+            // At a frame's end nothing is held back, and a call without input would begin a new one.
+            self.filled = written == out.len() && self.hint != 0;
             out.truncate(written);
             input.advance(taken);
             Ok(())
@@ -622,5 +623,42 @@ mod tests {
             assert_eq!(unpack("zstd", &packed, cut).unwrap(), text);
         }
         assert!(unpack("zstd", &packed[..packed.len() / 2], 10).is_err());
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn zstd_frames_behind_each_other_are_one_stream_and_may_end_in_an_empty_block() {
+        use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
+
+        const FRAME_END: [u8; 3] = [1, 0, 0];
+        let (mut packed, mut text) = (Vec::new(), Vec::new());
+        for round in 0..20_u8 {
+            // A frame that is flushed and never ended by its encoder, as a hub has one for many readers.
+            let mut encoder = Encoder::new(1).unwrap();
+            for line in 0..round {
+                let line = format!("data: {round} {line}\n\n");
+                let mut space = [0; 1000];
+                let mut out = OutBuffer::around(&mut space[..]);
+                let mut input = InBuffer::around(line.as_bytes());
+                encoder.run(&mut input, &mut out).unwrap();
+                assert_eq!(encoder.flush(&mut out).unwrap(), 0);
+                let count = out.pos();
+                packed.extend_from_slice(&space[..count]);
+                text.extend_from_slice(line.as_bytes());
+            }
+            if round > 0 {
+                packed.extend_from_slice(&FRAME_END);
+            }
+            // A frame of one raw block, sometimes as large as one step of the decoder.
+            let raw_bytes = if round % 10 == 0 { STEP_BYTES } else { 100 };
+            let raw = vec![b'r'; raw_bytes];
+            packed.extend_from_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3]);
+            packed.extend_from_slice(&((raw.len() as u32) << 3 | 1).to_le_bytes()[..3]);
+            packed.extend_from_slice(&raw);
+            text.extend_from_slice(&raw);
+        }
+        for cut in [1, 7, 1000, usize::MAX] {
+            assert_eq!(unpack("zstd", &packed, cut).unwrap(), text, "{cut}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What compression costs, with a copy of the same bytes as the floor. Each benchmark checks its answer first.
 //!
-//! `cargo bench -p sse-compress`
+//! `cargo bench -p sse-compress --features zstd`
 
 use std::{hint::black_box, iter};
 
@@ -172,5 +172,55 @@ fn fan_out(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, messages, streams, fan_out);
+/// One cohort's encoder in each coding, for tokens of a model (200 bytes) and progress of a job (130 bytes).
+#[cfg(feature = "zstd")]
+fn codings(c: &mut Criterion) {
+    use sse_compress::ZstdCohortEncoder;
+
+    type Payload = fn(u64) -> String;
+    let mut group = c.benchmark_group("cohort_1000_events");
+    for (name, payload) in [
+        ("token", payload::token as Payload),
+        ("progress", payload::event),
+    ] {
+        let events: Vec<Bytes> = (0..1000).map(|n| payload(n).into()).collect();
+        group.throughput(Throughput::Elements(1000));
+        let mut encoder = CohortEncoder::new(Level::Fast);
+        let encode = |event: &Bytes| encoder.encode(event.clone()).bytes(Form::Packed).len();
+        let gzip: usize = events.iter().map(encode).sum();
+        group.bench_function(BenchmarkId::new("gzip", name), |b| {
+            b.iter(|| {
+                events
+                    .iter()
+                    .map(|event| black_box(encoder.encode(event.clone())).plain().len())
+                    .sum::<usize>()
+            });
+        });
+        let mut encoder = ZstdCohortEncoder::new(Level::Fast);
+        let encode = |event: &Bytes| encoder.encode(event.clone()).packed_len();
+        let zstd: usize = events.iter().map(encode).sum();
+        group.bench_function(BenchmarkId::new("zstd", name), |b| {
+            b.iter(|| {
+                events
+                    .iter()
+                    .map(|event| black_box(encoder.encode(event.clone())).plain().len())
+                    .sum::<usize>()
+            });
+        });
+        let plain: usize = events.iter().map(Bytes::len).sum();
+        println!(
+            "{name}: {} bytes an event, {} in gzip, {} in zstd; a zstd encoder holds {} bytes",
+            plain / 1000,
+            gzip / 1000,
+            zstd / 1000,
+            encoder.memory_bytes()
+        );
+    }
+    group.finish();
+}
+
+#[cfg(not(feature = "zstd"))]
+fn codings(_: &mut Criterion) {}
+
+criterion_group!(benches, messages, streams, fan_out, codings);
 criterion_main!(benches);

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use flate2::{Decompress, FlushDecompress, Status};
 use thiserror::Error;
 
-use crate::negotiate::Coding;
+use crate::{
+    inflater::{Ended, Inflated, Inflater},
+    negotiate::Coding,
+};
 
 /// Bounds on what compressed input may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,8 @@ impl Default for Limits {
 /// Decodes a compressed stream as it arrives, in any pieces, within [`Limits`].
 ///
 /// Reads gzip with one or more members (RFC 1952), and `deflate` both as the standard has it, in zlib's wrapper, and bare as
-/// some servers send it. Holds about 48 KiB.
+/// some servers send it. Holds about 48 KiB. With the feature `zstd` also zstd, of one frame or more and a window of 8 MiB at
+/// most (RFC 9659); it then holds that window and about 160 KiB.
 ///
 /// Input is taken in steps, so that the caller sees, and can bound, what comes out:
 ///
@@ -69,6 +72,9 @@ impl Default for Limits {
 pub struct Decompressor {
     coding: Coding,
     state: State,
+    /// The decoder of the frame before, to be used for the next.
+    #[cfg(feature = "zstd")]
+    spare: Option<Inflater>,
     limits: Limits,
     total_in: u64,
     total_out: u64,
@@ -77,12 +83,12 @@ pub struct Decompressor {
 /// ```text
 ///            input            end of member
 ///   Idle ───────────▶ Inside ───────────────▶ Idle { ended: true }
-///                        │                         (gzip: another member may follow)
+///                        │                         (gzip, zstd: another member or frame may follow)
 ///                        └── bad input, limit ──▶ Failed
 /// ```
 enum State {
     Idle { ended: bool },
-    Inside(Box<Decompress>),
+    Inside(Inflater),
     Failed(DecompressError),
 }
 
@@ -109,6 +115,8 @@ impl Decompressor {
         Self {
             coding,
             state: State::Idle { ended: false },
+            #[cfg(feature = "zstd")]
+            spare: None,
             limits,
             total_in: 0,
             total_out: 0,
@@ -183,11 +191,18 @@ impl Decompressor {
                         return self.count(part.len(), part.len());
                     }
                     (Coding::Gzip, _) => {
-                        self.state = State::Inside(Box::new(Decompress::new_gzip(WINDOW_BITS)));
+                        self.state = State::Inside(Inflater::gzip());
                         continue;
                     }
                     (Coding::Deflate, false) => {
-                        self.state = State::Inside(Box::new(Decompress::new(is_zlib(rest[0]))));
+                        self.state = State::Inside(Inflater::deflate(is_zlib(rest[0])));
+                        continue;
+                    }
+                    #[cfg(feature = "zstd")]
+                    (Coding::Zstd, _) => {
+                        let spare = self.spare.take().map_or_else(Inflater::zstd, Ok);
+                        let inner = spare.map_err(|_| DecompressError::Corrupt)?;
+                        self.state = State::Inside(inner);
                         continue;
                     }
                     // Nothing may follow the one deflate stream.
@@ -204,18 +219,19 @@ impl Decompressor {
                     .saturating_mul(4)
                     .clamp(MIN_PIECE_BYTES, MAX_PIECE_BYTES),
             );
-            let (before_in, before_out) = (inner.total_in(), inner.total_out());
             let start = out.len();
             out.resize(start + piece, 0);
-            let status = inner.decompress(rest, &mut out[start..], FlushDecompress::None);
-            let consumed = (inner.total_in() - before_in) as usize;
-            let produced = (inner.total_out() - before_out) as usize;
+            let Inflated {
+                consumed,
+                produced,
+                status,
+            } = inner.run(rest, &mut out[start..]);
             out.truncate(start + produced);
             step.consumed += consumed;
             step.produced += produced;
             self.count(consumed, produced)?;
             match status {
-                Ok(Status::StreamEnd) => self.state = State::Idle { ended: true },
+                Ok(Ended::Yes) => self.end(),
                 // Room was left, so nothing is held back: the decoder wants more input.
                 Ok(_) if produced < piece => {
                     if consumed < rest.len() {
@@ -228,6 +244,15 @@ impl Decompressor {
                 Ok(_) => {}
                 Err(_) => return Err(DecompressError::Corrupt),
             }
+        }
+    }
+
+    fn end(&mut self) {
+        let _ended = std::mem::replace(&mut self.state, State::Idle { ended: true });
+        #[cfg(feature = "zstd")]
+        if let (Coding::Zstd, State::Inside(inner)) = (self.coding, _ended) {
+            // A stream may have a frame for each event, and a decoder is a large allocation.
+            self.spare = Some(inner);
         }
     }
 
@@ -324,9 +349,6 @@ pub enum DecompressError {
 fn is_zlib(first: u8) -> bool {
     first & 0x0f == 8
 }
-
-/// Deflate's largest window, which every decoder of gzip must have.
-const WINDOW_BITS: u8 = 15;
 
 /// A decoding call gets four times the length of its input as room, within these bounds.
 const MIN_PIECE_BYTES: usize = 2 * 1024;

@@ -2,6 +2,7 @@
 
 /// A way to encode a response body, as `Content-Encoding` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Coding {
     /// No encoding.
     #[default]
@@ -10,6 +11,9 @@ pub enum Coding {
     Gzip,
     /// Deflate in zlib's wrapper (RFC 1950). Readable here; better not offered, since implementations differ on the wrapper.
     Deflate,
+    /// zstd (RFC 8878), with a window of 8 MiB at most (RFC 9659). Known where the crate has its feature `zstd`.
+    #[cfg(feature = "zstd")]
+    Zstd,
 }
 
 impl Coding {
@@ -20,6 +24,8 @@ impl Coding {
             Self::Identity => "identity",
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
+            #[cfg(feature = "zstd")]
+            Self::Zstd => "zstd",
         }
     }
 
@@ -30,10 +36,19 @@ impl Coding {
         if name.eq_ignore_ascii_case("x-gzip") {
             return Some(Self::Gzip);
         }
-        [Self::Identity, Self::Gzip, Self::Deflate]
-            .into_iter()
+        Self::ALL
+            .iter()
+            .copied()
             .find(|coding| coding.name().eq_ignore_ascii_case(name))
     }
+
+    const ALL: &[Self] = &[
+        Self::Identity,
+        Self::Gzip,
+        Self::Deflate,
+        #[cfg(feature = "zstd")]
+        Self::Zstd,
+    ];
 }
 
 /// How much a client wants something, in thousandths: 0 (not at all) to 1000.
@@ -88,6 +103,8 @@ pub struct AcceptEncoding {
     identity: Option<Quality>,
     gzip: Option<Quality>,
     deflate: Option<Quality>,
+    #[cfg(feature = "zstd")]
+    zstd: Option<Quality>,
     any: Option<Quality>,
 }
 
@@ -100,6 +117,8 @@ impl AcceptEncoding {
             identity: None,
             gzip: None,
             deflate: None,
+            #[cfg(feature = "zstd")]
+            zstd: None,
             any: None,
         }
     }
@@ -120,6 +139,8 @@ impl AcceptEncoding {
                 Some(Coding::Identity) => &mut self.identity,
                 Some(Coding::Gzip) => &mut self.gzip,
                 Some(Coding::Deflate) => &mut self.deflate,
+                #[cfg(feature = "zstd")]
+                Some(Coding::Zstd) => &mut self.zstd,
                 None if name == "*" => &mut self.any,
                 None => continue,
             };
@@ -136,12 +157,15 @@ impl AcceptEncoding {
         self
     }
 
-    /// How much the client wants `coding`. Identity is acceptable unless refused by name or by `*;q=0`.
+    /// How much the client wants `coding`. Zstd is wanted only by name, never by `*`. Identity is acceptable unless refused by name or by `*;q=0`.
     #[must_use]
     pub fn quality(&self, coding: Coding) -> Quality {
         match coding {
             Coding::Gzip => self.gzip.or(self.any).unwrap_or(Quality::NONE),
             Coding::Deflate => self.deflate.or(self.any).unwrap_or(Quality::NONE),
+            // Who says `*` may well be older than zstd: it is for those who name it.
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => self.zstd.unwrap_or(Quality::NONE),
             Coding::Identity => match (self.identity, self.any) {
                 (Some(quality), _) => quality,
                 (None, Some(Quality::NONE)) => Quality::NONE,

@@ -114,6 +114,20 @@ pub(crate) fn event(number: u64) -> String {
     )
 }
 
+/// What a model says, token by token, as its API has it.
+#[cfg_attr(not(feature = "zstd"), allow(dead_code, reason = "for comparisons"))]
+pub(crate) fn token(number: u64) -> String {
+    let mut random = Random::new(number / 400);
+    let id = random.next();
+    let mut random = Random::new(number);
+    let words: Vec<&str> = WORDS.split_whitespace().collect();
+    format!(
+        "id: 7f3a-{number}\ndata: {{\"id\":\"chatcmpl-{id:016x}\",\"object\":\"chat.completion.chunk\",\"created\":1677649420,\
+         \"model\":\"m-large\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" {}\"}},\"finish_reason\":null}}]}}\n\n",
+        words[random.below(words.len())],
+    )
+}
+
 /// Text that no coding makes smaller.
 pub(crate) fn noise(seed: u64, bytes: usize) -> String {
     let mut random = Random::new(seed);

@@ -1,12 +1,15 @@
-//! Streams with `Content-Encoding: gzip`: compressed once for all readers that get the same events.
+//! Streams with a `Content-Encoding`: compressed once for all readers that get the same events.
 //!
-//! Readers with the same subscriptions, rights and form are a *cohort*. What one of them reads first is encoded as a block,
+//! Readers with the same subscriptions, rights, form and coding are a *cohort*. What one of them reads first is encoded as a block,
 //! and the others take the same bytes. A reader that has something else to hear (its greeting, a replay, an event for it
 //! alone, a batch that does not fall on the blocks' borders) gets that as stored bytes of its own and is back in step
-//! soon after; see [`sse_compress::CohortEncoder`]. So the cost of an event does not depend on the number of readers, and neither does
-//! the memory: a cohort holds about as much as one connection's own encoder would.
+//! soon after; see [`sse_compress::CohortEncoder`], and `ZstdCohortEncoder` beside it. So the cost of an event does not
+//! depend on the number of readers, and neither does the memory: a cohort holds about as much as one connection's
+//! own encoder would.
 //!
 //! Two cohorts share nothing, so what one reader may see never shapes the bytes of another who may not.
+
+mod coding;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,9 +17,10 @@ use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use sse_compress::{Block, CohortEncoder, CohortReader, Level};
+use sse_compress::Coding;
 use sse_pool::Selector;
 
+use self::coding::{Block, Encoder, Reader};
 use super::delivery::{Delivery, Form};
 use crate::session::Batch;
 
@@ -28,6 +32,7 @@ pub(crate) struct CohortKey {
     pub(crate) session: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) form: Form,
+    pub(crate) coding: Coding,
 }
 
 /// All cohorts of a hub, within a budget of memory.
@@ -40,7 +45,8 @@ pub(crate) struct Cohorts {
 
 #[derive(Debug)]
 struct Budget {
-    max_cohorts: usize,
+    max_bytes: usize,
+    bytes: AtomicUsize,
     cohorts: AtomicUsize,
 }
 
@@ -65,6 +71,9 @@ pub(crate) struct CohortStats {
 #[derive(Debug)]
 struct Cohort {
     inner: Mutex<Blocks>,
+    coding: Coding,
+    /// What it takes of the budget.
+    bytes: usize,
     budget: Arc<Budget>,
     counts: Arc<Counts>,
 }
@@ -72,13 +81,14 @@ struct Cohort {
 impl Drop for Cohort {
     fn drop(&mut self) {
         self.budget.cohorts.fetch_sub(1, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 /// The encoder and its last blocks.
 #[derive(Debug)]
 struct Blocks {
-    encoder: CohortEncoder,
+    encoder: Encoder,
     recent: VecDeque<Recent>,
     recent_bytes: usize,
     /// The number of the block that comes next.
@@ -98,7 +108,7 @@ struct Recent {
 #[derive(Debug)]
 pub(crate) struct Member {
     cohort: Arc<Cohort>,
-    reader: CohortReader,
+    reader: Reader,
     /// What it was subscribed to when it joined. When that changes, it gets bytes of its own.
     selector: Arc<Selector>,
     is_detached: bool,
@@ -113,37 +123,44 @@ impl Cohorts {
         Self {
             cohorts: Mutex::default(),
             budget: Arc::new(Budget {
-                max_cohorts: budget_bytes / (CohortEncoder::MEMORY_BYTES + MAX_RECENT_BYTES),
+                max_bytes: budget_bytes,
+                bytes: AtomicUsize::new(0),
                 cohorts: AtomicUsize::new(0),
             }),
             counts: Arc::default(),
         }
     }
 
-    /// A place in the cohort of this key; `None` when there is none and no memory is left for one.
+    /// A place in the cohort of this key; `None` when there is none and no memory is left for one, or nothing
+    /// is to be compressed.
     pub(crate) fn join(&self, key: CohortKey, selector: Arc<Selector>) -> Option<Member> {
+        let bytes = Encoder::memory_bytes(key.coding)? + MAX_RECENT_BYTES;
         let mut cohorts = self.cohorts.lock();
         let known = cohorts.get(&key).and_then(Weak::upgrade);
         let cohort = match known {
             Some(cohort) => cohort,
             None => {
                 // Only here are cohorts counted up, and the lock is held.
-                if self.budget.cohorts.load(Ordering::Relaxed) >= self.budget.max_cohorts {
+                if self.budget.bytes.load(Ordering::Relaxed) + bytes > self.budget.max_bytes {
                     return None;
                 }
+                let encoder = Encoder::new(key.coding)?;
+                self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
                 self.budget.cohorts.fetch_add(1, Ordering::Relaxed);
                 let cohort = Arc::new(Cohort {
                     inner: Mutex::new(Blocks {
-                        encoder: CohortEncoder::new(Level::Fast),
+                        encoder,
                         recent: VecDeque::new(),
                         recent_bytes: 0,
                         next: 0,
                         upto: 0,
                     }),
+                    coding: key.coding,
+                    bytes,
                     budget: Arc::clone(&self.budget),
                     counts: Arc::clone(&self.counts),
                 });
-                if cohorts.len() >= 2 * self.budget.max_cohorts.max(8) {
+                if cohorts.len() >= 2 * (self.budget.max_bytes / bytes).max(8) {
                     cohorts.retain(|_, cohort| cohort.strong_count() > 0);
                 }
                 cohorts.insert(key, Arc::downgrade(&cohort));
@@ -175,6 +192,11 @@ impl Cohorts {
 }
 
 impl Member {
+    /// What its bytes are in.
+    pub(crate) fn coding(&self) -> Coding {
+        self.cohort.coding
+    }
+
     /// Bytes that only this reader gets.
     pub(crate) fn own(&mut self, plain: &[u8]) -> Bytes {
         let mut out = self.begin();
@@ -258,10 +280,10 @@ impl Member {
         writer.finish()
     }
 
-    /// The end of the stream: last block, checksum and length.
+    /// The end of the stream, as its coding has it.
     pub(crate) fn finish(mut self) -> Bytes {
         let mut out = self.begin();
-        out.extend_from_slice(&self.reader.finish());
+        self.reader.finish(&mut out);
         out.into()
     }
 
@@ -304,9 +326,9 @@ impl Member {
             if at < number && !recent.offsets.is_empty() {
                 continue;
             }
-            let form = self.reader.take(&recent.block);
+            let (form, bytes) = self.reader.take(&recent.block);
             is_stored |= form == sse_compress::Form::Stored;
-            writer.write(recent.block.bytes(form));
+            writer.write(bytes);
         }
         self.next = self.next.max(number + 1);
         is_stored
@@ -350,14 +372,14 @@ impl Blocks {
     }
 
     fn push(&mut self, offsets: Vec<u64>, block: Block, counts: &Counts) {
-        let packed = block.bytes(sse_compress::Form::Packed).len();
+        let (plain, packed) = (block.plain_len(), block.packed_len());
         counts
             .plain_bytes
-            .fetch_add(block.plain().len() as u64, Ordering::Relaxed);
+            .fetch_add(plain as u64, Ordering::Relaxed);
         counts
             .packed_bytes
             .fetch_add(packed as u64, Ordering::Relaxed);
-        self.recent_bytes += block.plain().len() + packed;
+        self.recent_bytes += plain + packed;
         self.recent.push_back(Recent {
             offsets,
             block: Arc::new(block),
@@ -367,8 +389,7 @@ impl Blocks {
             && (self.recent.len() > MAX_RECENT || self.recent_bytes > MAX_RECENT_BYTES)
         {
             if let Some(oldest) = self.recent.pop_front() {
-                self.recent_bytes -= oldest.block.plain().len()
-                    + oldest.block.bytes(sse_compress::Form::Packed).len();
+                self.recent_bytes -= oldest.block.plain_len() + oldest.block.packed_len();
             }
         }
     }
@@ -395,12 +416,12 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, bytes: &Bytes) {
+    fn write(&mut self, bytes: Bytes) {
         if self.out.is_empty() && self.only.is_none() {
-            self.only = Some(bytes.clone());
+            self.only = Some(bytes);
         } else {
             self.spill();
-            self.out.extend_from_slice(bytes);
+            self.out.extend_from_slice(&bytes);
         }
     }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sse_broker::{Gap, ReadError, ReadRequest, ResumeFrom, Splice, Topic};
+use sse_compress::Coding;
 use sse_pool::{
     ClientInfo, CloseReason, ConnectionId, ConnectionInfo, ConnectionStatus, Read, Refusal,
     Selector, Start, TopicFilter,
@@ -49,8 +50,9 @@ pub struct ConnectionRequest {
     pub durable: Option<Durable>,
     /// How its events are to be written.
     pub form: Form,
-    /// Whether its stream is to come as gzip, where there is memory for it: [`EventStream::is_gzip`] tells.
-    pub gzip: bool,
+    /// The content coding that its stream is to come in, where there is memory for it: [`EventStream::coding`] tells. Gzip, and
+    /// with the feature `zstd` zstd; the stream comes as it is for any other.
+    pub coding: Coding,
     /// The shard of the pool that it is to be on, below [`HubConfig::shards`](super::HubConfig::shards); `None` for the next in turn.
     pub shard: Option<usize>,
 }
@@ -70,7 +72,7 @@ impl ConnectionRequest {
             last_event_id: None,
             durable: None,
             form: Form::default(),
-            gzip: false,
+            coding: Coding::Identity,
             shard: None,
         }
     }
@@ -175,17 +177,18 @@ impl Hub {
         let id = request
             .id
             .unwrap_or_else(|| ConnectionId::from_uuid(*uuid::Uuid::new_v4().as_bytes()));
-        let member = if request.gzip {
+        let member = if request.coding == Coding::Identity {
+            None
+        } else {
             let key = CohortKey {
                 topics: request.topics.clone(),
                 event_types: request.event_types.clone(),
                 session: request.session.clone(),
                 user: request.user.clone(),
                 form: request.form,
+                coding: request.coding,
             };
             inner.cohorts.join(key, Arc::clone(&selector))
-        } else {
-            None
         };
         let user_agent = request
             .user_agent

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use sse_broker::{
     Gap, GapReason, Offset, Position, ReadError, Rendered, ResumeFrom, Splice, Step, Topic,
 };
+use sse_compress::Coding;
 use sse_pool::{CloseReason, ConnectionId, Entry, Read, ReaderKey};
 use sse_protocol::{Retry, encoder};
 
@@ -149,9 +150,11 @@ impl Session {
         matches!(self.phase, Phase::Live) && matches!(self.splice.step(), Step::Live { .. })
     }
 
-    /// Whether its bytes are gzip.
-    pub(crate) fn is_gzip(&self) -> bool {
-        self.member.is_some()
+    /// What its bytes are in.
+    pub(crate) fn coding(&self) -> Coding {
+        self.member
+            .as_ref()
+            .map_or(Coding::Identity, |member| member.coding())
     }
 
     pub(crate) fn form(&self) -> Form {
@@ -310,9 +313,9 @@ impl Session {
     /// The page after `after`, as this reader gets it.
     fn page_call(&mut self, reader: Reader<'_>, after: Offset) -> PageCall {
         let snapshots = self.snapshots.clone();
-        let is_gzip = self.is_gzip();
+        let is_packed = self.member.is_some();
         self.pages
-            .call(reader, after, self.form, is_gzip, move |record| {
+            .call(reader, after, self.form, is_packed, move |record| {
                 let topic = record.topics().next();
                 let mut snapshots = snapshots.iter();
                 !snapshots

@@ -41,12 +41,12 @@ impl Pages {
         reader: Reader<'_>,
         after: Offset,
         form: Form,
-        is_gzip: bool,
+        is_packed: bool,
         is_new: impl Fn(&RecordRef<'_>) -> bool + Send + 'static,
     ) -> PageCall {
         let hub = reader.hub;
         // The stream's own compression is the writer's work, and others wait for it.
-        if self.doubled > 0 && !is_gzip {
+        if self.doubled > 0 && !is_packed {
             let permit = Arc::clone(&hub.large_pages).try_acquire_owned();
             self.permit = permit.ok();
         }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sse_broker::{BoxFuture, ReadError, Rendered};
+use sse_compress::Coding;
 use sse_pool::{Connection, ConnectionId, ReaderKey};
 use tokio::time::Sleep;
 
@@ -66,10 +67,10 @@ impl EventStream {
         self.connection.id()
     }
 
-    /// Whether its bytes are gzip; the response must say so (`Content-Encoding`).
+    /// The content coding of its bytes; where that is not identity, the response must name it (`Content-Encoding`).
     #[must_use]
-    pub fn is_gzip(&self) -> bool {
-        self.session.is_gzip()
+    pub fn coding(&self) -> Coding {
+        self.session.coding()
     }
 
     /// The socket has taken a part of the last chunk.

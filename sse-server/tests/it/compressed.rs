@@ -1,5 +1,5 @@
-//! Streams with `Content-Encoding: gzip`: every reader gets the same events as without, and a gzip stream that ends properly,
-//! whoever else reads along.
+//! Streams with a `Content-Encoding`: every reader gets the same events as without, and a stream of its coding that ends
+//! properly, whoever else reads along.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use sse_broker::Topic;
+use sse_compress::Coding;
 use sse_server::UrlPattern;
 use sse_server::http::StreamWriter;
 use sse_server::hub::{Hub, HubConfig, Publication, SubscriptionChange};
@@ -22,13 +23,43 @@ const WRITERS: [StreamWriter; 3] = [
     StreamWriter::Hyper,
 ];
 
-/// A reader that asks for gzip, and is read to its end.
-fn gzip(address: SocketAddr, query: &str) -> JoinHandle<Stream> {
-    reading(open(address, &request(query, "gzip")), true)
+/// Each story once for each coding.
+macro_rules! in_each_coding {
+    ($($story:ident,)*) => {
+        mod gzip {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $story() {
+                super::$story("gzip").await;
+            })*
+        }
+
+        #[cfg(feature = "zstd")]
+        mod zstd {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $story() {
+                super::$story("zstd").await;
+            })*
+        }
+    };
+}
+
+in_each_coding! {
+    early_late_and_resumed_readers_of_every_writer_get_what_an_uncompressed_one_gets,
+    tokens_and_progress_take_less_than_two_fifths_of_the_bytes,
+    one_encoder_serves_all_readers_of_a_topic_and_goes_with_them,
+    private_events_reach_their_reader_in_order_and_nobody_else,
+    heartbeats_and_changed_subscriptions_lose_and_repeat_nothing,
+    a_topic_that_is_never_compressed_comes_as_it_is,
+    beyond_the_memory_for_it_streams_are_not_compressed,
+}
+
+/// A reader that asks for `coding`, and is read to its end.
+fn packed(coding: &str, address: SocketAddr, query: &str) -> JoinHandle<Stream> {
+    reading(open(address, &request(query, coding)), coding)
 }
 
 fn plain(address: SocketAddr, query: &str) -> JoinHandle<Stream> {
-    reading(open(address, &request(query, "identity")), false)
+    packed("identity", address, query)
 }
 
 fn request(query: &str, coding: &str) -> String {
@@ -40,17 +71,17 @@ struct Stream {
     wire_bytes: usize,
 }
 
-fn reading(socket: TcpStream, is_gzip: bool) -> JoinHandle<Stream> {
+fn reading(socket: TcpStream, coding: &str) -> JoinHandle<Stream> {
+    let coding = Coding::from_name(coding).unwrap();
     tokio::task::spawn_blocking(move || {
         let bytes = read_to_end(socket);
         let (head, body) = split(&bytes, "HTTP/1.1");
-        assert_eq!(
-            head.iter().any(|line| line == "content-encoding: gzip"),
-            is_gzip,
-            "{head:?}"
-        );
+        let said = head
+            .iter()
+            .find_map(|line| line.strip_prefix("content-encoding: "));
+        assert_eq!(said.unwrap_or("identity"), coding.name(), "{head:?}");
         let wire_bytes = body.len();
-        let body = if is_gzip { inflated(&body) } else { body };
+        let body = unpacked(coding, &body);
         Stream {
             events: events(&body),
             wire_bytes,
@@ -58,8 +89,11 @@ fn reading(socket: TcpStream, is_gzip: bool) -> JoinHandle<Stream> {
     })
 }
 
-/// All of a gzip stream, its checksum and length looked at, and nothing behind it.
-fn inflated(body: &[u8]) -> Vec<u8> {
+/// All of a stream: of gzip with its checksum and length looked at, and nothing behind it.
+fn unpacked(coding: Coding, body: &[u8]) -> Vec<u8> {
+    if coding != Coding::Gzip {
+        return sse_compress::decompress_all(coding, body, usize::MAX).expect("a whole stream");
+    }
     let mut rest = body;
     let mut decoder = GzDecoder::new(&mut rest);
     let mut text = Vec::new();
@@ -91,14 +125,15 @@ fn token(n: usize, topic: &str) -> Publication {
     Publication::new(data).to_topic(Topic::new(topic).unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn early_late_and_resumed_readers_of_every_writer_get_what_an_uncompressed_one_gets() {
+async fn early_late_and_resumed_readers_of_every_writer_get_what_an_uncompressed_one_gets(
+    coding: &str,
+) {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
     let addresses = WRITERS.map(|writer| serve(&hub, writer));
     let reference = plain(addresses[0], "topic=a");
     let mut readers: Vec<(usize, JoinHandle<Stream>)> = Vec::new();
     for address in addresses {
-        readers.push((0, gzip(address, "topic=a")));
+        readers.push((0, packed(coding, address, "topic=a")));
     }
     connected(&hub, readers.len() + 1).await;
     let mut sent = 0;
@@ -108,8 +143,8 @@ async fn early_late_and_resumed_readers_of_every_writer_get_what_an_uncompressed
             sent += 1;
         }
         for address in addresses {
-            readers.push((sent, gzip(address, "topic=a")));
-            readers.push((0, gzip(address, "topic=a&last_event_id=earliest")));
+            readers.push((sent, packed(coding, address, "topic=a")));
+            readers.push((0, packed(coding, address, "topic=a&last_event_id=earliest")));
         }
         connected(&hub, readers.len() + 1).await;
     }
@@ -130,11 +165,13 @@ async fn early_late_and_resumed_readers_of_every_writer_get_what_an_uncompressed
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_and_progress_take_less_than_two_fifths_of_the_bytes() {
+async fn tokens_and_progress_take_less_than_two_fifths_of_the_bytes(coding: &str) {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
     let address = serve(&hub, StreamWriter::Reactor);
-    let (compressed, identity) = (gzip(address, "topic=a"), plain(address, "topic=a"));
+    let (compressed, identity) = (
+        packed(coding, address, "topic=a"),
+        plain(address, "topic=a"),
+    );
     connected(&hub, 2).await;
     for n in 0..500 {
         hub.publish(token(n, "a")).await.unwrap();
@@ -150,11 +187,12 @@ async fn tokens_and_progress_take_less_than_two_fifths_of_the_bytes() {
     assert!(packed * 5 < plain * 2, "{packed} of {plain} bytes");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_encoder_serves_all_readers_of_a_topic_and_goes_with_them() {
+async fn one_encoder_serves_all_readers_of_a_topic_and_goes_with_them(coding: &str) {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
     let address = serve(&hub, StreamWriter::Reactor);
-    let readers: Vec<_> = (0..40).map(|_| gzip(address, "topic=a")).collect();
+    let readers: Vec<_> = (0..40)
+        .map(|_| packed(coding, address, "topic=a"))
+        .collect();
     connected(&hub, 40).await;
     for n in 0..100 {
         hub.publish(token(n, "a")).await.unwrap();
@@ -175,13 +213,12 @@ async fn one_encoder_serves_all_readers_of_a_topic_and_goes_with_them() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn private_events_reach_their_reader_in_order_and_nobody_else() {
+async fn private_events_reach_their_reader_in_order_and_nobody_else(coding: &str) {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
     let address = serve(&hub, StreamWriter::Reactor);
-    let of_a = gzip(address, "topic=news&session_id=a");
-    let of_b = gzip(address, "topic=news&session_id=b");
-    let nobody = gzip(address, "topic=news");
+    let of_a = packed(coding, address, "topic=news&session_id=a");
+    let of_b = packed(coding, address, "topic=news&session_id=b");
+    let nobody = packed(coding, address, "topic=news");
     connected(&hub, 3).await;
     let direct = hub
         .connections(10)
@@ -220,8 +257,7 @@ async fn private_events_reach_their_reader_in_order_and_nobody_else() {
     assert_eq!(numbers(&nobody.await.unwrap()), expected(&[1, 2, 3]));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn heartbeats_and_changed_subscriptions_lose_and_repeat_nothing() {
+async fn heartbeats_and_changed_subscriptions_lose_and_repeat_nothing(coding: &str) {
     let config = HubConfig {
         heartbeat: Some(Duration::from_millis(40)),
         ..HubConfig::default()
@@ -229,9 +265,9 @@ async fn heartbeats_and_changed_subscriptions_lose_and_repeat_nothing() {
     let hub = Hub::in_memory(config).await.unwrap();
     for writer in WRITERS {
         let address = serve(&hub, writer);
-        let steady = gzip(address, "topic=a");
+        let steady = packed(coding, address, "topic=a");
         connected(&hub, 1).await;
-        let changing = gzip(address, "topic=a");
+        let changing = packed(coding, address, "topic=a");
         connected(&hub, 2).await;
         let ids: Vec<_> = hub
             .connections(10)
@@ -281,15 +317,14 @@ async fn heartbeats_and_changed_subscriptions_lose_and_repeat_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_is_never_compressed_comes_as_it_is() {
+async fn a_topic_that_is_never_compressed_comes_as_it_is(coding: &str) {
     let config = HubConfig {
         never_compress: vec![Arc::new(UrlPattern::new("secret/*").unwrap())],
         ..HubConfig::default()
     };
     let hub = Hub::in_memory(config).await.unwrap();
     let address = serve(&hub, StreamWriter::Reactor);
-    let reader = open(address, &request("topic=secret/1&topic=a", "gzip"));
+    let reader = open(address, &request("topic=secret/1&topic=a", coding));
     connected(&hub, 1).await;
     let secret = "the secret that compresses well ".repeat(20);
     for n in 0..6 {
@@ -307,11 +342,13 @@ async fn a_topic_that_is_never_compressed_comes_as_it_is() {
         .filter(|window| *window == secret.as_bytes())
         .count();
     assert_eq!(as_it_is, 3, "the secret ones, and only these");
-    assert_eq!(events(&inflated(&body)).len(), 6);
+    assert_eq!(
+        events(&unpacked(Coding::from_name(coding).unwrap(), &body)).len(),
+        6
+    );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn beyond_the_memory_for_it_streams_are_not_compressed() {
+async fn beyond_the_memory_for_it_streams_are_not_compressed(coding: &str) {
     let config = HubConfig {
         stream_compression_bytes: 1 << 20,
         ..HubConfig::default()
@@ -320,7 +357,7 @@ async fn beyond_the_memory_for_it_streams_are_not_compressed() {
     let address = serve(&hub, StreamWriter::Reactor);
     let mut streams = Vec::new();
     for n in 0..4 {
-        let socket = open(address, &request(&format!("topic=own/{n}"), "gzip"));
+        let socket = open(address, &request(&format!("topic=own/{n}"), coding));
         connected(&hub, n + 1).await;
         streams.push(tokio::task::spawn_blocking(move || read_to_end(socket)));
     }
@@ -330,8 +367,57 @@ async fn beyond_the_memory_for_it_streams_are_not_compressed() {
     for stream in streams {
         let text = stream.await.unwrap();
         let head = String::from_utf8_lossy(&text[..300]).to_lowercase();
-        compressed += usize::from(head.contains("content-encoding: gzip"));
+        compressed += usize::from(head.contains(&format!("content-encoding: {coding}")));
     }
     assert_eq!(compressed, 2);
     assert!(address.ip() == Ipv4Addr::LOCALHOST);
+}
+
+/// A program that is not ours reads the frames of a cohort, of a newcomer and of a replay as one stream.
+#[cfg(feature = "zstd")]
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_reads_a_stream_in_zstd_to_its_end() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    let address = serve(&hub, StreamWriter::Reactor);
+    for n in 0..30 {
+        hub.publish(token(n, "a")).await.unwrap();
+    }
+    let curls: Vec<_> = ["", "&last_event_id=earliest"]
+        .into_iter()
+        .map(|query| {
+            std::process::Command::new("curl")
+                .args(["-sS", "-N", "--fail", "--compressed", "-D", "/dev/stderr"])
+                .args(["--noproxy", "*", "-H", "Accept-Encoding: zstd"])
+                .arg(format!("http://{address}/events?topic=a{query}"))
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap_or_else(|error| panic!("curl: {error}; install it: apt-get install curl"))
+        })
+        .collect();
+    connected(&hub, 2).await;
+    for n in 30..400 {
+        hub.publish(token(n, "a")).await.unwrap();
+        if n % 10 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(hub.shutdown(DEADLINE).await, 0);
+    for (curl, from) in std::iter::zip(curls, [30, 0]) {
+        let output = curl.wait_with_output().unwrap();
+        let head = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert!(
+            output.status.success(),
+            "{head}; a curl without zstd? `curl --version` tells"
+        );
+        assert!(head.contains("content-encoding: zstd"), "{head}");
+        assert!(head.contains("vary: accept-encoding"), "{head}");
+        let words: Vec<usize> = String::from_utf8(output.stdout)
+            .unwrap()
+            .split(" word")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(words, (from..400).collect::<Vec<_>>());
+    }
 }

@@ -37,7 +37,8 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
             tally,
             // What is off by default is tested too.
             Cmd::cargo(["test", "--workspace", "--no-fail-fast"])
-                .args(["--features", "sse-client/brotli,sse-client/zstd"]),
+                .args(["--features", "sse-client/brotli,sse-client/zstd"])
+                .args(["--features", "sse-compress/zstd,sse-server/zstd"]),
         ),
         Section::Fanout => fanout(workspace, tally),
         Section::Loom => loom(workspace, tally),
