@@ -97,6 +97,42 @@ fn no_wake_is_lost_between_reading_and_waiting() {
 }
 
 #[test]
+fn no_announcement_is_lost_when_the_last_entry_is_taken() {
+    loom::model(|| {
+        let pool = pool(1, 3);
+        let shard = pool.shard(0).expect("there is one");
+        let reader = connect(&pool, "r", Selector::topics(["t"]));
+        let key = reader.into_key();
+        let writer = {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                pool.append(&[entry(1, "t")], now());
+                pool.append(&[entry(2, "t")], now());
+            })
+        };
+        let seen = block_on(async {
+            let (mut seen, mut out, mut keys) = (Vec::new(), Vec::new(), vec![key]);
+            while seen.len() < 2 {
+                // As a reactor does: whoever is not waiting is read again, all others are announced.
+                while let Some(key) = keys.pop() {
+                    let (_, waits) = shard.read_and_wait(key, now(), usize::MAX, &mut out);
+                    if !waits {
+                        keys.push(key);
+                    }
+                }
+                seen.extend(out.drain(..).map(|entry| entry.offset));
+                if seen.len() < 2 {
+                    std::future::poll_fn(|cx| shard.poll_ready(cx, &mut keys)).await;
+                }
+            }
+            seen
+        });
+        assert_eq!(seen, [1, 2]);
+        writer.join().expect("the writer has no reason to fail");
+    });
+}
+
+#[test]
 fn a_window_of_one_loses_nothing_without_saying_so() {
     loom::model(|| {
         let pool = pool(1, 1);
