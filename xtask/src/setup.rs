@@ -39,6 +39,8 @@ pub(crate) enum Tool {
     Clippy,
     /// The browser that the page's tests drive.
     Browser,
+    /// The programs that read compressed streams to their end.
+    Readers,
     CargoDeny,
     Nightly,
     Miri,
@@ -46,10 +48,11 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Rustfmt,
         Self::Clippy,
         Self::Browser,
+        Self::Readers,
         Self::CargoDeny,
         Self::Nightly,
         Self::Miri,
@@ -70,6 +73,7 @@ impl Tool {
             Self::Rustfmt => rustup(&["component", "add", "rustfmt"]),
             Self::Clippy => rustup(&["component", "add", "clippy"]),
             Self::Browser => apt_install(&["chromium"]),
+            Self::Readers => apt_install(&READERS),
             Self::CargoDeny => cargo_install(workspace, "cargo-deny", CARGO_DENY_VERSION),
             Self::CargoFuzz => cargo_install(workspace, "cargo-fuzz", CARGO_FUZZ_VERSION),
             Self::Nightly => rustup(&["toolchain", "install", "nightly", "--profile=minimal"]),
@@ -99,6 +103,7 @@ impl Tool {
             Self::Rustfmt => "rustfmt",
             Self::Clippy => "clippy",
             Self::Browser => "chromium",
+            Self::Readers => "one of curl, gzip, zstd and python3",
             Self::CargoDeny => "cargo-deny",
             Self::Nightly => "the nightly toolchain",
             Self::Miri => "miri",
@@ -115,6 +120,7 @@ impl Tool {
             Self::Rustfmt => Cmd::cargo(["fmt", "--version"]).succeeds(),
             Self::Clippy => Cmd::cargo(["clippy", "--version"]).succeeds(),
             Self::Browser => BROWSERS.iter().any(|name| which(name).is_some()),
+            Self::Readers => READERS.iter().all(|name| which(name).is_some()),
             Self::CargoDeny => installed_program(workspace, "cargo-deny").is_some(),
             Self::CargoFuzz => installed_program(workspace, "cargo-fuzz").is_some(),
             Self::Nightly => Cmd::nightly_cargo(["--version"]).succeeds(),
@@ -197,6 +203,9 @@ fn tools_dir(workspace: &Workspace) -> PathBuf {
 
 /// Names under which the browser tests look for a Chromium, the one that Debian installs first.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// Programs, and Debian's packages with them.
+const READERS: [&str; 4] = ["curl", "gzip", "zstd", "python3"];
 
 /// The cargo-deny that `deny.toml` is written for.
 const CARGO_DENY_VERSION: &str = "0.20.2";

@@ -3,26 +3,56 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::hub::{Guard, wait_until};
 
 /// A page, served from an origin of its own, and what it has reported.
 pub(crate) struct Page {
     origin: String,
-    reported: Arc<Mutex<Vec<Value>>>,
+    desk: Arc<Desk>,
+}
+
+/// What passes between the test and the page.
+#[derive(Default)]
+struct Desk {
+    reported: Mutex<Vec<Value>>,
+    /// The path under which the page asks, and what it is answered once it is there: each once.
+    commands: Mutex<Vec<(&'static str, String)>>,
+    has_commands: Condvar,
+}
+
+impl Desk {
+    fn say(&self, path: &'static str, command: &str) {
+        let mut commands = self.commands.lock().unwrap();
+        commands.push((path, command.to_owned()));
+        self.has_commands.notify_all();
+    }
+
+    fn next(&self, path: &str) -> String {
+        let mut commands = self.commands.lock().unwrap();
+        loop {
+            if let Some(n) = commands.iter().position(|(asked, _)| *asked == path) {
+                return commands.remove(n).1;
+            }
+            commands = self.has_commands.wait(commands).unwrap();
+        }
+    }
 }
 
 /// A browser that shows the page.
 pub(crate) struct Browser {
-    reported: Arc<Mutex<Vec<Value>>>,
+    desk: Arc<Desk>,
     _process: Guard,
     _profile: tempfile::TempDir,
 }
 
 /// Reports go one after another, so that they arrive in the order in which the page heard the events.
+///
+/// With a URL behind its `#` the page listens to that; without, it does what it is told. Then it reports each
+/// event's hash, as the events are large.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>reader</title><script>
 const heard = [];
 let sending = false;
@@ -34,26 +64,77 @@ async function send() {
   sending = false;
   send();
 }
-const source = new EventSource(decodeURIComponent(location.hash.slice(1)));
-source.onmessage = e => { heard.push({ id: e.lastEventId, data: e.data }); send(); };
-source.addEventListener("gap", e => { heard.push({ id: e.lastEventId, data: "gap: " + e.data }); send(); });
+function tell(what) { heard.push(what); send(); }
+function hash(text) {
+  let hash = 2166136261;
+  for (let n = 0; n < text.length; n++) hash = Math.imul(hash ^ text.charCodeAt(n), 16777619) >>> 0;
+  return hash;
+}
+function listen(name, url) {
+  const source = new EventSource(url);
+  source.onmessage = e => tell({ name, hash: hash(e.data) });
+  source.onerror = () => source.close();
+}
+async function readWhole(name, url) {
+  try {
+    const response = await fetch(url);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const blocks = (text + value).split("\n\n");
+      text = blocks.pop();
+      for (const block of blocks) {
+        const lines = block.split("\n");
+        const data = lines.filter(line => line.startsWith("data: ")).map(line => line.slice(6));
+        if (!lines.some(line => line.startsWith("event: ")) && data.length > 0)
+          tell({ name, hash: hash(data.join("\n")) });
+      }
+    }
+    tell({ name, end: "clean" });
+  } catch (error) {
+    tell({ name, end: String(error) });
+  }
+}
+async function obey() {
+  for (;;) {
+    const command = await (await fetch("/command")).json();
+    if (command.listen) listen(command.name, command.listen);
+    if (command.fetch) readWhole(command.name, command.fetch);
+    if (command.stop) {
+      // The page does nothing at all until it is answered.
+      const request = new XMLHttpRequest();
+      request.open("GET", "/hold", false);
+      request.send();
+    }
+  }
+}
+const url = decodeURIComponent(location.hash.slice(1));
+if (url) {
+  const source = new EventSource(url);
+  source.onmessage = e => tell({ id: e.lastEventId, data: e.data });
+  source.addEventListener("gap", e => tell({ id: e.lastEventId, data: "gap: " + e.data }));
+} else {
+  obey();
+}
 </script>"#;
 
 impl Page {
     pub(crate) fn serve() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let reported = Arc::new(Mutex::new(Vec::new()));
+        let desk = Arc::<Desk>::default();
         std::thread::spawn({
-            let reported = Arc::clone(&reported);
+            let desk = Arc::clone(&desk);
             move || {
                 for socket in listener.incoming().map_while(Result::ok) {
-                    let reported = Arc::clone(&reported);
-                    std::thread::spawn(move || answer(socket, &reported));
+                    let desk = Arc::clone(&desk);
+                    std::thread::spawn(move || answer(socket, &desk));
                 }
             }
         });
-        Self { origin, reported }
+        Self { origin, desk }
     }
 
     pub(crate) fn origin(&self) -> String {
@@ -62,6 +143,15 @@ impl Page {
 
     /// Opens the page in a browser and has it listen to `events`.
     pub(crate) fn open(&self, events: &str) -> Browser {
+        self.open_with(&format!("#{}", encoded(events)))
+    }
+
+    /// Opens the page in a browser that takes any certificate, and has it wait for what it is told.
+    pub(crate) fn open_and_wait(&self) -> Browser {
+        self.open_with("")
+    }
+
+    fn open_with(&self, behind: &str) -> Browser {
         let profile = tempfile::tempdir().unwrap();
         let process = Command::new(chromium())
             .args([
@@ -80,15 +170,16 @@ impl Page {
                 "--disable-dev-shm-usage",
                 "--no-proxy-server",
                 "--remote-debugging-port=0",
+                "--ignore-certificate-errors",
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!("{}/#{}", self.origin, encoded(events)))
+            .arg(format!("{}/{behind}", self.origin))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("the browser starts");
         Browser {
-            reported: Arc::clone(&self.reported),
+            desk: Arc::clone(&self.desk),
             _process: Guard(process),
             _profile: profile,
         }
@@ -99,19 +190,51 @@ impl Browser {
     /// Everything the page heard, once it has heard `last`.
     pub(crate) fn events_until(&self, last: &str) -> Vec<Value> {
         let has_last = || {
-            self.reported
-                .lock()
-                .unwrap()
-                .iter()
-                .any(|event| event["data"] == last)
+            let reported = self.desk.reported.lock().unwrap();
+            reported.iter().any(|event| event["data"] == last)
         };
         wait_until(&format!("the browser has heard {last:?}"), has_last);
-        self.reported.lock().unwrap().clone()
+        self.desk.reported.lock().unwrap().clone()
+    }
+
+    /// Has the page read `url` with an `EventSource`.
+    pub(crate) fn listen(&self, name: &str, url: &str) {
+        self.command(&json!({"name": name, "listen": url}));
+    }
+
+    /// Has the page read `url` with `fetch`, which tells a whole answer from one that broke off.
+    pub(crate) fn fetch(&self, name: &str, url: &str) {
+        self.command(&json!({"name": name, "fetch": url}));
+    }
+
+    /// Has the page do nothing until [`go_on`](Self::go_on), while the browser goes on receiving for it as far as it likes.
+    pub(crate) fn stop(&self) {
+        self.command(&json!({"stop": true}));
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.desk.say("/hold", "");
+    }
+
+    fn command(&self, command: &Value) {
+        self.desk.say("/command", &command.to_string());
+    }
+
+    /// What the page has told of one of its readers: the hashes of its events, and how it ended.
+    pub(crate) fn heard(&self, name: &str) -> (Vec<u32>, Option<String>) {
+        let reported = self.desk.reported.lock().unwrap();
+        let of_it = || reported.iter().filter(|report| report["name"] == name);
+        let hashes = of_it().filter_map(|report| report["hash"].as_u64());
+        let end = of_it().find_map(|report| report["end"].as_str());
+        (
+            hashes.map(|hash| u32::try_from(hash).unwrap()).collect(),
+            end.map(str::to_owned),
+        )
     }
 }
 
 /// Answers the page's few requests; anything but a report gets the page itself.
-fn answer(socket: TcpStream, reported: &Mutex<Vec<Value>>) {
+fn answer(socket: TcpStream, desk: &Desk) {
     let mut reader = BufReader::new(socket.try_clone().unwrap());
     let mut socket = socket;
     loop {
@@ -135,10 +258,15 @@ fn answer(socket: TcpStream, reported: &Mutex<Vec<Value>>) {
         }
         let page = if request.starts_with("POST /report") {
             let batch: Vec<Value> = serde_json::from_slice(&body).unwrap();
-            reported.lock().unwrap().extend(batch);
-            ""
+            desk.reported.lock().unwrap().extend(batch);
+            String::new()
+        } else if let Some(path) = ["/command", "/hold"]
+            .into_iter()
+            .find(|path| request.starts_with(&format!("GET {path} ")))
+        {
+            desk.next(path)
         } else {
-            PAGE
+            PAGE.to_owned()
         };
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n",

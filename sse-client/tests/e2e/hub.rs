@@ -4,8 +4,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
 use crate::{PATIENCE, SSE};
@@ -26,6 +29,8 @@ pub(crate) struct Hub {
     address: String,
     arguments: Vec<String>,
     data: tempfile::TempDir,
+    /// What a hub behind a certificate is spoken to with.
+    trusted: Option<Arc<ClientConfig>>,
 }
 
 impl Hub {
@@ -38,6 +43,21 @@ impl Hub {
             address,
             arguments,
             data,
+            trusted: None,
+        }
+    }
+
+    /// One that speaks TLS only, with this certificate among the arguments.
+    pub(crate) fn start_secure(arguments: &[&str], certificate: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        let made = CertificateDer::from_pem_file(certificate).unwrap();
+        roots.add(made).unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            trusted: Some(Arc::new(config)),
+            ..Self::start(arguments)
         }
     }
 
@@ -75,16 +95,52 @@ impl Hub {
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {
-        let mut socket = TcpStream::connect(&self.address).unwrap();
-        write!(
-            socket,
+        self.ask(&format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
+        ))
+    }
+
+    /// Publishes an event, or an array of them.
+    pub(crate) fn post(&self, event: &Value) -> Value {
+        let body = event.to_string();
+        self.ask(&format!(
+            "POST /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn ask(&self, request: &str) -> Value {
+        let socket = TcpStream::connect(&self.address).unwrap();
         let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
+        match &self.trusted {
+            None => exchange(socket, request, &mut answer),
+            Some(config) => {
+                let name = "localhost".try_into().unwrap();
+                let session = ClientConnection::new(Arc::clone(config), name).unwrap();
+                exchange(StreamOwned::new(session, socket), request, &mut answer);
+            }
+        }
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
+
+    /// Asks the process to end, and says whether it did in good order.
+    pub(crate) fn ends_well(mut self) -> bool {
+        let id = self.process.0.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(told.unwrap().success());
+        let mut status = None;
+        wait_until("the hub ends", || {
+            status = self.process.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().success()
+    }
+}
+
+fn exchange(mut connection: impl Read + Write, request: &str, answer: &mut String) {
+    connection.write_all(request.as_bytes()).unwrap();
+    connection.read_to_string(answer).unwrap();
 }
 
 fn spawn(arguments: &[String], data: &tempfile::TempDir, listen: &str) -> (Guard, String) {

@@ -7,7 +7,10 @@
 )]
 
 mod browser;
+mod compressed;
 mod hub;
+mod programs;
+mod relay;
 mod secure;
 
 use std::io::{BufRead, BufReader, Write};
