@@ -144,6 +144,8 @@ struct Figures {
     repeated_requests: u64,
     delivered: u64,
     resumes: u64,
+    /// Where the hub was stopped and not killed: how many streams ended, and how many of them as they should.
+    stopped: Option<(u64, u64)>,
     load: Duration,
     ready: Vec<Duration>,
     log_bytes: u64,
@@ -178,6 +180,9 @@ impl Figures {
             self.resumes,
             self.log_bytes >> 20
         );
+        if let Some((ends, farewells)) = self.stopped {
+            println!("{ends} streams ended, {farewells} of them with the time to come back after");
+        }
         println!("no acknowledged event lost, none twice, order kept, no gap, log verified");
     }
 }
@@ -229,6 +234,13 @@ fn torture(args: &Args, mut hub: Hub, seed: u64) -> Outcome<Figures> {
     let expected = check::log_after(hub.address(), &start)?;
     check::acknowledged_once(&published, &expected)?;
     let seen = readers.stop(&Arc::new(check::orders(&expected)))?;
+    if args.rolling && seen.farewells < seen.ends {
+        return Err(Failure::new(format!(
+            "{} of {} streams were cut when the hub was stopped",
+            seen.ends - seen.farewells,
+            seen.ends
+        )));
+    }
     let log_bytes = hub.log_bytes();
     hub.stop()?;
     hub.verify()?;
@@ -239,6 +251,7 @@ fn torture(args: &Args, mut hub: Hub, seed: u64) -> Outcome<Figures> {
         repeated_requests: published.repeated,
         delivered: seen.delivered,
         resumes: seen.resumes,
+        stopped: args.rolling.then_some((seen.ends, seen.farewells)),
         load,
         ready,
         log_bytes,

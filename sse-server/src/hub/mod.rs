@@ -444,9 +444,10 @@ impl Hub {
     /// Shuts down: takes nothing new, lets what was accepted be committed and what was committed be
     /// delivered, ends every stream and closes the log. Returns how many streams had to be cut.
     ///
-    /// Few streams end at once; many end one slice after another over the second half of `within`,
-    /// so that their clients do not all come back to another node at the same moment. A reader that
-    /// is still behind when its turn comes resumes from its position elsewhere.
+    /// Few streams end at once; many end one slice after another over most of `within`, so that their
+    /// clients do not all come back to another node at the same moment. The last eighth of it is left to
+    /// who is slow to take the last bytes. A reader that is still behind when its turn comes resumes from
+    /// its position elsewhere.
     pub async fn shutdown(&self, within: Duration) -> usize {
         let begin = clock::now();
         self.drain(within);
@@ -468,7 +469,9 @@ impl Hub {
         }
         let mut closed = 0;
         while inner.pool.stats().active > 0 && clock::now() < begin + within {
-            let due = inner.phase.lock().leavers_due(total, clock::now());
+            // Ahead of time: whose turn came with the end itself would be cut.
+            let at = clock::now() + within / LAST_BYTES;
+            let due = inner.phase.lock().leavers_due(total, at);
             if due > closed {
                 closed += inner.pool.close_some(CloseReason::Draining, due - closed);
             }
@@ -596,5 +599,7 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 const ENTRY_OVERHEAD_BYTES: usize = 512;
 /// So many streams end at once without anybody noticing their return. A stated guess.
 const STREAMS_PER_SLICE: usize = 100;
+/// What part of a drain is left to the last bytes of the streams that ended last. A stated guess.
+const LAST_BYTES: u32 = 8;
 /// How often a drain looks at what is left.
 const DRAIN_STEP: Duration = Duration::from_millis(10);

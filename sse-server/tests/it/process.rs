@@ -292,6 +292,42 @@ fn readers_are_told_to_come_back_at_different_times() {
     assert!(times.len() > 5, "{times:?}");
 }
 
+/// The last slice's turn came with the end of the drain itself, and so one stream of many was always cut.
+#[test]
+fn many_streams_end_one_after_another_and_none_is_cut() {
+    let flags = ["--max-connections-per-ip", "300", "--drain-timeout", "2s"];
+    let mut server = Server::with(&flags);
+    let streams: Vec<_> = (0..150).map(|_| server.open("/events")).collect();
+    let begun = Instant::now();
+    let readers: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| {
+            std::thread::spawn(move || {
+                let end = stream.rest().1;
+                (end, begun.elapsed(), stream.raw)
+            })
+        })
+        .collect();
+    server.signal("TERM");
+    let mut ends = Vec::new();
+    for reader in readers {
+        let (end, at, raw) = reader.join().unwrap();
+        assert_eq!(end, End::Clean);
+        let raw = String::from_utf8(raw).unwrap();
+        let last = raw.trim_end().rsplit("\n\n").next().unwrap();
+        assert!(last.starts_with("retry: "), "{raw:?}");
+        ends.push(at);
+    }
+    assert_eq!(server.wait().code(), Some(0));
+    let log = server.stderr();
+    assert!(!log.contains("were cut"), "{log}");
+    let (first, last) = (ends.iter().min().unwrap(), ends.iter().max().unwrap());
+    assert!(
+        *last - *first > Duration::from_secs(1),
+        "{first:?}, {last:?}"
+    );
+}
+
 #[test]
 fn a_poll_that_waits_is_answered_when_the_server_leaves() {
     let mut server = Server::with(&["--drain-timeout", "5s"]);

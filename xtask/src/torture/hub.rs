@@ -91,7 +91,8 @@ impl Hub {
         command
             .args(["--listen", &listen, "--durability", &self.durability])
             .args(["--max-connections-per-ip", "100000", "--log", "warn"])
-            .args(["--retention-size", "64GiB", "--data-dir"])
+            .args(["--retention-size", "64GiB", "--drain-timeout", DRAIN])
+            .arg("--data-dir")
             .arg(&self.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
@@ -199,5 +200,7 @@ impl Drop for Hub {
 /// commits.
 const MAX_SYNC: u32 = 80;
 const MAX_WRITE: u32 = 400;
+/// How long streams are ended over when it is stopped: short, so that many stops are seen.
+const DRAIN: &str = "2s";
 /// Far more than any start takes.
 const MAX_START: Duration = Duration::from_secs(60);

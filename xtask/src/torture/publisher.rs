@@ -146,9 +146,11 @@ fn publish(
         }
         one.repeated += tries - 1;
         acked.fetch_add(BATCH, Ordering::Relaxed);
-        // What was missed while the hub was away is not made up for.
-        due = (due + interval).max(Instant::now());
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        // What was missed while the hub was away is made up for: whoever has something to say still has it.
+        let now = Instant::now();
+        due += interval;
+        due = due.max(now.checked_sub(MAX_BACKLOG).unwrap_or(now));
+        thread::sleep(due.saturating_duration_since(now));
     }
     Ok(one)
 }
@@ -175,5 +177,7 @@ pub(super) fn fill(address: SocketAddr, mib: u64) -> Outcome {
 
 /// So that an event has the size of a small one of the real world.
 const PADDING: &str = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
+/// As much of the time when the hub was away is made up for.
+const MAX_BACKLOG: Duration = Duration::from_secs(5);
 /// As long as a publisher waits for a hub that is not there.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -29,6 +29,8 @@ struct Running {
 struct Shared {
     stop: AtomicBool,
     resumes: AtomicU64,
+    ends: AtomicU64,
+    farewells: AtomicU64,
     complaint: Mutex<Option<String>>,
 }
 
@@ -36,6 +38,10 @@ struct Shared {
 pub(super) struct Seen {
     pub(super) delivered: u64,
     pub(super) resumes: u64,
+    /// How many streams ended before all was over.
+    pub(super) ends: u64,
+    /// How many of them with the hub's last words: when to come back.
+    pub(super) farewells: u64,
 }
 
 impl Readers {
@@ -111,9 +117,29 @@ impl Readers {
                 .join()
                 .map_err(|_| Failure::new("a reader panicked"))?;
         }
-        let resumes = self.shared.resumes.load(Ordering::Relaxed);
-        Ok(Seen { delivered, resumes })
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Shared {
+            resumes,
+            ends,
+            farewells,
+            ..
+        } = &*self.shared;
+        Ok(Seen {
+            delivered,
+            resumes: count(resumes),
+            ends: count(ends),
+            farewells: count(farewells),
+        })
     }
+}
+
+/// How a stream ended.
+enum End {
+    /// All is over.
+    Over,
+    /// The hub said when to come back.
+    Farewell,
+    Cut,
 }
 
 struct Reader {
@@ -138,14 +164,19 @@ impl Reader {
                 if !std::mem::take(&mut is_first) {
                     self.shared.resumes.fetch_add(1, Ordering::Relaxed);
                 }
-                if let Err(complaint) = self.follow(stream) {
-                    let mut first = self
-                        .shared
-                        .complaint
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner);
-                    first.get_or_insert(complaint);
-                    return;
+                match self.follow(stream) {
+                    Ok(End::Over) => return,
+                    Ok(End::Farewell) => {
+                        self.shared.ends.fetch_add(1, Ordering::Relaxed);
+                        self.shared.farewells.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(End::Cut) => _ = self.shared.ends.fetch_add(1, Ordering::Relaxed),
+                    Err(complaint) => {
+                        let first = self.shared.complaint.lock();
+                        let mut first = first.unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert(complaint);
+                        return;
+                    }
                 }
             }
             thread::sleep(Duration::from_millis(10));
@@ -153,28 +184,32 @@ impl Reader {
     }
 
     /// Reads until the line breaks.
-    fn follow(&mut self, mut stream: impl BufRead) -> Result<(), String> {
+    fn follow(&mut self, mut stream: impl BufRead) -> Result<End, String> {
         let mut line = String::new();
+        // The time to come back after has come, and nothing else since.
+        let mut is_farewell = false;
+        let end = |is_farewell| if is_farewell { End::Farewell } else { End::Cut };
         let (mut id, mut name, mut data) = (String::new(), String::new(), String::new());
         loop {
             match stream.read_line(&mut line) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return Ok(end(is_farewell)),
                 Ok(_) => {}
                 // Nothing came for a while; what came of a line stays in it.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
                     if self.shared.stop.load(Ordering::Relaxed) {
-                        return Ok(());
+                        return Ok(End::Over);
                     }
                     continue;
                 }
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(End::Cut),
             }
             let Some(text) = line.strip_suffix('\n') else {
                 // The last words of a process that was killed.
-                return Ok(());
+                return Ok(End::Cut);
             };
+            is_farewell = text.starts_with("retry:") || is_farewell && text.is_empty();
             if text.is_empty() {
                 self.take(&id, &name, &data)?;
                 for field in [&mut id, &mut name, &mut data] {
