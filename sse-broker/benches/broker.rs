@@ -1,9 +1,12 @@
 //! Appends, seeks and replays, each beside its floor in the same run.
 //!
-//! The floor of a durable append is redb alone: the same bytes put into one table and committed in
-//! groups of the same size. Whatever ours costs beyond it is the index of topics, the hand-over to the
-//! writer's thread and back, and the tail. `latencies` prints percentiles and ratios, which criterion
-//! does not.
+//! The floor of a durable append is redb alone: as many bytes put into one table and committed in
+//! groups of the same size. Whatever ours costs beyond it is the indexes of topics and ids, the hand-over to
+//! the writer's thread and back, and the tail. `latencies` prints percentiles and ratios, which criterion
+//! does not; the argument `latencies` runs nothing else.
+//!
+//! For events with ids it has a second floor: redb alone, keeping a table of ids in the same commit, as whoever wants
+//! ids stored once with nothing but redb has to.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -20,8 +23,21 @@ use sse_protocol::{Event, EventId};
 
 const IN_FLIGHT: [u64; 3] = [1, 64, 1024];
 
-/// What an event of 100 bytes is on disk.
-const VALUE_BYTES: usize = 150;
+/// What an event of 100 bytes is on disk: 134 bytes of the record, 4 where it ends in its block, 2 in the index of topics.
+const VALUE_BYTES: usize = 140;
+/// And with an id of 18 bytes: 19 more in the record, 6 in the list of ids.
+const VALUE_WITH_ID_BYTES: usize = 165;
+
+/// What redb alone puts.
+#[derive(Clone, Copy, PartialEq)]
+enum Floor {
+    /// Events without ids.
+    Values,
+    /// As many bytes as events with ids.
+    LargerValues,
+    /// Those, and each id into a table of its own.
+    ValuesAndIds,
+}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
@@ -112,9 +128,21 @@ fn append_in_flight(
 
 const BARE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("bare");
 
+const BARE_IDS: TableDefinition<'_, &str, u64> = TableDefinition::new("bare ids");
+
 /// redb alone: puts groups of `group` values and commits each.
-fn bare_commits(db: &Database, count: u64, group: u64, mut each: impl FnMut(Duration)) -> Duration {
-    let value = vec![7u8; VALUE_BYTES];
+fn bare_commits(
+    db: &Database,
+    floor: Floor,
+    count: u64,
+    group: u64,
+    mut each: impl FnMut(Duration),
+) -> Duration {
+    let bytes = match floor {
+        Floor::Values => VALUE_BYTES,
+        Floor::LargerValues | Floor::ValuesAndIds => VALUE_WITH_ID_BYTES,
+    };
+    let value = vec![7u8; bytes];
     let begun = Instant::now();
     for _ in 0..count.div_ceil(group) {
         let begun = Instant::now();
@@ -130,6 +158,15 @@ fn bare_commits(db: &Database, count: u64, group: u64, mut each: impl FnMut(Dura
                 table.insert(next + n, &*value).expect("put");
             }
             black_box(table.len().expect("readable"));
+            if floor == Floor::ValuesAndIds {
+                let mut ids = txn.open_table(BARE_IDS).expect("a table");
+                for n in next..next + group {
+                    // Publishers' ids come in no order; so do these.
+                    let id = format!("{:018}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 5);
+                    let before = ids.insert(&*id, n).expect("put");
+                    assert!(before.is_none(), "an id twice");
+                }
+            }
         }
         txn.commit().expect("committed");
         each(begun.elapsed());
@@ -149,7 +186,7 @@ fn append(c: &mut Criterion) {
         let folder = tempfile::tempdir().expect("a folder");
         let db = Database::create(folder.path().join("bare.redb")).expect("a database");
         group.bench_function(BenchmarkId::new("floor_bare_redb", in_flight), |b| {
-            b.iter_custom(|count| bare_commits(&db, count, in_flight, |_| {}));
+            b.iter_custom(|count| bare_commits(&db, Floor::Values, count, in_flight, |_| {}));
         });
         for (name, has_id) in [("durable", false), ("durable_with_ids", true)] {
             let folder = tempfile::tempdir().expect("a folder");
@@ -314,7 +351,11 @@ fn latencies() {
     println!(
         "in flight | redb events/s  p50      p99      | ours events/s  p50      p99      | rate  p99"
     );
-    for has_id in [false, true] {
+    for (floor, has_id, name) in [
+        (Floor::Values, false, ""),
+        (Floor::LargerValues, true, " ids"),
+        (Floor::ValuesAndIds, true, " ids, and redb keeps them too"),
+    ] {
         for in_flight in IN_FLIGHT {
             let count = (in_flight * 40).clamp(400, 40_000);
             let folder = tempfile::tempdir().expect("a folder");
@@ -324,7 +365,7 @@ fn latencies() {
             let mut rounds = Vec::new();
             for _ in 0..ROUNDS {
                 let mut bare = Vec::new();
-                let bare_time = bare_commits(&db, count, in_flight, |t| bare.push(t));
+                let bare_time = bare_commits(&db, floor, count, in_flight, |t| bare.push(t));
                 let mut ours = Vec::new();
                 let our_time = append_in_flight(&broker, count, in_flight, has_id, Some(&mut ours));
                 let rate = |time: Duration| count as f64 / time.as_secs_f64();
@@ -343,8 +384,7 @@ fn latencies() {
                 column[ROUNDS / 2]
             };
             println!(
-                "{in_flight:>5}{} | {:>12.0} {:>6.0} µs {:>6.0} µs | {:>12.0} {:>6.0} µs {:>6.0} µs | {:>4.2}  {:>4.2}",
-                if has_id { " ids" } else { "    " },
+                "{in_flight:>9} | {:>12.0} {:>6.0} µs {:>6.0} µs | {:>12.0} {:>6.0} µs {:>6.0} µs | {:>4.2}  {:>4.2}{name}",
                 median(0),
                 median(1),
                 median(2),
@@ -361,8 +401,12 @@ fn latencies() {
 criterion_group!(benches, append, seek);
 
 fn main() {
-    if !std::env::args().any(|arg| arg == "--test") {
+    let asked = |name: &str| std::env::args().any(|arg| arg == name);
+    if !asked("--test") {
         latencies();
+    }
+    if asked("latencies") {
+        return;
     }
     benches();
     Criterion::default().configure_from_args().final_summary();

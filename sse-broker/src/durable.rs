@@ -66,7 +66,7 @@ pub use tools::{Done, Inspection, LogProblem, LogToolError, StoppedLog, Verifica
 
 use crate::broker::BoxFuture;
 use crate::memory::DEFAULT_MAX_PENDING_BYTES;
-use crate::queue::{Answer, Batch, Waiting, weight_bytes};
+use crate::queue::{Answer, Answered, Batch, Waiting, weight_bytes};
 use crate::{
     AppendError, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
     ReadRequest, Render, Rendered, Retention, StateChange, StoredState, Tail, Topic, Trimmed,
@@ -353,7 +353,11 @@ impl Shared {
 impl Broker for DurableBroker {
     fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'static, Answer> {
         let weight_bytes = weight_bytes(&records);
-        let records: Vec<_> = records.into_iter().map(Encoded::new).collect();
+        let ids = &self.shared.index.ids;
+        let records: Vec<_> = records
+            .into_iter()
+            .map(|record| Encoded::new(record, ids))
+            .collect();
         let (answer, answered) = oneshot::channel();
         {
             let mut queue = self.shared.queue.lock();
@@ -371,11 +375,15 @@ impl Broker for DurableBroker {
         }
         self.shared.changed.notify_one();
         Box::pin(async move {
-            answered.await.unwrap_or_else(|_| {
-                Err(AppendError::Fenced {
+            match answered.await {
+                Ok(Answered { answer, left }) => {
+                    drop(left);
+                    answer
+                }
+                Err(_) => Err(AppendError::Fenced {
                     reason: "the writer has gone".into(),
-                })
-            })
+                }),
+            }
         })
     }
 

@@ -19,7 +19,7 @@ use sse_protocol::EventId;
 use tokio::sync::oneshot;
 
 use crate::broker::BoxFuture;
-use crate::queue::{Answer, Batch, Waiting, weight_bytes};
+use crate::queue::{Answer, Answered, Batch, Waiting, weight_bytes};
 use crate::{
     AppendError, Appended, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
     ReadRequest, Record, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
@@ -135,8 +135,12 @@ impl MemoryBroker {
                 .collect();
             self.tell(&stored);
             for (answer, appended) in answers {
+                let (answered, left) = (Ok(appended), Vec::new());
                 // Whoever dropped the future does not want the answer.
-                let _ = answer.send(Ok(appended));
+                let _ = answer.send(Answered {
+                    answer: answered,
+                    left,
+                });
             }
         }
         let closing = {
@@ -198,11 +202,12 @@ impl Broker for MemoryBroker {
                     answer,
                 });
                 return Box::pin(async move {
-                    answered.await.unwrap_or_else(|_| {
-                        Err(AppendError::Fenced {
+                    match answered.await {
+                        Ok(answered) => answered.answer,
+                        Err(_) => Err(AppendError::Fenced {
                             reason: "the tail panicked".into(),
-                        })
-                    })
+                        }),
+                    }
                 });
             }
             queue.is_led = true;

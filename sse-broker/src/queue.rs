@@ -13,11 +13,29 @@ use crate::{AppendError, Appended, NewRecord};
 /// The answer to an append.
 pub(crate) type Answer = Result<Vec<Appended>, AppendError>;
 
+/// An answer on its way, and what is left of the append.
+///
+/// What a thread has allocated it had better free itself: where one makes records and another frees
+/// them, both wait for the allocator's lock again and again. That was a sixth of what an append cost.
+pub(crate) struct Answered<R> {
+    pub(crate) answer: Answer,
+    /// To be dropped where the answer is taken.
+    pub(crate) left: Vec<R>,
+}
+
 /// The records of one append, and where their answer goes.
 pub(crate) struct Batch<R = NewRecord> {
     pub(crate) records: Vec<R>,
     pub(crate) weight_bytes: usize,
-    pub(crate) answer: oneshot::Sender<Answer>,
+    pub(crate) answer: oneshot::Sender<Answered<R>>,
+}
+
+impl<R> Batch<R> {
+    /// Answers it. Whoever dropped the future does not want the answer.
+    pub(crate) fn answer(self, answer: Answer) {
+        let left = self.records;
+        let _ = self.answer.send(Answered { answer, left });
+    }
 }
 
 /// Batches that wait, bounded in bytes.

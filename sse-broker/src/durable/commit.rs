@@ -53,8 +53,8 @@ impl Done {
             for (topic, offsets) in &self.gone {
                 recent.forget(topic, offsets);
             }
-            for (offset, record) in stored(group, &self.outcomes) {
-                for topic in &record.content.topics {
+            for (offset, encoded) in stored(group, &self.outcomes) {
+                for topic in &encoded.record.content.topics {
                     recent.add_topic(topic, offset);
                 }
             }
@@ -161,7 +161,7 @@ fn run(
 }
 
 /// The records of a group that are new, with their offsets.
-fn stored<'a>(
+pub(super) fn stored<'a>(
     group: &'a VecDeque<Batch<Encoded>>,
     outcomes: &'a [Vec<Appended>],
 ) -> impl Iterator<Item = (Offset, &'a Encoded)> {
@@ -187,16 +187,17 @@ fn decide(
     let mut new: Vec<&NewRecord> = Vec::with_capacity(group.len());
     for batch in group {
         let mut answers = Vec::with_capacity(batch.records.len());
-        'records: for Encoded { content, .. } in &batch.records {
+        'records: for encoded in &batch.records {
+            let content = &encoded.record.content;
             let position = |offset| Position {
                 epoch: before.epoch,
                 offset,
             };
             let offset = state.head + 1;
-            if let Some(id) = content.publisher_id() {
-                let hash = index.ids.hash(id.as_str());
+            if let Some(hash) = encoded.id_hash {
+                let id = content.publisher_id();
                 let compare = |known: &NewRecord, at| {
-                    (known.publisher_id() == Some(id)).then(|| {
+                    (known.publisher_id() == id).then(|| {
                         if known.says_the_same_as(content) {
                             Appended::Duplicate(position(at))
                         } else {
@@ -204,7 +205,9 @@ fn decide(
                         }
                     })
                 };
-                for at in index.ids.candidates(hash, before.floor, state.head) {
+                let known = index.ids.insert_new(hash, offset, before.floor);
+                let is_inserted = known.is_none();
+                for at in known.unwrap_or_default() {
                     let known = match at.checked_sub(before.head + 1) {
                         Some(n) => new.get(n as usize).and_then(|known| compare(known, at)),
                         None => match retained(txn, at)? {
@@ -226,7 +229,9 @@ fn decide(
                         continue 'records;
                     }
                 }
-                index.ids.insert(hash, offset);
+                if !is_inserted {
+                    index.ids.insert(hash, offset);
+                }
                 new_ids.push((hash, offset));
             }
             state.head = offset;
@@ -264,12 +269,16 @@ fn store(
     let mut snapshots: Vec<(&str, &Snapshot)> = Vec::new();
     let mut first = state.head + 1;
     for (batch, outcomes) in group.iter_mut().zip(outcomes) {
-        for (record, outcome) in batch.records.iter_mut().zip(outcomes) {
-            let Appended::Stored(Position { offset, .. }) = *outcome else {
+        for (encoded, outcome) in batch.records.iter_mut().zip(outcomes) {
+            let Appended::Stored(position) = *outcome else {
                 continue;
             };
+            let offset = position.offset;
             first = first.min(offset);
-            let Encoded { content, bytes } = record;
+            let Encoded { record, bytes, .. } = encoded;
+            // Nobody else has it yet, so nothing is cloned.
+            Arc::make_mut(record).position = position;
+            let content = &record.content;
             state.head_weight += content.weight_bytes() as u64;
             seal(bytes, offset, state.head_weight);
             sealed.push(bytes);

@@ -11,7 +11,7 @@
 use std::hash::Hasher;
 use std::sync::OnceLock;
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table};
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 
@@ -100,6 +100,27 @@ impl Ids {
             .filter_map(|entry| head.checked_sub((head as u32).wrapping_sub(entry.offset).into()))
             .filter(|offset| *offset > floor)
             .collect()
+    }
+
+    /// Notes that an id of this hash stands at `offset`, which no record has yet. When others of this hash
+    /// may stand before it and after `floor`, nothing is noted, and these are their offsets.
+    pub(super) fn insert_new(
+        &self,
+        hash: IdHash,
+        offset: Offset,
+        floor: Offset,
+    ) -> Option<Vec<Offset>> {
+        let (shard, entry) = self.place(hash, offset);
+        let is_alike = |other: &Entry| other.hash == entry.hash;
+        let mut shard = shard.lock();
+        if let hash_table::Entry::Vacant(vacant) =
+            shard.entry(entry.spread(), is_alike, Entry::spread)
+        {
+            vacant.insert(entry);
+            return None;
+        }
+        drop(shard);
+        Some(self.candidates(hash, floor, offset.saturating_sub(1)))
     }
 
     pub(super) fn insert(&self, hash: IdHash, offset: Offset) {

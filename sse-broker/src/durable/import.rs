@@ -167,7 +167,7 @@ impl LogImport {
             }
         }
         self.weight_bytes += content.weight_bytes();
-        self.waiting.push(Encoded::new(content));
+        self.waiting.push(Encoded::new(content, &self.index.ids));
         if self.weight_bytes >= MAX_GROUP_BYTES || self.waiting.len() >= MAX_GROUP_RECORDS {
             self.flush()?;
         }

@@ -21,24 +21,40 @@ use tokio::sync::oneshot;
 
 use super::codec::encode;
 use super::commit::{self, Done, Group};
-use super::open::{LogState, Place};
+use super::ids::{IdHash, Ids};
+use super::open::{LogState, Place, panic_message};
 use super::states::StateCall;
 use super::storage::{Failure, Watch};
 use super::{DurableConfig, Shared};
 use crate::queue::Batch;
 use crate::thinning::Rules;
-use crate::{AppendError, Appended, NewRecord, Record, Trimmed, UnixMillis};
+use crate::{AppendError, Epoch, NewRecord, Position, Record, Trimmed, UnixMillis};
 
-/// A record with its bytes, which the publisher's own thread has made.
+/// A record with its bytes, which the publisher's own thread has made, and frees.
 pub(super) struct Encoded {
-    pub(super) content: NewRecord,
+    /// As the tail gets it, but for the position, which the commit gives it.
+    pub(super) record: Arc<Record>,
     pub(super) bytes: Vec<u8>,
+    /// Of the publisher's id.
+    pub(super) id_hash: Option<IdHash>,
 }
 
 impl Encoded {
-    pub(super) fn new(content: NewRecord) -> Self {
+    pub(super) fn new(content: NewRecord, ids: &Ids) -> Self {
         let bytes = encode(&content);
-        Self { content, bytes }
+        let id_hash = content.publisher_id().map(|id| ids.hash(id.as_str()));
+        let nowhere = Position {
+            epoch: Epoch(0),
+            offset: 0,
+        };
+        Self {
+            record: Arc::new(Record {
+                position: nowhere,
+                content,
+            }),
+            bytes,
+            id_hash,
+        }
     }
 }
 
@@ -286,7 +302,11 @@ impl Writer {
             index.replace(opened.read_recent(&index.ids)?);
             Ok(())
         };
-        let undone = undo().map_err(|error| Arc::from(error.to_string()));
+        // A damaged file may make redb panic.
+        let undone = catch_unwind(AssertUnwindSafe(undo)).map_or_else(
+            |panic| Err(panic_message(&*panic).into()),
+            |undone| undone.map_err(|error| Arc::from(error.to_string())),
+        );
         self.state.floor = opened.state.floor;
         self.state.floor_weight = opened.state.floor_weight;
         self.state.thinned = opened.state.thinned;
@@ -304,7 +324,7 @@ impl Writer {
             let _ = call.answer.send(Err(error.clone()));
         }
         for batch in group {
-            let _ = batch.answer.send(Err(error.clone()));
+            batch.answer(Err(error.clone()));
         }
         for answer in self
             .trimming
@@ -318,33 +338,23 @@ impl Writer {
     }
 
     fn finish(&mut self, group: VecDeque<Batch<Encoded>>, states: Vec<StateCall>, done: Done) {
+        let before = self.state.head;
         self.state = done.state;
         self.is_behind = done.has_more_to_trim;
         done.note(&self.shared.index, &group);
         self.shared.set_bounds(&self.state);
-        let mut stored = Vec::new();
-        let mut answers = Vec::with_capacity(group.len());
-        for (batch, outcomes) in group.into_iter().zip(done.outcomes) {
-            for (record, outcome) in batch.records.into_iter().zip(&outcomes) {
-                if let Appended::Stored(position) = *outcome {
-                    stored.push(Arc::new(Record {
-                        position,
-                        content: record.content,
-                    }));
-                }
-            }
-            answers.push((batch.answer, outcomes));
-        }
-        if let (Some(tail), false) = (self.shared.tail.get(), stored.is_empty()) {
+        if let (Some(tail), true) = (self.shared.tail.get(), self.state.head > before) {
+            let stored: Vec<_> = commit::stored(&group, &done.outcomes)
+                .map(|(_, encoded)| Arc::clone(&encoded.record))
+                .collect();
             let tell = || tail.committed(&stored);
             if catch_unwind(AssertUnwindSafe(tell)).is_err() {
                 // Its records are safe, but readers may have missed them.
                 self.mode = Mode::Fenced("the tail panicked".into());
             }
         }
-        for (answer, outcomes) in answers {
-            // Whoever dropped the future does not want the answer.
-            let _ = answer.send(Ok(outcomes));
+        for (batch, outcomes) in group.into_iter().zip(done.outcomes) {
+            batch.answer(Ok(outcomes));
         }
         for call in states {
             let _ = call.answer.send(Ok(()));
