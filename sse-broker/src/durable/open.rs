@@ -25,7 +25,9 @@ use super::codec::RecordView;
 use super::ids::{IdKey, Ids};
 use super::index::{Index, Recent, read_recent};
 use super::storage::{Guarded, Watch};
-use super::tables::{BLOCKS, IDS, META, SNAPSHOTS, STATES, TOPICS, checked, with_checksum};
+use super::tables::{
+    BLOCKS, IDS, META, SNAPSHOTS, STATES, TOPICS, checked, look_at_each, with_checksum,
+};
 use super::thin::{self, Thinned};
 use super::{DurableConfig, Offset, tools};
 use crate::thinning::Rules;
@@ -375,7 +377,10 @@ impl Opened {
 
     /// What the file's indexes do not cover.
     pub(super) fn read_recent(&self, ids: &Ids) -> Result<Recent, redb::Error> {
-        read_recent(&self.db, ids, self.indexed, &self.state)
+        let read = || read_recent(&self.db, ids, self.indexed, &self.state);
+        // A damaged file may make redb panic.
+        catch_unwind(AssertUnwindSafe(read))
+            .unwrap_or_else(|panic| Err(redb::Error::Corrupted(panic_message(&*panic))))
     }
 }
 
@@ -413,6 +418,9 @@ fn prepare(
         Err(other) => return Err(other.into()),
     }
 
+    // redb panics when a damaged page says where tables are, and when another table is open for writing
+    // meanwhile that one panics, too, which ends the process.
+    look_at_each(&db.begin_read()?)?;
     let txn = db.begin_write()?;
     let found = {
         let blocks = txn.open_table(BLOCKS)?;

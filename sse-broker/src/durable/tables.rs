@@ -20,7 +20,9 @@
 //! A commit writes a few entries of `blocks` and, unless there are snapshots or states, nothing else;
 //! `topics` and `ids` follow some thousand records later, see `index`.
 
-use redb::{ReadableTable, StorageError, Table, TableDefinition};
+use redb::{
+    Key, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, TableError, Value,
+};
 
 use super::codec::{Damaged, Rest, put_number};
 use crate::Offset;
@@ -38,6 +40,31 @@ pub(super) const REMOVED_ORDER: TableDefinition<'_, &[u8], ()> =
     TableDefinition::new("removed_order");
 pub(super) const OLD_IDS: TableDefinition<'_, Offset, &[u8]> = TableDefinition::new("old_ids");
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// Opens each table there is for reading, one at a time, and closes it again.
+pub(super) fn look_at_each(txn: &ReadTransaction) -> Result<(), TableError> {
+    fn look<K: Key + 'static, V: Value + 'static>(
+        txn: &ReadTransaction,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<(), TableError> {
+        match txn.open_table(table) {
+            Ok(_) | Err(TableError::TableDoesNotExist(_)) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+    look(txn, BLOCKS)?;
+    look(txn, TOPICS)?;
+    look(txn, IDS)?;
+    look(txn, SNAPSHOTS)?;
+    look(txn, STATES)?;
+    look(txn, META)?;
+    look(txn, QUEUES)?;
+    look(txn, ACCOUNTS)?;
+    look(txn, NEWEST)?;
+    look(txn, REMOVED)?;
+    look(txn, REMOVED_ORDER)?;
+    look(txn, OLD_IDS)
+}
 
 /// How many offsets an entry of `topics` holds at most: a page's worth.
 pub(super) const MAX_RUN: usize = 512;

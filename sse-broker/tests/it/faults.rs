@@ -449,6 +449,27 @@ fn a_file_cut_short_is_whole_or_refused() {
     eprintln!("a file of {} bytes cut short: {outcomes:?}", whole.len());
 }
 
+/// The engine panicked here while other tables were open, and the process ended.
+#[test]
+fn a_table_whose_name_is_damaged_is_refused_and_nothing_ends() {
+    let written: Vec<_> = (0..50).map(numbered).collect();
+    let whole = a_log_of(&written).bytes();
+    let mut refused = 0;
+    for name in ["blocks", "topics", "ids", "snapshots", "states", "meta"] {
+        let places = whole.windows(name.len()).enumerate();
+        let places = places.filter_map(|(at, bytes)| (bytes == name.as_bytes()).then_some(at));
+        for at in places {
+            for flip in [0x80, 0x01] {
+                let mut bytes = whole.clone();
+                bytes[at + 1] ^= flip;
+                let what = format!("{name} at {at}");
+                refused += u32::from(open_damaged(bytes, &written, &what) == Outcome::Refused);
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
 #[test]
 fn a_flipped_bit_is_found_out_or_changes_nothing() {
     let written: Vec<_> = (0..200).map(numbered).collect();
