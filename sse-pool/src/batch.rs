@@ -107,8 +107,10 @@ impl<T> ShardHandle<T> {
         self.pool.read(key, now, max_bytes, out, Waiter::Batch)
     }
 
-    /// As [`read`](Self::read), but a reader that takes the last of what is ready waits at once, as if it had been read
-    /// again: one visit to the lock instead of two. True when it waits, and will be announced when something is ready.
+    /// As [`read`](Self::read), for reader after reader of the same topics. What is taken stands in `out` instead of what stood
+    /// there, and costs little when it is the same; and a reader that takes the last of what is ready waits at once,
+    /// as if it had been read again: one visit to the lock instead of two. True when it waits, and will be announced when
+    /// something is ready.
     pub fn read_and_wait(
         &self,
         key: ReaderKey,

@@ -3,8 +3,11 @@
 use std::{sync::Arc, task::Waker};
 
 use crate::{
-    CloseReason, ConnectionInfo, Selector, TopicFilter, admission::AddressKey, moment::Moment,
-    patterns::PatternKeys, topics::Link,
+    CloseReason, ConnectionInfo, Selector, TopicFilter,
+    admission::AddressKey,
+    moment::Moment,
+    patterns::PatternKeys,
+    topics::{ALL, Link},
 };
 
 /// ```text
@@ -60,6 +63,11 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn follows_all(&self) -> bool {
         matches!(self.selector.topics, TopicFilter::All)
+    }
+
+    /// The same, without a look at the selector: what it was linked to.
+    pub(crate) fn is_linked_to_all(&self) -> bool {
+        matches!(self.links, Links::One(link) if link.node == ALL)
     }
 
     /// Its entries are found by asking patterns, which is done without the lock.

@@ -119,8 +119,8 @@ fn no_announcement_is_lost_when_the_last_entry_is_taken() {
                     if !waits {
                         keys.push(key);
                     }
+                    seen.extend(out.iter().map(|entry| entry.offset));
                 }
-                seen.extend(out.drain(..).map(|entry| entry.offset));
                 if seen.len() < 2 {
                     std::future::poll_fn(|cx| shard.poll_ready(cx, &mut keys)).await;
                 }

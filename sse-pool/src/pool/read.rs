@@ -27,7 +27,7 @@ impl<T> Pool<T> {
         self.visit(key, now, max_bytes, out, waiter, None)
     }
 
-    /// Reads for a shard's handle, and whether the reader waits afterwards.
+    /// Reads for a shard's handle in place of what stands in `out`, and whether the reader waits afterwards.
     pub(crate) fn read_and_wait(
         &self,
         key: ReaderKey,
@@ -37,10 +37,14 @@ impl<T> Pool<T> {
     ) -> (Option<Read>, bool) {
         let mut waits = false;
         let read = self.visit(key, now, max_bytes, out, Waiter::Batch, Some(&mut waits));
+        if read != Some(Read::Entries) {
+            out.clear();
+        }
         (read, waits || read.is_none())
     }
 
-    /// With `waits`, a reader that took the last of what there is waits from then on, and that is noted there.
+    /// With `waits`, what is taken replaces what is in `out`, and a reader that took the last of what there is waits from then
+    /// on, which is noted there.
     fn visit(
         &self,
         key: ReaderKey,
@@ -53,7 +57,7 @@ impl<T> Pool<T> {
         let Some(shard) = self.inner.shards.get(key.shard()) else {
             return Some(Read::Closed(CloseReason::Client));
         };
-        let out_start = out.len();
+        let out_start = if waits.is_some() { 0 } else { out.len() };
         let mut scan = None;
         let mut spare = None;
         loop {

@@ -14,6 +14,7 @@ impl<T> Shard<T> {
         slot: u32,
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
+        out_start: usize,
     ) -> Step<T> {
         if self.has_lost(slot) {
             return self.lag(slot);
@@ -36,9 +37,10 @@ impl<T> Shard<T> {
             taken: 0,
             taken_bytes: 0,
             out,
+            out_start,
         };
         let mut stopped_at = None;
-        if take.reader.follows_all() {
+        if take.reader.is_linked_to_all() {
             let from = take.reader.next_seq.max(window.base());
             for (seq, entry) in (from..).zip(window.range_from(from)) {
                 if !take.offer(entry) {
@@ -74,6 +76,19 @@ impl<T> Shard<T> {
                     heads.extend(seqs.get(at).map(|&seq| Reverse((seq, source, at))));
                 }
             }
+            if heads.len() == 1
+                && let Some(Reverse((_, source, at))) = heads.pop()
+            {
+                let seqs = list(source).into_iter().flat_map(|seqs| seqs.range(at..));
+                for &seq in seqs {
+                    if let Some(entry) = window.get(seq)
+                        && !take.offer(entry)
+                    {
+                        stopped_at = Some(seq);
+                        break;
+                    }
+                }
+            }
             let mut last = None;
             while let Some(mut head) = heads.peek_mut() {
                 let Reverse((seq, source, at)) = *head;
@@ -93,6 +108,7 @@ impl<T> Shard<T> {
                 }
             }
         }
+        take.out.truncate(out_start + take.taken);
         let (taken, taken_bytes) = (take.taken, take.taken_bytes);
         let reader = take.reader;
         reader.next_seq = stopped_at.unwrap_or_else(|| window.end());
@@ -116,28 +132,41 @@ struct Take<'a, T> {
     max_bytes: usize,
     taken: usize,
     taken_bytes: usize,
+    /// What is taken stands from `out_start` on; behind it is what an earlier reader got.
     out: &'a mut Vec<Arc<Entry<T>>>,
+    out_start: usize,
 }
 
 impl<T> Take<'_, T> {
     /// Takes an entry of a followed topic if it is wanted; false when the budget is spent.
     fn offer(&mut self, entry: &Arc<Entry<T>>) -> bool {
-        let wanted = entry.offset > self.reader.cursor
-            && self
-                .reader
-                .selector
-                .allows(entry, &self.reader.info.client.identities)
-            && (entry.recipients.is_empty() || entry.recipients.contains(&self.reader.info.id));
-        if !wanted {
+        if entry.offset <= self.reader.cursor || !self.passes(entry) {
             return true;
         }
         let bytes = self.taken_bytes.saturating_add(entry.size_bytes);
         if self.taken > 0 && bytes > self.max_bytes {
             return false;
         }
+        let at = self.out_start + self.taken;
         self.taken += 1;
         self.taken_bytes = bytes;
-        self.out.push(Arc::clone(entry));
+        // Readers of one topic get the same entries one after another: those that stand there need not be shared anew.
+        if !self.out.get(at).is_some_and(|it| Arc::ptr_eq(it, entry)) {
+            self.out.truncate(at);
+            self.out.push(Arc::clone(entry));
+        }
         true
+    }
+
+    /// Whether the reader may see an entry and wants its label. What everyone may is let through without a look at
+    /// the selector and the identities, which are elsewhere in memory.
+    fn passes(&self, entry: &Entry<T>) -> bool {
+        let is_for_everyone =
+            entry.audience.is_empty() && entry.label.is_none() && entry.recipients.is_empty();
+        is_for_everyone || {
+            let info = &self.reader.info;
+            self.reader.selector.allows(entry, &info.client.identities)
+                && (entry.recipients.is_empty() || entry.recipients.contains(&info.id))
+        }
     }
 }

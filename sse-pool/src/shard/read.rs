@@ -57,7 +57,7 @@ impl<T> Shard<T> {
         if reader.scans() || scan.is_some() {
             self.step_scan(key.slot, scan, out, out_start)
         } else {
-            self.step_exact(key.slot, max_bytes, out)
+            self.step_exact(key.slot, max_bytes, out, out_start)
         }
     }
 
@@ -80,7 +80,7 @@ impl<T> Shard<T> {
         let Some(reader) = self.readers.get(slot) else {
             return false;
         };
-        if reader.follows_all() || reader.scans() {
+        if reader.is_linked_to_all() || reader.scans() {
             return reader.cursor < self.window.floor();
         }
         reader.cursor < reader.direct_after

@@ -76,6 +76,8 @@ struct World {
     start_offset: u64,
     bounds: WindowConfig,
     delivered: u64,
+    /// What the last reader got.
+    last_taken: Vec<Arc<Entry<u64>>>,
     /// Permits that never became a connection, because the id was in use.
     refused: u64,
 }
@@ -98,6 +100,7 @@ impl World {
             start_offset,
             bounds,
             delivered: 0,
+            last_taken: Vec::new(),
             refused: 0,
         }
     }

@@ -77,7 +77,6 @@ impl Frames {
             });
             self.next
         });
-        batch.clear();
         let memo = &mut self.recent[at];
         memo.readers += 1;
         memo.framed.as_ref().map(|framed| framed.wire.clone())

@@ -229,6 +229,7 @@ impl Reactor {
         if self.ready.is_empty() {
             self.pace.end(clock::now());
             self.frames.clear();
+            self.batch.clear();
             if self.ready.capacity() > MAX_IDLE_READY {
                 self.ready.shrink_to(0);
                 self.keys.shrink_to(0);
@@ -317,7 +318,6 @@ impl Reactor {
 
     /// Serves a reader that is live and nothing else; false when there is nothing more to do for now.
     fn serve_plain(&mut self, key: ReaderKey, now: Instant) -> bool {
-        self.batch.clear();
         let (read, is_waiting) =
             self.shard
                 .read_and_wait(key, now, MAX_CHUNK_BYTES, &mut self.batch);
@@ -377,7 +377,6 @@ impl Reactor {
         let bytes = match session.next(reader) {
             Next::Write(bytes) => Some(bytes),
             Next::Look => {
-                self.batch.clear();
                 let read;
                 (read, is_waiting) =
                     self.shard
