@@ -58,6 +58,8 @@ pub(crate) struct Fleet {
     addr: SocketAddrV4,
     dialect: Dialect,
     pub(crate) audience: Audience,
+    /// With topics of their own: how many of them are published to.
+    pub(crate) addressed: usize,
     pub(crate) readers: Vec<Reader>,
     arrival: Arrival,
     pub(crate) publishers: Vec<Publisher>,
@@ -88,6 +90,7 @@ impl Fleet {
             addr: server.addr,
             dialect: server.target.dialect(),
             audience,
+            addressed: usize::MAX,
             readers: Vec::new(),
             arrival: Arrival::default(),
             publishers: Vec::new(),
@@ -228,6 +231,7 @@ impl Fleet {
         publishers: usize,
         at_nanos: u64,
     ) -> Outcome<bool> {
+        let addressed = self.addressed();
         let idle = self.publishers[..publishers]
             .iter_mut()
             .find(|p| p.is_idle());
@@ -238,12 +242,16 @@ impl Fleet {
         let payload = self.tally.publish(|number| payload.of(number), at_nanos);
         let topic = match self.audience {
             Audience::Everyone => TOPIC.to_owned(),
-            Audience::One => own_topic(reader_of(number, self.readers.len())),
+            Audience::One => own_topic(reader_of(number, addressed)),
         };
         self.dialect
             .publish(self.addr, &topic, payload, &mut self.request);
         publisher.send(&self.request)?;
         Ok(true)
+    }
+
+    fn addressed(&self) -> usize {
+        self.addressed.min(self.readers.len())
     }
 
     /// Looks once at what is ready, and deals with it.
@@ -275,7 +283,7 @@ impl Fleet {
 
     fn reader_ready(&mut self, at: usize, flags: EventFlags) {
         let over = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
-        let readers = self.readers.len();
+        let addressed = self.addressed();
         let reader = &mut self.readers[at];
         if reader.is_connecting() {
             let mut ready = Ready::Ended;
@@ -313,7 +321,7 @@ impl Fleet {
                 (Audience::Everyone, None) => tally.arrived(place, data, now),
                 (Audience::One, None) => {
                     let number = number_of(data);
-                    if number.is_some_and(|number| reader_of(number, readers) != at) {
+                    if number.is_some_and(|number| reader_of(number, addressed) != at) {
                         *misrouted += 1;
                     }
                     tally.arrived_alone(data, now);
