@@ -105,6 +105,58 @@ fn topics_of_readers_that_are_gone_take_nothing() {
     );
 }
 
+#[test]
+fn what_load_takes_it_takes_once_and_not_for_each_connection() {
+    let _alone = ALONE.lock();
+    // The events that are kept would be all that is seen.
+    let server = Server::start_with(&["--window", "256KiB", "--retention-size", "256KiB"]);
+    let mut streams: Vec<_> = (0..2_000).map(|number| server.open(number)).collect();
+    for stream in &streams {
+        stream.set_nonblocking(true).unwrap();
+    }
+    let mut load = |rounds: usize| {
+        for _ in 0..rounds {
+            server.publish(20);
+            while streams.iter_mut().map(read_what_is_there).sum::<usize>() > 0 {}
+        }
+        server.settle();
+        server.pss_kib()
+    };
+    let idle = load(0);
+    let first = load(20);
+    let second = load(20);
+    println!("{idle} KiB idle, {first} after a load, {second} after as much again");
+    assert!(
+        first - idle <= MAX_KIB_OF_LOAD,
+        "load takes {} KiB",
+        first - idle
+    );
+    assert!(
+        second - first <= MAX_KIB_OF_MORE_LOAD,
+        "more of it takes {} KiB more",
+        second - first
+    );
+}
+
+/// The kept events, the buffers of one batch, and the code that had not run before.
+const MAX_KIB_OF_LOAD: f64 = 4_096.0;
+/// A quarter of a KiB for each connection.
+const MAX_KIB_OF_MORE_LOAD: f64 = 512.0;
+
+/// Reads what a stream has for its reader, and says how much that is.
+fn read_what_is_there(stream: &mut TcpStream) -> usize {
+    let mut all = 0;
+    let mut space = [0; 64 << 10];
+    loop {
+        match stream.read(&mut space) {
+            Ok(0) => panic!("the stream ended"),
+            Ok(read) => all += read,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return all,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// What may be left of a million topics. How many readers are there at once depends on how soon their leaving is seen;
 /// a topic that stayed would take 200 bytes, all of them 200,000 KiB.
 const MAX_KIB_LEFT: f64 = 16_384.0;
@@ -118,11 +170,16 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-server"))
             .args(["--ephemeral", "--listen", "127.0.0.1:0"])
             .args(["--max-connections", "30000"])
             .args(["--max-connections-per-ip", "30000"])
             .args(["--heartbeat", "0", "--idle-timeout", "1h"])
+            .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -168,10 +225,30 @@ impl Server {
         stream
     }
 
+    /// Publishes so many events of a KiB.
+    fn publish(&self, count: usize) {
+        let body = format!(r#"{{"topic":"t","data":"{}"}}"#, "x".repeat(1024));
+        for _ in 0..count {
+            let answer = self.ask(
+                &format!(
+                    "POST /events HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}",
+                    body.len()
+                ),
+                &body,
+            );
+            assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+        }
+    }
+
     fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path} HTTP/1.1"), "")
+    }
+
+    /// Sends a request, to which a few headers are added, and returns the answer.
+    fn ask(&self, head: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            "{head}\r\nHost: {}\r\nConnection: close\r\n\r\n{body}",
             self.address
         );
         stream.write_all(request.as_bytes()).expect("a request");
