@@ -49,10 +49,10 @@ const fn goal(
 }
 
 #[rustfmt::skip]
-const GOALS: [Goal; 26] = {
+const GOALS: [Goal; 25] = {
     use Bound::{AtLeast, AtMost};
     use Metric::{BytesPerEvent, ConnectsPerSecond, CpuPerConnect, CpuPerEvent, CpuPerPublish};
-    use Metric::{IdleMemory, LoadedMemory, P99, Resumed, Slowdown, StalledMemory};
+    use Metric::{IdleMemory, P99, Resumed, Slowdown, StalledMemory};
     use To::{Itself, Readers, Server};
     [
         goal("flat 100 B", 1_000, CpuPerEvent, "hub", Server("raw-coalesce"), AtMost(0.6)),
@@ -65,7 +65,6 @@ const GOALS: [Goal; 26] = {
         goal("paced", 0, CpuPerEvent, "hub", Server("raw"), AtMost(1.15)),
         goal("paced", 0, P99, "hub", Server("raw"), AtMost(1.25)),
         goal("idle", 10_000, IdleMemory, "hub", Itself, AtMost(0.35)),
-        goal("idle", 10_000, LoadedMemory, "hub", Itself, AtMost(0.35)),
         goal("own topics", 10_000, IdleMemory, "hub", Itself, AtMost(0.75)),
         goal("own topics", 10_000, CpuPerPublish, "hub", Readers(100), AtMost(1.1)),
         goal("connect", 0, CpuPerConnect, "hub", Server("nchan"), AtMost(0.75)),

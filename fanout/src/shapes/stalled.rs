@@ -29,7 +29,8 @@ pub(super) fn measure(options: &Options, target: &Target, figures: &mut Figures)
         payload: Payload::Filler(1024),
         pace: Pace::PerSecond(10.0),
         publishers: 1,
-        lasting: options.scaled(Duration::from_secs(6)),
+        // Two hundred events, so that the hundredth part of them is not a single one.
+        lasting: options.scaled(Duration::from_secs(20)),
         at_most: None,
     };
     let alone = run(&mut fleet, &server, paced)?;

@@ -20,6 +20,7 @@
 //! * **A slow reader is a slice of bytes that are already there.** What a socket did not take is held as a
 //!   reference to the shared frames; nothing more is read for it until they are gone.
 
+mod check;
 mod frames;
 mod pace;
 mod table;
@@ -85,6 +86,8 @@ pub(crate) struct Reactor {
     origin: Instant,
     ticks: std::pin::Pin<Box<Sleep>>,
     tick: Duration,
+    /// The slot from which on connections are still to be checked, since the last tick.
+    unchecked: Option<usize>,
     pace: Pace,
 }
 
@@ -126,6 +129,7 @@ impl Reactor {
             origin: clock::now(),
             ticks: Box::pin(tokio::time::sleep(tick)),
             tick,
+            unchecked: None,
             pace,
         };
         Ok((reactor, sender))
@@ -148,7 +152,8 @@ impl Reactor {
                 self.pace.linger().await;
             }
             self.serve_ready();
-            if !self.ready.is_empty() || std::mem::take(&mut self.has_sent_pieces) {
+            let has_more_to_do = !self.ready.is_empty() || self.unchecked.is_some();
+            if std::mem::take(&mut self.has_sent_pieces) || has_more_to_do {
                 // Requests and new connections on this core are waiting for their turn.
                 tokio::task::yield_now().await;
             }
@@ -174,10 +179,13 @@ impl Reactor {
             has_worked = true;
         }
         if Future::poll(self.ticks.as_mut(), cx).is_ready() {
-            self.handle_tick(clock::now());
+            self.unchecked.get_or_insert(0);
             self.ticks
                 .as_mut()
                 .reset(tokio::time::Instant::now() + self.tick);
+        }
+        if let Some(from) = self.unchecked {
+            self.check(from, clock::now());
             has_worked = true;
         }
         if has_worked {
@@ -600,55 +608,6 @@ impl Reactor {
             self.finish(key);
         } else if all {
             self.ready.push_back(key);
-        }
-    }
-
-    /// Sends the heartbeats that are due, and lets go of sockets that have taken nothing for too long.
-    fn handle_tick(&mut self, now: Instant) {
-        let ticks = Ticks::since(self.origin, now);
-        let heartbeat_millis = self
-            .hub
-            .effort
-            .heartbeat()
-            .map(|interval| u32::try_from(interval.as_millis()).unwrap_or(u32::MAX));
-        for slot in 0..self.table.end() {
-            let Some(entry) = self.table.at(slot) else {
-                continue;
-            };
-            let key = entry.key;
-            let reader = Reader {
-                hub: &self.hub,
-                key,
-            };
-            if let Some(more) = &entry.more {
-                let is_stalled = more.blocked_since.is_some_and(|since| {
-                    now.saturating_duration_since(since) >= self.hub.config.send_timeout
-                });
-                if is_stalled {
-                    reader.stalled();
-                    self.remove(key);
-                    continue;
-                }
-                let is_busy = more.session.as_ref().is_some_and(|it| !it.is_live());
-                if is_busy || !more.unsent.is_empty() || more.is_last {
-                    continue;
-                }
-            }
-            if heartbeat_millis
-                .is_some_and(|interval| ticks.millis_after(entry.last_write) >= interval)
-            {
-                let session = entry.more.as_mut().and_then(|more| more.session.as_mut());
-                let bytes = match session {
-                    Some(session) => session.heartbeat(reader, now),
-                    None => reader.heartbeat(now),
-                };
-                let wire = if entry.is_chunked {
-                    chunk(&bytes)
-                } else {
-                    bytes
-                };
-                self.send(key, &wire, now);
-            }
         }
     }
 }
