@@ -390,7 +390,11 @@ impl Reactor {
                     self.shard
                         .read_and_wait(key, now, MAX_CHUNK_BYTES, &mut self.batch);
                 self.pace.found(self.batch.len());
-                session.handle_read(read, reader, &mut self.batch, now)
+                let bytes = session.handle_read(read, reader, &mut self.batch, now);
+                if is_waiting {
+                    session.has_caught_up();
+                }
+                bytes
             }
             Next::Fetch(PageCall { request, render }) => {
                 let page = self.hub.broker.render(request, render);

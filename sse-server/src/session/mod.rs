@@ -51,6 +51,8 @@ pub(crate) struct Session {
     pages: Pages,
     /// Job events up to these offsets are in the snapshots that the stream began with.
     snapshots: Vec<(Topic, Offset)>,
+    /// It has not had everything yet since it began or fell behind: what it gets is late because it asked late.
+    is_behind: bool,
 }
 
 enum Phase {
@@ -104,6 +106,7 @@ impl Session {
             splice,
             pages: Pages::default(),
             snapshots: prelude.snapshots,
+            is_behind: true,
         }
     }
 
@@ -137,6 +140,7 @@ impl Session {
             splice,
             pages: Pages::default(),
             snapshots: Vec::new(),
+            is_behind: true,
         }
     }
 
@@ -238,6 +242,7 @@ impl Session {
         match read? {
             Read::Entries => self.write_batch(reader, batch, now),
             Read::Lagged { after, floor } => {
+                self.is_behind = true;
                 self.handle_lag(reader, after, floor);
                 None
             }
@@ -247,6 +252,11 @@ impl Session {
                 None
             }
         }
+    }
+
+    /// It has been given everything there is, and waits.
+    pub(crate) fn has_caught_up(&mut self) {
+        self.is_behind = false;
     }
 
     fn write_batch(
@@ -271,13 +281,13 @@ impl Session {
         };
         batch.clear();
         let written = written?;
-        reader.hub.vitals.record_deliveries(
-            now.saturating_duration_since(written.oldest),
-            1,
-            written.events,
-            written.bytes.len(),
-            now,
-        );
+        let (vitals, events) = (&reader.hub.vitals, written.events);
+        if self.is_behind {
+            vitals.record_replay(events, written.bytes.len(), now);
+        } else {
+            let latency = now.saturating_duration_since(written.oldest);
+            vitals.record_deliveries(latency, 1, events, written.bytes.len(), now);
+        }
         self.forget_snapshots(reader);
         Some(written.bytes)
     }

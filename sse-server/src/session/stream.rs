@@ -117,6 +117,7 @@ impl EventStream {
                         self.batch = Vec::new();
                     }
                     if is_waiting {
+                        self.session.has_caught_up();
                         return self.poll_heartbeat(cx);
                     }
                     bytes

@@ -1,6 +1,8 @@
 //! The event service of a project manager: `/sse/events` with project filters, subscriptions changed at run time,
 //! statistics, replay by the publisher's own ids.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::server::{Server, is_rfc3339};
@@ -190,6 +192,31 @@ fn statistics_count_connections_and_messages() {
     assert!(stats["max_connections"].is_u64());
     assert!(is_rfc3339(&stats["started_at"]));
     assert_eq!(server.get("/events/stats").ok()["events_published"], 2);
+}
+
+#[test]
+fn what_a_reader_gets_late_because_it_asked_late_is_no_latency() {
+    let server = Server::with(&["--window", "64KiB"]);
+    // Some are in the window yet, some are not.
+    let events: Vec<_> = (0..200)
+        .map(|_| json!({"data": "x".repeat(1_000)}))
+        .collect();
+    server.publish(&json!(events));
+    std::thread::sleep(Duration::from_secs(2));
+    for _ in 0..2 {
+        server.resume("/events", "earliest").take(200);
+    }
+    let stats = server.get("/sse/stats").ok();
+    assert_eq!(stats["events_delivered"], 400);
+    assert_eq!(stats["latency_ms"]["max"], 0.0, "{stats}");
+    // What comes while a reader waits for it counts.
+    let mut live = server.resume("/events", "earliest");
+    live.take(200);
+    server.publish(&json!({"data": "live"}));
+    live.next();
+    let latency = server.get("/sse/stats").ok()["latency_ms"]["max"].clone();
+    let latency = latency.as_f64().unwrap();
+    assert!(latency > 0.0 && latency < 2_000.0, "{latency}");
 }
 
 #[test]
