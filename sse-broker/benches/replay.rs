@@ -91,40 +91,60 @@ fn percentile(latencies: &mut [Duration], percent: f64) -> Duration {
     latencies[at.min(latencies.len() - 1)]
 }
 
-/// The time to the first event after a random position, and of a random id.
-fn resume(broker: &DurableBroker, count: u64) {
+/// The time to the first event after a random position, and to the place of a random id, in a short history and in a
+/// long one, in rounds that alternate.
+fn resume(few: &DurableBroker, many: &DurableBroker) {
     let runtime = runtime();
     let mut random = fastrand::Rng::with_seed(1);
     let topic = Scope::Topics([topics()[3].clone()].into());
-    let ways = [("all", Scope::All), ("a topic", topic)];
-    for (name, scope) in &ways {
-        let mut times: Vec<_> = (0..5_000)
-            .map(|_| {
-                let request = ReadRequest {
-                    scope: scope.clone(),
-                    max_records: 1,
-                    ..request(random.u64(..count - 20), usize::MAX)
-                };
-                let begun = Instant::now();
-                let page = runtime.block_on(broker.read(request)).expect("a page");
-                assert_eq!(page.records.len(), 1);
-                begun.elapsed()
-            })
-            .collect();
-        print_times(&format!("first event of {name}"), count, &mut times);
+    let ways = [
+        ("first event of all", Some(Scope::All)),
+        ("first event of a topic", Some(topic)),
+        ("place of an id", None),
+    ];
+    for (name, scope) in ways {
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..RESUME_ROUNDS {
+            for (broker, times) in [few, many].into_iter().zip(&mut times) {
+                let count = broker.bounds().head;
+                let round = (0..1_000).map(|_| match &scope {
+                    Some(scope) => {
+                        let request = ReadRequest {
+                            scope: scope.clone(),
+                            max_records: 1,
+                            ..request(random.u64(..count - 20), usize::MAX)
+                        };
+                        let begun = Instant::now();
+                        let page = runtime.block_on(broker.read(request)).expect("a page");
+                        assert_eq!(page.records.len(), 1);
+                        begun.elapsed()
+                    }
+                    None => {
+                        let n = random.u64(..count);
+                        let id = EventId::new(format!("event-{n:012}")).expect("an id");
+                        let begun = Instant::now();
+                        let offset = runtime.block_on(broker.locate(id)).expect("readable");
+                        assert_eq!(offset, Some(n + 1));
+                        begun.elapsed()
+                    }
+                });
+                times.extend(round);
+            }
+        }
+        let [few_times, many_times] = &mut times;
+        print_times(name, few.bounds().head, few_times);
+        print_times(name, many.bounds().head, many_times);
+        let p50 = |times: &mut [Duration]| percentile(times, 50.0).as_secs_f64();
+        println!(
+            "{:<24} {:.2} times as long",
+            "",
+            p50(many_times) / p50(few_times)
+        );
     }
-    let mut times: Vec<_> = (0..5_000)
-        .map(|_| {
-            let n = random.u64(..count);
-            let id = EventId::new(format!("event-{n:012}")).expect("an id");
-            let begun = Instant::now();
-            let offset = runtime.block_on(broker.locate(id)).expect("readable");
-            assert_eq!(offset, Some(n + 1));
-            begun.elapsed()
-        })
-        .collect();
-    print_times("place of an id", count, &mut times);
 }
+
+/// Rounds of a thousand each.
+const RESUME_ROUNDS: usize = 10;
 
 fn print_times(what: &str, count: u64, times: &mut [Duration]) {
     let (p50, p99) = (percentile(times, 50.0), percentile(times, 99.0));
@@ -326,12 +346,6 @@ fn main() {
         count
     };
 
-    if wants("resume") {
-        let folder = tempfile::tempdir().expect("a folder");
-        let few = open(folder.path());
-        fill(&few, 1_000);
-        resume(&few, 1_000);
-    }
     let folder = tempfile::tempdir().expect("a folder");
     let mut broker = open(folder.path());
     fill(&broker, count);
@@ -339,7 +353,10 @@ fn main() {
         broker = reopen(folder.path(), broker);
     }
     if wants("resume") {
-        resume(&broker, count);
+        let folder = tempfile::tempdir().expect("a folder");
+        let few = open(folder.path());
+        fill(&few, 1_000);
+        resume(&few, &broker);
     }
     if wants("socket") {
         socket(&broker, count);

@@ -18,6 +18,7 @@ mod durable_readers;
 mod enhanced;
 mod envelope;
 mod errors;
+mod full_disk;
 mod job_stream;
 mod limits;
 mod log_tools;

@@ -177,6 +177,19 @@ fn crash(tally: &mut Tally) -> Outcome {
         "--",
     ])
     .args(["thinning::", "--ignored", "--nocapture"]);
+    test(tally, cmd)?;
+    if !Cmd::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "true"])
+        .succeeds()
+    {
+        println!("left out: a full disk over HTTP needs Linux, and the right to mount one");
+        return Ok(());
+    }
+    let cmd = Cmd::cargo(["test", "-p", "sse-server", "--test", "it", "--"]).args([
+        "full_disk",
+        "--ignored",
+        "--nocapture",
+    ]);
     test(tally, cmd)
 }
 
