@@ -190,6 +190,7 @@ fn color(server: &str, slot: usize) -> RGBColor {
         "raw-coalesce" => RGBColor(95, 95, 95),
         "hub" => RGBColor(25, 95, 190),
         "hub-durable" | "hub gzip" => RGBColor(110, 165, 230),
+        "hub-no-linger" => RGBColor(205, 95, 60),
         _ => [
             RGBColor(205, 95, 60),
             RGBColor(220, 160, 60),

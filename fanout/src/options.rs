@@ -41,8 +41,8 @@ pub(crate) struct Options {
     /// Shapes, with commas between [default: the basic six]
     #[arg(long, value_delimiter = ',', value_name = "SHAPE")]
     shapes: Vec<Shape>,
-    /// Servers, with commas between: raw, raw-coalesce, hub, hub-durable, nchan, axum [default:
-    /// all that are there, save hub-durable]
+    /// Servers, with commas between: raw, raw-coalesce, hub, hub-durable, hub-no-linger, nchan, axum
+    /// [default: all that are there, save hub-durable and hub-no-linger]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     servers: Vec<String>,
     /// Also the hub with its log on disk
@@ -137,10 +137,15 @@ impl Options {
         let mut there = vec![Target::Raw, Target::RawCoalesce];
         there.extend(self.hub.clone().map(Target::Hub));
         there.extend(self.hub.clone().map(Target::HubDurable));
+        there.extend(self.hub.clone().map(Target::HubNoLinger));
         there.extend(nchan_module().map(Target::Nchan));
         there.extend(self.axum.clone().map(Target::Axum));
         if self.servers.is_empty() {
-            let wanted = |target: &Target| self.durable || !matches!(target, Target::HubDurable(_));
+            let wanted = |target: &Target| match target {
+                Target::HubDurable(_) => self.durable,
+                Target::HubNoLinger(_) => false,
+                _ => true,
+            };
             return Ok(there.into_iter().filter(wanted).collect());
         }
         let mut names = self.servers.clone();

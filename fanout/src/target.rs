@@ -79,6 +79,8 @@ pub(crate) enum Target {
     Hub(PathBuf),
     /// This project's server with its log on disk.
     HubDurable(PathBuf),
+    /// This project's server without the delay that gathers events under load.
+    HubNoLinger(PathBuf),
     /// nginx with nchan, and the module's file.
     Nchan(PathBuf),
     /// axum's `Sse` over a broadcast channel.
@@ -104,6 +106,7 @@ impl Target {
             Self::RawCoalesce => "raw-coalesce",
             Self::Hub(_) => "hub",
             Self::HubDurable(_) => "hub-durable",
+            Self::HubNoLinger(_) => "hub-no-linger",
             Self::Nchan(_) => "nchan",
             Self::Axum(_) => "axum",
         }
@@ -111,12 +114,15 @@ impl Target {
 
     /// Whether it is this project's server.
     pub(crate) fn is_hub(&self) -> bool {
-        matches!(self, Self::Hub(_) | Self::HubDurable(_))
+        matches!(
+            self,
+            Self::Hub(_) | Self::HubDurable(_) | Self::HubNoLinger(_)
+        )
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
         match self {
-            Self::Hub(_) | Self::HubDurable(_) => Dialect::Hub,
+            Self::Hub(_) | Self::HubDurable(_) | Self::HubNoLinger(_) => Dialect::Hub,
             Self::Nchan(_) => Dialect::Plain {
                 subscribe: "/sub",
                 publish: "/pub",
@@ -156,6 +162,11 @@ impl Target {
             Self::Hub(program) => {
                 let mut command = hub(program);
                 command.arg("--ephemeral");
+                command
+            }
+            Self::HubNoLinger(program) => {
+                let mut command = hub(program);
+                command.args(["--ephemeral", "--max-linger", "0"]);
                 command
             }
             Self::HubDurable(program) => {
