@@ -111,8 +111,14 @@ fn limits(case: &Value) -> Limits {
 }
 
 /// The cuttings under which a stream must mean the same: whole, byte by byte, with empty chunks, at the case's own
-/// cuts, at every single place, and in small even chunks.
+/// cuts, at every single place, and in small even chunks. Miri, which takes a thousand times as long, sees two of them.
 fn cuttings(connection: &Value, len: usize) -> Vec<Vec<usize>> {
+    if cfg!(miri) {
+        return match len {
+            0..MIRI_MAX_BYTES => vec![vec![], vec![7; len / 7]],
+            _ => vec![vec![]],
+        };
+    }
     let mut all = vec![vec![], vec![1; len], [0, 1].repeat(len)];
     if let Some(cuts) = connection["cuts"].as_array() {
         let mut before = 0;
@@ -130,6 +136,9 @@ fn cuttings(connection: &Value, len: usize) -> Vec<Vec<usize>> {
     all.extend((2..20).map(|size| vec![size; len / size]));
     all
 }
+
+/// Longer streams are read whole under Miri.
+const MIRI_MAX_BYTES: usize = 8 << 10;
 
 #[test]
 fn every_stream_means_what_its_case_says() {
