@@ -29,6 +29,7 @@ mod report;
 mod shapes;
 mod tally;
 mod target;
+mod unpack;
 mod wire;
 
 use std::fmt;

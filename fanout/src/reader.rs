@@ -3,9 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use flate2::write::GzDecoder;
-
 use crate::tally::Tally;
+use crate::unpack::{Coding, Unpacker};
 use crate::wire::{Framing, Head, events};
 
 /// What a reader does with its stream.
@@ -40,9 +39,9 @@ enum Content {
     /// The events as they are; the beginning of one that is not whole yet.
     Plain(Vec<u8>),
     /// Compressed and inflated at once; what is inflated and not whole yet is in the writer.
-    Inflated(Box<GzDecoder<Vec<u8>>>),
+    Inflated(Unpacker),
     /// Compressed and kept.
-    Kept(Vec<u8>),
+    Kept(Coding, Vec<u8>),
 }
 
 pub(crate) struct Reader {
@@ -88,7 +87,7 @@ impl Reader {
     /// Whether each of its events is checked as it comes.
     pub(crate) fn is_checked(&self) -> bool {
         match &self.state {
-            State::Body(body) => !matches!(body.content, Content::Kept(_)),
+            State::Body(body) => !matches!(body.content, Content::Kept(..)),
             _ => false,
         }
     }
@@ -197,18 +196,17 @@ impl Reader {
     /// sound. What the stream held before is forgotten only when the reader is.
     pub(crate) fn inflate_kept(&self, on_data: impl FnMut(&[u8])) -> bool {
         let State::Body(Body {
-            content: Content::Kept(kept),
+            content: Content::Kept(coding, kept),
             ..
         }) = &self.state
         else {
             return true;
         };
-        let mut inflater = GzDecoder::new(Vec::new());
-        let is_sound = inflater
-            .write_all(kept)
-            .and_then(|()| inflater.flush())
-            .is_ok();
-        events(inflater.get_ref(), on_data);
+        let Ok(mut unpacker) = Unpacker::new(*coding) else {
+            return false;
+        };
+        let is_sound = unpacker.feed(kept).is_ok();
+        events(unpacker.text(), on_data);
         is_sound
     }
 
@@ -222,10 +220,12 @@ impl Reader {
 
 impl Body {
     fn of(head: &Head, reading: Reading) -> Self {
-        let content = match (head.is_gzip, reading) {
-            (false, _) => Content::Plain(Vec::new()),
-            (true, Reading::Keep) => Content::Kept(Vec::new()),
-            (true, _) => Content::Inflated(Box::new(GzDecoder::new(Vec::new()))),
+        let content = match (head.coding, reading) {
+            (None, _) => Content::Plain(Vec::new()),
+            (Some(coding), Reading::Keep) => Content::Kept(coding, Vec::new()),
+            (Some(coding), _) => {
+                Content::Inflated(Unpacker::new(coding).expect("memory for a decoder"))
+            }
         };
         Self {
             framing: Framing::of(head),
@@ -240,17 +240,13 @@ impl Body {
         };
         let bytes = &bytes[..len];
         match &mut self.content {
-            Content::Kept(kept) => kept.extend_from_slice(bytes),
+            Content::Kept(_, kept) => kept.extend_from_slice(bytes),
             Content::Inflated(inflater) => {
-                if inflater
-                    .write_all(bytes)
-                    .and_then(|()| inflater.flush())
-                    .is_err()
-                {
+                if inflater.feed(bytes).is_err() {
                     return false;
                 }
-                let used = events(inflater.get_ref(), on_data);
-                inflater.get_mut().drain(..used);
+                let used = events(inflater.text(), on_data);
+                inflater.forget(used);
             }
             Content::Plain(begun) if begun.is_empty() => {
                 let used = events(bytes, on_data);

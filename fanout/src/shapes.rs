@@ -2,8 +2,8 @@
 
 mod basic;
 mod churn;
+mod compressed;
 mod curve;
-mod gzip;
 mod own_topics;
 mod stalled;
 
@@ -39,6 +39,8 @@ pub(crate) enum Shape {
     OwnTopics,
     /// Readers that accept gzip: processor time and bytes beside those that do not
     Gzip,
+    /// The same with readers that ask for zstd; for a hub that was built with it
+    Zstd,
     /// Ten thousand readers that never read: what the others notice, and memory
     Stalled,
     /// A hundred thousand readers that come and go: what they leave behind
@@ -92,9 +94,10 @@ pub(crate) fn measure(options: &Options, targets: &[Target], figures: &mut Figur
 type Measure = fn(&Options, &Target, &mut Figures) -> Outcome;
 
 /// The shapes that are not basic.
-const OTHERS: [(Shape, Measure); 5] = [
+const OTHERS: [(Shape, Measure); 6] = [
     (Shape::OwnTopics, own_topics::measure),
-    (Shape::Gzip, gzip::measure),
+    (Shape::Gzip, compressed::gzip),
+    (Shape::Zstd, compressed::zstd),
     (Shape::Stalled, stalled::measure),
     (Shape::Churn, churn::measure),
     (Shape::Curve, curve::measure),

@@ -1,4 +1,4 @@
-//! Readers that accept gzip beside readers that do not, with the payloads compression is for.
+//! Readers that take a coding beside readers that do not, with the payloads compression is for.
 //!
 //! Compressed streams are kept and inflated once nobody measures, each in full; a few are inflated
 //! and checked as they come, and it is they who say when an event has been delivered.
@@ -16,18 +16,36 @@ use crate::process::Server;
 use crate::reader::Reading;
 use crate::tally::number_of;
 use crate::target::Target;
+use crate::unpack::Coding;
 
-pub(super) fn measure(options: &Options, target: &Target, figures: &mut Figures) -> Outcome {
+pub(super) fn gzip(options: &Options, target: &Target, figures: &mut Figures) -> Outcome {
+    measure(options, target, figures, "gzip", &[Coding::Gzip])
+}
+
+/// Zstd beside gzip beside neither.
+pub(super) fn zstd(options: &Options, target: &Target, figures: &mut Figures) -> Outcome {
+    let codings = [Coding::Gzip, Coding::Zstd];
+    measure(options, target, figures, "zstd", &codings)
+}
+
+fn measure(
+    options: &Options,
+    target: &Target,
+    figures: &mut Figures,
+    shape: &str,
+    codings: &[Coding],
+) -> Outcome {
     if !target.is_hub() {
         return Ok(()); // the floor and the peers send what they have
     }
     for payload in [Payload::Token, Payload::Progress] {
-        for encoding in [None, Some("gzip")] {
-            figures.server = match encoding {
+        let shape = format!("{shape} {}", payload.name());
+        for coding in std::iter::once(None).chain(codings.iter().copied().map(Some)) {
+            figures.server = match coding {
                 None => target.name().to_owned(),
-                Some(encoding) => format!("{} {encoding}", target.name()),
+                Some(coding) => format!("{} {}", target.name(), coding.name()),
             };
-            one(options, target, figures, payload, encoding)?;
+            one(options, target, figures, &shape, payload, coding)?;
         }
     }
     Ok(())
@@ -37,21 +55,22 @@ fn one(
     options: &Options,
     target: &Target,
     figures: &mut Figures,
+    shape: &str,
     payload: Payload,
-    encoding: Option<&'static str>,
+    coding: Option<Coding>,
 ) -> Outcome {
     let server = Server::start(target, &options.server_args, &[])?;
     let before = server.memory();
     let mut fleet = Fleet::new(&server, Audience::Everyone)?;
     let arrival = |reading| Arrival {
         reading,
-        accept_encoding: encoding,
+        accept_encoding: coding.map(Coding::name),
         ..Arrival::default()
     };
     fleet.subscribe(CHECKED_AT_ONCE, arrival(Reading::Check))?;
     fleet.subscribe(READERS - CHECKED_AT_ONCE, arrival(Reading::Keep))?;
     let compressed = fleet.readers.iter().filter(|r| r.is_compressed()).count();
-    if encoding.is_some() && compressed < READERS {
+    if coding.is_some() && compressed < READERS {
         figures.trouble(format!(
             "{} of {READERS} streams that could be compressed are not",
             READERS - compressed
@@ -59,7 +78,7 @@ fn one(
     }
     warm_up(&mut fleet, &server)?;
 
-    let shape = |how: &str| format!("gzip {}, {how}", payload.name());
+    let shape = |how: &str| format!("{shape}, {how}");
     let paced = Load {
         payload,
         pace: Pace::PerSecond(PACED_RATE),
