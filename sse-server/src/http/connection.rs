@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -135,6 +135,7 @@ pub(super) async fn serve<S: Socket>(
         let mut is_closing = false;
         let mut closed = pin!(reached(&mut stage, Stage::Draining));
         let mut look_again: Option<Pin<Box<Sleep>>> = None;
+        let mut idle = Idle::default();
         std::future::poll_fn(|cx| {
             if !is_closing && closed.as_mut().poll(cx).is_ready() {
                 is_closing = true;
@@ -148,18 +149,20 @@ pub(super) async fn serve<S: Socket>(
             }
             if !watched.is_blocked() {
                 look_again = None;
+                idle = Idle::default();
                 return Poll::Pending;
             }
             // The socket takes nothing, so hyper does not ask the stream for more, and the stream cannot
-            // tell that it was closed. Dropping the connection is all that is left to do.
+            // tell that it was closed. It may be only slow, and its last words are still to be read; when nothing more
+            // is taken, dropping the connection is all that is left to do.
             loop {
-                if watched.is_cut(&hub) {
-                    return Poll::Ready(Ok(None));
-                }
                 let timer = look_again
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(BLOCKED_CHECK_INTERVAL)));
                 ready!(timer.as_mut().poll(cx));
                 look_again = None;
+                if idle.look(&watched, &hub) >= hub.config().send_timeout {
+                    return Poll::Ready(Ok(None));
+                }
             }
         })
         .await
@@ -244,6 +247,31 @@ struct Watched {
     is_waiting: AtomicBool,
     /// The socket did not take the last write: hyper may hold bytes of earlier answers.
     is_write_pending: AtomicBool,
+    /// How often the socket has taken something.
+    writes: AtomicU64,
+}
+
+/// How long the socket of a closed stream has taken nothing, by looks at it.
+#[derive(Default)]
+struct Idle {
+    writes: Option<u64>,
+    lasting: Duration,
+}
+
+impl Idle {
+    /// Looks again, [`BLOCKED_CHECK_INTERVAL`] after the last time.
+    fn look(&mut self, watched: &Watched, hub: &Hub) -> Duration {
+        let writes = watched
+            .is_closed(hub)
+            .then(|| watched.writes.load(Ordering::Relaxed));
+        if writes.is_some() && self.writes == writes {
+            self.lasting += BLOCKED_CHECK_INTERVAL;
+        } else {
+            self.lasting = Duration::ZERO;
+        }
+        self.writes = writes;
+        self.lasting
+    }
 }
 
 impl Watched {
@@ -265,7 +293,7 @@ impl Watched {
     }
 
     /// Whether the stream was closed meanwhile.
-    fn is_cut(&self, hub: &Hub) -> bool {
+    fn is_closed(&self, hub: &Hub) -> bool {
         let stream = self.stream.lock().clone();
         stream.is_some_and(|id| hub.connection_status(&id).is_none())
     }
@@ -286,6 +314,9 @@ impl<S> WatchedIo<S> {
         self.watched
             .is_write_pending
             .store(written.is_pending(), Ordering::Relaxed);
+        if written.is_ready() {
+            self.watched.writes.fetch_add(1, Ordering::Relaxed);
+        }
         written
     }
 }

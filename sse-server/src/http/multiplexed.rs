@@ -182,6 +182,8 @@ where
         let newest = self.exchanges.newest.lock().take();
         match newest {
             Some(progress) => {
+                // Boxed: an async function holds what it is given twice, once as it came and once pinned.
+                let exchange = Box::pin(exchange);
                 tokio::spawn(write_or_reset(exchange, progress, self.hub.clone()));
             }
             None => {
@@ -193,8 +195,11 @@ where
 
 /// Runs one exchange to its end. A stream that is closed, and whose client then takes nothing for a send timeout, is
 /// dropped, which resets it.
-async fn write_or_reset(exchange: impl Future<Output = ()>, progress: Arc<Progress>, hub: Hub) {
-    let mut exchange = pin!(exchange);
+async fn write_or_reset(
+    mut exchange: Pin<Box<impl Future<Output = ()>>>,
+    progress: Arc<Progress>,
+    hub: Hub,
+) {
     let mut look: Option<Pin<Box<Sleep>>> = None;
     // How often the stream had been asked for more at the last look, if it was closed by then.
     let mut closed_at = None;

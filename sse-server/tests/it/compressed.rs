@@ -1,20 +1,24 @@
 //! Streams with a `Content-Encoding`: every reader gets the same events as without, and a stream of its coding that ends
 //! properly, whoever else reads along.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
+use serde_json::json;
 use sse_broker::Topic;
 use sse_compress::Coding;
+use sse_protocol::EventId;
 use sse_server::UrlPattern;
 use sse_server::http::StreamWriter;
 use sse_server::hub::{Hub, HubConfig, Publication, SubscriptionChange};
 use tokio::task::JoinHandle;
 
-use crate::client::DEADLINE;
+use crate::client::{DEADLINE, eventually};
+use crate::limits::memory_kib;
+use crate::server::Server;
 use crate::writers::{events, open, read_to_end, serve, split};
 
 const WRITERS: [StreamWriter; 3] = [
@@ -51,6 +55,8 @@ in_each_coding! {
     heartbeats_and_changed_subscriptions_lose_and_repeat_nothing,
     a_topic_that_is_never_compressed_comes_as_it_is,
     beyond_the_memory_for_it_streams_are_not_compressed,
+    personal_streams_are_compressed_each_for_itself_while_there_is_memory,
+    a_reader_of_a_compressed_stream_takes_no_encoder_of_its_own,
 }
 
 /// A reader that asks for `coding`, and is read to its end.
@@ -371,6 +377,202 @@ async fn beyond_the_memory_for_it_streams_are_not_compressed(coding: &str) {
     }
     assert_eq!(compressed, 2);
     assert!(address.ip() == Ipv4Addr::LOCALHOST);
+}
+
+async fn personal_streams_are_compressed_each_for_itself_while_there_is_memory(coding: &str) {
+    let config = HubConfig {
+        // Enough for two.
+        stream_compression_bytes: 1 << 20,
+        ..HubConfig::default()
+    };
+    let hub = Hub::in_memory(config).await.unwrap();
+    let address = serve(&hub, StreamWriter::Reactor);
+    let mut readers = Vec::new();
+    let come = async |n: usize, session: &str| {
+        let socket = open(
+            address,
+            &request(&format!("topic=news&session_id={session}"), coding),
+        );
+        connected(&hub, n).await;
+        socket
+    };
+    for (n, session) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        readers.push((session, come(n + 1, session).await));
+    }
+    assert_eq!(hub.stats().compression.streams.cohorts, 2, "the first two");
+    // One of them makes room for another.
+    drop(readers.remove(0));
+    connected(&hub, 3).await;
+    until("its memory is free", || {
+        hub.stats().compression.streams.cohorts == 1
+    })
+    .await;
+    readers.push(("e", come(4, "e").await));
+    assert_eq!(hub.stats().compression.streams.cohorts, 2);
+    for n in 0..20 {
+        hub.publish(token(n, "news")).await.unwrap();
+        for session in ["b", "c", "d", "e"] {
+            let private = Publication::new(format!("for {session} {n}"));
+            let topic = Topic::new(format!("session/{session}")).unwrap();
+            hub.publish(private.to_topic(topic)).await.unwrap();
+        }
+    }
+    let reads: Vec<_> = readers
+        .into_iter()
+        .map(|(session, socket)| {
+            let is_compressed = ["b", "e"].contains(&session);
+            let coding = if is_compressed { coding } else { "identity" };
+            (session, reading(socket, coding))
+        })
+        .collect();
+    assert_eq!(hub.shutdown(DEADLINE).await, 0);
+    for (session, read) in reads {
+        let events = read.await.unwrap().events;
+        assert_eq!(events.len(), 40, "{session}");
+        let private = format!("for {session} ");
+        let of_it = events.iter().filter(|event| event.contains(&private));
+        assert_eq!(of_it.count(), 20, "{session}");
+    }
+}
+
+/// The real binary's memory with so many readers of one topic, after some events.
+fn memory_kib_with(coding: &str, readers: usize) -> u64 {
+    let server = Server::with(&["--max-connections-per-ip", "2000", "--heartbeat", "0"]);
+    let sockets: Vec<TcpStream> = (0..readers)
+        .map(|_| {
+            let mut socket = open(server.address, &request("topic=a", coding));
+            assert!(socket.read(&mut [0; 2048]).unwrap() > 0);
+            socket
+        })
+        .collect();
+    let events: Vec<_> = (0..50)
+        .map(|n| json!({"topic": "a", "data": format!("event {n}, and some text with it")}))
+        .collect();
+    server.publish(&json!(events));
+    eventually("all have them", || {
+        let stats = server.get("/events/stats").ok();
+        let delivered = stats["events_delivered"].as_u64().unwrap();
+        (delivered >= 50 * readers as u64).then_some(())
+    });
+    let memory = memory_kib(&server);
+    drop(sockets);
+    memory
+}
+
+/// An encoder takes some 300 KiB.
+async fn a_reader_of_a_compressed_stream_takes_no_encoder_of_its_own(coding: &str) {
+    let coding = coding.to_owned();
+    let measured = tokio::task::spawn_blocking(move || {
+        let each = |coding: &str| {
+            let (few, many) = (memory_kib_with(coding, 50), memory_kib_with(coding, 450));
+            many.saturating_sub(few) * 1024 / 400
+        };
+        (each(&coding), each("identity"))
+    });
+    let (compressed, plain) = measured.await.unwrap();
+    println!("{compressed} bytes each when compressed, {plain} when not");
+    assert!(
+        compressed <= plain + 2048,
+        "{compressed} bytes each when compressed, {plain} when not"
+    );
+}
+
+/// A reader of gzip as it comes: the bytes of the stream, and what they mean so far.
+struct Unpacking {
+    socket: TcpStream,
+    decoder: flate2::write::GzDecoder<Vec<u8>>,
+    /// What is not a whole chunk yet.
+    rest: Vec<u8>,
+}
+
+impl Unpacking {
+    fn open(address: SocketAddr, query: &str) -> Self {
+        let mut socket = open(address, &request(query, "gzip"));
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(String::from_utf8_lossy(&head).contains("content-encoding: gzip"));
+        let decoder = flate2::write::GzDecoder::new(Vec::new());
+        let mut it = Self {
+            socket,
+            decoder,
+            rest: Vec::new(),
+        };
+        it.bytes_until("event: connected");
+        it
+    }
+
+    /// How many bytes of gzip come until the text has this, and its event's end.
+    fn bytes_until(&mut self, text: &str) -> usize {
+        let (mut bytes, mut space) = (0, [0; 4096]);
+        loop {
+            let so_far = String::from_utf8_lossy(self.decoder.get_ref()).into_owned();
+            if so_far
+                .split_once(text)
+                .is_some_and(|(_, behind)| behind.contains("\n\n"))
+            {
+                return bytes;
+            }
+            let count = self.socket.read(&mut space).unwrap();
+            assert!(count > 0, "it ended with {so_far}");
+            self.rest.extend_from_slice(&space[..count]);
+            while let Some(line) = self.rest.windows(2).position(|it| it == b"\r\n") {
+                let digits = std::str::from_utf8(&self.rest[..line]).unwrap();
+                let length = usize::from_str_radix(digits, 16).unwrap();
+                if self.rest.len() < line + length + 4 {
+                    break;
+                }
+                let chunk: Vec<u8> = self.rest.drain(..line + length + 4).collect();
+                let chunk = &chunk[line + 2..line + 2 + length];
+                self.decoder.write_all(chunk).unwrap();
+                self.decoder.flush().unwrap();
+                bytes += length;
+            }
+        }
+    }
+}
+
+/// Were it otherwise, who may publish could guess: what a reader has heard before makes the same text shorter.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_private_to_one_reader_shapes_no_byte_of_another() {
+    let secret = "the password is 7Qk0vZ2mXw9LrT4bNc8Y";
+    let mut seen = Vec::new();
+    // To the one reader, and to nobody who is there.
+    for private in ["session/a", "session/z"] {
+        let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+        let address = serve(&hub, StreamWriter::Reactor);
+        let publish = async |data: &str, topic: &str, id: &str| {
+            let publication = Publication::new(data.to_owned())
+                .to_topic(Topic::new(topic).unwrap())
+                .with_id(EventId::new(id).unwrap());
+            hub.publish(publication).await.unwrap();
+        };
+        let (mut a, mut b) = tokio::task::block_in_place(|| {
+            let [a, b] = ["a", "b"].map(|session| {
+                Unpacking::open(address, &format!("topic=news&session_id={session}"))
+            });
+            (a, b)
+        });
+        // In step with their cohorts.
+        publish("begin", "news", "1").await;
+        tokio::task::block_in_place(|| [&mut a, &mut b].map(|it| it.bytes_until("data: begin")));
+        publish(secret, private, "2").await;
+        publish("between", "news", "3").await;
+        tokio::task::block_in_place(|| [&mut a, &mut b].map(|it| it.bytes_until("data: between")));
+        publish(&format!("guess: {secret}"), "news", "4").await;
+        seen.push(tokio::task::block_in_place(|| {
+            [&mut a, &mut b].map(|it| it.bytes_until("data: guess"))
+        }));
+    }
+    let [[a_knows, b_beside], [a_does_not, b_alone]] = seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(b_beside, b_alone, "{seen:?}");
+    // And that would have been seen: it is in the stream of the one who knows.
+    assert!(a_knows < a_does_not, "{seen:?}");
 }
 
 /// A program that is not ours reads the frames of a cohort, of a newcomer and of a replay as one stream.

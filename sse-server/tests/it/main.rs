@@ -25,6 +25,7 @@ mod log_tools;
 mod notifications;
 mod process;
 mod projects;
+mod same_bytes;
 mod streams;
 mod tls;
 mod tls_limits;
