@@ -4,11 +4,13 @@
 //! with commit, processor and compiler to `docs/bench/<date>-<commit>.json`. A second run of the
 //! same commit on the same day adds to the file, and replaces what it measured again.
 //!
-//! `cargo xtask bench fanout` and `replay` are another thing: whole servers, over sockets. See [`fanout`] and [`replay`].
+//! `cargo xtask bench fanout`, `replay` and `resume` are another thing: whole servers, over sockets. See [`fanout`],
+//! [`replay`] and [`resume`].
 
 mod fanout;
 mod record;
 mod replay;
+mod resume;
 
 use std::time::SystemTime;
 
@@ -40,6 +42,8 @@ enum Whole {
     Fanout(fanout::Args),
     /// How fast the release server replays, and how late live events are beside a hundred replays
     Replay(replay::Args),
+    /// How long a reader that comes back waits for its first event, in a short history and in a long one
+    Resume(resume::Args),
     /// The readers of `replay`, as a process of their own
     #[command(hide = true)]
     ReplayReaders(replay::ReaderArgs),
@@ -78,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     match &args.whole {
         Some(Whole::Fanout(args)) => return fanout::run(&workspace, args),
         Some(Whole::Replay(args)) => return replay::run(&workspace, args),
+        Some(Whole::Resume(args)) => return resume::run(&workspace, args),
         Some(Whole::ReplayReaders(args)) => return replay::read_for_ever(args),
         None => {}
     }

@@ -13,7 +13,7 @@
 //! The seed decides when the hub is killed; what a crash meets is up to the machine, so a seed narrows a
 //! failure down and does not repeat it exactly.
 
-mod check;
+pub(crate) mod check;
 pub(crate) mod http;
 pub(crate) mod hub;
 mod publisher;

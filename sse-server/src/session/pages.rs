@@ -1,7 +1,7 @@
 //! The pages of a replay: which, how large, and as which bytes.
 //!
-//! A page is read and written on the log's own threads; whoever writes the session only sends it. The first is small,
-//! so that the first event comes at once, and each is twice as large as the one before: a thread is woken twice for a
+//! A page is read and written on the log's own threads; whoever writes the session only sends it. The first is a few events,
+//! so that they come at once, and the others are each twice as large as the one before: a thread is woken twice for a
 //! page, and a socket takes a large one for hardly more. Large pages have a budget in the hub; who gets none of it goes on
 //! with small ones.
 
@@ -26,7 +26,9 @@ pub(crate) struct PageCall {
 /// How far a reader's pages have grown.
 #[derive(Default)]
 pub(super) struct Pages {
-    /// How often the size has doubled.
+    /// The first has been read.
+    has_begun: bool,
+    /// How often the size has doubled since.
     doubled: u8,
     /// This reader has a large page.
     permit: Option<OwnedSemaphorePermit>,
@@ -55,7 +57,11 @@ impl Pages {
         } else {
             0
         };
-        let max_bytes = MAX_CHUNK_BYTES << doubled;
+        let max_bytes = if self.has_begun {
+            MAX_CHUNK_BYTES << doubled
+        } else {
+            FIRST_PAGE_BYTES
+        };
         let request = ReadRequest {
             max_records: max_bytes / BYTES_PER_RECORD,
             max_bytes,
@@ -83,7 +89,10 @@ impl Pages {
     /// for.
     pub(super) fn take(&mut self, reader: Reader<'_>) -> bool {
         let selector = reader.hub.pool.selector(reader.key);
-        self.doubled = (self.doubled + 1).min(MAX_DOUBLED);
+        if self.has_begun {
+            self.doubled = (self.doubled + 1).min(MAX_DOUBLED);
+        }
+        self.has_begun = true;
         match (&self.selector.take(), &selector) {
             (Some(before), Some(now)) => Arc::ptr_eq(before, now),
             // It is gone.
@@ -118,6 +127,8 @@ pub(crate) fn page_request(reader: Reader<'_>, after: Offset) -> ReadRequest {
     }
 }
 
+/// A dozen events: who comes back waits for these, and not for [`MAX_CHUNK_BYTES`] to be read and written.
+const FIRST_PAGE_BYTES: usize = 2 << 10;
 /// Pages grow to four times [`MAX_CHUNK_BYTES`], 128 KiB. Larger ones hardly make a replay faster, and what is sent in one piece
 /// is what a live event on the same core may have to wait for.
 const MAX_DOUBLED: u8 = 2;

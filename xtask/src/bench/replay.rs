@@ -48,13 +48,7 @@ pub(crate) struct ReaderArgs {
 
 /// `cargo xtask bench replay`
 pub(super) fn run(workspace: &Workspace, args: &Args) -> Outcome {
-    let binary = match &args.binary {
-        Some(binary) => binary.clone(),
-        None => {
-            Cmd::cargo(["build", "--release", "-p", "sse-server"]).run()?;
-            workspace.target_dir.join("release/sse-server")
-        }
-    };
+    let binary = release_server(workspace, args.binary.as_ref())?;
     let folder = std::env::temp_dir().join(format!("sse-bench-replay-{}", std::process::id()));
     let mut hub = Hub::new(binary, folder.clone(), "fsync".to_owned())?;
     hub.start(None)?;
@@ -105,7 +99,17 @@ pub(super) fn run(workspace: &Workspace, args: &Args) -> Outcome {
     Ok(())
 }
 
-fn fill(address: SocketAddr, events: u64) -> Outcome {
+/// The hub that was asked for, or else a release build.
+pub(super) fn release_server(workspace: &Workspace, asked: Option<&PathBuf>) -> Outcome<PathBuf> {
+    if let Some(binary) = asked {
+        return Ok(binary.clone());
+    }
+    Cmd::cargo(["build", "--release", "-p", "sse-server"]).run()?;
+    Ok(workspace.target_dir.join("release/sse-server"))
+}
+
+/// Makes the log so long; the newest of its events is [`LAST`].
+pub(super) fn fill(address: SocketAddr, events: u64) -> Outcome {
     let lost =
         |error: std::io::Error| Failure::new(format!("the log could not be filled: {error}"));
     let mut connection = Connection::open(address).map_err(lost)?;

@@ -50,7 +50,7 @@ pub(super) struct Logged {
 }
 
 /// The position of the newest event.
-pub(super) fn head(address: SocketAddr) -> Outcome<String> {
+pub(crate) fn head(address: SocketAddr) -> Outcome<String> {
     let stats = json(address, "/events/stats")?;
     let head = stats["log"]["head"].as_str().map(str::to_owned);
     head.ok_or_else(|| Failure::new("the hub does not say where its log stands"))
