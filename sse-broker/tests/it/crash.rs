@@ -18,7 +18,7 @@ const FROM: &str = "SSE_BROKER_CRASH_FROM";
 
 /// How often the child is killed: `SSE_BROKER_KILLS`, or so many times.
 fn kills() -> usize {
-    std::env::var("SSE_BROKER_KILLS").map_or(20, |n| n.parse().expect("a number"))
+    std::env::var("SSE_BROKER_KILLS").map_or(10, |n| n.parse().expect("a number"))
 }
 
 fn event(publisher: usize, n: u64) -> sse_broker::NewRecord {

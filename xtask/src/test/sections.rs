@@ -152,7 +152,13 @@ fn loom(workspace: &Workspace, tally: &mut Tally) -> Outcome {
 
 /// The log's tests of power cuts and bad disks, with more seeds than they take by themselves.
 fn crash(tally: &mut Tally) -> Outcome {
-    let ideas = ["faults::", "thinning::", "disk_trouble::"];
+    let ideas = [
+        "faults::",
+        "thinning::",
+        "disk_trouble::",
+        "tools::a_flipped",
+        "crash::",
+    ];
     let cmd = Cmd::cargo([
         "test",
         "--release",
@@ -164,7 +170,8 @@ fn crash(tally: &mut Tally) -> Outcome {
     ])
     .args(ideas)
     .args(["--nocapture"])
-    .env("SSE_BROKER_SEEDS", CRASH_SEEDS);
+    .env("SSE_BROKER_SEEDS", CRASH_SEEDS)
+    .env("SSE_BROKER_KILLS", KILLS);
     test(tally, cmd)?;
     // What takes too long for an ordinary run; the others that are marked so need root or a program.
     let cmd = Cmd::cargo([
@@ -246,6 +253,9 @@ const LOOM_PROFILE: &[&str] = &[
 
 /// How many crashes a long run tries; a guess, some minutes of them.
 const CRASH_SEEDS: &str = "10000";
+
+/// And how often a process of nothing but the log is killed.
+const KILLS: &str = "100";
 
 /// Long enough to get past what a target finds in its first seconds; found by nothing better.
 const FUZZ_SECONDS: u32 = 60;
