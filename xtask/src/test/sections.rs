@@ -211,7 +211,14 @@ fn miri(tally: &mut Tally) -> Outcome {
     };
     test(tally, miri(&["--lib"]))?;
     // A single case of random cuttings takes eight minutes.
-    let quick = ["reconnecting::", "limits::exactly"];
+    let quick = [
+        "allocations::",
+        "limits::a_raw",
+        "limits::exactly",
+        "limits::failing",
+        "reconnecting::",
+        "roundtrip::",
+    ];
     test(
         tally,
         miri(&[["--test", "it", "--"].as_slice(), &quick].concat()),
