@@ -66,7 +66,7 @@ pub use tools::{Done, Inspection, LogProblem, LogToolError, StoppedLog, Verifica
 
 use crate::broker::BoxFuture;
 use crate::memory::DEFAULT_MAX_PENDING_BYTES;
-use crate::queue::{Answer, Answered, Batch, Waiting, weight_bytes};
+use crate::queue::{Answer, Batch, Waiting, weight_bytes};
 use crate::{
     AppendError, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
     ReadRequest, Render, Rendered, Retention, StateChange, StoredState, Tail, Topic, Trimmed,
@@ -376,10 +376,7 @@ impl Broker for DurableBroker {
         self.shared.changed.notify_one();
         Box::pin(async move {
             match answered.await {
-                Ok(Answered { answer, left }) => {
-                    drop(left);
-                    answer
-                }
+                Ok(answered) => answered.take(),
                 Err(_) => Err(AppendError::Fenced {
                     reason: "the writer has gone".into(),
                 }),

@@ -203,7 +203,7 @@ impl Broker for MemoryBroker {
                 });
                 return Box::pin(async move {
                     match answered.await {
-                        Ok(answered) => answered.answer,
+                        Ok(answered) => answered.take(),
                         Err(_) => Err(AppendError::Fenced {
                             reason: "the tail panicked".into(),
                         }),

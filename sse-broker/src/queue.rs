@@ -23,6 +23,14 @@ pub(crate) struct Answered<R> {
     pub(crate) left: Vec<R>,
 }
 
+impl<R> Answered<R> {
+    /// The answer; what is left is freed here.
+    pub(crate) fn take(self) -> Answer {
+        drop(self.left);
+        self.answer
+    }
+}
+
 /// The records of one append, and where their answer goes.
 pub(crate) struct Batch<R = NewRecord> {
     pub(crate) records: Vec<R>,
@@ -30,6 +38,7 @@ pub(crate) struct Batch<R = NewRecord> {
     pub(crate) answer: oneshot::Sender<Answered<R>>,
 }
 
+#[cfg(feature = "durable")]
 impl<R> Batch<R> {
     /// Answers it. Whoever dropped the future does not want the answer.
     pub(crate) fn answer(self, answer: Answer) {

@@ -133,6 +133,13 @@ impl<T> Pool<T> {
         self.with_reader(key, |reader| Arc::clone(&reader.selector))
     }
 
+    /// Whether a reader still has this very selector: nobody has changed its subscriptions.
+    #[must_use]
+    pub fn has_selector(&self, key: ReaderKey, selector: &Arc<Selector>) -> bool {
+        self.with_reader(key, |reader| Arc::ptr_eq(&reader.selector, selector))
+            .unwrap_or(false)
+    }
+
     /// Why a reader was closed, when it was and has not left; `None` for an open one. A reader that is gone was
     /// closed by its [client](CloseReason::Client). Takes nothing, unlike reading it.
     #[must_use]

@@ -253,7 +253,8 @@ impl Reactor {
             is_chunked,
             stream,
         } = arrival;
-        let (mut session, key) = stream.into_session();
+        let (session, key) = stream.into_session();
+        let mut session = Box::new(session);
         let now = clock::now();
         let mut socket = mio::net::TcpStream::from_std(socket);
         let token = Token(key.slot());
@@ -365,7 +366,7 @@ impl Reactor {
                     hub: &self.hub,
                     key,
                 };
-                let mut session = Session::plain(entry.form, reader);
+                let mut session = Box::new(Session::plain(entry.form, reader));
                 let bytes = session.handle_read(Some(other), reader, &mut self.batch, now);
                 debug_assert!(bytes.is_none(), "only entries are written");
                 entry.more().session = Some(session);
@@ -375,7 +376,7 @@ impl Reactor {
     }
 
     /// Does what a session wants; false when there is nothing more to do for now.
-    fn serve_session(&mut self, key: ReaderKey, mut session: Session, now: Instant) -> bool {
+    fn serve_session(&mut self, key: ReaderKey, mut session: Box<Session>, now: Instant) -> bool {
         let reader = Reader {
             hub: &self.hub,
             key,

@@ -28,7 +28,7 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct More {
     /// `None`: the reader is live and nothing else.
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<Box<Session>>,
     /// Bytes that the socket did not take.
     pub(super) unsent: Bytes,
     /// Since when it takes nothing.
@@ -63,7 +63,11 @@ impl Entry {
     /// Gives back what a live reader that waits does not need.
     pub(super) fn settle(&mut self) {
         let Some(more) = &mut self.more else { return };
-        if more.session.as_ref().is_some_and(Session::is_plain) {
+        if more
+            .session
+            .as_ref()
+            .is_some_and(|session| session.is_plain())
+        {
             more.session = None;
         }
         let is_needed = more.session.is_some()

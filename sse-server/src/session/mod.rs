@@ -453,10 +453,7 @@ fn compress(
 ) -> Option<Written> {
     leave_out_expired(batch);
     let oldest = batch.first()?.payload.committed_at();
-    let is_same = |selector: &Arc<_>| {
-        let now = reader.hub.pool.selector(reader.key);
-        now.is_some_and(|now| Arc::ptr_eq(&now, selector))
-    };
+    let is_same = |selector: &_| reader.hub.pool.has_selector(reader.key, selector);
     let bytes = member.batch(batch, is_same, |delivery| {
         delivery.frame(form, &reader.hub.compressor)
     });
