@@ -339,6 +339,8 @@ async fn play(script: &Script) -> Vec<(Reader, Vec<Vec<u8>>)> {
         let service = HubService::new(hub.clone(), HttpConfig::default());
         let config = ServerConfig {
             writer,
+            // Some read slowly enough for the kernel to give up on them.
+            peer_timeout: 2 * DEADLINE,
             ..ServerConfig::default()
         };
         let server = Server::bind(([127, 0, 0, 1], 0).into(), service, config).unwrap();
@@ -551,8 +553,15 @@ async fn a_slow_reader_gets_the_end_of_its_stream_whoever_writes() {
         });
         // They are still not reading, for longer than it takes to look after blocked sockets.
         tokio::time::sleep(Duration::from_millis(2500)).await;
-        for (count, reader, socket) in readers {
-            let read = tokio::task::spawn_blocking(move || reader.read(socket));
+        // All at once: the kernel gives up on who takes nothing for long, and one small buffer after the other takes long.
+        let reads: Vec<_> = readers
+            .into_iter()
+            .map(|(count, reader, socket)| {
+                let read = tokio::task::spawn_blocking(move || reader.read(socket));
+                (count, read)
+            })
+            .collect();
+        for (count, read) in reads {
             let came = taken_apart(&read.await.unwrap(), &[]).unwrap();
             let events = whole_events(&came.body());
             assert!(
