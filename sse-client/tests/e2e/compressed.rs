@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::browser::{Browser, Page};
-use crate::hub::{Hub, wait_until};
+use crate::hub::{Hub, self_signed, wait_until};
 use crate::programs::{Reader, Source, Start};
 use crate::relay::Relay;
 
@@ -100,17 +100,22 @@ fn every_program_reads_to_the_end(coding: &str) {
             (format!("{name} source"), false),
             (format!("{name} fetch"), true),
         ] {
-            wait_until(&format!("{name} has told all"), || {
-                let (hashes, end) = browser.heard(&name);
-                hashes.len() >= expected.len() && (end.is_some() || !has_end)
-            });
-            let (hashes, end) = browser.heard(&name);
-            assert!(hashes == expected, "{name}: {} events", hashes.len());
-            assert_eq!(end.as_deref(), has_end.then_some("clean"), "{name}");
+            assert_heard(&browser, &name, &expected, has_end);
         }
     }
     // The browser's four, and those of `sse`.
     assert_eq!(relay.codings(), [coding; 7]);
+}
+
+/// Waits until one of the browser's readers has heard all that is expected, and no more, up to a clean end if it sees one.
+fn assert_heard(browser: &Browser, name: &str, expected: &[u32], has_end: bool) {
+    wait_until(&format!("{name} has told all"), || {
+        let (hashes, end) = browser.heard(name);
+        hashes.len() >= expected.len() && (end.is_some() || !has_end)
+    });
+    let (hashes, end) = browser.heard(name);
+    assert!(hashes == expected, "{name}: {} events", hashes.len());
+    assert_eq!(end.as_deref(), has_end.then_some("clean"), "{name}");
 }
 
 /// Has the browser read with `EventSource` and with `fetch`.
@@ -123,14 +128,7 @@ fn in_browser(browser: &Browser, source: &Source<'_>, name: &str) {
 #[test]
 fn a_browser_reads_compressed_streams_over_one_encrypted_connection() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = file("hub.pem", &made.cert.pem());
-    let key = file("hub-key.pem", &made.signing_key.serialize_pem());
+    let (certificate, key) = self_signed(folder.path());
     let page = Page::serve();
     let origin = page.origin();
     let mut flags = vec!["--ephemeral", "--allowed-origin", &origin];
@@ -163,13 +161,7 @@ fn a_browser_reads_compressed_streams_over_one_encrypted_connection() {
     let early = early.map(|(name, has_end)| (name.to_owned(), 0, has_end));
     for (name, from, has_end) in early.into_iter().chain(late) {
         let expected: Vec<u32> = said[from..].iter().map(|data| hash(data)).collect();
-        wait_until(&format!("{name} has told all"), || {
-            let (hashes, end) = browser.heard(&name);
-            hashes.len() >= expected.len() && (end.is_some() || !has_end)
-        });
-        let (hashes, end) = browser.heard(&name);
-        assert!(hashes == expected, "{name}: {} events", hashes.len());
-        assert_eq!(end.as_deref(), has_end.then_some("clean"), "{name}");
+        assert_heard(&browser, &name, &expected, has_end);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -182,4 +182,18 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "still waiting until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A certificate for `localhost` and its key, as files in `folder`.
+pub(crate) fn self_signed(folder: &Path) -> (String, String) {
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (
+        file("hub.pem", &made.cert.pem()),
+        file("hub-key.pem", &made.signing_key.serialize_pem()),
+    )
 }

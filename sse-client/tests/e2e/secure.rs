@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::hub::Hub;
+use crate::hub::{Hub, self_signed};
 use crate::{SSE, data, next, subscriber};
 
 fn publish(url: &str, text: &str, more: &[&str]) -> Output {
@@ -25,14 +25,7 @@ fn complaint(output: &Output) -> String {
 #[test]
 fn a_private_certificate_is_trusted_by_who_is_told_to_and_by_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = file("hub.pem", &made.cert.pem());
-    let key = file("hub-key.pem", &made.signing_key.serialize_pem());
+    let (certificate, key) = self_signed(folder.path());
     let hub = Hub::start(&["--tls-cert", &certificate, "--tls-key", &key]);
     let (_, port) = hub.address().rsplit_once(':').unwrap();
     let url = format!("https://localhost:{port}/events?topic=a");

@@ -9,6 +9,7 @@ mod cohort;
 mod decompress;
 mod envelope;
 mod governor;
+mod happening;
 mod negotiate;
 mod payload;
 mod stream;

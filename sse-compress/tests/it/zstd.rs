@@ -10,6 +10,7 @@ use sse_compress::{
     ZstdBlock, ZstdCohortEncoder, ZstdReader, decompress_all,
 };
 
+use crate::happening::{Happening, happening};
 use crate::payload::{event, noise, summary, token};
 
 /// What one reader was sent, and what it should read.
@@ -62,68 +63,12 @@ impl Client {
     }
 }
 
-/// One thing that happens to a cohort, or to the clients of two.
-#[derive(Debug, Clone)]
-enum Happening {
-    Batch {
-        cohort: usize,
-        text: Vec<u8>,
-    },
-    Apart {
-        cohort: usize,
-        text: Vec<u8>,
-    },
-    Join {
-        cohort: usize,
-    },
-    Welcome {
-        cohort: usize,
-    },
-    Lag {
-        client: prop::sample::Index,
-    },
-    Own {
-        client: prop::sample::Index,
-        text: Vec<u8>,
-    },
-    Move {
-        client: prop::sample::Index,
-    },
-    Leave {
-        client: prop::sample::Index,
-    },
-}
-
-fn text() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        4 => (0u64..50).prop_map(|number| event(number).into_bytes()),
-        2 => (0u64..5, 100usize..6000).prop_map(|(seed, bytes)| summary(seed, bytes).into_bytes()),
-        1 => (0u64..5, 0usize..40_000).prop_map(|(seed, bytes)| noise(seed, bytes).into_bytes()),
-        // More than a window, and more than a block.
-        1 => (0usize..300_000).prop_map(|bytes| vec![b'a'; bytes]),
-    ]
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    let client = any::<prop::sample::Index>;
-    prop_oneof![
-        12 => (0usize..2, text()).prop_map(|(cohort, text)| Happening::Batch { cohort, text }),
-        1 => (0usize..2, text()).prop_map(|(cohort, text)| Happening::Apart { cohort, text }),
-        4 => (0usize..2).prop_map(|cohort| Happening::Join { cohort }),
-        2 => (0usize..2).prop_map(|cohort| Happening::Welcome { cohort }),
-        2 => client().prop_map(|client| Happening::Lag { client }),
-        2 => (client(), text()).prop_map(|(client, text)| Happening::Own { client, text }),
-        1 => client().prop_map(|client| Happening::Move { client }),
-        1 => client().prop_map(|client| Happening::Leave { client }),
-    ]
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn every_reader_reads_exactly_its_events_whatever_happens(
-        happenings in prop::collection::vec(happening(), 1..60),
+        happenings in prop::collection::vec(happening(300_000), 1..60),
         level in prop::sample::select(&Level::ALL[..]),
         refresh in prop::sample::select(vec![0, 500, 16 * 1024, u64::MAX]),
     ) {

@@ -76,6 +76,7 @@ impl<T> Shard<T> {
                     heads.extend(seqs.get(at).map(|&seq| Reverse((seq, source, at))));
                 }
             }
+            // Nothing to merge for who follows one topic, as most do.
             if heads.len() == 1
                 && let Some(Reverse((_, source, at))) = heads.pop()
             {
