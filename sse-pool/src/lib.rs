@@ -75,7 +75,7 @@ mod topics;
 mod window;
 
 pub use admission::{Permit, Refusal};
-pub use batch::ShardHandle;
+pub use batch::{ShardHandle, Taken};
 pub use close::CloseReason;
 pub use config::{Limits, PoolConfig, WindowConfig};
 pub use connection::{ClientInfo, Connection, ConnectionInfo, PackedIp, Read, Start};

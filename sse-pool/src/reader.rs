@@ -3,7 +3,7 @@
 use std::{sync::Arc, task::Waker};
 
 use crate::{
-    CloseReason, ConnectionInfo, Selector, TopicFilter,
+    CloseReason, ConnectionInfo, Entry, Selector, TopicFilter,
     admission::AddressKey,
     moment::Moment,
     patterns::PatternKeys,
@@ -58,6 +58,8 @@ pub(crate) struct Reader {
     pub(crate) in_hand: bool,
     /// It was told that it lagged and has not rejoined.
     pub(crate) lagging: bool,
+    /// Its selector names labels; noted when it is linked.
+    pub(crate) filters_labels: bool,
 }
 
 impl Reader {
@@ -68,6 +70,13 @@ impl Reader {
     /// The same, without a look at the selector: what it was linked to.
     pub(crate) fn is_linked_to_all(&self) -> bool {
         matches!(self.links, Links::One(link) if link.node == ALL)
+    }
+
+    /// Whether it may see an entry of its topics and wants its label. Mostly this is known without a look at the
+    /// selector and the identities, which are elsewhere in memory.
+    pub(crate) fn may_see<T>(&self, entry: &Entry<T>) -> bool {
+        entry.audience.is_empty() && (entry.label.is_none() || !self.filters_labels)
+            || self.selector.allows(entry, &self.info.client.identities)
     }
 
     /// Its entries are found by asking patterns, which is done without the lock.

@@ -7,6 +7,7 @@
 //! This file is what a shard is and how a reader is found on it; what it does is in the files below, one idea
 //! each.
 
+mod alike;
 mod append;
 mod cursor;
 mod exact;

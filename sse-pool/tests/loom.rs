@@ -115,8 +115,8 @@ fn no_announcement_is_lost_when_the_last_entry_is_taken() {
             while seen.len() < 2 {
                 // As a reactor does: whoever is not waiting is read again, all others are announced.
                 while let Some(key) = keys.pop() {
-                    let (_, waits) = shard.read_and_wait(key, now(), usize::MAX, &mut out);
-                    if !waits {
+                    let taken = shard.read_alike(&[key], now(), usize::MAX, &mut out);
+                    if !taken.is_waiting {
                         keys.push(key);
                     }
                     seen.extend(out.iter().map(|entry| entry.offset));

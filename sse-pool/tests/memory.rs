@@ -121,8 +121,8 @@ fn many_topics_leave_memory_flat_when_their_readers_are_gone() {
     assert_eq!((stats.active, stats.topics), (0, 16), "the window's own");
     let left = used.bytes_current;
     println!("{topics} topics: {most} bytes at the most, {left} left");
-    // The window's sixteen topics stand in the last of the places, so the list of pages of 256 places stays
+    // The window's sixteen topics stand in the last of the places, so the list of pages of 32 places stays
     // as long as it was: eight bytes each, and four in the list of those with room.
-    let pages = topics.div_ceil(256).next_power_of_two() as i64;
+    let pages = topics.div_ceil(32).next_power_of_two() as i64;
     assert!(left < 16 * 1024 + 12 * pages, "{left} bytes left");
 }

@@ -113,7 +113,7 @@ impl<T> Pool<T> {
             .get(shard)
             .ok_or(ConnectError::NoSuchShard(shard))?;
         let stripe = inner.stripe(&info.id);
-        let reader = Box::new(Reader {
+        let reader = Reader {
             patterns: inner.patterns.intern(selector.topic_patterns()),
             info,
             selector,
@@ -132,7 +132,8 @@ impl<T> Pool<T> {
             batch,
             in_hand: false,
             lagging: false,
-        });
+            filters_labels: false,
+        };
         let joined = {
             let _taking = stripe.map(Mutex::lock);
             let others = inner

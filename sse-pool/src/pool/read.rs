@@ -10,10 +10,18 @@ use std::{
 
 use super::Pool;
 use crate::{
-    CloseReason, ConnectionInfo, Entry, Read, ReaderKey, Selector,
+    CloseReason, ConnectionInfo, Entry, Read, ReaderKey, Selector, Taken,
     reader::{Reader, State},
     shard::{Park, Step, Waiter},
 };
+
+/// Who else may get what a reader gets, and what came of it.
+struct Alike<'a> {
+    others: &'a [ReaderKey],
+    /// How many were read, the first one included.
+    count: usize,
+    is_waiting: bool,
+}
 
 impl<T> Pool<T> {
     pub(crate) fn read(
@@ -27,24 +35,40 @@ impl<T> Pool<T> {
         self.visit(key, now, max_bytes, out, waiter, None)
     }
 
-    /// Reads for a shard's handle in place of what stands in `out`, and whether the reader waits afterwards.
-    pub(crate) fn read_and_wait(
+    /// For a shard's handle, in place of what stands in `out`.
+    pub(crate) fn read_alike(
         &self,
-        key: ReaderKey,
+        keys: &[ReaderKey],
         now: Instant,
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
-    ) -> (Option<Read>, bool) {
-        let mut waits = false;
-        let read = self.visit(key, now, max_bytes, out, Waiter::Batch, Some(&mut waits));
+    ) -> Taken {
+        let Some((&first, others)) = keys.split_first() else {
+            out.clear();
+            return Taken {
+                readers: 0,
+                read: None,
+                is_waiting: true,
+            };
+        };
+        let mut alike = Alike {
+            others,
+            count: 1,
+            is_waiting: false,
+        };
+        let read = self.visit(first, now, max_bytes, out, Waiter::Batch, Some(&mut alike));
         if read != Some(Read::Entries) {
             out.clear();
         }
-        (read, waits || read.is_none())
+        Taken {
+            readers: alike.count,
+            read,
+            is_waiting: alike.is_waiting || read.is_none(),
+        }
     }
 
-    /// With `waits`, what is taken replaces what is in `out`, and a reader that took the last of what there is waits from then
-    /// on, which is noted there.
+    /// With `alike`, what is taken replaces what is in `out`, a reader that took the last of what there is waits from then
+    /// on, and others that stand where it stood take the same.
     fn visit(
         &self,
         key: ReaderKey,
@@ -52,20 +76,26 @@ impl<T> Pool<T> {
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
         waiter: Waiter<'_>,
-        waits: Option<&mut bool>,
+        alike: Option<&mut Alike<'_>>,
     ) -> Option<Read> {
         let Some(shard) = self.inner.shards.get(key.shard()) else {
             return Some(Read::Closed(CloseReason::Client));
         };
-        let out_start = if waits.is_some() { 0 } else { out.len() };
+        let out_start = if alike.is_some() { 0 } else { out.len() };
         let mut scan = None;
         let mut spare = None;
         loop {
             let mut guard = shard.lock();
+            let place = alike.as_ref().and_then(|_| guard.place(key));
             match guard.step(key, now, max_bytes, &mut scan, out, out_start) {
-                Step::Entries => {
-                    if let Some(waits) = waits {
-                        *waits = guard.park_at_end(key, now);
+                Step::Entries { is_all } => {
+                    if let Some(alike) = alike {
+                        alike.is_waiting = guard.park_at_end(key, now);
+                        if let Some(place) = place
+                            && is_all
+                        {
+                            alike.count += guard.repeat(place, out, alike.others, now);
+                        }
                     }
                     return Some(Read::Entries);
                 }

@@ -82,9 +82,7 @@ impl<T> Shard<T> {
         };
         if reader.state != State::Parked
             || news.entry.offset <= reader.cursor
-            || !reader
-                .selector
-                .allows(news.entry, &reader.info.client.identities)
+            || !reader.may_see(news.entry)
         {
             return;
         }

@@ -36,6 +36,7 @@ impl<T> Shard<T> {
             max_bytes,
             taken: 0,
             taken_bytes: 0,
+            is_all: true,
             out,
             out_start,
         };
@@ -110,11 +111,11 @@ impl<T> Shard<T> {
             }
         }
         take.out.truncate(out_start + take.taken);
-        let (taken, taken_bytes) = (take.taken, take.taken_bytes);
+        let (taken, taken_bytes, is_all) = (take.taken, take.taken_bytes, take.is_all);
         let reader = take.reader;
         reader.next_seq = stopped_at.unwrap_or_else(|| window.end());
         reader.cursor = reader.cursor.max(window.offset_before(reader.next_seq));
-        account(reader, totals, taken, taken_bytes)
+        account(reader, totals, taken, taken_bytes, is_all)
     }
 }
 
@@ -133,6 +134,8 @@ struct Take<'a, T> {
     max_bytes: usize,
     taken: usize,
     taken_bytes: usize,
+    /// Nothing that was offered was left out.
+    is_all: bool,
     /// What is taken stands from `out_start` on; behind it is what an earlier reader got.
     out: &'a mut Vec<Arc<Entry<T>>>,
     out_start: usize,
@@ -142,10 +145,12 @@ impl<T> Take<'_, T> {
     /// Takes an entry of a followed topic if it is wanted; false when the budget is spent.
     fn offer(&mut self, entry: &Arc<Entry<T>>) -> bool {
         if entry.offset <= self.reader.cursor || !self.passes(entry) {
+            self.is_all = false;
             return true;
         }
         let bytes = self.taken_bytes.saturating_add(entry.size_bytes);
         if self.taken > 0 && bytes > self.max_bytes {
+            self.is_all = false;
             return false;
         }
         let at = self.out_start + self.taken;
@@ -159,15 +164,9 @@ impl<T> Take<'_, T> {
         true
     }
 
-    /// Whether the reader may see an entry and wants its label. What everyone may is let through without a look at
-    /// the selector and the identities, which are elsewhere in memory.
+    /// Whether the reader may see an entry, wants its label and is among those it is addressed to.
     fn passes(&self, entry: &Entry<T>) -> bool {
-        let is_for_everyone =
-            entry.audience.is_empty() && entry.label.is_none() && entry.recipients.is_empty();
-        is_for_everyone || {
-            let info = &self.reader.info;
-            self.reader.selector.allows(entry, &info.client.identities)
-                && (entry.recipients.is_empty() || entry.recipients.contains(&info.id))
-        }
+        self.reader.may_see(entry)
+            && (entry.recipients.is_empty() || entry.recipients.contains(&self.reader.info.id))
     }
 }

@@ -64,6 +64,7 @@ impl<T> Shard<T> {
         let Some(reader) = self.readers.get_mut(slot) else {
             return;
         };
+        reader.filters_labels = reader.selector.labels.is_some();
         let mut nodes: Vec<u32> = Vec::new();
         if reader.follows_all() {
             nodes.push(ALL);

@@ -16,10 +16,10 @@ impl<T> Shard<T> {
     /// Takes a reader in, or gives it back when its id is in use.
     pub(crate) fn join(
         &mut self,
-        mut reader: Box<Reader>,
+        mut reader: Reader,
         start: Start,
         now: Instant,
-    ) -> Result<ReaderKey, Box<Reader>> {
+    ) -> Result<ReaderKey, Reader> {
         if self.find(&reader.info.id).is_some() {
             return Err(reader);
         }
@@ -48,7 +48,7 @@ impl<T> Shard<T> {
     }
 
     /// Lets a reader go; dropping it (its place, its waker) is for when the lock is gone.
-    pub(crate) fn leave(&mut self, key: ReaderKey, fx: &mut Effects<T>) -> Option<Box<Reader>> {
+    pub(crate) fn leave(&mut self, key: ReaderKey, fx: &mut Effects<T>) -> Option<Reader> {
         self.reader(key)?;
         self.take_out(key, CloseReason::Client, fx);
         self.readers.remove(key.slot)

@@ -11,7 +11,10 @@ use crate::{
 
 /// What a look at the window gave.
 pub(crate) enum Step<T> {
-    Entries,
+    /// Entries, and whether nothing was left out that stood in the reader's lists.
+    Entries {
+        is_all: bool,
+    },
     Nothing,
     Lagged {
         after: u64,
@@ -98,6 +101,7 @@ pub(super) fn account<T>(
     totals: &mut Totals,
     taken: usize,
     bytes: usize,
+    is_all: bool,
 ) -> Step<T> {
     if taken == 0 {
         return Step::Nothing;
@@ -107,5 +111,5 @@ pub(super) fn account<T>(
     reader.delivered_bytes += bytes as u64;
     totals.delivered_entries += taken as u64;
     totals.delivered_bytes += bytes as u64;
-    Step::Entries
+    Step::Entries { is_all }
 }

@@ -90,7 +90,7 @@ impl<T> Shard<T> {
                 taken, taken_bytes, ..
             } = *progress;
             *scan = None;
-            return account(reader, &mut self.totals, taken, taken_bytes);
+            return account(reader, &mut self.totals, taken, taken_bytes, false);
         }
         Step::Filter {
             chunk: self

@@ -4,18 +4,20 @@ use std::{
     time::Instant,
 };
 
-use sse_pool::{CloseReason, Pool, PoolConfig, Read, ReaderKey, Selector, ShardHandle, Start};
+use sse_pool::{
+    CloseReason, ConnectionInfo, Pool, PoolConfig, Read, ReaderKey, Selector, ShardHandle, Start,
+};
 
 use crate::support::*;
 
-struct Reactor {
-    shard: ShardHandle<u64>,
+pub(crate) struct Reactor {
+    pub(crate) shard: ShardHandle<u64>,
     wakes: Arc<Wakes>,
-    now: Instant,
+    pub(crate) now: Instant,
 }
 
 impl Reactor {
-    fn new(pool: &Pool<u64>, shard: usize) -> Self {
+    pub(crate) fn new(pool: &Pool<u64>, shard: usize) -> Self {
         let shard = pool.shard(shard).unwrap();
         Self {
             shard,
@@ -24,14 +26,18 @@ impl Reactor {
         }
     }
 
-    fn connect(&self, name: &str, selector: Selector) -> ReaderKey {
+    pub(crate) fn connect(&self, name: &str, selector: Selector) -> ReaderKey {
+        self.connect_as(info(name), selector)
+    }
+
+    pub(crate) fn connect_as(&self, info: ConnectionInfo, selector: Selector) -> ReaderKey {
         let permit = self.shard.pool().admit(LOCAL).unwrap();
         self.shard
-            .connect(permit, info(name), selector, Start::Live, self.now)
+            .connect(permit, info, selector, Start::Live, self.now)
             .unwrap()
     }
 
-    fn ready(&self) -> Option<Vec<ReaderKey>> {
+    pub(crate) fn ready(&self) -> Option<Vec<ReaderKey>> {
         let waker = Waker::from(Arc::clone(&self.wakes));
         let mut keys = Vec::new();
         match self
@@ -43,7 +49,7 @@ impl Reactor {
         }
     }
 
-    fn read(&self, key: ReaderKey) -> (Option<Read>, Vec<u64>) {
+    pub(crate) fn read(&self, key: ReaderKey) -> (Option<Read>, Vec<u64>) {
         let mut out = Vec::new();
         let read = self.shard.read(key, self.now, usize::MAX, &mut out);
         (read, out.iter().map(|entry| entry.offset).collect())
@@ -161,11 +167,11 @@ fn a_reader_that_took_the_last_waits_at_once_and_one_that_did_not_does_not() {
     let key = reactor.connect("r", Selector::topics(["t"]));
     let read = |max_bytes| {
         let mut out = Vec::new();
-        let (read, waits) = reactor
+        let taken = reactor
             .shard
-            .read_and_wait(key, reactor.now, max_bytes, &mut out);
+            .read_alike(&[key], reactor.now, max_bytes, &mut out);
         let offsets: Vec<_> = out.iter().map(|entry| entry.offset).collect();
-        (read, offsets, waits)
+        (taken.read, offsets, taken.is_waiting)
     };
     assert_eq!(read(usize::MAX), (None, vec![], true));
     pool.append(&[entry(1, &["t"]), entry(2, &["t"])], reactor.now);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod admission;
+mod alike;
 mod batch;
 mod model;
 mod reading;

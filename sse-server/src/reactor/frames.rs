@@ -41,15 +41,15 @@ struct Framed {
 const RECENT: usize = 4;
 
 impl Frames {
-    /// The bytes of a batch for one reader more; `None` when all of it has expired.
-    pub(super) fn get(
+    /// Where the bytes of a batch are, for [`wire`](Self::wire); until the next batch is asked for.
+    pub(super) fn find(
         &mut self,
         form: Form,
         is_chunked: bool,
         hub: &Inner,
         batch: &mut Batch,
         now: Instant,
-    ) -> Option<Bytes> {
+    ) -> usize {
         let known = self.recent.iter().position(|memo| {
             memo.offsets.len() == batch.len()
                 && memo.is_chunked == is_chunked
@@ -57,7 +57,7 @@ impl Frames {
                 && std::iter::zip(&memo.offsets, &*batch)
                     .all(|(offset, entry)| *offset == entry.offset)
         });
-        let at = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             self.next = (self.next + 1) % RECENT;
             let memo = &mut self.recent[self.next];
             memo.record(&hub.vitals, now);
@@ -76,10 +76,14 @@ impl Frames {
                 },
             });
             self.next
-        });
-        let memo = &mut self.recent[at];
+        })
+    }
+
+    /// The bytes of a batch for one reader more; `None` when all of it has expired.
+    pub(super) fn wire(&mut self, at: usize) -> Option<&Bytes> {
+        let memo = self.recent.get_mut(at)?;
         memo.readers += 1;
-        memo.framed.as_ref().map(|framed| framed.wire.clone())
+        memo.framed.as_ref().map(|framed| &framed.wire)
     }
 
     /// Records what was delivered at `now`.

@@ -22,12 +22,13 @@
 
 mod check;
 mod frames;
+mod live;
 mod pace;
 mod table;
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use mio::{Events, Interest, Token};
 use sse_broker::{ReadError, Rendered};
-use sse_pool::{CloseReason, Read, ReaderKey, ShardHandle};
+use sse_pool::{CloseReason, ReaderKey, ShardHandle};
 use tokio::io::Interest as Readiness;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -83,6 +84,8 @@ pub(crate) struct Reactor {
     keys: Vec<ReaderKey>,
     batch: Batch,
     frames: Frames,
+    /// Readers that are served together; empty between two groups.
+    group: Vec<ReaderKey>,
     origin: Instant,
     ticks: std::pin::Pin<Box<Sleep>>,
     tick: Duration,
@@ -126,6 +129,7 @@ impl Reactor {
             keys: Vec::new(),
             batch: Vec::new(),
             frames: Frames::default(),
+            group: Vec::new(),
             origin: clock::now(),
             ticks: Box::pin(tokio::time::sleep(tick)),
             tick,
@@ -227,11 +231,9 @@ impl Reactor {
         }
         let now = clock::now();
         self.pace.begin(now);
-        for _ in 0..SENDS_PER_TURN {
-            let Some(key) = self.ready.pop_front() else {
-                break;
-            };
-            self.serve(key, now);
+        let mut served = 0;
+        while served < SENDS_PER_TURN && !self.ready.is_empty() {
+            served += self.serve_group(now);
         }
         self.frames.record(&self.hub.vitals, now);
         if self.ready.is_empty() {
@@ -315,7 +317,10 @@ impl Reactor {
                 return;
             }
             let goes_on = match entry.more.as_mut().and_then(|more| more.session.take()) {
-                None => self.serve_plain(key, now),
+                None => {
+                    self.serve_alike(&[key], now);
+                    return;
+                }
                 Some(session) => self.serve_session(key, session, now),
             };
             if !goes_on {
@@ -323,56 +328,6 @@ impl Reactor {
             }
         }
         self.ready.push_back(key);
-    }
-
-    /// Serves a reader that is live and nothing else; false when there is nothing more to do for now.
-    fn serve_plain(&mut self, key: ReaderKey, now: Instant) -> bool {
-        let (read, is_waiting) =
-            self.shard
-                .read_and_wait(key, now, MAX_CHUNK_BYTES, &mut self.batch);
-        match read {
-            None => {
-                if let Some(entry) = self.table.get(key) {
-                    entry.settle();
-                }
-                false
-            }
-            Some(Read::Entries) => {
-                let Some(entry) = self.table.get(key) else {
-                    return false;
-                };
-                let (form, is_chunked) = (entry.form, entry.is_chunked);
-                self.pace.found(self.batch.len());
-                let wire = self
-                    .frames
-                    .get(form, is_chunked, &self.hub, &mut self.batch, now);
-                let is_sent = match wire {
-                    Some(wire) => self.send(key, &wire, now),
-                    None => true,
-                };
-                if is_sent
-                    && is_waiting
-                    && let Some(entry) = self.table.get(key)
-                {
-                    entry.settle();
-                }
-                is_sent && !is_waiting
-            }
-            Some(other) => {
-                let Some(entry) = self.table.get(key) else {
-                    return false;
-                };
-                let reader = Reader {
-                    hub: &self.hub,
-                    key,
-                };
-                let mut session = Box::new(Session::plain(entry.form, reader));
-                let bytes = session.handle_read(Some(other), reader, &mut self.batch, now);
-                debug_assert!(bytes.is_none(), "only entries are written");
-                entry.more().session = Some(session);
-                true
-            }
-        }
     }
 
     /// Does what a session wants; false when there is nothing more to do for now.
@@ -386,12 +341,12 @@ impl Reactor {
         let bytes = match session.next(reader) {
             Next::Write(bytes) => Some(bytes),
             Next::Look => {
-                let read;
-                (read, is_waiting) =
-                    self.shard
-                        .read_and_wait(key, now, MAX_CHUNK_BYTES, &mut self.batch);
+                let taken = self
+                    .shard
+                    .read_alike(&[key], now, MAX_CHUNK_BYTES, &mut self.batch);
+                is_waiting = taken.is_waiting;
                 self.pace.found(self.batch.len());
-                let bytes = session.handle_read(read, reader, &mut self.batch, now);
+                let bytes = session.handle_read(taken.read, reader, &mut self.batch, now);
                 if is_waiting {
                     session.has_caught_up();
                 }
@@ -465,34 +420,10 @@ impl Reactor {
         let Some(entry) = self.table.get(key) else {
             return false;
         };
-        entry.last_write = Ticks::since(self.origin, now);
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match entry.socket.write(&bytes[sent..]) {
-                Ok(0) => return self.broken(key, &io::ErrorKind::WriteZero.into()),
-                Ok(taken) => sent += taken,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let more = entry.more();
-                    more.unsent = bytes.slice(sent..);
-                    more.blocked_since = Some(now);
-                    if !entry.is_armed {
-                        entry.is_armed = true;
-                        let armed = self.poll.get_ref().registry().reregister(
-                            &mut entry.socket,
-                            Token(key.slot()),
-                            Interest::READABLE | Interest::WRITABLE,
-                        );
-                        if let Err(error) = armed {
-                            return self.broken(key, &error);
-                        }
-                    }
-                    return false;
-                }
-                Err(error) => return self.broken(key, &error),
-            }
-        }
-        true
+        let ticks = Ticks::since(self.origin, now);
+        entry
+            .send(self.poll.get_ref().registry(), bytes, ticks, now)
+            .unwrap_or_else(|error| self.broken(key, &error))
     }
 
     fn broken(&mut self, key: ReaderKey, error: &io::Error) -> bool {

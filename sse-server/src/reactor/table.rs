@@ -1,9 +1,12 @@
 //! The connections of a reactor, each in the slot that the pool gave its reader.
 
+use std::io::{self, Write as _};
+use std::time::Instant;
+
 use bytes::Bytes;
 use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
 use sse_pool::ReaderKey;
-use std::time::Instant;
 
 use crate::hub::Form;
 use crate::session::Session;
@@ -58,6 +61,51 @@ impl Entry {
         self.more
             .as_ref()
             .is_some_and(|more| !more.unsent.is_empty())
+    }
+
+    /// Writes; true when the socket took everything. What it did not take is kept, and the poll tells when it takes more.
+    ///
+    /// # Errors
+    ///
+    /// The socket's, which is broken then.
+    pub(super) fn send(
+        &mut self,
+        registry: &Registry,
+        bytes: &Bytes,
+        ticks: Ticks,
+        now: Instant,
+    ) -> io::Result<bool> {
+        self.last_write = ticks;
+        if self.is_blocked() {
+            // What its socket did not take goes first.
+            let more = self.more();
+            more.unsent = [&more.unsent[..], bytes].concat().into();
+            return Ok(false);
+        }
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.socket.write(&bytes[sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => sent += taken,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let more = self.more();
+                    more.unsent = bytes.slice(sent..);
+                    more.blocked_since = Some(now);
+                    if !self.is_armed {
+                        self.is_armed = true;
+                        registry.reregister(
+                            &mut self.socket,
+                            Token(self.key.slot()),
+                            Interest::READABLE | Interest::WRITABLE,
+                        )?;
+                    }
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Gives back what a live reader that waits does not need.
@@ -183,7 +231,66 @@ fn split(slot: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream as StdStream};
+    use std::time::Duration;
+
+    use sse_pool::{ConnectionId, ConnectionInfo, Pool, PoolConfig, Selector, Start};
+
     use super::*;
+    use crate::clock;
+
+    #[test]
+    fn what_a_socket_did_not_take_goes_before_what_comes_later() {
+        let now = clock::now();
+        let address = Ipv4Addr::LOCALHOST.into();
+        let pool = Pool::<()>::new(PoolConfig::default());
+        let info = ConnectionInfo::new(ConnectionId::from_uuid([1; 16]), address);
+        let (permit, shard) = (pool.admit(address).unwrap(), pool.shard(0).unwrap());
+        let key = shard
+            .connect(permit, info, Selector::all(), Start::Live, now)
+            .unwrap();
+
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let mut client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let mut entry = Entry {
+            socket: TcpStream::from_std(socket),
+            key,
+            last_write: Ticks::default(),
+            form: Form::default(),
+            is_chunked: false,
+            is_armed: false,
+            more: None,
+        };
+        poll.registry()
+            .register(&mut entry.socket, Token(key.slot()), Interest::READABLE)
+            .unwrap();
+
+        let mut all = Vec::new();
+        let mut send = |bytes: Vec<u8>| {
+            all.extend_from_slice(&bytes);
+            entry
+                .send(poll.registry(), &bytes.into(), Ticks::default(), now)
+                .unwrap()
+        };
+        let mut n = 0;
+        while send(vec![n; 50_000]) {
+            n = n.wrapping_add(1);
+        }
+        assert!(!send(b"later".to_vec()));
+        assert!(!send(b"and still later".to_vec()));
+        let unsent = std::mem::take(&mut entry.more().unsent);
+        let mut got = vec![0; all.len() - unsent.len()];
+        client.read_exact(&mut got).unwrap();
+        got.extend_from_slice(&unsent);
+        assert!(got == all, "bytes are out of order or lost");
+    }
 
     #[test]
     fn a_connection_that_waits_is_32_bytes() {

@@ -59,15 +59,20 @@ impl World {
     }
 
     pub(super) fn read(&mut self, index: usize, max_bytes: usize) {
-        let floor = self.floor();
-        let head = self.head();
         let now = self.now;
-        let reader = &mut self.readers[index];
         let mut out = Vec::new();
         let mut waits = false;
-        let read = match &mut reader.handle {
+        // Other readers that a reactor would serve next.
+        let others: Vec<_> = (0..self.readers.len())
+            .cycle()
+            .skip(index + 1)
+            .take(self.readers.len() - 1)
+            .filter(|&other| matches!(self.readers[other].handle, Handle::Batch(..)))
+            .collect();
+        let mut alike = 1;
+        let waker = Waker::from(Arc::clone(&self.readers[index].calls));
+        let read = match &mut self.readers[index].handle {
             Handle::Task(connection) => {
-                let waker = Waker::from(Arc::clone(&reader.calls));
                 let mut cx = Context::from_waker(&waker);
                 match connection.poll_read(&mut cx, now, max_bytes, &mut out) {
                     Poll::Ready(read) => Some(read),
@@ -78,14 +83,37 @@ impl World {
                 shard.read(*key, now, max_bytes, &mut out)
             }
             Handle::Batch(shard, key) => {
-                let read;
+                let (shard, key) = (shard.clone(), *key);
+                let keys: Vec<_> = std::iter::once(key)
+                    .chain(others.iter().map(|&other| self.readers[other].key()))
+                    .collect();
                 // In place of what another reader got, as a reactor does.
                 out.clone_from(&self.last_taken);
-                (read, waits) = shard.read_and_wait(*key, now, max_bytes, &mut out);
-                read
+                let taken = shard.read_alike(&keys, now, max_bytes, &mut out);
+                (alike, waits) = (taken.readers, taken.is_waiting);
+                taken.read
             }
         };
         self.last_taken.clone_from(&out);
+        let these = std::iter::once(index).chain(others);
+        for index in these.take(alike) {
+            self.took(index, read, &out, waits, max_bytes);
+        }
+    }
+
+    /// Checks what a reader got.
+    fn took(
+        &mut self,
+        index: usize,
+        read: Option<Read>,
+        out: &[Arc<Entry<u64>>],
+        waits: bool,
+        max_bytes: usize,
+    ) {
+        let floor = self.floor();
+        let head = self.head();
+        let now = self.now;
+        let reader = &mut self.readers[index];
         if let Some(reason) = reader.closed {
             assert_eq!((read, out.len()), (Some(Read::Closed(reason)), 0));
             return;

@@ -68,7 +68,7 @@ pub(super) const TOPICS: [&str; 6] = ["aa", "ab", "b", "c", "me", "you"];
 pub(super) const IDENTITIES: [&str; 2] = ["me", "you"];
 const PATTERNS: [&str; 3] = ["a", "b", "y"];
 pub(super) const LABELS: [&str; 2] = ["x", "y"];
-const NAMES: u8 = 5;
+const NAMES: u8 = 8;
 
 pub(super) fn pick(from: &[&str], which: &[u8]) -> Arc<[Arc<str>]> {
     which
@@ -107,10 +107,12 @@ fn few(max: usize) -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    let patterns = prop_oneof![2 => Just(vec![]), 1 => few(2)];
+    // Often one of two topics and nothing else: such readers are read together.
+    let exact = prop_oneof![2 => (0..2_u8).prop_map(|n| vec![n]), 1 => few(3)];
+    let patterns = prop_oneof![4 => Just(vec![]), 1 => few(2)];
     (
         prop::bool::weighted(0.2),
-        few(3),
+        exact,
         patterns,
         prop::option::weighted(0.3, few(2)),
     )
@@ -146,8 +148,9 @@ fn new_entry() -> impl Strategy<Value = NewEntry> {
 
 pub(super) fn op() -> impl Strategy<Value = Op> {
     let reader = any::<u8>();
+    let identities = prop_oneof![2 => Just(vec![]), 1 => few(2)];
     prop_oneof![
-        4 => (reader, any::<bool>(), any::<u8>(), wish(), few(2), any::<Option<u8>>()).prop_map(
+        4 => (reader, prop::bool::weighted(0.7), any::<u8>(), wish(), identities, any::<Option<u8>>()).prop_map(
             |(name, batch, shard, selector, identities, start)| Op::Connect {
                 name, batch, shard, selector, identities, start,
             }

@@ -1,0 +1,74 @@
+//! Readers in the same place of the same topic get the same entries, so one look at the window serves them all.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Shard, park::Waiter, read::account};
+use crate::{
+    Entry, ReaderKey,
+    reader::{Links, Reader, State},
+};
+
+/// Where a reader stands in the one list that it follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    node: u32,
+    cursor: u64,
+}
+
+impl Place {
+    fn of(reader: &Reader) -> Option<Self> {
+        match (&reader.links, reader.state) {
+            (Links::One(link), State::Ready) if reader.batch => Some(Self {
+                node: link.node,
+                cursor: reader.cursor,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl<T> Shard<T> {
+    /// Where a reader stands, if others may stand in the same place.
+    pub(crate) fn place(&self, key: ReaderKey) -> Option<Place> {
+        // Entries for single readers are in lists of their own.
+        let is_alone = key.shard != self.number || !self.directs.is_empty();
+        Place::of(self.reader(key).filter(|_| !is_alone)?)
+    }
+
+    /// Lets the first few of `keys` take what a reader took that stood in `place`, was left nothing out and waits now;
+    /// says how many did. The others are to be read.
+    pub(crate) fn repeat(
+        &mut self,
+        place: Place,
+        taken: &[Arc<Entry<T>>],
+        keys: &[ReaderKey],
+        now: Instant,
+    ) -> usize {
+        if taken.iter().any(|entry| !entry.audience.is_empty()) {
+            return 0;
+        }
+        let has_labels = taken.iter().any(|entry| entry.label.is_some());
+        let bytes = taken.iter().map(|entry| entry.size_bytes).sum();
+        let mut count = 0;
+        for &key in keys {
+            if self.place(key) != Some(place) || self.has_lost(key.slot) {
+                break;
+            }
+            let Some(reader) = self.readers.get_mut(key.slot) else {
+                break;
+            };
+            if has_labels && reader.filters_labels {
+                break;
+            }
+            reader.next_seq = self.window.end();
+            reader.cursor = reader
+                .cursor
+                .max(self.window.offset_before(reader.next_seq));
+            let _entries: super::Step<T> =
+                account(reader, &mut self.totals, taken.len(), bytes, true);
+            let _parked = self.park(key, Waiter::Batch, &mut None, now);
+            count += 1;
+        }
+        count
+    }
+}

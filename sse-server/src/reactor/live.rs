@@ -1,0 +1,119 @@
+//! Readers that are live and nothing else: those that get the same are read together, and each is sent the same bytes.
+//!
+//! Most deliveries of a hub are of this kind, and what they cost beside the system call is mostly memory that the
+//! kernel has driven out of the processor's caches meanwhile, and a lock that waits for what the kernel has written. So
+//! a few readers are looked up one right after the other, in one visit to the lock, before the first is written to.
+
+use std::time::Instant;
+
+use sse_pool::{Read, ReaderKey};
+
+use super::Reactor;
+use super::table::Ticks;
+use crate::session::{MAX_CHUNK_BYTES, Reader, Session};
+
+impl Reactor {
+    /// Serves the next few readers, and says how many.
+    pub(super) fn serve_group(&mut self, now: Instant) -> usize {
+        let mut group = std::mem::take(&mut self.group);
+        let mut served = 0;
+        let mut other = None;
+        while served < GROUP
+            && other.is_none()
+            && let Some(key) = self.ready.pop_front()
+        {
+            served += 1;
+            match self.table.get(key) {
+                None => {}
+                Some(entry) if entry.more.is_none() => group.push(key),
+                Some(_) => other = Some(key),
+            }
+        }
+        let mut rest = &group[..];
+        while !rest.is_empty() {
+            let served = self.serve_alike(rest, now);
+            rest = rest.get(served..).unwrap_or_default();
+        }
+        group.clear();
+        self.group = group;
+        if let Some(key) = other {
+            self.serve(key, now);
+        }
+        served
+    }
+
+    /// Serves the first of `keys` and those behind it that get the same; says how many. None of them has a session.
+    pub(super) fn serve_alike(&mut self, keys: &[ReaderKey], now: Instant) -> usize {
+        let taken = self
+            .shard
+            .read_alike(keys, now, MAX_CHUNK_BYTES, &mut self.batch);
+        let keys = keys.get(..taken.readers).unwrap_or(keys);
+        match taken.read {
+            Some(Read::Entries) => self.deliver(keys, taken.is_waiting, now),
+            None => {
+                for &key in keys {
+                    if let Some(entry) = self.table.get(key) {
+                        entry.settle();
+                    }
+                }
+            }
+            Some(other) => {
+                for &key in keys {
+                    self.begin_session(key, other, now);
+                    self.ready.push_back(key);
+                }
+            }
+        }
+        keys.len()
+    }
+
+    /// Sends the batch to readers that have got it; those for whom there may be more are served again.
+    fn deliver(&mut self, keys: &[ReaderKey], is_waiting: bool, now: Instant) {
+        self.pace.found(self.batch.len());
+        let ticks = Ticks::since(self.origin, now);
+        let mut framed = None;
+        for &key in keys {
+            let Some(entry) = self.table.get(key) else {
+                continue;
+            };
+            let kind = (entry.form, entry.is_chunked);
+            let at = match framed {
+                Some((known, at)) if known == kind => at,
+                _ => self
+                    .frames
+                    .find(kind.0, kind.1, &self.hub, &mut self.batch, now),
+            };
+            framed = Some((kind, at));
+            let is_sent = match self.frames.wire(at) {
+                Some(wire) => entry.send(self.poll.get_ref().registry(), wire, ticks, now),
+                None => Ok(true),
+            };
+            match is_sent {
+                Ok(true) if is_waiting => entry.settle(),
+                Ok(true) => self.ready.push_back(key),
+                Ok(false) => {}
+                Err(error) => {
+                    self.broken(key, &error);
+                }
+            }
+        }
+    }
+
+    /// Something else than entries is to be told to a reader that was live.
+    fn begin_session(&mut self, key: ReaderKey, read: Read, now: Instant) {
+        let Some(entry) = self.table.get(key) else {
+            return;
+        };
+        let reader = Reader {
+            hub: &self.hub,
+            key,
+        };
+        let mut session = Box::new(Session::plain(entry.form, reader));
+        let bytes = session.handle_read(Some(read), reader, &mut self.batch, now);
+        debug_assert!(bytes.is_none(), "only entries are written");
+        entry.more().session = Some(session);
+    }
+}
+
+/// Readers looked up together; what they are sent stays near the processor meanwhile.
+const GROUP: usize = 16;
