@@ -156,4 +156,6 @@ pub struct Taken {
     pub read: Option<Read>,
     /// They wait, and are announced when something is ready; otherwise they are to be read again.
     pub is_waiting: bool,
+    /// They may have other selectors than they came with; see [`Pool::has_selector`].
+    pub may_have_changed: bool,
 }

@@ -60,6 +60,8 @@ pub(crate) struct Reader {
     pub(crate) lagging: bool,
     /// Its selector names labels; noted when it is linked.
     pub(crate) filters_labels: bool,
+    /// It has another selector than it came with.
+    pub(crate) is_changed: bool,
 }
 
 impl Reader {

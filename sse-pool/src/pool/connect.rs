@@ -133,6 +133,7 @@ impl<T> Pool<T> {
             in_hand: false,
             lagging: false,
             filters_labels: false,
+            is_changed: false,
         };
         let joined = {
             let _taking = stripe.map(Mutex::lock);

@@ -21,6 +21,7 @@ struct Alike<'a> {
     /// How many were read, the first one included.
     count: usize,
     is_waiting: bool,
+    may_have_changed: bool,
 }
 
 impl<T> Pool<T> {
@@ -49,12 +50,14 @@ impl<T> Pool<T> {
                 readers: 0,
                 read: None,
                 is_waiting: true,
+                may_have_changed: true,
             };
         };
         let mut alike = Alike {
             others,
             count: 1,
             is_waiting: false,
+            may_have_changed: true,
         };
         let read = self.visit(first, now, max_bytes, out, Waiter::Batch, Some(&mut alike));
         if read != Some(Read::Entries) {
@@ -64,6 +67,7 @@ impl<T> Pool<T> {
             readers: alike.count,
             read,
             is_waiting: alike.is_waiting || read.is_none(),
+            may_have_changed: alike.may_have_changed,
         }
     }
 
@@ -91,6 +95,8 @@ impl<T> Pool<T> {
                 Step::Entries { is_all } => {
                     if let Some(alike) = alike {
                         alike.is_waiting = guard.park_at_end(key, now);
+                        alike.may_have_changed =
+                            guard.reader(key).is_none_or(|reader| reader.is_changed);
                         if let Some(place) = place
                             && is_all
                         {

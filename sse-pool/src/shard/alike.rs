@@ -13,6 +13,7 @@ use crate::{
 pub(crate) struct Place {
     node: u32,
     cursor: u64,
+    is_changed: bool,
 }
 
 impl Place {
@@ -21,6 +22,7 @@ impl Place {
             (Links::One(link), State::Ready) if reader.batch => Some(Self {
                 node: link.node,
                 cursor: reader.cursor,
+                is_changed: reader.is_changed,
             }),
             _ => None,
         }

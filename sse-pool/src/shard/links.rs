@@ -52,6 +52,7 @@ impl<T> Shard<T> {
         let Some(reader) = self.readers.get_mut(key.slot) else {
             return Exchange::Gone { patterns };
         };
+        reader.is_changed = true;
         let selector = std::mem::replace(&mut reader.selector, Arc::clone(new));
         let patterns = std::mem::replace(&mut reader.patterns, patterns);
         self.link(key.slot);

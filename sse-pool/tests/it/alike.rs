@@ -129,3 +129,22 @@ fn a_reader_with_a_waker_of_its_own_is_left_to_its_task() {
     assert_eq!(read(&reactor, &[a, key]), entries(1, &[1]));
     assert_eq!(task.entries(), [1]);
 }
+
+#[test]
+fn whose_selector_was_changed_is_told_apart() {
+    let pool = Pool::new(config(100));
+    let reactor = Reactor::new(&pool, 0);
+    let [a, b, c] = ["a", "b", "c"].map(|name| reactor.connect(name, topic()));
+    pool.update_selector(&id("b"), |_| topic()).unwrap();
+    pool.append(&[entry(1, &["t"])], reactor.now);
+    let changed = |keys: &[ReaderKey]| {
+        let mut out = Vec::new();
+        let taken = reactor
+            .shard
+            .read_alike(keys, reactor.now, usize::MAX, &mut out);
+        (taken.readers, taken.may_have_changed)
+    };
+    assert_eq!(changed(&[a, b]), (1, false));
+    assert_eq!(changed(&[b, c]), (1, true));
+    assert_eq!(changed(&[c]), (1, false));
+}

@@ -165,8 +165,7 @@ impl Vitals {
         now: Instant,
     ) {
         self.monitor.latency().record_many(latency, readers, now);
-        let times = u64::from(readers);
-        self.record_replay(events * times, bytes * readers as usize, now);
+        self.record_replay(events * u64::from(readers), bytes, now);
     }
 
     /// So many old events went to one reader; how long they waited for it says nothing.

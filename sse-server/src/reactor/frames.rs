@@ -12,6 +12,8 @@ use crate::session::{Batch, join_frames};
 pub(super) struct Frames {
     recent: [Memo; RECENT],
     next: usize,
+    /// The last block of a cohort, and the chunk with it.
+    chunked: Option<(Bytes, Bytes)>,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +88,23 @@ impl Frames {
         memo.framed.as_ref().map(|framed| &framed.wire)
     }
 
+    /// A chunk with bytes that mostly are those that were asked for last.
+    pub(super) fn chunk(&mut self, bytes: &Bytes) -> Bytes {
+        match &self.chunked {
+            // They are kept, so nothing else can be in their place.
+            Some((known, wire))
+                if known.as_ptr() == bytes.as_ptr() && known.len() == bytes.len() =>
+            {
+                wire.clone()
+            }
+            _ => {
+                let wire = chunk(bytes);
+                self.chunked = Some((bytes.clone(), wire.clone()));
+                wire
+            }
+        }
+    }
+
     /// Records what was delivered at `now`.
     pub(super) fn record(&mut self, vitals: &Vitals, now: Instant) {
         for memo in &mut self.recent {
@@ -104,7 +123,8 @@ impl Memo {
         let readers = std::mem::take(&mut self.readers);
         if let Some(framed) = &self.framed {
             let latency = now.saturating_duration_since(framed.oldest);
-            vitals.record_deliveries(latency, readers, framed.events, framed.event_bytes, now);
+            let bytes = framed.event_bytes * readers as usize;
+            vitals.record_deliveries(latency, readers, framed.events, bytes, now);
         }
     }
 }
@@ -149,5 +169,16 @@ mod tests {
         assert_eq!(chunk(&[b'x'; 26])[..4], *b"1a\r\n");
         assert_eq!(chunk(b"hello")[..], *b"5\r\nhello\r\n");
         assert_eq!(chunk(&vec![0; 0x12345])[..7], *b"12345\r\n");
+    }
+
+    #[test]
+    fn the_same_bytes_are_put_into_a_chunk_once_and_others_of_their_length_are_not_taken_for_them()
+    {
+        let mut frames = Frames::default();
+        let (one, two) = (Bytes::from(vec![b'1'; 3]), Bytes::from(vec![b'2'; 3]));
+        let wire = frames.chunk(&one);
+        assert_eq!(wire[..], *b"3\r\n111\r\n");
+        assert_eq!(frames.chunk(&one.clone()).as_ptr(), wire.as_ptr());
+        assert_eq!(frames.chunk(&two)[..], *b"3\r\n222\r\n");
     }
 }

@@ -1,4 +1,5 @@
-//! Readers that are live and nothing else: those that get the same are read together, and each is sent the same bytes.
+//! Readers that are live and nothing else: those that get the same are read together, and each is sent the same bytes, or those
+//! of its cohort.
 //!
 //! Most deliveries of a hub are of this kind, and what they cost beside the system call is mostly memory that the
 //! kernel has driven out of the processor's caches meanwhile, and a lock that waits for what the kernel has written. So
@@ -6,11 +7,11 @@
 
 use std::time::Instant;
 
-use sse_pool::{Read, ReaderKey};
+use sse_pool::{Read, ReaderKey, Taken};
 
 use super::Reactor;
 use super::table::Ticks;
-use crate::session::{MAX_CHUNK_BYTES, Reader, Session};
+use crate::session::{MAX_CHUNK_BYTES, Reader, Session, leave_out_expired};
 
 impl Reactor {
     /// Serves the next few readers, and says how many.
@@ -25,7 +26,7 @@ impl Reactor {
             served += 1;
             match self.table.get(key) {
                 None => {}
-                Some(entry) if entry.more.is_none() => group.push(key),
+                Some(entry) if entry.is_live() => group.push(key),
                 Some(_) => other = Some(key),
             }
         }
@@ -42,14 +43,14 @@ impl Reactor {
         served
     }
 
-    /// Serves the first of `keys` and those behind it that get the same; says how many. None of them has a session.
+    /// Serves the first of `keys` and those behind it that get the same; says how many. They are live.
     pub(super) fn serve_alike(&mut self, keys: &[ReaderKey], now: Instant) -> usize {
         let taken = self
             .shard
             .read_alike(keys, now, MAX_CHUNK_BYTES, &mut self.batch);
         let keys = keys.get(..taken.readers).unwrap_or(keys);
         match taken.read {
-            Some(Read::Entries) => self.deliver(keys, taken.is_waiting, now),
+            Some(Read::Entries) => self.deliver(keys, taken, now),
             None => {
                 for &key in keys {
                     if let Some(entry) = self.table.get(key) {
@@ -68,34 +69,71 @@ impl Reactor {
     }
 
     /// Sends the batch to readers that have got it; those for whom there may be more are served again.
-    fn deliver(&mut self, keys: &[ReaderKey], is_waiting: bool, now: Instant) {
+    fn deliver(&mut self, keys: &[ReaderKey], taken: Taken, now: Instant) {
         self.pace.found(self.batch.len());
+        leave_out_expired(&mut self.batch);
         let ticks = Ticks::since(self.origin, now);
         let mut framed = None;
+        let (mut compressed_readers, mut compressed_bytes) = (0, 0);
         for &key in keys {
             let Some(entry) = self.table.get(key) else {
                 continue;
             };
-            let kind = (entry.form, entry.is_chunked);
-            let at = match framed {
-                Some((known, at)) if known == kind => at,
-                _ => self
-                    .frames
-                    .find(kind.0, kind.1, &self.hub, &mut self.batch, now),
-            };
-            framed = Some((kind, at));
-            let is_sent = match self.frames.wire(at) {
-                Some(wire) => entry.send(self.poll.get_ref().registry(), wire, ticks, now),
-                None => Ok(true),
+            let is_chunked = entry.is_chunked;
+            let registry = self.poll.get_ref().registry();
+            let is_sent = if self.batch.is_empty() {
+                Ok(true)
+            } else if let Some(session) = entry.live_session() {
+                let reader = Reader {
+                    hub: &self.hub,
+                    key,
+                };
+                let Some(bytes) = session.compress(reader, &self.batch, taken.may_have_changed)
+                else {
+                    continue;
+                };
+                compressed_readers += 1;
+                compressed_bytes += bytes.len();
+                let wire = if is_chunked {
+                    self.frames.chunk(&bytes)
+                } else {
+                    bytes
+                };
+                entry.send(registry, &wire, ticks, now)
+            } else {
+                let kind = (entry.form, is_chunked);
+                let at = match framed {
+                    Some((known, at)) if known == kind => at,
+                    _ => self
+                        .frames
+                        .find(kind.0, kind.1, &self.hub, &mut self.batch, now),
+                };
+                framed = Some((kind, at));
+                match self.frames.wire(at) {
+                    Some(wire) => entry.send(registry, wire, ticks, now),
+                    None => Ok(true),
+                }
             };
             match is_sent {
-                Ok(true) if is_waiting => entry.settle(),
+                Ok(true) if taken.is_waiting => entry.settle(),
                 Ok(true) => self.ready.push_back(key),
                 Ok(false) => {}
                 Err(error) => {
                     self.broken(key, &error);
                 }
             }
+        }
+        if let Some(oldest) = self.batch.first()
+            && compressed_readers > 0
+        {
+            let latency = now.saturating_duration_since(oldest.payload.committed_at());
+            self.hub.vitals.record_deliveries(
+                latency,
+                compressed_readers,
+                self.batch.len() as u64,
+                compressed_bytes,
+                now,
+            );
         }
     }
 
@@ -108,10 +146,13 @@ impl Reactor {
             hub: &self.hub,
             key,
         };
-        let mut session = Box::new(Session::plain(entry.form, reader));
+        let form = entry.form;
+        let session = entry
+            .more()
+            .session
+            .get_or_insert_with(|| Box::new(Session::plain(form, reader)));
         let bytes = session.handle_read(Some(read), reader, &mut self.batch, now);
         debug_assert!(bytes.is_none(), "only entries are written");
-        entry.more().session = Some(session);
     }
 }
 

@@ -56,6 +56,22 @@ impl Entry {
         self.more.get_or_insert_default()
     }
 
+    /// The session of a reader that is live, if it needs one: it has a place in a cohort and nothing else to remember.
+    pub(super) fn live_session(&mut self) -> Option<&mut Session> {
+        self.more.as_mut()?.session.as_deref_mut()
+    }
+
+    /// Whether it is live, and what the window has can be written as it comes.
+    pub(super) fn is_live(&self) -> bool {
+        self.more.as_ref().is_none_or(|more| {
+            let is_compressed = more
+                .session
+                .as_ref()
+                .is_some_and(|session| session.is_plain_but_compressed());
+            is_compressed && more.unsent.is_empty() && !more.is_last
+        })
+    }
+
     /// Whether bytes wait for the socket.
     pub(super) fn is_blocked(&self) -> bool {
         self.more

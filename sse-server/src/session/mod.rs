@@ -154,6 +154,29 @@ impl Session {
         matches!(self.phase, Phase::Live) && matches!(self.splice.step(), Step::Live { .. })
     }
 
+    /// Whether nothing but its place in its cohort need be known to write what the window has: see
+    /// [`compress`](Self::compress).
+    pub(crate) fn is_plain_but_compressed(&self) -> bool {
+        self.member.is_some() && !self.is_behind && self.snapshots.is_empty() && self.is_live()
+    }
+
+    /// A batch as the reader's cohort has it. `may_have_changed` is whether the reader may have another selector than it came
+    /// with.
+    pub(crate) fn compress(
+        &mut self,
+        reader: Reader<'_>,
+        batch: &Batch,
+        may_have_changed: bool,
+    ) -> Option<Bytes> {
+        let form = self.form;
+        let is_same =
+            |selector: &_| !may_have_changed || reader.hub.pool.has_selector(reader.key, selector);
+        let bytes = self.member.as_mut()?.batch(batch, is_same, |delivery| {
+            delivery.frame(form, &reader.hub.compressor)
+        });
+        Some(bytes)
+    }
+
     /// What its bytes are in.
     pub(crate) fn coding(&self) -> Coding {
         self.member
@@ -275,9 +298,20 @@ impl Session {
                 )
             });
         }
-        let written = match &mut self.member {
-            Some(member) => compress(self.form, member, reader, batch),
-            None => join_frames(self.form, reader.hub, batch),
+        let written = if self.member.is_some() {
+            leave_out_expired(batch);
+            batch
+                .first()
+                .map(|first| first.payload.committed_at())
+                .and_then(|oldest| {
+                    Some(Written {
+                        bytes: self.compress(reader, batch, true)?,
+                        events: batch.len() as u64,
+                        oldest,
+                    })
+                })
+        } else {
+            join_frames(self.form, reader.hub, batch)
         };
         batch.clear();
         let written = written?;
@@ -444,27 +478,8 @@ pub(crate) struct Written {
     pub(crate) oldest: Instant,
 }
 
-/// A batch as the reader's cohort has it, without what has expired; `None` when nothing is left.
-fn compress(
-    form: Form,
-    member: &mut Member,
-    reader: Reader<'_>,
-    batch: &mut Batch,
-) -> Option<Written> {
-    leave_out_expired(batch);
-    let oldest = batch.first()?.payload.committed_at();
-    let is_same = |selector: &_| reader.hub.pool.has_selector(reader.key, selector);
-    let bytes = member.batch(batch, is_same, |delivery| {
-        delivery.frame(form, &reader.hub.compressor)
-    });
-    Some(Written {
-        bytes,
-        events: batch.len() as u64,
-        oldest,
-    })
-}
-
-fn leave_out_expired(batch: &mut Batch) {
+/// Leaves out what nobody is to get any more.
+pub(crate) fn leave_out_expired(batch: &mut Batch) {
     if batch
         .iter()
         .any(|entry| entry.payload.record().content.expires_at.is_some())

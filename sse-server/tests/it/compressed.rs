@@ -53,6 +53,7 @@ in_each_coding! {
     one_encoder_serves_all_readers_of_a_topic_and_goes_with_them,
     private_events_reach_their_reader_in_order_and_nobody_else,
     heartbeats_and_changed_subscriptions_lose_and_repeat_nothing,
+    an_event_past_its_time_is_not_written,
     a_topic_that_is_never_compressed_comes_as_it_is,
     beyond_the_memory_for_it_streams_are_not_compressed,
     personal_streams_are_compressed_each_for_itself_while_there_is_memory,
@@ -323,6 +324,28 @@ async fn heartbeats_and_changed_subscriptions_lose_and_repeat_nothing(coding: &s
     }
 }
 
+async fn an_event_past_its_time_is_not_written(coding: &str) {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    let readers = WRITERS.map(|writer| packed(coding, serve(&hub, writer), "topic=a"));
+    connected(&hub, readers.len()).await;
+    // The first begins the live stream; those after it find readers that have caught up.
+    for n in 0..4 {
+        let mut publication = token(n, "a");
+        publication.time_to_live = (n % 2 == 1).then_some(Duration::ZERO);
+        hub.publish(publication).await.unwrap();
+        until("it is read", || {
+            hub.connections(10).iter().all(|it| it.behind_entries == 0)
+        })
+        .await;
+    }
+    assert_eq!(hub.shutdown(DEADLINE).await, 0);
+    for reader in readers {
+        let events = reader.await.unwrap().events;
+        let tokens = events.iter().filter(|event| event.contains(" word"));
+        assert_eq!(tokens.count(), 2, "{events:?}");
+    }
+}
+
 async fn a_topic_that_is_never_compressed_comes_as_it_is(coding: &str) {
     let config = HubConfig {
         never_compress: vec![Arc::new(UrlPattern::new("secret/*").unwrap())],
@@ -573,6 +596,48 @@ async fn what_is_private_to_one_reader_shapes_no_byte_of_another() {
     assert_eq!(b_beside, b_alone, "{seen:?}");
     // And that would have been seen: it is in the stream of the one who knows.
     assert!(a_knows < a_does_not, "{seen:?}");
+}
+
+/// The same of a reader that was in the cohort and follows something else since.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_something_else_shapes_no_byte_of_the_cohort_it_was_in() {
+    let secret = "the password is 7Qk0vZ2mXw9LrT4bNc8Y";
+    let mut seen = Vec::new();
+    for topic in ["followed", "followed-by-nobody"] {
+        let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+        let address = serve(&hub, StreamWriter::Reactor);
+        let publish = async |data: &str, topic: &str| {
+            let topic = Topic::new(topic).unwrap();
+            let publication = Publication::new(data.to_owned()).to_topic(topic);
+            hub.publish(publication).await.unwrap();
+        };
+        let open = || tokio::task::block_in_place(|| Unpacking::open(address, "topic=news"));
+        let mut changing = open();
+        let id = hub.connections(1)[0].info.id.clone();
+        let mut other = open();
+        publish("begin", "news").await;
+        tokio::task::block_in_place(|| {
+            [&mut changing, &mut other].map(|it| it.bytes_until("data: begin"))
+        });
+        let change = SubscriptionChange {
+            topics: Some(vec!["followed".to_owned()]),
+            ..SubscriptionChange::default()
+        };
+        hub.change_subscriptions(&id, change)
+            .await
+            .unwrap()
+            .unwrap();
+        publish(secret, topic).await;
+        until("it is read by who follows it", || {
+            hub.connections(10).iter().all(|it| it.behind_entries == 0)
+        })
+        .await;
+        publish(&format!("guess: {secret}"), "news").await;
+        seen.push(tokio::task::block_in_place(|| {
+            other.bytes_until("data: guess")
+        }));
+    }
+    assert_eq!(seen[0], seen[1]);
 }
 
 /// A program that is not ours reads the frames of a cohort, of a newcomer and of a replay as one stream.
