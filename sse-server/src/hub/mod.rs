@@ -507,6 +507,11 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Inner {
+    /// Whether events are on their way to the log.
+    pub(crate) fn is_publishing(&self) -> bool {
+        self.publishing.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether an event is on a topic that is never compressed.
     fn is_apart(&self, record: &Record) -> bool {
         let never = &self.config.never_compress;

@@ -153,7 +153,8 @@ impl Reactor {
                 () = &mut closing, if !is_closing => is_closing = true,
             }
             if !self.ready.is_empty() {
-                self.pace.linger().await;
+                let hub = &self.hub;
+                self.pace.linger(|| hub.is_publishing()).await;
             }
             self.serve_ready();
             let has_more_to_do = !self.ready.is_empty() || self.unchecked.is_some();

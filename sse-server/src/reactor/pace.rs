@@ -66,14 +66,18 @@ impl Pace {
         }
     }
 
-    /// Waits for more events, if that is worth it now.
-    pub(super) async fn linger(&mut self) {
+    /// Waits for more events, if that is worth it now: longer while some are being published, which is known to end soon.
+    pub(super) async fn linger(&mut self, is_publishing: impl Fn() -> bool) {
         let bound = self.bound();
         if bound.is_zero() {
             return;
         }
         self.is_loaded = false;
-        let end = clock::now() + bound;
+        let began = clock::now();
+        let end = |is_publishing| match is_publishing {
+            true => began + (bound * PUBLISHING_FACTOR).min(self.max_linger),
+            false => began + bound,
+        };
         let first = *self.head.borrow_and_update();
         let mut head = first;
         let mut quiet_turns = 0;
@@ -83,6 +87,7 @@ impl Pace {
             quiet_turns = if newest == head { quiet_turns + 1 } else { 0 };
             head = newest;
             let now = clock::now();
+            let end = end(is_publishing());
             if now >= end || head.saturating_sub(first) >= ENOUGH_EVENTS {
                 break;
             }
@@ -101,6 +106,8 @@ impl Pace {
 /// A loaded reactor waits for more events before it writes: so much of the time that its last round took, but no longer than
 /// is configured,
 const LINGER_FRACTION: u32 = 4;
+/// twice that while events are on their way to the log on disk, which takes a millisecond or two,
+const PUBLISHING_FACTOR: u32 = 2;
 /// until so many events have come,
 const ENOUGH_EVENTS: u64 = 64;
 /// and awake for so many turns of the runtime in which none came, about two microseconds each.
@@ -152,7 +159,7 @@ mod tests {
         let (sender, head) = watch::channel(0);
         let mut pace = Pace::new(head, MAX_LINGER);
         (pace.is_loaded, pace.last_round) = (true, Duration::from_secs(1));
-        pace.linger().await;
+        pace.linger(|| false).await;
         assert!(
             !pace.is_loaded,
             "each round shows anew whether it is worth it"
@@ -163,6 +170,18 @@ mod tests {
             tokio::task::yield_now().await;
             sender.send_replace(ENOUGH_EVENTS);
         };
-        tokio::join!(pace.linger(), feed);
+        tokio::join!(pace.linger(|| false), feed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_are_being_published_are_waited_for_a_little_longer() {
+        let (_sender, head) = watch::channel(0);
+        let mut pace = Pace::new(head, MAX_LINGER);
+        for (is_publishing, linger) in [(false, ROUND / 4), (true, ROUND / 2)] {
+            (pace.is_loaded, pace.last_round) = (true, ROUND);
+            let began = clock::now();
+            pace.linger(|| is_publishing).await;
+            assert!(clock::now() - began >= linger);
+        }
     }
 }
