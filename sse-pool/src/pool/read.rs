@@ -15,15 +15,6 @@ use crate::{
     shard::{Park, Step, Waiter},
 };
 
-/// Who else may get what a reader gets, and what came of it.
-struct Alike<'a> {
-    others: &'a [ReaderKey],
-    /// How many were read, the first one included.
-    count: usize,
-    is_waiting: bool,
-    may_have_changed: bool,
-}
-
 impl<T> Pool<T> {
     pub(crate) fn read(
         &self,
@@ -44,31 +35,22 @@ impl<T> Pool<T> {
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
     ) -> Taken {
-        let Some((&first, others)) = keys.split_first() else {
-            out.clear();
-            return Taken {
-                readers: 0,
-                read: None,
-                is_waiting: true,
-                may_have_changed: true,
-            };
-        };
-        let mut alike = Alike {
-            others,
-            count: 1,
+        let mut taken = Taken {
+            readers: 0,
+            read: None,
             is_waiting: false,
             may_have_changed: true,
         };
-        let read = self.visit(first, now, max_bytes, out, Waiter::Batch, Some(&mut alike));
-        if read != Some(Read::Entries) {
+        if let Some((&first, others)) = keys.split_first() {
+            taken.readers = 1;
+            let alike = Some((others, &mut taken));
+            taken.read = self.visit(first, now, max_bytes, out, Waiter::Batch, alike);
+        }
+        if taken.read != Some(Read::Entries) {
             out.clear();
         }
-        Taken {
-            readers: alike.count,
-            read,
-            is_waiting: alike.is_waiting || read.is_none(),
-            may_have_changed: alike.may_have_changed,
-        }
+        taken.is_waiting |= taken.read.is_none();
+        taken
     }
 
     /// With `alike`, what is taken replaces what is in `out`, a reader that took the last of what there is waits from then
@@ -80,7 +62,7 @@ impl<T> Pool<T> {
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
         waiter: Waiter<'_>,
-        alike: Option<&mut Alike<'_>>,
+        alike: Option<(&[ReaderKey], &mut Taken)>,
     ) -> Option<Read> {
         let Some(shard) = self.inner.shards.get(key.shard()) else {
             return Some(Read::Closed(CloseReason::Client));
@@ -93,14 +75,14 @@ impl<T> Pool<T> {
             let place = alike.as_ref().and_then(|_| guard.place(key));
             match guard.step(key, now, max_bytes, &mut scan, out, out_start) {
                 Step::Entries { is_all } => {
-                    if let Some(alike) = alike {
-                        alike.is_waiting = guard.park_at_end(key, now);
-                        alike.may_have_changed =
+                    if let Some((others, taken)) = alike {
+                        taken.is_waiting = guard.park_at_end(key, now);
+                        taken.may_have_changed =
                             guard.reader(key).is_none_or(|reader| reader.is_changed);
                         if let Some(place) = place
                             && is_all
                         {
-                            alike.count += guard.repeat(place, out, alike.others, now);
+                            taken.readers += guard.repeat(place, out, others, now);
                         }
                     }
                     return Some(Read::Entries);

@@ -66,8 +66,7 @@ impl<T> Shard<T> {
             reader.cursor = reader
                 .cursor
                 .max(self.window.offset_before(reader.next_seq));
-            let _entries: super::Step<T> =
-                account(reader, &mut self.totals, taken.len(), bytes, true);
+            account(reader, &mut self.totals, taken.len(), bytes);
             let _parked = self.park(key, Waiter::Batch, &mut None, now);
             count += 1;
         }

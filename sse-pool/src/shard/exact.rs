@@ -115,7 +115,11 @@ impl<T> Shard<T> {
         let reader = take.reader;
         reader.next_seq = stopped_at.unwrap_or_else(|| window.end());
         reader.cursor = reader.cursor.max(window.offset_before(reader.next_seq));
-        account(reader, totals, taken, taken_bytes, is_all)
+        if taken == 0 {
+            return Step::Nothing;
+        }
+        account(reader, totals, taken, taken_bytes);
+        Step::Entries { is_all }
     }
 }
 

@@ -96,20 +96,11 @@ impl<T> Shard<T> {
     }
 }
 
-pub(super) fn account<T>(
-    reader: &mut Reader,
-    totals: &mut Totals,
-    taken: usize,
-    bytes: usize,
-    is_all: bool,
-) -> Step<T> {
-    if taken == 0 {
-        return Step::Nothing;
-    }
+/// Counts what a reader has taken.
+pub(super) fn account(reader: &mut Reader, totals: &mut Totals, taken: usize, bytes: usize) {
     reader.in_hand = true;
     reader.delivered_entries += taken as u64;
     reader.delivered_bytes += bytes as u64;
     totals.delivered_entries += taken as u64;
     totals.delivered_bytes += bytes as u64;
-    Step::Entries { is_all }
 }

@@ -90,7 +90,11 @@ impl<T> Shard<T> {
                 taken, taken_bytes, ..
             } = *progress;
             *scan = None;
-            return account(reader, &mut self.totals, taken, taken_bytes, false);
+            if taken == 0 {
+                return Step::Nothing;
+            }
+            account(reader, &mut self.totals, taken, taken_bytes);
+            return Step::Entries { is_all: false };
         }
         Step::Filter {
             chunk: self

@@ -155,7 +155,7 @@ impl Vitals {
         }
     }
 
-    /// So many readers got these events each, the oldest of them `latency` after its commit.
+    /// So many readers got so many events each, the oldest of them `latency` after its commit, and `bytes` in all.
     pub(crate) fn record_deliveries(
         &self,
         latency: Duration,

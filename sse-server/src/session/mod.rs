@@ -299,17 +299,7 @@ impl Session {
             });
         }
         let written = if self.member.is_some() {
-            leave_out_expired(batch);
-            batch
-                .first()
-                .map(|first| first.payload.committed_at())
-                .and_then(|oldest| {
-                    Some(Written {
-                        bytes: self.compress(reader, batch, true)?,
-                        events: batch.len() as u64,
-                        oldest,
-                    })
-                })
+            self.compress_what_is_left(reader, batch)
         } else {
             join_frames(self.form, reader.hub, batch)
         };
@@ -324,6 +314,16 @@ impl Session {
         }
         self.forget_snapshots(reader);
         Some(written.bytes)
+    }
+
+    fn compress_what_is_left(&mut self, reader: Reader<'_>, batch: &mut Batch) -> Option<Written> {
+        leave_out_expired(batch);
+        let oldest = batch.first()?.payload.committed_at();
+        Some(Written {
+            bytes: self.compress(reader, batch, true)?,
+            events: batch.len() as u64,
+            oldest,
+        })
     }
 
     fn handle_lag(&mut self, reader: Reader<'_>, after: Offset, floor: Offset) {
