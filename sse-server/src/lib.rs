@@ -5,13 +5,15 @@
 //!
 //! * [`hub`]: the [`Hub`](hub::Hub) joins the log of what was said to the pool of who listens. It knows no HTTP.
 //! * [`session`]: one reader's stream of bytes.
-//! * [`http`]: the hub as an HTTP service, to be mounted anywhere, and a server for it.
+//! * [`http`]: the hub as an HTTP service, to be mounted anywhere.
+//! * [`serve`]: a server for that service: sockets, TLS, and the writers of streams.
 //! * [`config`]: flags, environment and file, checked once.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use sse_server::http::{HttpConfig, HubService, Server, ServerConfig};
+//! use sse_server::http::{HttpConfig, HubService};
 //! use sse_server::hub::{Hub, HubConfig, Publication};
+//! use sse_server::serve::{Server, ServerConfig};
 //!
 //! let hub = Hub::in_memory(HubConfig::default()).await?;
 //! let service = HubService::new(hub.clone(), HttpConfig::default());
@@ -26,9 +28,9 @@ pub mod clock;
 pub mod config;
 pub mod http;
 pub mod hub;
-#[cfg(unix)]
-mod reactor;
+pub mod serve;
 pub mod session;
 mod topic_pattern;
+pub mod units;
 
 pub use topic_pattern::{InvalidPattern, UrlPattern, is_pattern};

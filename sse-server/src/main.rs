@@ -1,9 +1,7 @@
 //! The server binary: reads the configuration, opens the log, serves until it is told to stop; and the
 //! tools for the log of a hub that is stopped.
 
-mod log_command;
-mod open_files;
-mod telemetry;
+mod cli;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -14,8 +12,9 @@ use std::sync::Arc;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use sse_broker::{Broker, DurableBroker, DurableConfig, Epoch, MemoryBroker, MemoryConfig};
 use sse_server::config::{Config, Settings, Storage, read_file};
-use sse_server::http::{HubService, Server, ServerConfig, Tls};
+use sse_server::http::HubService;
 use sse_server::hub::Hub;
+use sse_server::serve::{Server, ServerConfig, Tls};
 use tokio::runtime::Runtime;
 
 /// A hub for Server-Sent Events: publish an event once, and everyone who listens gets it.
@@ -40,7 +39,7 @@ enum Command {
     /// Run the hub; what happens without a command too
     Serve(Box<Serve>),
     /// Look at, check, make small and copy the log of a hub that is not running
-    Log(log_command::Args),
+    Log(cli::log::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,7 +58,7 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Some(Command::Serve(serve)) => run(*serve),
-        Some(Command::Log(args)) => log_command::run(args),
+        Some(Command::Log(args)) => cli::log::run(args),
         None => run(cli.serve),
     };
     match outcome {
@@ -108,7 +107,7 @@ fn run(serve: Serve) -> Result<ExitCode, String> {
         None => Settings::default(),
     };
     let config = Config::new(serve.settings.or(file)).map_err(|error| error.to_string())?;
-    telemetry::init(&config.log, config.log_format)?;
+    cli::telemetry::init(&config.log, config.log_format)?;
     let runtime = runtime().map_err(|error| format!("cannot start the runtime: {error}"))?;
     runtime.block_on(serve_until_told(config))
 }
@@ -122,7 +121,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
-    open_files::make_room_for(config.hub.max_connections);
+    cli::open_files::make_room_for(config.hub.max_connections);
     let broker = open_log(&config)?;
     let hub = Hub::open(config.hub.clone(), broker)
         .await

@@ -2,7 +2,6 @@
 
 mod settings;
 mod topic_rule;
-mod units;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,11 +16,12 @@ pub use settings::{
     DurabilitySetting, HeartbeatForm, LevelSetting, LogFormat, OverflowSetting, Settings,
 };
 pub use topic_rule::TopicRule;
-pub use units::{Size, Span};
 
-use crate::http::{HttpConfig, Tls};
+use crate::http::HttpConfig;
 use crate::hub::HubConfig;
+use crate::serve::Tls;
 use crate::topic_pattern::UrlPattern;
+use crate::units::{Size, Span};
 
 /// Everything the server binary needs to know.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Filter of the log on standard error.
     pub log: String,
-    /// Form of the log on standard error.
+    /// Format of the log on standard error.
     pub log_format: LogFormat,
 }
 
@@ -180,8 +180,10 @@ impl Config {
                 .map_or(defaults.max_event_bytes, Size::to_usize),
             allowed_event_types: settings.allowed_event_types.map(BTreeSet::from_iter),
             max_jobs: at_least_one("max-jobs", settings.max_jobs, defaults.max_jobs)?,
-            max_durable: settings.max_durable.unwrap_or(defaults.max_durable),
-            durable_expiry: match settings.durable_expiry.map(|span| span.0) {
+            max_named_subscriptions: settings
+                .max_named_subscriptions
+                .unwrap_or(defaults.max_named_subscriptions),
+            named_subscription_expiry: match settings.named_subscription_expiry.map(|span| span.0) {
                 None => retention.max_age,
                 Some(Duration::ZERO) => None,
                 given => given,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::topic_rule::TopicRule;
-use super::units::{Size, Span};
+use crate::units::{Size, Span};
 
 /// Every setting, as it was given; what was not given is `None`.
 ///
@@ -89,7 +89,7 @@ pub struct Settings {
     /// Log level or filter, such as info or sse_server=debug [default: info]
     #[arg(long, env = "SSE_LOG", value_name = "FILTER", help_heading = "Server")]
     pub log: Option<String>,
-    /// Form of the log on standard error [default: text]
+    /// Format of the log on standard error [default: text]
     #[arg(
         long,
         env = "SSE_LOG_FORMAT",
@@ -157,7 +157,7 @@ pub struct Settings {
         value_name = "N",
         help_heading = "Limits"
     )]
-    pub max_durable: Option<usize>,
+    pub max_named_subscriptions: Option<usize>,
 
     /// Silence after which a heartbeat is sent; 0 for none [default: 30s]
     #[arg(
@@ -248,7 +248,7 @@ pub struct Settings {
         help_heading = "Streams"
     )]
     pub compression_threshold: Option<Size>,
-    /// Effort of that compression: fast, balanced or best [default: balanced]
+    /// LoadGovernor of that compression: fast, balanced or best [default: balanced]
     #[arg(
         long,
         env = "SSE_COMPRESSION_LEVEL",
@@ -308,7 +308,7 @@ pub struct Settings {
         value_name = "DURATION",
         help_heading = "Retention"
     )]
-    pub durable_expiry: Option<Span>,
+    pub named_subscription_expiry: Option<Span>,
     /// Keep less of some topics: patterns separated by commas, then max-age, max-count, max-bytes (of all
     /// these topics together) or keep-latest (of each), as in `progress/*;keep-latest=1` or
     /// `chat/*,room/:id;max-age=1h;max-count=1000`. Repeatable; the first that fits a topic counts
@@ -363,7 +363,7 @@ pub enum OverflowSetting {
     DropOldest,
 }
 
-/// Effort of compression.
+/// LoadGovernor of compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are the documentation")]
@@ -392,7 +392,7 @@ impl Settings {
             max_subscriptions, max_body, max_event, allowed_event_types, max_jobs, heartbeat,
             max_heartbeat, max_linger, heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval, overflow, window,
             compression_threshold, compression_level, stream_compression, never_compress, retention_age, retention_size, retention_events,
-            max_durable, durable_expiry, retain,
+            max_named_subscriptions, named_subscription_expiry, retain,
         )
     }
 }

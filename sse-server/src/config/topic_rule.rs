@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sse_broker::{Topic, TopicPattern, TopicRetention};
 
-use super::units::{Size, Span};
 use crate::topic_pattern::{UrlPattern, is_pattern};
+use crate::units::{Size, Span};
 
 /// A rule as it was given: in the file a table `[[retention]]`, as a flag
 /// `PATTERN,…;max-age=…;max-count=…;max-bytes=…;keep-latest=…`.

@@ -40,7 +40,7 @@ impl Body {
     }
 
     /// The stream, if it is one.
-    pub(super) fn into_events(self) -> Result<EventStream, Self> {
+    pub(crate) fn into_events(self) -> Result<EventStream, Self> {
         match self.0 {
             Kind::Events(stream) => Ok(*stream),
             full @ Kind::Full(_) => Err(Self(full)),

@@ -10,7 +10,7 @@ use super::body::Body;
 use super::json;
 use super::problem::Problem;
 use super::query::Query;
-use super::subscriptions::{labels, topics_of};
+use super::subscription_change::{labels, topics_of};
 use crate::clock;
 use crate::hub::Hub;
 

@@ -5,28 +5,20 @@
 //! [`http::Response`], so it can be mounted in a hyper or axum application.
 
 mod body;
-mod connection;
 mod connections;
-mod durable;
 mod guard;
 mod health;
 mod jobs;
-mod listen;
-mod multiplexed;
+mod named_subscriptions;
 mod poll;
 mod problem;
 mod publication;
 mod publish;
 mod query;
 mod request_body;
-mod rewound;
 mod routes;
-mod server;
 mod stream;
-mod subscriptions;
-mod takeover;
-mod tls;
-mod worker;
+mod subscription_change;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,8 +29,6 @@ use serde::Serialize;
 pub use body::Body;
 pub use problem::Problem;
 pub use publication::{Publications, parse as parse_publications};
-pub use server::{Server, ServerConfig, StreamWriter};
-pub use tls::{Tls, TlsError};
 
 use crate::hub::Hub;
 use query::Query;
@@ -167,12 +157,18 @@ impl HubService {
             Operation::Publish => publish::publish(hub, &read().await?).await,
             Operation::TestEvent => publish::test_event(hub, &read().await?).await,
             Operation::Poll => poll::poll(hub, &query, &head.headers, ip).await,
-            Operation::Subscribe => subscriptions::change(hub, &query, &read().await?).await,
-            Operation::Durables => durable::list(hub, &query),
-            Operation::Durable => durable::one(hub, id, &query),
-            Operation::DeleteDurable => durable::delete(hub, id, &query).await,
-            Operation::AckDurable => durable::ack(hub, id, &query, &read().await?).await,
-            Operation::ResetDurable => durable::reset(hub, id, &query, &read().await?).await,
+            Operation::Subscribe => subscription_change::change(hub, &query, &read().await?).await,
+            Operation::NamedSubscriptions => named_subscriptions::list(hub, &query),
+            Operation::NamedSubscription => named_subscriptions::one(hub, id, &query),
+            Operation::DeleteNamedSubscription => {
+                named_subscriptions::delete(hub, id, &query).await
+            }
+            Operation::AckNamedSubscription => {
+                named_subscriptions::ack(hub, id, &query, &read().await?).await
+            }
+            Operation::ResetNamedSubscription => {
+                named_subscriptions::reset(hub, id, &query, &read().await?).await
+            }
             Operation::Connections => connections::list(hub, &query),
             Operation::Connection => connections::one(hub, id),
             Operation::CloseConnection => connections::close(hub, id),

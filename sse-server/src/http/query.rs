@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::problem::Problem;
 use super::publication::check_event_type;
-use crate::config::Span;
+use crate::units::Span;
 
 /// Names and values, decoded. Unknown names are left alone: pages add their own.
 pub(super) struct Query(Vec<(String, String)>);

@@ -11,7 +11,7 @@ use super::body::Body;
 use super::problem::Problem;
 use super::query::Query;
 use super::routes::Dialect;
-use crate::hub::{ConnectError, ConnectionRequest, Durable, Form, Hub, REFUSED_RETRY_AFTER};
+use crate::hub::{ConnectError, ConnectionRequest, Durable, Format, Hub, REFUSED_RETRY_AFTER};
 
 pub(super) async fn open(
     hub: &Hub,
@@ -62,7 +62,7 @@ pub(super) async fn open(
             name: name.to_owned(),
             start: query.last_event_id_parameter().map(str::to_owned),
         }),
-        form: Form {
+        form: Format {
             job_names: dialect == Dialect::Enhanced,
             compressed,
         },
@@ -150,7 +150,7 @@ pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
             Problem::bad_field("subscribe", error.to_string())
         }
         ConnectError::InvalidTopic { .. } => Problem::bad_field("topic", error.to_string()),
-        ConnectError::Durable(error) => super::durable::problem(&error),
+        ConnectError::Durable(error) => super::named_subscriptions::problem(&error),
         ConnectError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
     }
 }

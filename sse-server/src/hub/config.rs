@@ -26,9 +26,9 @@ pub struct HubConfig {
     /// Jobs remembered at once.
     pub max_jobs: usize,
     /// Named durable subscriptions remembered at once.
-    pub max_durable: usize,
+    pub max_named_subscriptions: usize,
     /// A durable subscription that nobody has used for so long is forgotten; `None` for never.
-    pub durable_expiry: Option<Duration>,
+    pub named_subscription_expiry: Option<Duration>,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Option<Duration>,
     /// Under lasting load heartbeats become rarer, up to this; `None` for never.
@@ -52,7 +52,7 @@ pub struct HubConfig {
     pub window_events: usize,
     /// Smallest data that is compressed for readers that ask for compressed messages.
     pub compression_threshold_bytes: usize,
-    /// Effort of that compression.
+    /// LoadGovernor of that compression.
     pub compression_level: Level,
     /// Memory for compressing streams (`Content-Encoding: gzip`, and `zstd` with that feature), about half a MiB for each
     /// set of subscriptions that readers have in common. Where it is used up, further ones are not compressed. Zero for none.
@@ -77,9 +77,9 @@ impl Default for HubConfig {
             max_event_bytes: 1 << 20,
             allowed_event_types: None,
             max_jobs: 10_000,
-            max_durable: 10_000,
+            max_named_subscriptions: 10_000,
             // As long as events are kept.
-            durable_expiry: Some(Duration::from_secs(7 * 24 * 3600)),
+            named_subscription_expiry: Some(Duration::from_secs(7 * 24 * 3600)),
             heartbeat: Some(Duration::from_secs(30)),
             max_heartbeat: None,
             heartbeat_form: HeartbeatForm::Event,

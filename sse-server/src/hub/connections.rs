@@ -12,8 +12,8 @@ use sse_pool::{
     Selector, Start, TopicFilter,
 };
 
-use super::durable::{DurableError, DurableStart};
-use super::{CohortKey, Form, Hub, Publication, PublishError, Published};
+use super::named_subscriptions::{NamedSubscriptionError, SubscriptionStart};
+use super::{CohortKey, Format, Hub, Publication, PublishError, Published};
 use crate::clock;
 use crate::session::{EventStream, MAX_CHUNK_BYTES, Prelude, Reader, Session, page_request};
 use crate::topic_pattern::{InvalidPattern, UrlPattern, is_pattern};
@@ -49,7 +49,7 @@ pub struct ConnectionRequest {
     /// The name under which the hub keeps its place.
     pub durable: Option<Durable>,
     /// How its events are to be written.
-    pub form: Form,
+    pub form: Format,
     /// The content coding that its stream is to come in, where there is memory for it: [`EventStream::coding`] tells. Gzip, and
     /// with the feature `zstd` zstd; the stream comes as it is for any other.
     pub coding: Coding,
@@ -71,7 +71,7 @@ impl ConnectionRequest {
             event_types: None,
             last_event_id: None,
             durable: None,
-            form: Form::default(),
+            form: Format::default(),
             coding: Coding::Identity,
             shard: None,
         }
@@ -116,7 +116,7 @@ pub enum ConnectError {
     },
     /// Its durable name cannot be used.
     #[error(transparent)]
-    Durable(#[from] DurableError),
+    Durable(#[from] NamedSubscriptionError),
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -164,8 +164,8 @@ impl Hub {
             (Some(durable), asked) => {
                 let start = durable.start.as_deref();
                 let user = request.user.as_deref();
-                let DurableStart { from, is_new } = self
-                    .durable_start(&durable.name, user, asked, start)
+                let SubscriptionStart { from, is_new } = self
+                    .named_subscription_start(&durable.name, user, asked, start)
                     .await?;
                 is_known_durable = !is_new;
                 from
@@ -231,7 +231,7 @@ impl Hub {
             },
         })?;
         if let Some(durable) = &request.durable {
-            self.durable_claim(&durable.name, &id);
+            self.claim_named_subscription(&durable.name, &id);
         }
         if live_start {
             // The place where the pool has put the cursor is where this reader's stream begins.
@@ -281,17 +281,16 @@ impl Hub {
             topics: &request.topics,
             resumed: (asked.is_some() || is_known_durable) && gap.is_none(),
             gap: gap.is_some(),
-            durable: request
-                .durable
-                .as_ref()
-                .map(|durable| crate::session::DurableJson {
+            durable: request.durable.as_ref().map(|durable| {
+                crate::session::NamedSubscriptionJson {
                     name: &durable.name,
                     created: !is_known_durable,
-                }),
+                }
+            }),
             timestamp: clock::rfc3339(clock::unix_millis()),
         };
         if gap.is_some() {
-            inner.vitals.record_gap();
+            inner.metrics.record_gap();
         }
         let prelude = Prelude::new(
             self,

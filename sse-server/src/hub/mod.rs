@@ -7,16 +7,16 @@
 mod cohorts;
 mod config;
 mod connections;
-mod delivery;
-mod durable;
-mod effort;
+mod encoded_record;
+mod interner;
 mod job;
 mod jobs;
+mod load_governor;
+mod metrics;
+mod named_subscriptions;
 mod poll;
 mod publication;
 mod scope;
-mod shared;
-mod vitals;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,25 +34,25 @@ use tokio::sync::{Notify, Semaphore, watch};
 pub use config::HubConfig;
 pub(crate) use connections::REFUSED_RETRY_AFTER;
 pub use connections::{ConnectError, ConnectionRequest, Durable, SendError, SubscriptionChange};
-pub use delivery::{Delivery, Form};
-pub use durable::{DurableError, DurablePlace, DurableStatus};
+pub use encoded_record::{EncodedRecord, Format};
 pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 pub use jobs::{JobCounts, JobError};
-pub use poll::{PollRequest, Polled};
-pub use publication::{DEFAULT_TOPIC, PRIVATE_PREFIXES, Publication, RESERVED_EVENT_TYPES};
-pub(crate) use vitals::Vitals;
-pub use vitals::{
+pub(crate) use metrics::Metrics;
+pub use metrics::{
     CompressionJson, HubStats, LatencyMs, LogJson, StreamCompressionJson, WindowJson,
 };
+pub use named_subscriptions::{NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace};
+pub use poll::{PollRequest, Polled};
+pub use publication::{DEFAULT_TOPIC, PRIVATE_PREFIXES, Publication, RESERVED_EVENT_TYPES};
 
-pub(crate) use delivery::{encode, entry, is_recipient};
+pub(crate) use encoded_record::{encode, entry, is_recipient};
 pub(crate) use scope::scope;
 
 use crate::clock;
 use cohorts::Cohorts;
 pub(crate) use cohorts::{CohortKey, Member};
+use interner::Interner;
 use jobs::Jobs;
-use shared::Shared;
 
 /// A running hub. Cloning it is cheap; all clones are the same hub.
 ///
@@ -73,14 +73,14 @@ pub struct Hub {
 pub(crate) struct Inner {
     pub(crate) config: HubConfig,
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) pool: Pool<Arc<Delivery>>,
+    pub(crate) pool: Pool<Arc<EncodedRecord>>,
     pub(crate) compressor: Arc<MessageCompressor>,
     /// Who holds one may read a large page of the log at a time.
     pub(crate) large_pages: Arc<Semaphore>,
-    pub(crate) vitals: vitals::Vitals,
-    pub(crate) effort: effort::Effort,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) load_governor: load_governor::LoadGovernor,
     jobs: Jobs,
-    durables: durable::Durables,
+    named_subscriptions: named_subscriptions::NamedSubscriptions,
     /// The newest offset that the pool has, for those who wait without a connection.
     pub(crate) head: watch::Sender<Offset>,
     phase: Mutex<Phase>,
@@ -90,8 +90,8 @@ pub(crate) struct Inner {
     leased_shards: Mutex<Vec<bool>>,
     /// Selectors and clients that connections have alike.
     pub(crate) cohorts: Cohorts,
-    selectors: Shared<(Vec<String>, Option<Vec<String>>), Selector>,
-    clients: Shared<ClientKey, ClientInfo>,
+    selectors: Interner<(Vec<String>, Option<Vec<String>>), Selector>,
+    clients: Interner<ClientKey, ClientInfo>,
 }
 
 /// User agent, session and user.
@@ -172,7 +172,7 @@ impl Hub {
     /// When the log cannot be read.
     pub async fn open(config: HubConfig, broker: Arc<dyn Broker>) -> Result<Self, ReadError> {
         let snapshots = broker.snapshots("job/").await?;
-        let durables = broker.states(durable::KEY_PREFIX).await?;
+        let durables = broker.states(named_subscriptions::KEY_PREFIX).await?;
         let pool = Pool::new(PoolConfig {
             shards: config.shards.max(1),
             window: WindowConfig {
@@ -195,21 +195,25 @@ impl Hub {
                 config.compression_level,
             )),
             large_pages: Arc::new(Semaphore::new(MAX_LARGE_PAGES)),
-            effort: effort::Effort::new(
+            load_governor: load_governor::LoadGovernor::new(
                 config.compression_level,
                 config.heartbeat,
                 config.max_heartbeat,
             ),
-            vitals: vitals::Vitals::new(&config, clock::now(), clock::unix_millis()),
-            durables: durable::Durables::new(&config, durables, broker.bounds()),
+            metrics: metrics::Metrics::new(&config, clock::now(), clock::unix_millis()),
+            named_subscriptions: named_subscriptions::NamedSubscriptions::new(
+                &config,
+                durables,
+                broker.bounds(),
+            ),
             jobs: Jobs::new(config.max_jobs, snapshots),
             head: watch::Sender::new(broker.bounds().head),
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
             cohorts: Cohorts::new(config.stream_compression_bytes),
-            selectors: Shared::new(),
-            clients: Shared::new(),
+            selectors: Interner::new(),
+            clients: Interner::new(),
             leased_shards: Mutex::new(vec![false; pool.shards()]),
             config,
             broker: Arc::clone(&broker),
@@ -311,7 +315,7 @@ impl Hub {
             .map(|record| record.event.id.clone())
             .collect();
         let appended = inner.broker.append(records).await.inspect_err(|error| {
-            inner.vitals.record_error(clock::now());
+            inner.metrics.record_error(clock::now());
             tracing::warn!(%error, "publish failed");
         })?;
         let durability = self.durability();
@@ -384,20 +388,22 @@ impl Hub {
             }
         }
         inner
-            .vitals
+            .metrics
             .record_evictions(swept.stalled.len(), swept.idle.len(), now);
-        inner.vitals.record_most_behind(swept.most_behind_entries);
-        if inner.vitals.is_sweep_due(now) {
-            self.sweep_durables();
+        inner.metrics.record_most_behind(swept.most_behind_entries);
+        if inner.metrics.is_sweep_due(now) {
+            self.sweep_named_subscriptions();
             if let Err(error) = inner.broker.trim(clock::unix_millis()).await {
-                inner.vitals.record_error(now);
+                inner.metrics.record_error(now);
                 tracing::warn!(%error, "old events could not be trimmed");
             }
         }
-        self.save_durables().await;
-        let (cpu, transitions) = inner.vitals.observe(self, now);
+        self.save_named_subscriptions().await;
+        let (cpu, transitions) = inner.metrics.observe(self, now);
         if let Some(cpu) = cpu {
-            inner.compressor.set_level(inner.effort.observe(cpu, now));
+            inner
+                .compressor
+                .set_level(inner.load_governor.observe(cpu, now));
         }
         for transition in transitions {
             let (from, to) = (transition.from, transition.to);
@@ -478,7 +484,7 @@ impl Hub {
             tokio::time::sleep(DRAIN_STEP).await;
         }
         let cut = inner.pool.close_all(CloseReason::Shutdown);
-        self.save_durables().await;
+        self.save_named_subscriptions().await;
         inner.broker.close().await;
         inner.phase.lock().handle_empty();
         cut
@@ -513,7 +519,7 @@ impl Inner {
     }
 
     /// Whether an event is on a topic that is never compressed.
-    fn is_apart(&self, record: &Record) -> bool {
+    fn is_never_compressed(&self, record: &Record) -> bool {
         let never = &self.config.never_compress;
         !never.is_empty()
             && record
@@ -555,15 +561,20 @@ impl Tail for PoolTail {
         let entries: Vec<_> = records
             .iter()
             .map(|record| {
-                let is_apart = inner.is_apart(record);
-                let delivery = Delivery::new(Arc::clone(record), is_apart, &inner.compressor, now);
-                let size_bytes =
-                    delivery.frame(Form::default(), &inner.compressor).len() + ENTRY_OVERHEAD_BYTES;
+                let is_never_compressed = inner.is_never_compressed(record);
+                let delivery = EncodedRecord::new(
+                    Arc::clone(record),
+                    is_never_compressed,
+                    &inner.compressor,
+                    now,
+                );
+                let size_bytes = delivery.frame(Format::default(), &inner.compressor).len()
+                    + ENTRY_OVERHEAD_BYTES;
                 Arc::new(entry(record, Arc::new(delivery), size_bytes))
             })
             .collect();
         inner.pool.append(&entries, now);
-        inner.vitals.record_published(records.len(), now);
+        inner.metrics.record_published(records.len(), now);
         if let Some(last) = records.last() {
             inner.head.send_replace(last.position.offset);
         }

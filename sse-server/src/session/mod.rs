@@ -33,17 +33,17 @@ use sse_pool::{CloseReason, ConnectionId, Entry, Read, ReaderKey};
 use sse_protocol::{Retry, encoder};
 
 pub(crate) use pages::{PageCall, page_request};
-pub(crate) use prelude::{Connected, DurableJson, Prelude, jittered_retry};
+pub(crate) use prelude::{Connected, NamedSubscriptionJson, Prelude, jittered_retry};
 pub use stream::EventStream;
 
 use crate::clock;
 use crate::config::{HeartbeatForm, OverflowSetting};
-use crate::hub::{Delivery, Form, Inner, Member};
+use crate::hub::{EncodedRecord, Format, Inner, Member};
 use pages::Pages;
 
 /// What one reader's stream is at, apart from its cursor, which the pool keeps.
 pub(crate) struct Session {
-    form: Form,
+    form: Format,
     /// The stream is compressed.
     member: Option<Box<Member>>,
     phase: Phase,
@@ -83,7 +83,7 @@ pub(crate) enum Next {
 }
 
 /// Entries of the window, as they are read.
-pub(crate) type Batch = Vec<Arc<Entry<Arc<Delivery>>>>;
+pub(crate) type Batch = Vec<Arc<Entry<Arc<EncodedRecord>>>>;
 
 /// A reader of the pool, as its session sees it.
 #[derive(Clone, Copy)]
@@ -94,7 +94,7 @@ pub(crate) struct Reader<'a> {
 
 impl Session {
     pub(crate) fn new(
-        form: Form,
+        form: Format,
         member: Option<Member>,
         splice: Splice,
         prelude: Prelude,
@@ -123,7 +123,7 @@ impl Session {
 
     /// The session of a reader that was live and has nothing special about it; what [`is_plain`](Self::is_plain)
     /// allowed to forget.
-    pub(crate) fn plain(form: Form, reader: Reader<'_>) -> Self {
+    pub(crate) fn plain(form: Format, reader: Reader<'_>) -> Self {
         let bounds = reader.hub.broker.bounds();
         let after = reader.hub.pool.cursor(reader.key).unwrap_or(bounds.head);
         let here = ResumeFrom::Position(Position {
@@ -184,7 +184,7 @@ impl Session {
             .map_or(Coding::Identity, |member| member.coding())
     }
 
-    pub(crate) fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> Format {
         self.form
     }
 
@@ -305,12 +305,12 @@ impl Session {
         };
         batch.clear();
         let written = written?;
-        let (vitals, events) = (&reader.hub.vitals, written.events);
+        let (metrics, events) = (&reader.hub.metrics, written.events);
         if self.is_behind {
-            vitals.record_replay(events, written.bytes.len(), now);
+            metrics.record_replay(events, written.bytes.len(), now);
         } else {
             let latency = now.saturating_duration_since(written.oldest);
-            vitals.record_deliveries(latency, 1, events, written.bytes.len(), now);
+            metrics.record_deliveries(latency, 1, events, written.bytes.len(), now);
         }
         self.forget_snapshots(reader);
         Some(written.bytes)
@@ -397,7 +397,7 @@ impl Session {
         match gap {
             Some(gap) if gap.reason == GapReason::Thinned => {
                 // What else there is follows: this reader's next event is still kept.
-                hub.vitals.record_gap();
+                hub.metrics.record_gap();
                 let mut first = Vec::with_capacity(bytes.len() + 256);
                 prelude::gap_event(&gap, &mut first);
                 first.append(&mut bytes);
@@ -412,7 +412,7 @@ impl Session {
         if bytes.is_empty() {
             return None;
         }
-        hub.vitals.record_replay(events, bytes.len(), now);
+        hub.metrics.record_replay(events, bytes.len(), now);
         hub.pool.touch(reader.key, now);
         self.forget_snapshots(reader);
         Some(self.own(Bytes::from(bytes)))
@@ -420,7 +420,7 @@ impl Session {
 
     /// Announces a gap, and goes on with what comes after it where the policy wants that.
     fn handle_gap(&mut self, reader: Reader<'_>, gap: Gap, after: Vec<u8>) {
-        reader.hub.vitals.record_gap();
+        reader.hub.metrics.record_gap();
         let mut bytes = Vec::new();
         prelude::gap_event(&gap, &mut bytes);
         match reader.hub.config.overflow {
@@ -454,7 +454,7 @@ impl Reader<'_> {
     pub(crate) fn stalled(self) {
         let id = self.id();
         if self.hub.pool.close(&id, CloseReason::Stalled) {
-            self.hub.vitals.record_evictions(1, 0, clock::now());
+            self.hub.metrics.record_evictions(1, 0, clock::now());
             tracing::info!(connection = %id, reason = %CloseReason::Stalled, "connection evicted");
         }
     }
@@ -462,7 +462,7 @@ impl Reader<'_> {
     /// A heartbeat is due and nothing else is to be said.
     pub(crate) fn heartbeat(self, now: Instant) -> Bytes {
         self.hub.pool.touch(self.key, now);
-        self.hub.vitals.record_heartbeat();
+        self.hub.metrics.record_heartbeat();
         Bytes::from_static(match self.hub.config.heartbeat_form {
             HeartbeatForm::Event => b"event: ping\ndata: keep-alive\n\n",
             HeartbeatForm::Comment => b":\n\n",
@@ -490,7 +490,7 @@ pub(crate) fn leave_out_expired(batch: &mut Batch) {
 }
 
 /// The frames of a batch behind each other, without those that have expired; `None` when none is left.
-pub(crate) fn join_frames(form: Form, hub: &Inner, batch: &mut Batch) -> Option<Written> {
+pub(crate) fn join_frames(form: Format, hub: &Inner, batch: &mut Batch) -> Option<Written> {
     leave_out_expired(batch);
     let bytes = match &batch[..] {
         [] => return None,

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{MAX_CHUNK_BYTES, Reader};
 use crate::clock;
-use crate::hub::{Form, encode, is_recipient, scope};
+use crate::hub::{Format, encode, is_recipient, scope};
 
 /// A page that is to be read.
 pub(crate) struct PageCall {
@@ -42,7 +42,7 @@ impl Pages {
         &mut self,
         reader: Reader<'_>,
         after: Offset,
-        form: Form,
+        form: Format,
         is_packed: bool,
         is_new: impl Fn(&RecordRef<'_>) -> bool + Send + 'static,
     ) -> PageCall {

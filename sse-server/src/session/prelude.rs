@@ -9,7 +9,7 @@ use sse_broker::{Gap, Offset, Position, Topic};
 use sse_protocol::{EventId, EventRef, EventType, Retry, encoder};
 
 use crate::clock;
-use crate::hub::{Form, Hub};
+use crate::hub::{Format, Hub};
 
 /// The first bytes of a stream, and what is in them already.
 pub(crate) struct Prelude {
@@ -34,12 +34,12 @@ pub(crate) struct Connected<'a> {
     pub(crate) gap: bool,
     /// The durable name it reads under.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) durable: Option<DurableJson<'a>>,
+    pub(crate) durable: Option<NamedSubscriptionJson<'a>>,
     pub(crate) timestamp: String,
 }
 
 #[derive(Serialize)]
-pub(crate) struct DurableJson<'a> {
+pub(crate) struct NamedSubscriptionJson<'a> {
     pub(crate) name: &'a str,
     /// Whether nothing was known under this name before.
     pub(crate) created: bool,
@@ -54,7 +54,7 @@ impl Prelude {
         at: Position,
         gap: Option<&Gap>,
         job_topics: &[Topic],
-        form: Form,
+        form: Format,
     ) -> Self {
         let mut bytes = Vec::with_capacity(512);
         let data = serde_json::to_string(connected).expect("texts and booleans are always JSON");

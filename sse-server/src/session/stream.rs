@@ -14,14 +14,14 @@ use tokio::time::Sleep;
 
 use super::{Batch, MAX_CHUNK_BYTES, Next, PageCall, Reader, Session};
 use crate::clock;
-use crate::hub::{Delivery, Inner};
+use crate::hub::{EncodedRecord, Inner};
 
 /// The events of one connection, as bytes to write.
 ///
 /// Dropping it leaves the pool. It is bound to the tokio runtime by its heartbeat's timer.
 pub struct EventStream {
     hub: Arc<Inner>,
-    connection: Connection<Arc<Delivery>>,
+    connection: Connection<Arc<EncodedRecord>>,
     session: Session,
     page: Option<BoxFuture<'static, Result<Rendered, ReadError>>>,
     heartbeat: Option<Heartbeat>,
@@ -37,7 +37,7 @@ struct Heartbeat {
 impl EventStream {
     pub(crate) fn new(
         hub: Arc<Inner>,
-        connection: Connection<Arc<Delivery>>,
+        connection: Connection<Arc<EncodedRecord>>,
         session: Session,
         now: Instant,
     ) -> Self {
@@ -150,7 +150,7 @@ impl EventStream {
             return Poll::Pending;
         };
         loop {
-            let Some(interval) = self.hub.effort.heartbeat() else {
+            let Some(interval) = self.hub.load_governor.heartbeat() else {
                 return Poll::Pending;
             };
             let due = heartbeat.last_write + interval;

@@ -12,8 +12,8 @@ use sse_broker::Topic;
 use sse_compress::Coding;
 use sse_protocol::EventId;
 use sse_server::UrlPattern;
-use sse_server::http::StreamWriter;
 use sse_server::hub::{Hub, HubConfig, Publication, SubscriptionChange};
+use sse_server::serve::StreamWriter;
 use tokio::task::JoinHandle;
 
 use crate::client::{DEADLINE, eventually};

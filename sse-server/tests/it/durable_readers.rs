@@ -209,8 +209,8 @@ fn a_name_made_by_a_user_is_that_users() {
 #[test]
 fn there_are_no_more_names_than_allowed_and_unused_ones_make_room() {
     let server = Server::with(&[
-        "--max-durable=1",
-        "--durable-expiry=1s",
+        "--max-named-subscriptions=1",
+        "--named-subscription-expiry=1s",
         "--sweep-interval=1s",
     ]);
     let stream = server.open(STREAM);

@@ -15,8 +15,9 @@ use proptest::prelude::*;
 use socket2::{Domain, SockRef, Socket, Type};
 use sse_broker::Topic;
 use sse_protocol::{EventId, EventType, Retry};
-use sse_server::http::{HttpConfig, HubService, Server, ServerConfig, StreamWriter};
+use sse_server::http::{HttpConfig, HubService};
 use sse_server::hub::{Hub, HubConfig, Publication};
+use sse_server::serve::{Server, ServerConfig, StreamWriter};
 use tokio::sync::watch;
 
 use taken_apart::{Came, normal, taken_apart};

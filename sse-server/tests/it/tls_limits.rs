@@ -12,8 +12,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::json;
-use sse_server::http::{ServerConfig, StreamWriter};
 use sse_server::hub::{Hub, HubConfig};
+use sse_server::serve::{ServerConfig, StreamWriter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::eventually;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use sse_broker::Topic;
 use sse_protocol::{EventId, EventType};
-use sse_server::http::{HttpConfig, HubService, Server, ServerConfig, StreamWriter};
+use sse_server::http::{HttpConfig, HubService};
 use sse_server::hub::{Hub, HubConfig, Publication};
+use sse_server::serve::{Server, ServerConfig, StreamWriter};
 
 use crate::client::DEADLINE;
 

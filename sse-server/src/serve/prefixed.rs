@@ -8,12 +8,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Gives the bytes that were read first, and then the socket's.
-pub(super) struct Rewound<S> {
+pub(super) struct Prefixed<S> {
     read_before: Bytes,
     socket: S,
 }
 
-impl<S> Rewound<S> {
+impl<S> Prefixed<S> {
     pub(super) fn new(read_before: Bytes, socket: S) -> Self {
         Self {
             read_before,
@@ -22,7 +22,7 @@ impl<S> Rewound<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -41,7 +41,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -80,10 +80,10 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_before_comes_first_however_small_the_reads() {
         for space in 1..12 {
-            let mut rewound = Rewound::new(Bytes::from_static(b"before "), &b"and after"[..]);
+            let mut prefixed = Prefixed::new(Bytes::from_static(b"before "), &b"and after"[..]);
             let (mut read, mut part) = (Vec::new(), vec![0; space]);
             loop {
-                let count = rewound.read(&mut part).await.unwrap();
+                let count = prefixed.read(&mut part).await.unwrap();
                 if count == 0 {
                     break;
                 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::Reactor;
-use super::frames::chunk;
 use super::table::Ticks;
+use crate::serve::chunks::chunk;
 use crate::session::Reader;
 
 impl Reactor {
@@ -16,7 +16,7 @@ impl Reactor {
         let ticks = Ticks::since(self.origin, now);
         let heartbeat_millis = self
             .hub
-            .effort
+            .load_governor
             .heartbeat()
             .map(|interval| u32::try_from(interval.as_millis()).unwrap_or(u32::MAX));
         for slot in from..end.min(self.table.end()) {

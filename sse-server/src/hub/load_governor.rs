@@ -1,7 +1,7 @@
 //! What follows the machine's load, within what is configured.
 //!
 //! On a machine that stays busy the hub does less of what readers can do without: heartbeats become rarer, and messages are
-//! compressed with less effort. When it has been calm for a while both come back. One [`LevelGovernor`] decides for both, so that they move one
+//! compressed with less load_governor. When it has been calm for a while both come back. One [`LevelGovernor`] decides for both, so that they move one
 //! step at a time and do not undo each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use sse_compress::{Level, LevelGovernor};
 
 /// How much of everything there is now.
 #[derive(Debug)]
-pub(crate) struct Effort {
+pub(crate) struct LoadGovernor {
     configured_level: Level,
     /// The shortest and the longest interval between heartbeats; `None` when there are none.
     heartbeat: Option<(Duration, Duration)>,
@@ -20,7 +20,7 @@ pub(crate) struct Effort {
     heartbeat_millis: AtomicU64,
 }
 
-impl Effort {
+impl LoadGovernor {
     /// All that is configured. Heartbeats that may not become rarer never do.
     pub(crate) fn new(
         level: Level,
@@ -73,13 +73,13 @@ mod tests {
 
     #[test]
     fn under_lasting_load_heartbeats_become_rarer_and_levels_faster_and_both_come_back() {
-        let effort = Effort::new(Level::Balanced, Some(BASE), Some(MOST));
+        let load_governor = LoadGovernor::new(Level::Balanced, Some(BASE), Some(MOST));
         let start = Instant::now();
         let mut seen = Vec::new();
         for second in 0..400 {
             let cpu = if second < 100 { 0.97 } else { 0.1 };
-            let level = effort.observe(cpu, start + Duration::from_secs(second));
-            let now = (level, effort.heartbeat().map(|it| it.as_secs()));
+            let level = load_governor.observe(cpu, start + Duration::from_secs(second));
+            let now = (level, load_governor.heartbeat().map(|it| it.as_secs()));
             if seen.last() != Some(&now) {
                 seen.push(now);
             }
@@ -100,13 +100,16 @@ mod tests {
     fn nothing_leaves_its_bounds() {
         let start = Instant::now();
         for (most, expected) in [(None, BASE), (Some(Duration::from_secs(1)), BASE)] {
-            let effort = Effort::new(Level::Fast, Some(BASE), most);
+            let load_governor = LoadGovernor::new(Level::Fast, Some(BASE), most);
             for second in 0..100 {
-                let level = effort.observe(1.0, start + Duration::from_secs(second));
-                assert_eq!((level, effort.heartbeat()), (Level::Fast, Some(expected)));
+                let level = load_governor.observe(1.0, start + Duration::from_secs(second));
+                assert_eq!(
+                    (level, load_governor.heartbeat()),
+                    (Level::Fast, Some(expected))
+                );
             }
         }
-        let silent = Effort::new(Level::Best, None, Some(MOST));
+        let silent = LoadGovernor::new(Level::Best, None, Some(MOST));
         silent.observe(1.0, start);
         assert_eq!(silent.heartbeat(), None);
     }

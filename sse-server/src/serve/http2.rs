@@ -22,10 +22,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::HubService;
-use super::body::Body;
 use super::server::ServerConfig;
 use super::worker::{Stage, reached};
+use crate::http::Body;
+use crate::http::HubService;
 use crate::hub::Hub;
 
 /// Serves one socket until it is closed.

@@ -15,7 +15,7 @@ use super::{Hub, HubConfig};
 use crate::clock;
 
 /// The hub's measuring instruments.
-pub(crate) struct Vitals {
+pub(crate) struct Metrics {
     monitor: HealthMonitor,
     gaps: AtomicU64,
     bytes_delivered: AtomicU64,
@@ -136,7 +136,7 @@ pub struct LogJson {
     pub durability: &'static str,
 }
 
-impl Vitals {
+impl Metrics {
     pub(super) fn new(config: &HubConfig, now: Instant, unix_now: UnixMillis) -> Self {
         let sampler = Sampler::of_this_process();
         Self {
@@ -236,7 +236,7 @@ impl Hub {
         let jobs = self.job_counts();
         let pool = self.inner.pool.stats();
         // The window is the one queue there is: the slowest reader's part of it, where it is full.
-        let behind = self.inner.vitals.most_behind.load(Ordering::Relaxed);
+        let behind = self.inner.metrics.most_behind.load(Ordering::Relaxed);
         let fill = share(pool.window_bytes, config.window_bytes)
             .max(share(pool.window_entries, config.window_events));
         Gauges {
@@ -248,7 +248,7 @@ impl Hub {
             },
             queue: Some(share(behind, pool.window_entries).min(1.0) * fill),
             compression_ratio: self.inner.compressor.stats().ratio(),
-            heartbeat_interval: self.inner.effort.heartbeat().unwrap_or_default(),
+            heartbeat_interval: self.inner.load_governor.heartbeat().unwrap_or_default(),
             jobs: JobCounts {
                 pending: jobs.pending as u64,
                 in_progress: jobs.in_progress as u64,
@@ -264,7 +264,7 @@ impl Hub {
     #[must_use]
     pub fn health(&self) -> Facts {
         self.inner
-            .vitals
+            .metrics
             .monitor
             .facts(&self.gauges(), clock::now())
     }
@@ -272,14 +272,14 @@ impl Hub {
     /// The same as metrics for Prometheus, in OpenMetrics text.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let latency = self.inner.vitals.monitor.latency().total();
+        let latency = self.inner.metrics.monitor.latency().total();
         Exposition::new(self.health(), latency).into_text()
     }
 
     /// The hub in numbers.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        let vitals = &self.inner.vitals;
+        let metrics = &self.inner.metrics;
         let pool = self.inner.pool.stats();
         let facts = self.health();
         let traffic = &facts.traffic;
@@ -305,8 +305,8 @@ impl Hub {
             events_published: traffic.published_total,
             total_messages: traffic.published_total,
             events_delivered: traffic.delivered_total,
-            bytes_delivered: vitals.bytes_delivered.load(Ordering::Relaxed),
-            gaps: vitals.gaps.load(Ordering::Relaxed),
+            bytes_delivered: metrics.bytes_delivered.load(Ordering::Relaxed),
+            gaps: metrics.gaps.load(Ordering::Relaxed),
             published_per_second: traffic.published_per_second,
             delivered_per_second: traffic.delivered_per_second,
             success_rate: traffic.success_rate(),
@@ -341,7 +341,7 @@ impl Hub {
                 durability: self.durability().as_str(),
             },
             jobs: self.job_counts(),
-            started_at: clock::rfc3339(vitals.started_at),
+            started_at: clock::rfc3339(metrics.started_at),
             uptime_seconds: facts.uptime.as_secs(),
             status: facts.assessment.status,
         }

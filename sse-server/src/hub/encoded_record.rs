@@ -11,14 +11,14 @@ use sse_protocol::encoder::{self, TextEvent};
 
 /// How a reader wants its events written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Form {
+pub struct Format {
     /// Job events carry the names `job_progress`, `job_complete`, `job_error`, `job_status`.
     pub job_names: bool,
     /// Data over the threshold comes in the gzip and base64 envelope.
     pub compressed: bool,
 }
 
-impl Form {
+impl Format {
     const PLAIN: Self = Self {
         job_names: false,
         compressed: false,
@@ -31,34 +31,34 @@ impl Form {
 
 /// What the pool hands to readers.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct EncodedRecord {
     record: Arc<Record>,
     committed_at: Instant,
     /// Kept out of every compression context.
-    is_apart: bool,
+    is_never_compressed: bool,
     frames: [OnceLock<Bytes>; 4],
 }
 
-impl Delivery {
+impl EncodedRecord {
     /// Prepares a record; its plain form is encoded at once, the others when first asked for.
     pub(crate) fn new(
         record: Arc<Record>,
-        is_apart: bool,
+        is_never_compressed: bool,
         compressor: &MessageCompressor,
         now: Instant,
     ) -> Self {
         let delivery = Self {
             record,
             committed_at: now,
-            is_apart,
+            is_never_compressed,
             frames: Default::default(),
         };
-        delivery.frame(Form::PLAIN, compressor);
+        delivery.frame(Format::PLAIN, compressor);
         delivery
     }
 
     /// The event's bytes in this form.
-    pub(crate) fn frame(&self, form: Form, compressor: &MessageCompressor) -> &Bytes {
+    pub(crate) fn frame(&self, form: Format, compressor: &MessageCompressor) -> &Bytes {
         self.frames[form.slot()].get_or_init(|| {
             let mut out = Vec::with_capacity(self.record.content.event.data.len() + 128);
             encode(&RecordRef::from(&*self.record), form, compressor, &mut out);
@@ -73,8 +73,8 @@ impl Delivery {
     }
 
     /// Whether it is kept out of every compression context.
-    pub(crate) fn is_apart(&self) -> bool {
-        self.is_apart
+    pub(crate) fn is_never_compressed(&self) -> bool {
+        self.is_never_compressed
     }
 
     /// When it was committed.
@@ -86,7 +86,7 @@ impl Delivery {
 /// Writes a record's bytes; what replay does.
 pub(crate) fn encode(
     record: &RecordRef<'_>,
-    form: Form,
+    form: Format,
     compressor: &MessageCompressor,
     out: &mut Vec<u8>,
 ) {

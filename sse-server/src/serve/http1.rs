@@ -21,17 +21,17 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::HubService;
-use super::body::Body;
-use super::multiplexed;
-use super::rewound::Rewound;
+use super::http2;
+use super::prefixed::Prefixed;
+#[cfg(unix)]
+use super::reactor::{Arrival, Arrivals};
 use super::server::ServerConfig;
-use super::takeover::{TakenOver, response_head};
+use super::stream_task::{StreamTask, response_head};
 use super::tls::{Socket, Tls, speaks_http_2};
 use super::worker::{Stage, reached};
+use crate::http::Body;
+use crate::http::HubService;
 use crate::hub::Hub;
-#[cfg(unix)]
-use crate::reactor::{Arrival, Arrivals};
 use crate::session::EventStream;
 
 /// What became of a socket that hyper had.
@@ -39,7 +39,7 @@ pub(super) enum Ended {
     /// It is closed, or was handed to the reactor.
     Done,
     /// A stream was asked for, and is to be written by a task of its own.
-    TakenOver(Pin<Box<dyn Future<Output = Ended> + Send>>),
+    Stream(Pin<Box<dyn Future<Output = Ended> + Send>>),
 }
 
 /// Who writes the streams that are asked for over HTTP/1.
@@ -80,7 +80,7 @@ pub(super) async fn serve_tls(
         }
     };
     if speaks_http_2(&socket) {
-        Box::pin(multiplexed::serve(socket, ip, service, config, stage)).await;
+        Box::pin(http2::serve(socket, ip, service, config, stage)).await;
         return Ended::Done;
     }
     Box::pin(serve(socket, ip, service, config, writer, stage)).await
@@ -196,8 +196,8 @@ pub(super) async fn serve<S: Socket>(
                 }
             }
             let send_timeout = hub.config().send_timeout;
-            let stream = TakenOver::new(socket, head, is_chunked, stream, send_timeout);
-            Ended::TakenOver(Box::pin(stream))
+            let stream = StreamTask::new(socket, head, is_chunked, stream, send_timeout);
+            Ended::Stream(Box::pin(stream))
         }
         Ok(None) => {
             let mut socket = connection.into_parts().io.io.into_inner();
@@ -209,8 +209,8 @@ pub(super) async fn serve<S: Socket>(
         // Whoever knows that HTTP/2 is spoken here begins with it, and hyper has read that beginning.
         Err(error) if error.is_parse_version_h2() => {
             let parts = connection.into_parts();
-            let socket = Rewound::new(parts.read_buf, parts.io.io.into_inner());
-            Box::pin(multiplexed::serve(
+            let socket = Prefixed::new(parts.read_buf, parts.io.io.into_inner());
+            Box::pin(http2::serve(
                 socket,
                 ip,
                 service.clone(),

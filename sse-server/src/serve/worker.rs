@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::HubService;
-use super::connection::{self, Ended, Writer};
+use super::http1::{self, Ended, Writer};
 use super::server::{ServerConfig, StreamWriter};
+use crate::http::HubService;
 use crate::hub::ShardLease;
 
 /// How far the server is.
@@ -102,7 +102,7 @@ impl Worker {
             };
             // A handshake is two ways and some computing: never in the way of the next connection.
             if let Some(tls) = self.config.tls.clone() {
-                connections.spawn(connection::serve_tls(
+                connections.spawn(http1::serve_tls(
                     socket,
                     peer.ip(),
                     tls,
@@ -113,7 +113,7 @@ impl Worker {
                 ));
                 continue;
             }
-            let mut serving = Box::pin(connection::serve(
+            let mut serving = Box::pin(http1::serve(
                 socket,
                 peer.ip(),
                 service.clone(),
@@ -133,7 +133,7 @@ impl Worker {
             };
             match first {
                 Poll::Ready(Ended::Done) => {}
-                Poll::Ready(Ended::TakenOver(stream)) => {
+                Poll::Ready(Ended::Stream(stream)) => {
                     connections.spawn(stream);
                 }
                 Poll::Pending => {
@@ -178,7 +178,7 @@ fn writer(
     config: &ServerConfig,
     stage: &watch::Receiver<Stage>,
 ) -> io::Result<Writing> {
-    use crate::reactor::Reactor;
+    use super::reactor::Reactor;
 
     match config.writer {
         StreamWriter::Reactor => {
@@ -230,7 +230,7 @@ impl Drop for Running {
 /// A socket that hyper has read its last request from may be written to by a task of its own: a smaller one.
 fn go_on(connections: &mut JoinSet<Ended>, ended: Result<Ended, tokio::task::JoinError>) {
     match ended {
-        Ok(Ended::TakenOver(stream)) => {
+        Ok(Ended::Stream(stream)) => {
             connections.spawn(stream);
         }
         Ok(Ended::Done) => {}

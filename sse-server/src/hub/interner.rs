@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 /// Bounded and without upkeep: a key has one place it can be in, and a newer key takes it over. What is not found is
 /// simply made anew, so this is never wrong, only now and then of no use.
 #[derive(Debug)]
-pub(super) struct Shared<K, V> {
+pub(super) struct Interner<K, V> {
     places: Mutex<Vec<Place<K, V>>>,
     hasher: RandomState,
 }
@@ -18,7 +18,7 @@ pub(super) struct Shared<K, V> {
 /// A key and its value, if one has taken the place.
 type Place<K, V> = Option<(K, Arc<V>)>;
 
-impl<K: std::hash::Hash + Eq, V> Shared<K, V> {
+impl<K: std::hash::Hash + Eq, V> Interner<K, V> {
     pub(super) fn new() -> Self {
         Self {
             places: Mutex::new(std::iter::repeat_with(|| None).take(PLACES).collect()),
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn equal_keys_share_a_value_and_mistakes_are_not_remembered() {
-        let shared: Shared<String, String> = Shared::new();
+        let shared: Interner<String, String> = Interner::new();
         let get = |key: &str| shared.get(key.to_owned(), |key| Ok::<_, ()>(key.clone()));
         assert!(Arc::ptr_eq(&get("a").unwrap(), &get("a").unwrap()));
         assert!(shared.get("b".to_owned(), |_| Err(())).is_err());

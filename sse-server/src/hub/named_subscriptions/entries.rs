@@ -11,12 +11,12 @@ use sse_broker::{
 };
 use sse_pool::ConnectionId;
 
-use super::{DurableError, DurableStatus};
+use super::{NamedSubscriptionError, NamedSubscriptionStatus};
 use crate::clock;
 use crate::hub::HubConfig;
 
 /// All named subscriptions.
-pub(crate) struct Durables {
+pub(crate) struct NamedSubscriptions {
     pub(super) entries: Mutex<Entries>,
     /// Held while changes go to the log, so that an older state of a name cannot overtake a newer one.
     saving: tokio::sync::Mutex<()>,
@@ -80,8 +80,8 @@ impl Entry {
         })
     }
 
-    pub(super) fn status(&self, name: &str, bounds: Bounds) -> DurableStatus {
-        DurableStatus {
+    pub(super) fn status(&self, name: &str, bounds: Bounds) -> NamedSubscriptionStatus {
+        NamedSubscriptionStatus {
             name: name.to_owned(),
             acked: self.acked,
             user: self.user.as_deref().map(str::to_owned),
@@ -100,13 +100,13 @@ impl Entries {
         &mut self,
         name: &str,
         user: Option<&str>,
-    ) -> Result<&mut Entry, DurableError> {
+    ) -> Result<&mut Entry, NamedSubscriptionError> {
         let entry = self
             .by_name
             .get_mut(name)
-            .ok_or_else(|| DurableError::Unknown(name.to_owned()))?;
+            .ok_or_else(|| NamedSubscriptionError::Unknown(name.to_owned()))?;
         if entry.user.is_some() && entry.user.as_deref() != user {
-            return Err(DurableError::NotYours(name.to_owned()));
+            return Err(NamedSubscriptionError::NotYours(name.to_owned()));
         }
         Ok(entry)
     }
@@ -116,7 +116,7 @@ impl Entries {
     }
 }
 
-impl Durables {
+impl NamedSubscriptions {
     /// What the log kept. An entry whose bytes are damaged is there, too, before everything that is
     /// kept: its reader gets events again, and none is passed over.
     pub(crate) fn new(config: &HubConfig, stored: Vec<StoredState>, bounds: Bounds) -> Self {
@@ -150,8 +150,8 @@ impl Durables {
         Self {
             entries: Mutex::new(entries),
             saving: tokio::sync::Mutex::new(()),
-            max: config.max_durable,
-            expiry: config.durable_expiry,
+            max: config.max_named_subscriptions,
+            expiry: config.named_subscription_expiry,
         }
     }
 
@@ -166,7 +166,7 @@ impl Durables {
         resumed: Option<ResumeFrom>,
         bounds: Bounds,
         now: UnixMillis,
-    ) -> Result<Option<ResumeFrom>, DurableError> {
+    ) -> Result<Option<ResumeFrom>, NamedSubscriptionError> {
         let mut entries = self.entries.lock();
         if !entries.is_known(name) {
             return Ok(None);
@@ -193,13 +193,13 @@ impl Durables {
         user: Option<&str>,
         acked: Position,
         now: UnixMillis,
-    ) -> Result<bool, DurableError> {
+    ) -> Result<bool, NamedSubscriptionError> {
         let mut entries = self.entries.lock();
         if entries.is_known(name) {
             return Ok(false);
         }
         if entries.by_name.len() >= self.max {
-            return Err(DurableError::Full { max: self.max });
+            return Err(NamedSubscriptionError::Full { max: self.max });
         }
         let entry = Entry {
             acked,
@@ -331,24 +331,24 @@ mod tests {
         }
     }
 
-    fn durables(max: usize) -> Durables {
+    fn subscriptions(max: usize) -> NamedSubscriptions {
         let config = HubConfig {
-            max_durable: max,
-            durable_expiry: Some(Duration::from_secs(1)),
+            max_named_subscriptions: max,
+            named_subscription_expiry: Some(Duration::from_secs(1)),
             ..HubConfig::default()
         };
-        Durables::new(&config, Vec::new(), BOUNDS)
+        NamedSubscriptions::new(&config, Vec::new(), BOUNDS)
     }
 
-    fn resumed(durables: &Durables, from: Option<ResumeFrom>) -> ResumeFrom {
-        let resumed = durables.resume("a", None, from, BOUNDS, 0);
+    fn resumed(subscriptions: &NamedSubscriptions, from: Option<ResumeFrom>) -> ResumeFrom {
+        let resumed = subscriptions.resume("a", None, from, BOUNDS, 0);
         resumed.unwrap().expect("a known name")
     }
 
     #[test]
     fn a_reader_goes_on_after_what_it_acknowledged_or_what_it_still_knows() {
-        let durables = durables(9);
-        assert!(durables.create("a", None, at(15), 0).unwrap());
+        let subscriptions = subscriptions(9);
+        assert!(subscriptions.create("a", None, at(15), 0).unwrap());
         let cases = [
             (None, 15),
             (Some(ResumeFrom::Position(at(17))), 17),
@@ -362,7 +362,7 @@ mod tests {
         ];
         for (from, expected) in cases {
             assert_eq!(
-                resumed(&durables, from),
+                resumed(&subscriptions, from),
                 ResumeFrom::Position(at(expected)),
                 "{from:?}"
             );
@@ -371,19 +371,19 @@ mod tests {
 
     #[test]
     fn names_are_bounded_and_unused_ones_are_forgotten() {
-        let durables = durables(2);
+        let subscriptions = subscriptions(2);
         let open = ConnectionId::from_uuid([1; 16]);
-        assert!(durables.create("a", None, at(15), 0).unwrap());
-        assert!(durables.create("b", None, at(15), 0).unwrap());
-        assert!(!durables.create("b", None, at(16), 0).unwrap());
-        let full = durables.create("c", None, at(15), 0);
-        assert!(matches!(full, Err(DurableError::Full { max: 2 })));
-        assert_eq!(durables.claim("a", &open), None);
-        assert_eq!(durables.sweep(999, |_| false), 0);
+        assert!(subscriptions.create("a", None, at(15), 0).unwrap());
+        assert!(subscriptions.create("b", None, at(15), 0).unwrap());
+        assert!(!subscriptions.create("b", None, at(16), 0).unwrap());
+        let full = subscriptions.create("c", None, at(15), 0);
+        assert!(matches!(full, Err(NamedSubscriptionError::Full { max: 2 })));
+        assert_eq!(subscriptions.claim("a", &open), None);
+        assert_eq!(subscriptions.sweep(999, |_| false), 0);
         // The one with an open stream is in use.
-        assert_eq!(durables.sweep(1_000, |id| *id == open), 1);
-        assert!(durables.create("c", None, at(15), 1_000).unwrap());
-        assert_eq!(durables.sweep(2_000, |_| false), 2);
+        assert_eq!(subscriptions.sweep(1_000, |id| *id == open), 1);
+        assert!(subscriptions.create("c", None, at(15), 1_000).unwrap());
+        assert_eq!(subscriptions.sweep(2_000, |_| false), 2);
     }
 
     #[test]
@@ -406,12 +406,12 @@ mod tests {
                 value: None,
             },
         ];
-        let durables = Durables::new(&HubConfig::default(), stored, BOUNDS);
-        let mut entries = durables.entries.lock();
+        let subscriptions = NamedSubscriptions::new(&HubConfig::default(), stored, BOUNDS);
+        let mut entries = subscriptions.entries.lock();
         let whole = entries.get_mut("whole", Some("u")).unwrap();
         assert_eq!((whole.acked, whole.created_at), (at(15), 1));
         let others = entries.get_mut("whole", None);
-        assert!(matches!(others, Err(DurableError::NotYours(_))));
+        assert!(matches!(others, Err(NamedSubscriptionError::NotYours(_))));
         assert_eq!(entries.get_mut("damaged", None).unwrap().acked, at(0));
     }
 }

@@ -9,16 +9,18 @@ use super::json;
 use super::problem::Problem;
 use super::query::Query;
 use crate::clock;
-use crate::hub::{DurableError, DurablePlace, DurableStatus, Hub, REFUSED_RETRY_AFTER};
+use crate::hub::{
+    Hub, NamedSubscriptionError, NamedSubscriptionStatus, REFUSED_RETRY_AFTER, SubscriptionPlace,
+};
 
 #[derive(Serialize)]
-struct DurablesJson {
+struct NamedSubscriptionsJson {
     total: usize,
-    subscriptions: Vec<DurableJson>,
+    subscriptions: Vec<NamedSubscriptionJson>,
 }
 
 #[derive(Serialize)]
-struct DurableJson {
+struct NamedSubscriptionJson {
     name: String,
     /// Everything up to here is acknowledged.
     position: String,
@@ -31,8 +33,8 @@ struct DurableJson {
     connection_id: Option<String>,
 }
 
-impl From<DurableStatus> for DurableJson {
-    fn from(status: DurableStatus) -> Self {
+impl From<NamedSubscriptionStatus> for NamedSubscriptionJson {
+    fn from(status: NamedSubscriptionStatus) -> Self {
         Self {
             name: status.name,
             position: status.acked.to_string(),
@@ -59,15 +61,18 @@ pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> 
     let limit: usize = query
         .read("limit", "a number of subscriptions")?
         .unwrap_or(DEFAULT_LIMIT);
-    let (total, statuses) = hub.durables(limit.min(MAX_LIMIT));
-    json(&DurablesJson {
+    let (total, statuses) = hub.named_subscriptions(limit.min(MAX_LIMIT));
+    json(&NamedSubscriptionsJson {
         total,
-        subscriptions: statuses.into_iter().map(DurableJson::from).collect(),
+        subscriptions: statuses
+            .into_iter()
+            .map(NamedSubscriptionJson::from)
+            .collect(),
     })
 }
 
 pub(super) fn one(hub: &Hub, name: &str, query: &Query) -> Result<Response<Body>, Problem> {
-    answer(hub.durable(name, query.get("user_id")))
+    answer(hub.named_subscription(name, query.get("user_id")))
 }
 
 pub(super) async fn ack(
@@ -77,7 +82,10 @@ pub(super) async fn ack(
     body: &[u8],
 ) -> Result<Response<Body>, Problem> {
     let place = place(body, false)?;
-    answer(hub.durable_ack(name, query.get("user_id"), place).await)
+    answer(
+        hub.ack_named_subscription(name, query.get("user_id"), place)
+            .await,
+    )
 }
 
 pub(super) async fn reset(
@@ -87,7 +95,10 @@ pub(super) async fn reset(
     body: &[u8],
 ) -> Result<Response<Body>, Problem> {
     let place = place(body, true)?;
-    answer(hub.durable_reset(name, query.get("user_id"), place).await)
+    answer(
+        hub.reset_named_subscription(name, query.get("user_id"), place)
+            .await,
+    )
 }
 
 pub(super) async fn delete(
@@ -95,32 +106,34 @@ pub(super) async fn delete(
     name: &str,
     query: &Query,
 ) -> Result<Response<Body>, Problem> {
-    hub.durable_delete(name, query.get("user_id"))
+    hub.delete_named_subscription(name, query.get("user_id"))
         .await
         .map_err(|error| problem(&error))?;
     json(&serde_json::json!({"status": "deleted", "name": name}))
 }
 
-fn answer(result: Result<DurableStatus, DurableError>) -> Result<Response<Body>, Problem> {
+fn answer(
+    result: Result<NamedSubscriptionStatus, NamedSubscriptionError>,
+) -> Result<Response<Body>, Problem> {
     let status = result.map_err(|error| problem(&error))?;
-    json(&DurableJson::from(status))
+    json(&NamedSubscriptionJson::from(status))
 }
 
 /// Reads a place; the two words are for a reset alone, where nothing is promised by them.
-fn place(body: &[u8], takes_words: bool) -> Result<DurablePlace, Problem> {
+fn place(body: &[u8], takes_words: bool) -> Result<SubscriptionPlace, Problem> {
     let place: PlaceJson = serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(format!(
             "the body must be a JSON object such as {{\"id\": \"…\"}} or {{\"position\": \"…\"}}: {error}"
         ))
     })?;
     match (place.position.as_deref(), place.id) {
-        (Some("earliest"), None) if takes_words => Ok(DurablePlace::Earliest),
-        (Some("latest"), None) if takes_words => Ok(DurablePlace::Latest),
+        (Some("earliest"), None) if takes_words => Ok(SubscriptionPlace::Earliest),
+        (Some("latest"), None) if takes_words => Ok(SubscriptionPlace::Latest),
         (Some(position), None) => position
             .parse()
-            .map(DurablePlace::At)
+            .map(SubscriptionPlace::At)
             .map_err(|error| Problem::bad_field("position", format!("{position:?} is {error}"))),
-        (None, Some(id)) => Ok(DurablePlace::Event(id)),
+        (None, Some(id)) => Ok(SubscriptionPlace::Event(id)),
         (None, None) => Err(Problem::bad_field(
             "position",
             "is missing: give position or id",
@@ -130,32 +143,32 @@ fn place(body: &[u8], takes_words: bool) -> Result<DurablePlace, Problem> {
 }
 
 /// What somebody hears who asked for what cannot be.
-pub(super) fn problem(error: &DurableError) -> Problem {
+pub(super) fn problem(error: &NamedSubscriptionError) -> Problem {
     let detail = error.to_string();
     match error {
-        DurableError::InvalidName => Problem::bad_field("durable", detail),
-        DurableError::NotAPosition(_) | DurableError::BeyondHead(_) => {
+        NamedSubscriptionError::InvalidName => Problem::bad_field("durable", detail),
+        NamedSubscriptionError::NotAPosition(_) | NamedSubscriptionError::BeyondHead(_) => {
             Problem::bad_field("position", detail)
         }
-        DurableError::Unknown(_) => Problem::not_found(detail),
-        DurableError::NotYours(_) => Problem {
+        NamedSubscriptionError::Unknown(_) => Problem::not_found(detail),
+        NamedSubscriptionError::NotYours(_) => Problem {
             field: Some("user_id".to_owned()),
             ..Problem::new(StatusCode::FORBIDDEN, detail)
         },
-        DurableError::ForeignEpoch(_) => Problem {
+        NamedSubscriptionError::ForeignEpoch(_) => Problem {
             field: Some("position".to_owned()),
             ..Problem::new(StatusCode::CONFLICT, detail)
         },
-        DurableError::UnknownId(_) => Problem {
+        NamedSubscriptionError::UnknownId(_) => Problem {
             field: Some("id".to_owned()),
             ..Problem::new(StatusCode::CONFLICT, detail)
         },
-        DurableError::Log(AppendError::Full) => {
+        NamedSubscriptionError::Log(AppendError::Full) => {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
         }
-        DurableError::Full { .. } | DurableError::Log(_) | DurableError::Read(_) => {
-            Problem::unavailable(detail, REFUSED_RETRY_AFTER)
-        }
+        NamedSubscriptionError::Full { .. }
+        | NamedSubscriptionError::Log(_)
+        | NamedSubscriptionError::Read(_) => Problem::unavailable(detail, REFUSED_RETRY_AFTER),
     }
 }
 

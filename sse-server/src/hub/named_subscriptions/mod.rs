@@ -22,14 +22,14 @@ mod entries;
 use sse_broker::{AppendError, ParsePositionError, Position, ReadError, ResumeFrom, UnixMillis};
 use sse_pool::{CloseReason, ConnectionId};
 
-pub(super) use entries::{Durables, KEY_PREFIX};
+pub(super) use entries::{KEY_PREFIX, NamedSubscriptions};
 
 use super::Hub;
 use crate::clock;
 
 /// A named durable subscription, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DurableStatus {
+pub struct NamedSubscriptionStatus {
     /// Its name.
     pub name: String,
     /// The reader has acknowledged everything up to here.
@@ -50,7 +50,7 @@ pub struct DurableStatus {
 /// What is wrong with a request about a named durable subscription.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum DurableError {
+pub enum NamedSubscriptionError {
     /// No subscription can have this name.
     #[error("a durable name has 1 to {MAX_NAME_BYTES} bytes without control characters")]
     InvalidName,
@@ -88,7 +88,7 @@ pub enum DurableError {
 
 /// A place in the order, as a reader names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DurablePlace {
+pub enum SubscriptionPlace {
     /// A position.
     At(Position),
     /// The event with this id: its publisher's, or its position.
@@ -100,7 +100,7 @@ pub enum DurablePlace {
 }
 
 /// Where a stream under a name begins.
-pub(super) struct DurableStart {
+pub(super) struct SubscriptionStart {
     pub(super) from: ResumeFrom,
     pub(super) is_new: bool,
 }
@@ -109,13 +109,13 @@ impl Hub {
     /// Finds where the stream of a durable name begins, and makes the name when there is none.
     ///
     /// A new name begins after `resumed`, else after `start`, else with what comes from now on.
-    pub(super) async fn durable_start(
+    pub(super) async fn named_subscription_start(
         &self,
         name: &str,
         user: Option<&str>,
         resumed: Option<&str>,
         start: Option<&str>,
-    ) -> Result<DurableStart, DurableError> {
+    ) -> Result<SubscriptionStart, NamedSubscriptionError> {
         check_name(name)?;
         let inner = self.inner();
         let broker = &*inner.broker;
@@ -124,12 +124,15 @@ impl Hub {
             Some(id) => Some(ResumeFrom::last_event_id(broker, id).await?),
             None => None,
         };
-        let known = |from| DurableStart {
+        let known = |from| SubscriptionStart {
             from,
             is_new: false,
         };
         let bounds = broker.bounds();
-        if let Some(from) = inner.durables.resume(name, user, resumed, bounds, now)? {
+        if let Some(from) = inner
+            .named_subscriptions
+            .resume(name, user, resumed, bounds, now)?
+        {
             return Ok(known(from));
         }
         let from = match (resumed, start) {
@@ -143,9 +146,9 @@ impl Hub {
             epoch: bounds.epoch,
             offset,
         };
-        if inner.durables.create(name, user, acked, now)? {
-            if let Err(error) = inner.durables.save(broker).await {
-                inner.durables.forget(name);
+        if inner.named_subscriptions.create(name, user, acked, now)? {
+            if let Err(error) = inner.named_subscriptions.save(broker).await {
+                inner.named_subscriptions.forget(name);
                 return Err(error.into());
             }
             // A fixed place and not "live": what comes until the stream is there belongs to it.
@@ -153,17 +156,20 @@ impl Hub {
                 (ResumeFrom::Live, _) => ResumeFrom::Position(acked),
                 (from, _) => from,
             };
-            return Ok(DurableStart { from, is_new: true });
+            return Ok(SubscriptionStart { from, is_new: true });
         }
-        match inner.durables.resume(name, user, resumed, bounds, now)? {
+        match inner
+            .named_subscriptions
+            .resume(name, user, resumed, bounds, now)?
+        {
             Some(from) => Ok(known(from)),
-            None => Err(DurableError::Unknown(name.to_owned())),
+            None => Err(NamedSubscriptionError::Unknown(name.to_owned())),
         }
     }
 
     /// Makes a stream the one of its name; the one before it ends.
-    pub(super) fn durable_claim(&self, name: &str, connection: &ConnectionId) {
-        let before = self.inner().durables.claim(name, connection);
+    pub(super) fn claim_named_subscription(&self, name: &str, connection: &ConnectionId) {
+        let before = self.inner().named_subscriptions.claim(name, connection);
         if let Some(before) = before.filter(|before| before != connection)
             && self.inner().pool.close(&before, CloseReason::Server)
         {
@@ -178,20 +184,20 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// See [`DurableError`].
-    pub async fn durable_ack(
+    /// See [`NamedSubscriptionError`].
+    pub async fn ack_named_subscription(
         &self,
         name: &str,
         user: Option<&str>,
-        place: DurablePlace,
-    ) -> Result<DurableStatus, DurableError> {
+        place: SubscriptionPlace,
+    ) -> Result<NamedSubscriptionStatus, NamedSubscriptionError> {
         // Nobody learns of ids by asking for a name that is not theirs.
-        self.durable(name, user)?;
-        let at = self.durable_place(place).await?;
+        self.named_subscription(name, user)?;
+        let at = self.subscription_place(place).await?;
         let inner = self.inner();
         let now = clock::unix_millis();
         let bounds = inner.broker.bounds();
-        let mut entries = inner.durables.entries.lock();
+        let mut entries = inner.named_subscriptions.entries.lock();
         let entry = entries.get_mut(name, user)?;
         entry.used_at = now;
         let is_news = entry.acked.epoch != at.epoch || entry.acked.offset < at.offset;
@@ -209,19 +215,19 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// See [`DurableError`].
-    pub async fn durable_reset(
+    /// See [`NamedSubscriptionError`].
+    pub async fn reset_named_subscription(
         &self,
         name: &str,
         user: Option<&str>,
-        place: DurablePlace,
-    ) -> Result<DurableStatus, DurableError> {
-        self.durable(name, user)?;
-        let at = self.durable_place(place).await?;
+        place: SubscriptionPlace,
+    ) -> Result<NamedSubscriptionStatus, NamedSubscriptionError> {
+        self.named_subscription(name, user)?;
+        let at = self.subscription_place(place).await?;
         let inner = self.inner();
         let bounds = inner.broker.bounds();
         let status = {
-            let mut entries = inner.durables.entries.lock();
+            let mut entries = inner.named_subscriptions.entries.lock();
             let entry = entries.get_mut(name, user)?;
             entry.used_at = clock::unix_millis();
             entry.acked = at;
@@ -229,7 +235,7 @@ impl Hub {
             entries.unsaved.insert(name.into());
             status
         };
-        inner.durables.save(&*inner.broker).await?;
+        inner.named_subscriptions.save(&*inner.broker).await?;
         if let Some(connection) = &status.connection {
             inner.pool.seek(connection, at.offset);
         }
@@ -240,28 +246,36 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// See [`DurableError`].
-    pub async fn durable_delete(&self, name: &str, user: Option<&str>) -> Result<(), DurableError> {
+    /// See [`NamedSubscriptionError`].
+    pub async fn delete_named_subscription(
+        &self,
+        name: &str,
+        user: Option<&str>,
+    ) -> Result<(), NamedSubscriptionError> {
         let inner = self.inner();
         {
-            let mut entries = inner.durables.entries.lock();
+            let mut entries = inner.named_subscriptions.entries.lock();
             entries.get_mut(name, user)?;
             entries.by_name.remove(name);
             entries.unsaved.insert(name.into());
         }
-        Ok(inner.durables.save(&*inner.broker).await?)
+        Ok(inner.named_subscriptions.save(&*inner.broker).await?)
     }
 
     /// How one name stands.
     ///
     /// # Errors
     ///
-    /// See [`DurableError`].
-    pub fn durable(&self, name: &str, user: Option<&str>) -> Result<DurableStatus, DurableError> {
+    /// See [`NamedSubscriptionError`].
+    pub fn named_subscription(
+        &self,
+        name: &str,
+        user: Option<&str>,
+    ) -> Result<NamedSubscriptionStatus, NamedSubscriptionError> {
         let inner = self.inner();
         let bounds = inner.broker.bounds();
         let status = {
-            let mut entries = inner.durables.entries.lock();
+            let mut entries = inner.named_subscriptions.entries.lock();
             entries.get_mut(name, user)?.status(name, bounds)
         };
         Ok(self.with_open_stream(status))
@@ -269,11 +283,11 @@ impl Hub {
 
     /// How many names there are, and how the first `limit` of them stand, in the order of the names.
     #[must_use]
-    pub fn durables(&self, limit: usize) -> (usize, Vec<DurableStatus>) {
+    pub fn named_subscriptions(&self, limit: usize) -> (usize, Vec<NamedSubscriptionStatus>) {
         let inner = self.inner();
         let bounds = inner.broker.bounds();
         let (total, statuses): (_, Vec<_>) = {
-            let entries = inner.durables.entries.lock();
+            let entries = inner.named_subscriptions.entries.lock();
             let named = entries.by_name.iter().take(limit);
             let statuses = named.map(|(name, entry)| entry.status(name, bounds));
             (entries.by_name.len(), statuses.collect())
@@ -286,13 +300,16 @@ impl Hub {
     }
 
     /// A stream that has ended is none.
-    fn with_open_stream(&self, mut status: DurableStatus) -> DurableStatus {
+    fn with_open_stream(&self, mut status: NamedSubscriptionStatus) -> NamedSubscriptionStatus {
         let is_open = |id: &ConnectionId| self.inner().pool.status(id).is_some();
         status.connection = status.connection.filter(is_open);
         status
     }
 
-    async fn durable_place(&self, place: DurablePlace) -> Result<Position, DurableError> {
+    async fn subscription_place(
+        &self,
+        place: SubscriptionPlace,
+    ) -> Result<Position, NamedSubscriptionError> {
         let broker = &*self.inner().broker;
         let bounds = broker.bounds();
         let at = |offset| Position {
@@ -300,21 +317,21 @@ impl Hub {
             offset,
         };
         let from = match place {
-            DurablePlace::Earliest => return Ok(at(bounds.floor)),
-            DurablePlace::Latest => return Ok(at(bounds.head)),
-            DurablePlace::At(position) => ResumeFrom::Position(position),
-            DurablePlace::Event(id) => match ResumeFrom::last_event_id(broker, &id).await? {
+            SubscriptionPlace::Earliest => return Ok(at(bounds.floor)),
+            SubscriptionPlace::Latest => return Ok(at(bounds.head)),
+            SubscriptionPlace::At(position) => ResumeFrom::Position(position),
+            SubscriptionPlace::Event(id) => match ResumeFrom::last_event_id(broker, &id).await? {
                 ResumeFrom::Id(Some(offset)) => return Ok(at(offset)),
                 ResumeFrom::Position(position) => ResumeFrom::Position(position),
-                _ => return Err(DurableError::UnknownId(id)),
+                _ => return Err(NamedSubscriptionError::UnknownId(id)),
             },
         };
         match from {
             ResumeFrom::Position(position) if position.epoch != bounds.epoch => {
-                Err(DurableError::ForeignEpoch(position))
+                Err(NamedSubscriptionError::ForeignEpoch(position))
             }
             ResumeFrom::Position(position) if position.offset > broker.bounds().head => {
-                Err(DurableError::BeyondHead(position))
+                Err(NamedSubscriptionError::BeyondHead(position))
             }
             ResumeFrom::Position(position) => Ok(position),
             _ => Ok(at(bounds.head)),
@@ -322,27 +339,31 @@ impl Hub {
     }
 
     /// Saves what has been acknowledged; to be called about once a second.
-    pub(super) async fn save_durables(&self) {
+    pub(super) async fn save_named_subscriptions(&self) {
         let inner = self.inner();
         // It is logged there, and tried again.
-        let _ = inner.durables.save(&*inner.broker).await;
+        let _ = inner.named_subscriptions.save(&*inner.broker).await;
     }
 
     /// Forgets names that nobody has used for too long.
-    pub(super) fn sweep_durables(&self) {
+    pub(super) fn sweep_named_subscriptions(&self) {
         let inner = self.inner();
         let is_open = |id: &ConnectionId| inner.pool.status(id).is_some();
-        let expired = inner.durables.sweep(clock::unix_millis(), is_open);
+        let expired = inner
+            .named_subscriptions
+            .sweep(clock::unix_millis(), is_open);
         if expired > 0 {
             tracing::info!(expired, "durable subscriptions were unused for too long");
         }
     }
 }
 
-fn check_name(name: &str) -> Result<(), DurableError> {
+fn check_name(name: &str) -> Result<(), NamedSubscriptionError> {
     let is_fine =
         !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
-    is_fine.then_some(()).ok_or(DurableError::InvalidName)
+    is_fine
+        .then_some(())
+        .ok_or(NamedSubscriptionError::InvalidName)
 }
 
 /// The longest name. A stated guess: a host's name, a service's and a number.

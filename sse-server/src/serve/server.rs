@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::HubService;
 use super::listen::listen;
 use super::tls::Tls;
 use super::worker::{Stage, Worker};
+use crate::http::HubService;
 
 /// How the server treats its sockets.
 #[derive(Clone, Debug)]

@@ -127,7 +127,7 @@ impl Reactor {
             && compressed_readers > 0
         {
             let latency = now.saturating_duration_since(oldest.payload.committed_at());
-            self.hub.vitals.record_deliveries(
+            self.hub.metrics.record_deliveries(
                 latency,
                 compressed_readers,
                 self.batch.len() as u64,

@@ -43,10 +43,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
+use super::chunks::{LAST_CHUNK, chunk, write_chunk};
 use crate::clock;
-use crate::hub::{Delivery, Hub, Inner};
+use crate::hub::{EncodedRecord, Hub, Inner};
 use crate::session::{Batch, EventStream, MAX_CHUNK_BYTES, Next, PageCall, Reader, Session};
-use frames::{Frames, LAST_CHUNK, chunk, write_chunk};
+use frames::Frames;
 use pace::Pace;
 use table::{Entry, Table, Ticks};
 
@@ -68,7 +69,7 @@ pub(crate) type Arrivals = mpsc::UnboundedSender<Arrival>;
 /// Writes the streams of one shard of the pool.
 pub(crate) struct Reactor {
     hub: Arc<Inner>,
-    shard: ShardHandle<Arc<Delivery>>,
+    shard: ShardHandle<Arc<EncodedRecord>>,
     poll: AsyncFd<mio::Poll>,
     events: Events,
     table: Table,
@@ -236,7 +237,7 @@ impl Reactor {
         while served < SENDS_PER_TURN && !self.ready.is_empty() {
             served += self.serve_group(now);
         }
-        self.frames.record(&self.hub.vitals, now);
+        self.frames.record(&self.hub.metrics, now);
         if self.ready.is_empty() {
             self.pace.end(clock::now());
             self.frames.clear();

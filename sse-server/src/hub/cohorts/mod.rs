@@ -21,7 +21,7 @@ use sse_compress::Coding;
 use sse_pool::Selector;
 
 use self::coding::{Block, Encoder, Reader};
-use super::delivery::{Delivery, Form};
+use super::encoded_record::{EncodedRecord, Format};
 use crate::session::Batch;
 
 /// Everything that decides which events a reader gets, and how they are written.
@@ -31,7 +31,7 @@ pub(crate) struct CohortKey {
     pub(crate) event_types: Option<Vec<String>>,
     pub(crate) session: Option<String>,
     pub(crate) user: Option<String>,
-    pub(crate) form: Form,
+    pub(crate) form: Format,
     pub(crate) coding: Coding,
 }
 
@@ -210,7 +210,7 @@ impl Member {
         &mut self,
         batch: &'a Batch,
         is_same: impl FnOnce(&Arc<Selector>) -> bool,
-        frame: impl Fn(&'a Arc<Delivery>) -> &'a Bytes,
+        frame: impl Fn(&'a Arc<EncodedRecord>) -> &'a Bytes,
     ) -> Bytes {
         self.is_detached |= !is_same(&self.selector);
         let mut writer = Writer {
@@ -301,8 +301,8 @@ impl Member {
 
     fn take_each<'a>(
         &mut self,
-        entries: &'a [Arc<sse_pool::Entry<Arc<Delivery>>>],
-        frame: impl Fn(&'a Arc<Delivery>) -> &'a Bytes,
+        entries: &'a [Arc<sse_pool::Entry<Arc<EncodedRecord>>>],
+        frame: impl Fn(&'a Arc<EncodedRecord>) -> &'a Bytes,
         writer: &mut Writer,
     ) {
         for entry in entries {
@@ -339,15 +339,15 @@ impl Blocks {
     /// Encodes as many events from the front as go into one block; how many that were.
     fn encode<'a>(
         &mut self,
-        entries: &'a [Arc<sse_pool::Entry<Arc<Delivery>>>],
-        frame: impl Fn(&'a Arc<Delivery>) -> &'a Bytes,
+        entries: &'a [Arc<sse_pool::Entry<Arc<EncodedRecord>>>],
+        frame: impl Fn(&'a Arc<EncodedRecord>) -> &'a Bytes,
         counts: &Counts,
     ) -> usize {
-        let is_apart = entries[0].payload.is_apart();
+        let is_never_compressed = entries[0].payload.is_never_compressed();
         let same: Vec<_> = entries
             .iter()
             .take_while(|entry| entry.recipients.is_empty())
-            .take_while(|entry| entry.payload.is_apart() == is_apart)
+            .take_while(|entry| entry.payload.is_never_compressed() == is_never_compressed)
             .collect();
         let plain = match &same[..] {
             [only] => frame(&only.payload).clone(),
@@ -362,7 +362,7 @@ impl Blocks {
         let offsets: Vec<u64> = same.iter().map(|entry| entry.offset).collect();
         let taken = offsets.len();
         self.upto = offsets.last().copied().unwrap_or(self.upto);
-        let block = if is_apart {
+        let block = if is_never_compressed {
             self.encoder.encode_apart(plain)
         } else {
             self.encoder.encode(plain)
@@ -395,7 +395,7 @@ impl Blocks {
     }
 
     /// The block that holds exactly the first of these events, and how many it holds.
-    fn find(&self, entries: &[Arc<sse_pool::Entry<Arc<Delivery>>>]) -> Option<(u64, usize)> {
+    fn find(&self, entries: &[Arc<sse_pool::Entry<Arc<EncodedRecord>>>]) -> Option<(u64, usize)> {
         let first = entries.first()?.offset;
         let base = self.next - self.recent.len() as u64;
         let at = self

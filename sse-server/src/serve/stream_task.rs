@@ -15,13 +15,13 @@ use http::{HeaderMap, Version};
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
-use super::connection::Ended;
+use super::http1::Ended;
 use super::tls::Socket;
 use crate::clock;
 use crate::session::EventStream;
 
 /// A stream and its socket, and all that is left to do.
-pub(super) struct TakenOver<S> {
+pub(super) struct StreamTask<S> {
     socket: S,
     stream: EventStream,
     chunked: bool,
@@ -39,7 +39,7 @@ pub(super) struct TakenOver<S> {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S: Socket> TakenOver<S> {
+impl<S: Socket> StreamTask<S> {
     pub(super) fn new(
         socket: S,
         head: Vec<u8>,
@@ -161,7 +161,7 @@ impl<S: Socket> TakenOver<S> {
 }
 
 /// Writes the stream to its end.
-impl<S: Socket> Future for TakenOver<S> {
+impl<S: Socket> Future for StreamTask<S> {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {

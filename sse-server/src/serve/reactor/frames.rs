@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::hub::{Form, Inner, Vitals};
+use crate::hub::{Format, Inner, Metrics};
+use crate::serve::chunks::chunk;
 use crate::session::{Batch, join_frames};
 
 /// The last few batches: the readers of a topic get the same ones, one after another.
@@ -18,7 +19,7 @@ pub(super) struct Frames {
 
 #[derive(Debug, Default)]
 struct Memo {
-    form: Form,
+    form: Format,
     is_chunked: bool,
     offsets: Vec<u64>,
     /// `None` when nothing of it is to be written.
@@ -46,7 +47,7 @@ impl Frames {
     /// Where the bytes of a batch are, for [`wire`](Self::wire); until the next batch is asked for.
     pub(super) fn find(
         &mut self,
-        form: Form,
+        form: Format,
         is_chunked: bool,
         hub: &Inner,
         batch: &mut Batch,
@@ -62,7 +63,7 @@ impl Frames {
         known.unwrap_or_else(|| {
             self.next = (self.next + 1) % RECENT;
             let memo = &mut self.recent[self.next];
-            memo.record(&hub.vitals, now);
+            memo.record(&hub.metrics, now);
             memo.form = form;
             memo.is_chunked = is_chunked;
             memo.offsets.clear();
@@ -106,9 +107,9 @@ impl Frames {
     }
 
     /// Records what was delivered at `now`.
-    pub(super) fn record(&mut self, vitals: &Vitals, now: Instant) {
+    pub(super) fn record(&mut self, metrics: &Metrics, now: Instant) {
         for memo in &mut self.recent {
-            memo.record(vitals, now);
+            memo.record(metrics, now);
         }
     }
 
@@ -119,57 +120,19 @@ impl Frames {
 }
 
 impl Memo {
-    fn record(&mut self, vitals: &Vitals, now: Instant) {
+    fn record(&mut self, metrics: &Metrics, now: Instant) {
         let readers = std::mem::take(&mut self.readers);
         if let Some(framed) = &self.framed {
             let latency = now.saturating_duration_since(framed.oldest);
             let bytes = framed.event_bytes * readers as usize;
-            vitals.record_deliveries(latency, readers, framed.events, bytes, now);
+            metrics.record_deliveries(latency, readers, framed.events, bytes, now);
         }
     }
 }
-
-/// A chunk of HTTP/1.1's chunked coding (RFC 9112, section 7.1).
-pub(super) fn chunk(bytes: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(bytes.len() + MAX_CHUNK_FRAME_BYTES);
-    write_chunk(bytes, &mut out);
-    out.freeze()
-}
-
-pub(super) fn write_chunk(bytes: &[u8], out: &mut BytesMut) {
-    let mut digits = [0; 16];
-    let mut at = digits.len();
-    let mut rest = bytes.len();
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[rest & 15];
-        rest >>= 4;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.put_slice(&digits[at..]);
-    out.put_slice(b"\r\n");
-    out.put_slice(bytes);
-    out.put_slice(b"\r\n");
-}
-
-/// The end of a chunked body.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// Length and two line breaks around a chunk.
-const MAX_CHUNK_FRAME_BYTES: usize = 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_chunk_says_its_length_in_hexadecimal() {
-        assert_eq!(chunk(&[b'x'; 26])[..4], *b"1a\r\n");
-        assert_eq!(chunk(b"hello")[..], *b"5\r\nhello\r\n");
-        assert_eq!(chunk(&vec![0; 0x12345])[..7], *b"12345\r\n");
-    }
 
     #[test]
     fn the_same_bytes_are_put_into_a_chunk_once_and_others_of_their_length_are_not_taken_for_them()

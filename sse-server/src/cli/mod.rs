@@ -1,0 +1,5 @@
+//! What the binary does besides serving: the tools for a stopped hub's log, and the process's own settings.
+
+pub(crate) mod log;
+pub(crate) mod open_files;
+pub(crate) mod telemetry;

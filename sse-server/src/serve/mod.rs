@@ -1,0 +1,19 @@
+//! Sockets: listening, TLS, HTTP/1.1 and HTTP/2 by hyper, and the writers of streams.
+//!
+//! hyper reads every request; [`HubService`](crate::http::HubService) answers it. Once a stream has begun over
+//! HTTP/1.1 its socket is taken back from hyper and written by the worker's `reactor`, or by a `stream_task`.
+
+mod chunks;
+mod http1;
+mod http2;
+mod listen;
+mod prefixed;
+#[cfg(unix)]
+mod reactor;
+mod server;
+mod stream_task;
+mod tls;
+mod worker;
+
+pub use server::{Server, ServerConfig, StreamWriter};
+pub use tls::{Tls, TlsError};
