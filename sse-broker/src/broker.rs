@@ -134,6 +134,12 @@ pub trait Broker: Send + Sync + 'static {
         Box::pin(ready(Ok(Vec::new())))
     }
 
+    /// Whether rules for single topics take records out of the log that others around them outlive; then only the log
+    /// itself can tell what is kept.
+    fn retains_by_topic(&self) -> bool {
+        false
+    }
+
     /// What the log covers now.
     fn bounds(&self) -> Bounds;
 

@@ -16,6 +16,8 @@ pub enum CloseReason {
     Stalled,
     /// It fell behind what is still kept, and the policy is to let such readers go.
     Lagged,
+    /// A newer connection of the same name took its place.
+    Replaced,
     /// What proved its rights has run out.
     Expired,
     /// This node is leaving; the reader should come back to another.
@@ -32,12 +34,13 @@ impl CloseReason {
         Self::Idle,
         Self::Stalled,
         Self::Lagged,
+        Self::Replaced,
         Self::Expired,
         Self::Draining,
         Self::Shutdown,
     ];
 
-    pub(crate) const COUNT: usize = 8;
+    pub(crate) const COUNT: usize = 9;
 
     /// The reason as one lower-case word.
     #[must_use]
@@ -48,6 +51,7 @@ impl CloseReason {
             Self::Idle => "idle",
             Self::Stalled => "stalled",
             Self::Lagged => "lagged",
+            Self::Replaced => "replaced",
             Self::Expired => "expired",
             Self::Draining => "draining",
             Self::Shutdown => "shutdown",

@@ -68,7 +68,7 @@ pub struct Limits {
     pub max_connections: usize,
     /// Connections per client address (an IPv6 client is its /64).
     pub max_connections_per_ip: usize,
-    /// Topics and patterns one connection may name; its own identities are not counted.
+    /// Topics and patterns one connection may name; its own names are not counted.
     pub max_topics_per_connection: usize,
 }
 

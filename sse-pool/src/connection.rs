@@ -8,9 +8,11 @@ use std::{
     time::Instant,
 };
 
-use crate::{CloseReason, ConnectionId, Entry, Pool, ReaderKey, Selector, shard::Waiter};
+use crate::{
+    CloseReason, ConnectionId, Entry, Pool, ReaderKey, Selector, Visibility, shard::Waiter,
+};
 
-/// Who a connection is. The pool routes by `id` and the client's `identities` and only keeps the rest.
+/// Who a connection is. The pool routes by `id` and the client's `visibility` and only keeps the rest.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     /// Its name, unique among the open connections of the pool.
@@ -35,9 +37,8 @@ pub struct ClientInfo {
     pub session: Option<Arc<str>>,
     /// The user it belongs to.
     pub user: Option<Arc<str>>,
-    /// The private topics this reader *is* (`session/…`, `user/…`): it always gets their entries, and entries
-    /// whose audience names nothing else.
-    pub identities: Arc<[Arc<str>]>,
+    /// What it may have: among others the names that it owns (`session/…`, `user/…`), whose entries it always gets.
+    pub visibility: Visibility,
 }
 
 impl ConnectionInfo {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ConnectionId;
+use crate::{Audience, ConnectionId, Routed};
 
 /// One event in the window: an opaque payload and what routing looks at.
 ///
@@ -14,7 +14,7 @@ use crate::ConnectionId;
 ///
 /// let entry = Entry::new(7, "id: 7\ndata: hello\n\n", 19, vec![Arc::from("news")]);
 /// assert_eq!(entry.offset, 7);
-/// assert!(entry.audience.is_empty(), "public unless said otherwise");
+/// assert!(entry.audience.is_everyone(), "public unless said otherwise");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Entry<T> {
@@ -26,10 +26,10 @@ pub struct Entry<T> {
     pub size_bytes: usize,
     /// The topics it was published to. Naming one twice means the same as once.
     pub topics: Arc<[Arc<str>]>,
-    /// Who may see it: empty means everyone, otherwise every name must be among a connection's identities.
-    pub audience: Arc<[Arc<str>]>,
-    /// When not empty, only these connections get it, whatever its topics.
-    pub recipients: Arc<[ConnectionId]>,
+    /// Who may have it.
+    pub audience: Audience,
+    /// When given, only these connections get it, whatever its topics; an empty list means nobody.
+    pub recipients: Option<Arc<[ConnectionId]>>,
     /// What a type filter compares. An entry without a label passes every filter.
     pub label: Option<Arc<str>>,
     /// What [`Overflow::DropLowPriority`](crate::Overflow::DropLowPriority) drops first.
@@ -49,11 +49,41 @@ impl<T> Entry<T> {
             payload,
             size_bytes,
             topics: topics.into(),
-            audience: Arc::default(),
-            recipients: Arc::default(),
+            audience: Audience::Everyone,
+            recipients: None,
             label: None,
             priority: Priority::Normal,
         }
+    }
+}
+
+impl<T> Routed for Entry<T> {
+    fn topics(&self) -> impl Iterator<Item = &str> {
+        self.topics.iter().map(|topic| &**topic)
+    }
+
+    fn owners(&self) -> impl Iterator<Item = &str> {
+        let names = match &self.audience {
+            Audience::Owners(names) => &names[..],
+            Audience::Everyone | Audience::Granted => &[],
+        };
+        names.iter().map(|name| &**name)
+    }
+
+    fn needs_grant(&self) -> bool {
+        matches!(self.audience, Audience::Granted)
+    }
+
+    fn is_addressed(&self) -> bool {
+        self.recipients.is_some()
+    }
+
+    fn is_addressed_to(&self, id: &ConnectionId) -> bool {
+        self.recipients.as_ref().is_some_and(|ids| ids.contains(id))
+    }
+
+    fn label(&self) -> Option<&str> {
+        self.label.as_deref()
     }
 }
 

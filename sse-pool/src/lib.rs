@@ -72,6 +72,7 @@ mod status;
 mod sweep;
 mod sync;
 mod topics;
+mod visibility;
 mod window;
 
 pub use admission::{Permit, Refusal};
@@ -87,3 +88,4 @@ pub use selector::{Selector, TopicFilter, TopicPattern};
 pub use stats::Stats;
 pub use status::{ConnectionStatus, ReaderKey, ReaderState};
 pub use sweep::Swept;
+pub use visibility::{Audience, Routed, Visibility};

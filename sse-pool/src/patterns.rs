@@ -159,7 +159,7 @@ impl Snapshot {
 
     /// The numbers of the patterns that match one of the entry's topics.
     pub(crate) fn matching<T>(&self, entry: &Entry<T>, out: &mut Vec<u64>) {
-        if !entry.recipients.is_empty() {
+        if entry.recipients.is_some() {
             return;
         }
         for (number, pattern) in &*self.patterns {

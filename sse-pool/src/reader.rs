@@ -3,7 +3,7 @@
 use std::{sync::Arc, task::Waker};
 
 use crate::{
-    CloseReason, ConnectionInfo, Entry, Selector, TopicFilter,
+    CloseReason, ConnectionInfo, Entry, Selector, TopicFilter, Visibility,
     admission::AddressKey,
     moment::Moment,
     patterns::PatternKeys,
@@ -60,6 +60,8 @@ pub(crate) struct Reader {
     pub(crate) lagging: bool,
     /// Its selector names labels; noted when it is linked.
     pub(crate) filters_labels: bool,
+    /// Patterns say what was granted to it.
+    pub(crate) asks_grants: bool,
     /// It has another selector than it came with.
     pub(crate) is_changed: bool,
 }
@@ -74,16 +76,23 @@ impl Reader {
         matches!(self.links, Links::One(link) if link.node == ALL)
     }
 
-    /// Whether it may see an entry of its topics and wants its label. Mostly this is known without a look at the
-    /// selector and the identities, which are elsewhere in memory.
+    /// Whether it may have an entry of its lists and wants its label. Mostly this is known without a look at the
+    /// selector and the visibility, which are elsewhere in memory.
     pub(crate) fn may_see<T>(&self, entry: &Entry<T>) -> bool {
-        entry.audience.is_empty() && (entry.label.is_none() || !self.filters_labels)
-            || self.selector.allows(entry, &self.info.client.identities)
+        (entry.label.is_none()
+            || !self.filters_labels
+            || self.selector.passes_label(entry.label.as_deref()))
+            && (entry.audience.is_everyone() && entry.recipients.is_none()
+                || self.visibility().may_allow(entry, Some(&self.info.id)))
+    }
+
+    pub(crate) fn visibility(&self) -> &Visibility {
+        &self.info.client.visibility
     }
 
     /// Its entries are found by asking patterns, which is done without the lock.
     pub(crate) fn scans(&self) -> bool {
-        !self.patterns.is_empty()
+        !self.patterns.is_empty() || self.asks_grants
     }
 }
 

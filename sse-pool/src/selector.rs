@@ -2,13 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{ConnectionId, Entry};
+use crate::{ConnectionId, Routed, Visibility};
 
 /// What a connection wants: some topics, and perhaps only some labels.
 ///
-/// Rights are not part of it: a connection gets a private entry only when its identities
-/// ([`ClientInfo::identities`](crate::ClientInfo::identities)) allow it, whatever it asks for, and it
-/// always gets the entries of the topics that *are* its identities.
+/// Rights are not part of it: a connection gets an entry only when its [`Visibility`] allows it, whatever it asks for, and it
+/// always gets the entries of the topics that are its own.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     /// The topics.
@@ -102,70 +101,82 @@ impl Selector {
     /// [`Limits::max_topics_per_connection`](crate::Limits::max_topics_per_connection) bounds.
     #[must_use]
     pub fn topic_count(&self) -> usize {
-        match &self.topics {
-            TopicFilter::All => 0,
-            TopicFilter::Topics { exact, patterns } => exact.len() + patterns.len(),
-        }
+        self.topics.topic_count()
     }
 
-    /// Whether a connection with this selector, these identities and this id gets `entry`.
+    /// Whether a reader with this selector gets an entry.
     ///
     /// This is the whole rule, and the definition the pool's index is tested against: the label passes, the
-    /// audience is among the identities, and the entry is either addressed to this connection or, being
-    /// addressed to no one in particular, about a topic that is followed or is one of the identities.
+    /// [visibility](Visibility) allows it, and the entry is either addressed to this connection or is about a topic that is
+    /// followed or is the reader's own. `id` is `None` for a reader that is no connection.
     #[must_use]
-    pub fn wants<T>(&self, entry: &Entry<T>, identities: &[Arc<str>], id: &ConnectionId) -> bool {
-        if !entry.recipients.is_empty() {
-            return self.allows(entry, identities) && entry.recipients.contains(id);
-        }
-        let topics = entry.topics.iter().map(|topic| &**topic);
-        let audience = entry.audience.iter().map(|name| &**name);
-        self.wants_names(topics, audience, entry.label.as_deref(), identities)
-    }
-
-    /// The same for an entry that is not made, as a replay has it, and that is addressed to no connection in
-    /// particular: its topics, its audience and its label.
-    #[must_use]
-    pub fn wants_names<'a>(
+    pub fn wants(
         &self,
-        mut topics: impl Iterator<Item = &'a str>,
-        audience: impl Iterator<Item = &'a str>,
-        label: Option<&str>,
-        identities: &[Arc<str>],
+        what: &impl Routed,
+        visibility: &Visibility,
+        id: Option<&ConnectionId>,
     ) -> bool {
-        if !self.allows_names(audience, label, identities) {
-            return false;
-        }
-        match &self.topics {
-            TopicFilter::All => true,
-            TopicFilter::Topics { exact, patterns } => topics.any(|topic| {
-                let is_topic = |name: &Arc<str>| &**name == topic;
-                exact.iter().any(is_topic)
-                    || identities.iter().any(is_topic)
-                    || patterns.iter().any(|pattern| pattern.matches(topic))
-            }),
-        }
+        self.passes_label(what.label())
+            && visibility.allows(what, id)
+            && (what.is_addressed() || self.topics.follows(what.topics(), visibility.own()))
     }
 
-    /// The half of [`wants`](Self::wants) that no index answers: label and audience.
-    pub(crate) fn allows<T>(&self, entry: &Entry<T>, identities: &[Arc<str>]) -> bool {
-        let audience = entry.audience.iter().map(|name| &**name);
-        self.allows_names(audience, entry.label.as_deref(), identities)
-    }
-
-    /// The half of [`wants_names`](Self::wants_names) that does not look at topics.
+    /// This selector and what another names beside it; `names_topics` says whether the other's topics count. One that follows
+    /// everything, or takes every label, is narrowed to what the other names.
     #[must_use]
-    pub fn allows_names<'a>(
-        &self,
-        mut audience: impl Iterator<Item = &'a str>,
-        label: Option<&str>,
-        identities: &[Arc<str>],
-    ) -> bool {
-        let label_passes = match (&self.labels, label) {
+    pub fn plus(&self, more: &Self, names_topics: bool) -> Self {
+        let topics = match (&self.topics, &more.topics) {
+            _ if !names_topics => self.topics.clone(),
+            (
+                TopicFilter::Topics { exact, patterns },
+                TopicFilter::Topics {
+                    exact: more_exact,
+                    patterns: more_patterns,
+                },
+            ) => TopicFilter::Topics {
+                exact: union(exact, more_exact, |a, b| a == b),
+                patterns: union(patterns, more_patterns, |a, b| a.as_str() == b.as_str()),
+            },
+            _ => more.topics.clone(),
+        };
+        let labels = match (&self.labels, &more.labels) {
+            (Some(labels), Some(more)) => Some(union(labels, more, |a, b| a == b)),
+            (None, Some(more)) => Some(Arc::clone(more)),
+            (labels, None) => labels.clone(),
+        };
+        Self { topics, labels }
+    }
+
+    /// This selector without what another names; `names_topics` says whether the other's topics count. What is left may be
+    /// nothing; a selector that follows everything stays as it is, for it names nothing.
+    #[must_use]
+    pub fn minus(&self, less: &Self, names_topics: bool) -> Self {
+        let topics = match (&self.topics, &less.topics) {
+            (
+                TopicFilter::Topics { exact, patterns },
+                TopicFilter::Topics {
+                    exact: less_exact,
+                    patterns: less_patterns,
+                },
+            ) if names_topics => TopicFilter::Topics {
+                exact: difference(exact, less_exact, |a, b| a == b),
+                patterns: difference(patterns, less_patterns, |a, b| a.as_str() == b.as_str()),
+            },
+            _ => self.topics.clone(),
+        };
+        let labels = match (&self.labels, &less.labels) {
+            (Some(labels), Some(less)) => Some(difference(labels, less, |a, b| a == b)),
+            (labels, _) => labels.clone(),
+        };
+        Self { topics, labels }
+    }
+
+    /// Whether entries with this label are wanted.
+    pub(crate) fn passes_label(&self, label: Option<&str>) -> bool {
+        match (&self.labels, label) {
             (Some(labels), Some(label)) => labels.iter().any(|wanted| &**wanted == label),
             _ => true,
-        };
-        label_passes && audience.all(|name| identities.iter().any(|own| &**own == name))
+        }
     }
 
     pub(crate) fn exact_topics(&self) -> &[Arc<str>] {
@@ -180,5 +191,93 @@ impl Selector {
             TopicFilter::All => &[],
             TopicFilter::Topics { patterns, .. } => patterns,
         }
+    }
+}
+
+impl TopicFilter {
+    /// How many topics and patterns it names.
+    pub(crate) fn topic_count(&self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Topics { exact, patterns } => exact.len() + patterns.len(),
+        }
+    }
+
+    /// Whether one of the topics is followed, or is one of the reader's own.
+    fn follows<'a>(&self, mut topics: impl Iterator<Item = &'a str>, own: &[Arc<str>]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Topics { exact, patterns } => topics.any(|topic| {
+                let is_topic = |name: &Arc<str>| &**name == topic;
+                exact.iter().any(is_topic)
+                    || own.iter().any(is_topic)
+                    || patterns.iter().any(|pattern| pattern.matches(topic))
+            }),
+        }
+    }
+
+    /// Whether it is written the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (
+                Self::Topics { exact, patterns },
+                Self::Topics {
+                    exact: other_exact,
+                    patterns: other_patterns,
+                },
+            ) => {
+                let texts = |patterns: &[Arc<dyn TopicPattern>]| -> Vec<String> {
+                    patterns.iter().map(|it| it.as_str().to_owned()).collect()
+                };
+                exact == other_exact && texts(patterns) == texts(other_patterns)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn union<T: Clone>(some: &[T], more: &[T], is_same: impl Fn(&T, &T) -> bool) -> Arc<[T]> {
+    let new = more
+        .iter()
+        .filter(|it| !some.iter().any(|known| is_same(known, it)));
+    some.iter().chain(new).cloned().collect()
+}
+
+fn difference<T: Clone>(some: &[T], less: &[T], is_same: impl Fn(&T, &T) -> bool) -> Arc<[T]> {
+    let left = some
+        .iter()
+        .filter(|it| !less.iter().any(|gone| is_same(gone, it)));
+    left.cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact(selector: &Selector) -> Option<Vec<&str>> {
+        match &selector.topics {
+            TopicFilter::All => None,
+            TopicFilter::Topics { exact, .. } => Some(exact.iter().map(|name| &**name).collect()),
+        }
+    }
+
+    #[test]
+    fn more_and_less_are_named_and_the_last_topic_leaves_nothing() {
+        let a = Selector::topics(["a"]);
+        let both = a.plus(&Selector::topics(["a", "b"]).with_labels(["x"]), true);
+        assert_eq!(exact(&both), Some(vec!["a", "b"]));
+        assert_eq!(both.labels.as_deref().map(<[_]>::len), Some(1));
+        let none = both.minus(&Selector::topics(["a", "b"]).with_labels(["x"]), true);
+        assert_eq!(exact(&none), Some(vec![]));
+        assert_eq!(
+            none.labels.as_deref().map(<[_]>::len),
+            Some(0),
+            "no label is left"
+        );
+        assert_eq!(exact(&Selector::all().plus(&a, true)), Some(vec!["a"]));
+        assert_eq!(exact(&Selector::all().minus(&a, true)), None);
+        let labels_alone = Selector::all().with_labels(["y"]);
+        assert_eq!(exact(&a.plus(&labels_alone, false)), Some(vec!["a"]));
     }
 }

@@ -133,6 +133,7 @@ impl<T> Pool<T> {
             in_hand: false,
             lagging: false,
             filters_labels: false,
+            asks_grants: false,
             is_changed: false,
         };
         let joined = {

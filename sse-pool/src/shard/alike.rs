@@ -46,7 +46,7 @@ impl<T> Shard<T> {
         keys: &[ReaderKey],
         now: Instant,
     ) -> usize {
-        if taken.iter().any(|entry| !entry.audience.is_empty()) {
+        if taken.iter().any(|entry| !entry.audience.is_everyone()) {
             return 0;
         }
         let has_labels = taken.iter().any(|entry| entry.label.is_some());

@@ -31,7 +31,7 @@ impl<T> Shard<T> {
             before,
             now,
         };
-        if entry.recipients.is_empty() {
+        if entry.recipients.is_none() {
             for topic in &*entry.topics {
                 let node = self.index.topic_or_insert(topic, floor);
                 self.index.push(node, seq);
@@ -49,7 +49,7 @@ impl<T> Shard<T> {
                 }
             }
         } else {
-            for id in &*entry.recipients {
+            for id in entry.recipients.iter().flat_map(|ids| &**ids) {
                 let seqs = self.directs.entry(id.clone()).or_default();
                 if seqs.back() != Some(&seq) {
                     seqs.push_back(seq);
@@ -106,13 +106,13 @@ impl<T> Shard<T> {
 
     fn evict(&mut self, fx: &mut Effects<T>) {
         while let Some((seq, entry)) = self.window.evict() {
-            if entry.recipients.is_empty() {
+            if entry.recipients.is_none() {
                 for topic in &*entry.topics {
                     self.index.evict(topic, seq, entry.offset);
                 }
             } else {
                 self.direct_after = entry.offset;
-                for id in &*entry.recipients {
+                for id in entry.recipients.iter().flat_map(|ids| &**ids) {
                     if let Some(seqs) = self.directs.get_mut(id) {
                         while seqs.front().is_some_and(|&front| front <= seq) {
                             seqs.pop_front();

@@ -148,7 +148,7 @@ struct Take<'a, T> {
 impl<T> Take<'_, T> {
     /// Takes an entry of a followed topic if it is wanted; false when the budget is spent.
     fn offer(&mut self, entry: &Arc<Entry<T>>) -> bool {
-        if entry.offset <= self.reader.cursor || !self.passes(entry) {
+        if entry.offset <= self.reader.cursor || !self.reader.may_see(entry) {
             self.is_all = false;
             return true;
         }
@@ -166,11 +166,5 @@ impl<T> Take<'_, T> {
             self.out.push(Arc::clone(entry));
         }
         true
-    }
-
-    /// Whether the reader may see an entry, wants its label and is among those it is addressed to.
-    fn passes(&self, entry: &Entry<T>) -> bool {
-        self.reader.may_see(entry)
-            && (entry.recipients.is_empty() || entry.recipients.contains(&self.reader.info.id))
     }
 }

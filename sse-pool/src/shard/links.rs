@@ -59,13 +59,14 @@ impl<T> Shard<T> {
         Exchange::Done { selector, patterns }
     }
 
-    /// Makes the reader a member of every node its selector and its identities name.
+    /// Makes the reader a member of each node of its selector and of its own names.
     pub(super) fn link(&mut self, slot: u32) {
         let floor = self.window.floor();
         let Some(reader) = self.readers.get_mut(slot) else {
             return;
         };
         reader.filters_labels = reader.selector.labels.is_some();
+        reader.asks_grants = reader.visibility().has_granted_patterns();
         let mut nodes: Vec<u32> = Vec::new();
         if reader.follows_all() {
             nodes.push(ALL);
@@ -74,7 +75,7 @@ impl<T> Shard<T> {
                 .selector
                 .exact_topics()
                 .iter()
-                .chain(&*reader.info.client.identities);
+                .chain(reader.info.client.visibility.own());
             nodes.extend(names.map(|name| self.index.topic_or_insert(name, floor)));
             for key in reader.patterns.as_slice() {
                 nodes.push(

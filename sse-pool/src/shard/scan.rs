@@ -31,7 +31,7 @@ impl Scan {
     ) {
         for entry in chunk {
             if entry.offset > self.cursor
-                && selector.wants(&entry, &info.client.identities, &info.id)
+                && selector.wants(&*entry, &info.client.visibility, Some(&info.id))
             {
                 if self.taken > 0 && self.taken_bytes.saturating_add(entry.size_bytes) > max_bytes {
                     self.full = true;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sse_pool::{ClientInfo, ConnectionInfo, Entry, Pool, Read, ReaderKey, Selector, Start};
+use sse_pool::{
+    Audience, ClientInfo, ConnectionInfo, Entry, Pool, Read, ReaderKey, Selector, Start, Visibility,
+};
 
 use crate::{batch::Reactor, support::*};
 
@@ -83,7 +85,7 @@ fn what_is_for_some_is_not_given_to_others() {
     let pool = Pool::new(config(100));
     let reactor = Reactor::new(&pool, 0);
     let client = ClientInfo {
-        identities: names(&["me"]),
+        visibility: Visibility::owning(["me"]),
         ..ClientInfo::default()
     };
     let me = ConnectionInfo {
@@ -93,7 +95,7 @@ fn what_is_for_some_is_not_given_to_others() {
     let me = reactor.connect_as(me, Selector::all());
     let [a, b] = ["a", "b"].map(|name| reactor.connect(name, Selector::all()));
     let mut private = Entry::clone(&entry(2, &["t"]));
-    private.audience = names(&["me"]);
+    private.audience = Audience::Owners(names(&["me"]));
     pool.append(&[entry(1, &["t"]), Arc::new(private)], reactor.now);
     assert_eq!(read(&reactor, &[me, a]), entries(1, &[1, 2]));
     assert_eq!(read(&reactor, &[a, b]), entries(1, &[1]), "not looked into");
@@ -109,7 +111,7 @@ fn who_has_lost_something_of_their_own_hears_of_it() {
     let reactor = Reactor::new(&pool, 0);
     let [a, b] = ["a", "b"].map(|name| reactor.connect(name, topic()));
     let mut own = Entry::clone(&entry(1, &["t"]));
-    own.recipients = Arc::from([id("b")]);
+    own.recipients = Some(Arc::from([id("b")]));
     pool.append(&[Arc::new(own)], reactor.now);
     pool.append(&[entry(2, &["u"]), entry(3, &["t"])], reactor.now);
     assert_eq!(read(&reactor, &[a, b]), entries(1, &[3]));

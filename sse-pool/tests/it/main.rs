@@ -9,3 +9,4 @@ mod reading;
 mod support;
 mod sweeping;
 mod threads;
+mod visibility;

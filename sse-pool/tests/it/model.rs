@@ -14,10 +14,10 @@ use std::{
 use proptest::prelude::*;
 use sse_pool::{
     ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, Pool, PoolConfig,
-    ReaderKey, Selector, ShardHandle, Start, TopicFilter, WindowConfig,
+    ReaderKey, Selector, ShardHandle, Start, TopicFilter, Visibility, WindowConfig,
 };
 
-use self::ops::{IDENTITIES, Op, name, op, pick};
+use self::ops::{OWN, Op, TOPICS, name, op, pick};
 use crate::support::*;
 
 proptest! {
@@ -54,7 +54,7 @@ struct Reader {
     calls: Arc<Wakes>,
     calls_expected: usize,
     id: ConnectionId,
-    identities: Arc<[Arc<str>]>,
+    visibility: Visibility,
     selector: Selector,
     /// Everything it wants and has not got.
     queue: VecDeque<Arc<Entry<u64>>>,
@@ -131,11 +131,11 @@ impl World {
     fn queue_after(
         &self,
         cursor: u64,
-        reader: (&Selector, &[Arc<str>], &ConnectionId),
+        reader: (&Selector, &Visibility, &ConnectionId),
     ) -> VecDeque<Arc<Entry<u64>>> {
-        let (selector, identities, id) = reader;
+        let (selector, visibility, id) = reader;
         let wanted = |entry: &&Arc<Entry<u64>>| {
-            entry.offset > cursor && selector.wants(entry, identities, id)
+            entry.offset > cursor && selector.wants(&***entry, visibility, Some(id))
         };
         self.log.iter().filter(wanted).cloned().collect()
     }
@@ -147,11 +147,19 @@ impl World {
                 batch,
                 shard,
                 selector,
-                identities,
+                own,
+                granted,
                 start,
             } => {
                 let id = name(n);
-                let identities = pick(&IDENTITIES, &identities);
+                let visibility = Visibility::owning(pick(&OWN, &own).iter().cloned());
+                let visibility = match granted {
+                    Some(topics) => visibility.with_granted(TopicFilter::Topics {
+                        exact: pick(&TOPICS, &topics),
+                        patterns: Arc::default(),
+                    }),
+                    None => visibility,
+                };
                 let selector = selector.selector();
                 let start = match start {
                     None => Start::Live,
@@ -160,7 +168,7 @@ impl World {
                 };
                 let info = ConnectionInfo {
                     client: Arc::new(ClientInfo {
-                        identities: identities.clone(),
+                        visibility: visibility.clone(),
                         ..ClientInfo::default()
                     }),
                     ..ConnectionInfo::new(id.clone(), LOCAL)
@@ -203,9 +211,9 @@ impl World {
                     handle,
                     calls: Arc::default(),
                     calls_expected: 0,
-                    queue: self.queue_after(cursor, (&selector, &identities, &id)),
+                    queue: self.queue_after(cursor, (&selector, &visibility, &id)),
                     id,
-                    identities,
+                    visibility,
                     selector,
                     parked: false,
                     closed: None,
@@ -235,8 +243,8 @@ impl World {
                     .update_selector(&id, |_| selector.clone())
                     .unwrap();
                 let floor = self.floor();
-                let identities = self.readers[index].identities.clone();
-                let queue = self.queue_after(cursor, (&selector, &identities, &id));
+                let visibility = self.readers[index].visibility.clone();
+                let queue = self.queue_after(cursor, (&selector, &visibility, &id));
                 let reader = &mut self.readers[index];
                 assert!(!reader.parked || queue.is_empty());
                 reader.queue = queue;
@@ -251,12 +259,12 @@ impl World {
                 if self.readers[index].closed.is_some() {
                     return;
                 }
-                let (id, identities) = (
+                let (id, visibility) = (
                     self.readers[index].id.clone(),
-                    self.readers[index].identities.clone(),
+                    self.readers[index].visibility.clone(),
                 );
                 let queue =
-                    self.queue_after(after, (&self.readers[index].selector, &identities, &id));
+                    self.queue_after(after, (&self.readers[index].selector, &visibility, &id));
                 let floor = self.floor();
                 assert!(self.pool.seek(&id, after));
                 let reader = &mut self.readers[index];
@@ -359,12 +367,12 @@ impl Reader {
         if !patterns.is_empty() {
             return true;
         }
-        if !entry.recipients.is_empty() {
-            return entry.recipients.contains(&self.id);
+        if let Some(recipients) = &entry.recipients {
+            return recipients.contains(&self.id);
         }
         entry
             .topics
             .iter()
-            .any(|topic| exact.contains(topic) || self.identities.contains(topic))
+            .any(|topic| exact.contains(topic) || self.visibility.own().contains(topic))
     }
 }

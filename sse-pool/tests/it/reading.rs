@@ -1,8 +1,9 @@
 use std::{sync::Arc, task::Poll, time::Instant};
 
 use sse_pool::{
-    ClientInfo, CloseReason, ConnectError, Delivery, Entry, Limits, Pool, PoolConfig, Read,
-    ReaderState, Selector, Start, TopicFilter, TopicPattern, UpdateError, WindowConfig,
+    Audience, ClientInfo, CloseReason, ConnectError, Delivery, Entry, Limits, Pool, PoolConfig,
+    Read, ReaderState, Selector, Start, TopicFilter, TopicPattern, UpdateError, Visibility,
+    WindowConfig,
 };
 
 use crate::support::*;
@@ -224,10 +225,10 @@ fn an_entry_appended_again_is_ignored() {
 #[test]
 fn a_private_entry_reaches_only_those_who_are_its_audience() {
     let pool = Pool::new(config(10));
-    let with = |name: &str, identities: &[&str], selector| {
+    let with = |name: &str, own: &[&str], selector| {
         let info = sse_pool::ConnectionInfo {
             client: Arc::new(ClientInfo {
-                identities: names(identities),
+                visibility: Visibility::owning(own.iter().copied()),
                 ..ClientInfo::default()
             }),
             ..info(name)
@@ -243,14 +244,14 @@ fn a_private_entry_reaches_only_those_who_are_its_audience() {
     let mut spy = with("spy", &["user/2"], Selector::topics(["user/1"]));
     let mut half = with("half", &["user/1"], Selector::all());
     let private = Entry {
-        audience: names(&["user/1", "session/9"]),
+        audience: Audience::Owners(names(&["user/1", "session/9"])),
         ..Entry::new(1, 1, 10, names(&["user/1"]))
     };
     for client in [&mut owner, &mut everything, &mut spy, &mut half] {
         client.waits();
     }
     assert_eq!(append(&pool, &[Arc::new(private)]).readers, 1);
-    assert_eq!(owner.entries(), [1], "its identities are its topics");
+    assert_eq!(owner.entries(), [1], "its own names are its topics");
     for client in [&mut everything, &mut spy, &mut half] {
         client.waits();
         assert_eq!(client.wakes.count(), 0);
@@ -269,7 +270,7 @@ fn an_addressed_entry_reaches_its_recipients_whatever_they_follow() {
     one.waits();
     let to_one = |n| {
         Arc::new(Entry {
-            recipients: [id("one")].into(),
+            recipients: Some([id("one")].into()),
             ..Entry::new(n, n, 1, names(&["t"]))
         })
     };

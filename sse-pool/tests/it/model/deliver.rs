@@ -5,11 +5,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use sse_pool::{Entry, Read};
+use sse_pool::{Audience, Entry, Read};
 
 use super::{
     Handle, World,
-    ops::{IDENTITIES, LABELS, NewEntry, TOPICS, name, pick},
+    ops::{LABELS, NewEntry, OWN, TOPICS, name, pick},
 };
 
 impl World {
@@ -19,8 +19,12 @@ impl World {
         for new in new {
             offset += u64::from(new.step);
             entries.push(Arc::new(Entry {
-                audience: pick(&IDENTITIES, &new.audience),
-                recipients: new.recipients.iter().map(|&n| name(n)).collect(),
+                audience: match &new.owners {
+                    Some(owners) => Audience::Owners(pick(&OWN, owners)),
+                    None => Audience::Granted,
+                },
+                recipients: (!new.recipients.is_empty())
+                    .then(|| new.recipients.iter().map(|&n| name(n)).collect()),
                 label: new.label.map(|n| Arc::from(LABELS[usize::from(n) % 2])),
                 ..Entry::new(
                     offset,
@@ -37,7 +41,9 @@ impl World {
             self.log.push(Arc::clone(entry));
             for (index, reader) in self.readers.iter_mut().enumerate() {
                 if reader.closed.is_none()
-                    && reader.selector.wants(entry, &reader.identities, &reader.id)
+                    && reader
+                        .selector
+                        .wants(&**entry, &reader.visibility, Some(&reader.id))
                     && entry.offset > reader.skip_to
                 {
                     reader.queue.push_back(Arc::clone(entry));

@@ -65,7 +65,7 @@ impl World {
         }
         let window = self.log.iter().filter(|entry| entry.offset > stats.floor);
         let mut topics: Vec<_> = window
-            .filter(|entry| entry.recipients.is_empty())
+            .filter(|entry| entry.recipients.is_none())
             .flat_map(|entry| entry.topics.iter())
             .collect();
         topics.sort();

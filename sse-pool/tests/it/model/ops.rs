@@ -14,7 +14,8 @@ pub(super) enum Op {
         batch: bool,
         shard: u8,
         selector: Wish,
-        identities: Vec<u8>,
+        own: Vec<u8>,
+        granted: Option<Vec<u8>>,
         start: Option<u8>,
     },
     Append(Vec<NewEntry>),
@@ -50,7 +51,8 @@ pub(super) struct NewEntry {
     pub(super) step: u8,
     pub(super) size: u8,
     pub(super) topics: Vec<u8>,
-    pub(super) audience: Vec<u8>,
+    /// The names that a reader must own; `None`: one of the topics must be granted to it.
+    pub(super) owners: Option<Vec<u8>>,
     pub(super) recipients: Vec<u8>,
     pub(super) label: Option<u8>,
 }
@@ -65,7 +67,7 @@ pub(super) struct Wish {
 }
 
 pub(super) const TOPICS: [&str; 6] = ["aa", "ab", "b", "c", "me", "you"];
-pub(super) const IDENTITIES: [&str; 2] = ["me", "you"];
+pub(super) const OWN: [&str; 2] = ["me", "you"];
 const PATTERNS: [&str; 3] = ["a", "b", "y"];
 pub(super) const LABELS: [&str; 2] = ["x", "y"];
 const NAMES: u8 = 8;
@@ -130,29 +132,28 @@ fn new_entry() -> impl Strategy<Value = NewEntry> {
         1..4_u8,
         0..20_u8,
         few(3),
-        rarely(),
+        prop_oneof![5 => Just(Some(vec![])), 1 => few(2).prop_map(Some), 1 => Just(None)],
         rarely(),
         any::<Option<u8>>(),
     )
-        .prop_map(
-            |(step, size, topics, audience, recipients, label)| NewEntry {
-                step,
-                size,
-                topics,
-                audience,
-                recipients,
-                label,
-            },
-        )
+        .prop_map(|(step, size, topics, owners, recipients, label)| NewEntry {
+            step,
+            size,
+            topics,
+            owners,
+            recipients,
+            label,
+        })
 }
 
 pub(super) fn op() -> impl Strategy<Value = Op> {
     let reader = any::<u8>();
-    let identities = prop_oneof![2 => Just(vec![]), 1 => few(2)];
+    let own = prop_oneof![2 => Just(vec![]), 1 => few(2)];
+    let granted = || prop::option::weighted(0.3, few(2));
     prop_oneof![
-        4 => (reader, prop::bool::weighted(0.7), any::<u8>(), wish(), identities, any::<Option<u8>>()).prop_map(
-            |(name, batch, shard, selector, identities, start)| Op::Connect {
-                name, batch, shard, selector, identities, start,
+        4 => (reader, prop::bool::weighted(0.7), any::<u8>(), wish(), own, granted(), any::<Option<u8>>()).prop_map(
+            |(name, batch, shard, selector, own, granted, start)| Op::Connect {
+                name, batch, shard, selector, own, granted, start,
             }
         ),
         8 => prop::collection::vec(new_entry(), 0..4).prop_map(Op::Append),
