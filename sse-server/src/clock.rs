@@ -1,6 +1,6 @@
-//! The one file that reads a clock.
+//! The one file that reads a clock, or asks chance.
 //!
-//! Everything else takes the time as an argument, so that every policy can be tested without waiting.
+//! Everything else takes both as arguments, so that every policy can be tested without waiting.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +21,31 @@ pub fn unix_millis() -> UnixMillis {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Both clocks, read together: what a writer of streams hands to all that is decided in one turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// For durations and deadlines.
+    pub(crate) now: Instant,
+    /// For what people and other machines read.
+    pub(crate) unix_millis: UnixMillis,
+}
+
+impl Moment {
+    /// The present one.
+    pub(crate) fn read() -> Self {
+        Self {
+            now: now(),
+            unix_millis: unix_millis(),
+        }
+    }
+}
+
+/// A number by chance, from 0 up to 1.
+#[must_use]
+pub fn chance() -> f64 {
+    fastrand::f64()
 }
 
 /// `2024-01-15T10:30:00Z`: RFC 3339 in UTC, with milliseconds only where there are any.

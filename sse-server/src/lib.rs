@@ -4,7 +4,9 @@
 //! application:
 //!
 //! * [`hub`]: the [`Hub`](hub::Hub) joins the log of what was said to the pool of who listens. It knows no HTTP.
-//! * [`session`]: one reader's stream of bytes.
+//! * [`access`]: who asks, and what they may have.
+//! * [`wire`]: what can be said to a reader, and the bytes it is said in.
+//! * [`session`]: one reader's stream.
 //! * [`http`]: the hub as an HTTP service, to be mounted anywhere.
 //! * [`serve`]: a server for that service: sockets, TLS, and the writers of streams.
 //! * [`config`]: flags, environment and file, checked once.
@@ -24,6 +26,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod access;
 pub mod clock;
 pub mod config;
 pub mod http;
@@ -32,5 +35,6 @@ pub mod serve;
 pub mod session;
 mod topic_pattern;
 pub mod units;
+pub mod wire;
 
 pub use topic_pattern::{InvalidPattern, UrlPattern, is_pattern};

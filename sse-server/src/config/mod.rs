@@ -12,9 +12,7 @@ use std::time::Duration;
 use sse_broker::{Durability, Retention};
 use sse_compress::Level;
 
-pub use settings::{
-    DurabilitySetting, HeartbeatForm, LevelSetting, LogFormat, OverflowSetting, Settings,
-};
+pub use settings::{DurabilitySetting, LevelSetting, LogFormat, Settings};
 pub use topic_rule::TopicRule;
 
 use crate::http::HttpConfig;

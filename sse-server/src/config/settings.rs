@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::topic_rule::TopicRule;
+use crate::hub::Overflow;
 use crate::units::{Size, Span};
+use crate::wire::HeartbeatForm;
 
 /// Every setting, as it was given; what was not given is `None`.
 ///
@@ -231,7 +233,7 @@ pub struct Settings {
         value_name = "POLICY",
         help_heading = "Streams"
     )]
-    pub overflow: Option<OverflowSetting>,
+    pub overflow: Option<Overflow>,
     /// Newest events held in memory for all readers together [default: 16MiB]
     #[arg(
         long,
@@ -248,7 +250,7 @@ pub struct Settings {
         help_heading = "Streams"
     )]
     pub compression_threshold: Option<Size>,
-    /// LoadGovernor of that compression: fast, balanced or best [default: balanced]
+    /// Effort of that compression: fast, balanced or best [default: balanced]
     #[arg(
         long,
         env = "SSE_COMPRESSION_LEVEL",
@@ -333,16 +335,6 @@ pub enum DurabilitySetting {
     Os,
 }
 
-/// How a heartbeat looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HeartbeatForm {
-    /// `event: ping`, `data: keep-alive`.
-    Event,
-    /// A comment line, which an EventSource does not show.
-    Comment,
-}
-
 /// How the log on standard error looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -353,17 +345,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What happens to a reader whose next event is no longer kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OverflowSetting {
-    /// The gap is announced and the stream ends.
-    Disconnect,
-    /// The gap is announced and the stream goes on with the oldest event that is kept.
-    DropOldest,
-}
-
-/// LoadGovernor of compression.
+/// Effort of compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are the documentation")]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use sse_pool::ConnectionId;
 
+use super::websocket::WebSocket;
 use crate::session::EventStream;
 
 /// The body of every answer of the hub.
@@ -18,6 +19,8 @@ pub struct Body(Kind);
 enum Kind {
     Full(Option<Bytes>),
     Events(Box<EventStream>),
+    /// Nothing that is sent; the server finds it here.
+    WebSocket(Option<Box<WebSocket>>),
 }
 
 impl Body {
@@ -39,11 +42,24 @@ impl Body {
         Self(Kind::Events(Box::new(stream)))
     }
 
+    /// No bytes, and a WebSocket for the server that serves the connection.
+    pub(super) fn websocket(websocket: WebSocket) -> Self {
+        Self(Kind::WebSocket(Some(Box::new(websocket))))
+    }
+
+    /// The WebSocket, if there is one.
+    pub(crate) fn take_websocket(&mut self) -> Option<Box<WebSocket>> {
+        match &mut self.0 {
+            Kind::WebSocket(websocket) => websocket.take(),
+            Kind::Full(_) | Kind::Events(_) => None,
+        }
+    }
+
     /// The stream, if it is one.
     pub(crate) fn into_events(self) -> Result<EventStream, Self> {
         match self.0 {
             Kind::Events(stream) => Ok(*stream),
-            full @ Kind::Full(_) => Err(Self(full)),
+            other => Err(Self(other)),
         }
     }
 
@@ -52,7 +68,7 @@ impl Body {
     pub fn connection_id(&self) -> Option<ConnectionId> {
         match &self.0 {
             Kind::Events(stream) => Some(stream.id()),
-            Kind::Full(_) => None,
+            Kind::Full(_) | Kind::WebSocket(_) => None,
         }
     }
 }
@@ -70,6 +86,7 @@ impl http_body::Body for Body {
             Kind::Events(stream) => stream
                 .poll_chunk(cx)
                 .map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::WebSocket(_) => Poll::Ready(None),
         }
     }
 
@@ -77,6 +94,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_none(),
             Kind::Events(_) => false,
+            Kind::WebSocket(_) => true,
         }
     }
 
@@ -84,6 +102,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Kind::Events(_) => SizeHint::default(),
+            Kind::WebSocket(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -9,10 +9,11 @@ use sse_pool::{ConnectionId, ConnectionStatus};
 use super::body::Body;
 use super::json;
 use super::problem::Problem;
-use super::query::Query;
+use super::request::Request;
 use super::subscription_change::{labels, topics_of};
 use crate::clock;
-use crate::hub::Hub;
+use crate::hub::{Hub, MAX_EXCLUSION};
+use crate::units::Span;
 
 #[derive(Serialize)]
 struct ConnectionsJson {
@@ -78,8 +79,10 @@ impl ConnectionJson {
     }
 }
 
-pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> {
-    let limit: usize = query
+pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    let hub = request.hub;
+    let limit: usize = request
+        .query
         .read("limit", "a number of connections")?
         .unwrap_or(DEFAULT_LIMIT);
     let (now, unix_now) = (clock::now(), clock::unix_millis());
@@ -93,21 +96,35 @@ pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> 
     })
 }
 
-pub(super) fn one(hub: &Hub, id: &str) -> Result<Response<Body>, Problem> {
+pub(super) fn one(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    let (hub, id) = (request.hub, request.id.as_str());
     let status = parse(id)
         .and_then(|id| hub.connection_status(&id))
         .ok_or_else(|| unknown(id))?;
-    json(&ConnectionJson::new(
-        hub,
-        &status,
-        clock::now(),
-        clock::unix_millis(),
-    ))
+    let (now, unix_now) = (clock::now(), clock::unix_millis());
+    json(&ConnectionJson::new(hub, &status, now, unix_now))
 }
 
-pub(super) fn close(hub: &Hub, id: &str) -> Result<Response<Body>, Problem> {
-    if parse(id).is_some_and(|id| hub.close_connection(&id)) {
-        json(&serde_json::json!({"status": "closed", "connection_id": id}))
+/// Ends a stream. An EventSource comes back by itself; with `for=10m` its client is sent away until then.
+pub(super) fn close(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    let (hub, id) = (request.hub, request.id.as_str());
+    let within: Option<Span> = request
+        .query
+        .read("for", "a duration such as 10m, of a day at most")?;
+    let within = within.map(|span| span.0);
+    if within.is_some_and(|within| within > MAX_EXCLUSION) {
+        return Err(Problem::bad_field("for", "may be a day at most, 24h"));
+    }
+    let connection = parse(id).ok_or_else(|| unknown(id))?;
+    if let Some(within) = within {
+        hub.exclude_connection(&connection, within);
+    }
+    if hub.close_connection(&connection) {
+        json(&serde_json::json!({
+            "status": "closed",
+            "connection_id": id,
+            "excluded_seconds": within.map(|within| within.as_secs()),
+        }))
     } else {
         Err(unknown(id))
     }

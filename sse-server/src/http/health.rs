@@ -4,33 +4,33 @@ use http::{HeaderValue, Response, header};
 use sse_health::{Exposition, HealthReport, SseHealthReport};
 
 use super::body::Body;
-use super::problem::Problem;
+use super::problem::{Problem, REFUSED_RETRY_AFTER};
+use super::request::Request;
 use super::{json, text};
-use crate::hub::{Hub, REFUSED_RETRY_AFTER};
 
-pub(super) fn health(hub: &Hub) -> Result<Response<Body>, Problem> {
-    json(&HealthReport::new(&hub.health()))
+pub(super) fn health(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    json(&HealthReport::new(&request.hub.health()))
 }
 
-pub(super) fn stream_health(hub: &Hub) -> Result<Response<Body>, Problem> {
-    json(&SseHealthReport::new(&hub.health()))
+pub(super) fn stream_health(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    json(&SseHealthReport::new(&request.hub.health()))
 }
 
-pub(super) fn stats(hub: &Hub) -> Result<Response<Body>, Problem> {
-    json(&hub.stats())
+pub(super) fn stats(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    json(&request.hub.stats())
 }
 
 /// The same for Prometheus.
-pub(super) fn metrics(hub: &Hub) -> Response<Body> {
-    let mut response = text(hub.metrics());
+pub(super) fn metrics(request: &Request<'_>) -> Response<Body> {
+    let mut response = text(request.hub.exposition());
     let kind = HeaderValue::from_static(Exposition::CONTENT_TYPE);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
 /// 200 while new connections are welcome.
-pub(super) fn ready(hub: &Hub) -> Result<Response<Body>, Problem> {
-    if hub.is_serving() {
+pub(super) fn ready(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    if request.hub.is_serving() {
         Ok(text("ready\n"))
     } else {
         Err(Problem::unavailable(

@@ -1,5 +1,7 @@
 //! Jobs over HTTP.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,13 +9,11 @@ use serde_json::{Map, Value};
 
 use super::body::Body;
 use super::poll::MAX_WAIT;
-use super::problem::Problem;
-use super::query::Query;
+use super::problem::{Problem, REFUSED_RETRY_AFTER};
+use super::request::Request;
 use super::{json, publish};
-use crate::hub::{
-    Hub, Job, JobChange, JobCounts, JobError, JobState, NewJob, PRIVATE_PREFIXES, Progress,
-    REFUSED_RETRY_AFTER,
-};
+use crate::access::{Caller, visibility};
+use crate::hub::{Hub, Job, JobChange, JobCounts, JobError, JobState, NewJob, Progress};
 
 #[derive(Serialize)]
 struct JobsJson<'a> {
@@ -21,7 +21,8 @@ struct JobsJson<'a> {
     counts: JobCounts,
 }
 
-pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> {
+pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    let (hub, query) = (request.hub, &request.query);
     let state = match query.get("status").or_else(|| query.get("state")) {
         None => None,
         Some(name) => Some(
@@ -33,15 +34,17 @@ pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> 
     let limit: usize = query
         .read("limit", "a number of jobs")?
         .unwrap_or(DEFAULT_LIMIT);
-    let jobs = hub.jobs(state, limit.min(MAX_LIMIT));
+    let mut jobs = hub.jobs(state, limit.min(MAX_LIMIT));
+    jobs.retain(|job| request.caller.may_have(&**job));
     json(&JobsJson {
         jobs: jobs.iter().map(|job| &**job).collect(),
         counts: hub.job_counts(),
     })
 }
 
-pub(super) async fn create(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Problem> {
-    let mut fields = object(body)?;
+pub(super) async fn create(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let hub = request.hub;
+    let mut fields = object(&request.body)?;
     let new = NewJob {
         job_id: take(&mut fields, "job_id", "text")?,
         title: take(&mut fields, "title", "text")?,
@@ -49,11 +52,7 @@ pub(super) async fn create(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Pro
         total: take(&mut fields, "total", "a number")?,
     };
     nothing_left(&fields, "job_id, title, topic, total")?;
-    if let Some(topic) = &new.topic
-        && PRIVATE_PREFIXES
-            .iter()
-            .any(|prefix| topic.starts_with(&format!("{prefix}/")))
-    {
+    if new.topic.as_deref().is_some_and(visibility::is_private) {
         return Err(Problem::bad_field(
             "topic",
             "a job's events are public; choose a topic that is not a session, user or connection",
@@ -73,10 +72,10 @@ pub(super) async fn create(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Pro
 }
 
 /// The job, at once or when it has changed.
-pub(super) async fn one(hub: &Hub, id: &str, query: &Query) -> Result<Response<Body>, Problem> {
-    let unknown = || problem(JobError::Unknown(id.to_owned()));
+pub(super) async fn one(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let (hub, id, query) = (request.hub, request.id.as_str(), &request.query);
     let wait = query.seconds("wait", MAX_WAIT)?;
-    let job = hub.job(id).ok_or_else(unknown)?;
+    let job = visible(hub, &request.caller, id)?;
     if wait.is_zero() {
         return json(&*job);
     }
@@ -86,12 +85,22 @@ pub(super) async fn one(hub: &Hub, id: &str, query: &Query) -> Result<Response<B
     let job = hub
         .wait_for_job(id, after, wait)
         .await
-        .ok_or_else(unknown)?;
+        .ok_or_else(|| unknown(id))?;
     json(&*job)
 }
 
-pub(super) async fn progress(hub: &Hub, id: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
-    let mut fields = object(body)?;
+/// The job, for a caller that may have its events.
+fn visible(hub: &Hub, caller: &Caller, id: &str) -> Result<Arc<Job>, Problem> {
+    let job = hub.job(id).filter(|job| caller.may_have(&**job));
+    job.ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> Problem {
+    problem(JobError::Unknown(id.to_owned()))
+}
+
+pub(super) async fn progress(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let mut fields = object(&request.body)?;
     let progress = Progress {
         progress: take(&mut fields, "progress", "a number")?,
         total: take(&mut fields, "total", "a number")?,
@@ -104,35 +113,39 @@ pub(super) async fn progress(hub: &Hub, id: &str, body: &[u8]) -> Result<Respons
             "is missing: give progress, message, or anything else to show",
         ));
     }
-    change(hub, id, JobChange::Progress(progress)).await
+    change(&request, JobChange::Progress(progress)).await
 }
 
-pub(super) async fn complete(hub: &Hub, id: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
-    let mut fields = object(body)?;
+pub(super) async fn complete(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let mut fields = object(&request.body)?;
     let message = take(&mut fields, "message", "text")?;
     let result = fields.shift_remove("result").unwrap_or(Value::Null);
     nothing_left(&fields, "result, message")?;
-    change(hub, id, JobChange::Complete { result, message }).await
+    change(&request, JobChange::Complete { result, message }).await
 }
 
-pub(super) async fn error(hub: &Hub, id: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
-    let mut fields = object(body)?;
+pub(super) async fn error(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let mut fields = object(&request.body)?;
     let message: Option<String> = take(&mut fields, "message", "text")?;
     let error = take(&mut fields, "error", "text")?
         .or_else(|| message.clone())
         .ok_or_else(|| Problem::bad_field("error", "is missing: say what went wrong"))?;
     nothing_left(&fields, "error, message")?;
-    change(hub, id, JobChange::Error { error, message }).await
+    change(&request, JobChange::Error { error, message }).await
 }
 
-pub(super) async fn cancel(hub: &Hub, id: &str, body: &[u8]) -> Result<Response<Body>, Problem> {
-    let mut fields = object(body)?;
+pub(super) async fn cancel(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let mut fields = object(&request.body)?;
     let message = take(&mut fields, "message", "text")?;
     nothing_left(&fields, "message")?;
-    change(hub, id, JobChange::Cancel { message }).await
+    change(&request, JobChange::Cancel { message }).await
 }
 
-async fn change(hub: &Hub, id: &str, change: JobChange) -> Result<Response<Body>, Problem> {
+async fn change(request: &Request<'_>, change: JobChange) -> Result<Response<Body>, Problem> {
+    let Request {
+        hub, id, caller, ..
+    } = request;
+    visible(hub, caller, id)?;
     let job = hub.change_job(id, change).await.map_err(problem)?;
     json(&*job)
 }

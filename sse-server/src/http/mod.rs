@@ -15,24 +15,32 @@ mod problem;
 mod publication;
 mod publish;
 mod query;
+mod request;
 mod request_body;
 mod routes;
 mod stream;
 mod subscription_change;
+mod websocket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 
 pub use body::Body;
 pub use problem::Problem;
 pub use publication::{Publications, parse as parse_publications};
+pub(crate) use websocket::WebSocket;
 
 use crate::hub::Hub;
 use query::Query;
-use routes::{Operation, Router};
+use request::Request;
+use routes::{Matched, Operation, Router};
+use websocket::Upgrade;
 
 /// What the HTTP side allows.
 #[derive(Clone, Debug)]
@@ -63,6 +71,8 @@ pub struct HubService {
     router: Arc<Router>,
     /// Where the streams that are asked for here go.
     shard: Option<usize>,
+    /// The server that calls it takes connections over for WebSockets, which hyper does otherwise.
+    upgrades_by_server: bool,
 }
 
 impl HubService {
@@ -74,13 +84,16 @@ impl HubService {
             config: Arc::new(config),
             router: Arc::new(Router::new()),
             shard: None,
+            upgrades_by_server: false,
         }
     }
 
-    /// The same service, whose streams all go to one shard of the pool.
-    pub(crate) fn on_shard(&self, shard: Option<usize>) -> Self {
+    /// The same service, for a server that takes connections over for WebSockets, and whose streams all go to one shard of the
+    /// pool.
+    pub(crate) fn for_server(&self, shard: Option<usize>) -> Self {
         Self {
             shard,
+            upgrades_by_server: true,
             ..self.clone()
         }
     }
@@ -93,8 +106,9 @@ impl HubService {
 
     /// Answers one request of the client at `ip`.
     ///
-    /// The future is small and ends with the response's head; a stream goes on in its body.
-    pub async fn handle<B>(&self, request: Request<B>, ip: IpAddr) -> Response<Body>
+    /// The future is small and ends with the response's head; a stream goes on in its body. A WebSocket goes on in a task of
+    /// its own, on the connection that hyper upgrades: serve the connection with upgrades.
+    pub async fn handle<B>(&self, request: http::Request<B>, ip: IpAddr) -> Response<Body>
     where
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -115,7 +129,7 @@ impl HubService {
 
     async fn dispatch<B>(
         &self,
-        request: Request<B>,
+        request: http::Request<B>,
         ip: IpAddr,
         origin: &guard::Origin,
     ) -> Result<Response<Body>, Problem>
@@ -134,58 +148,92 @@ impl HubService {
             return Ok(guard::preflight(origin, &matched.allow()));
         }
         let Some((operation, dialect)) = matched.operation(&head.method) else {
-            let allow = matched.allow();
-            return Err(Problem {
-                allow: Some(allow.clone()),
-                ..Problem::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    format!(
-                        "{} is not possible at {path}; possible are {allow}",
-                        head.method
-                    ),
-                )
-            });
+            return Err(method_not_allowed(&matched, &head.method, path));
         };
-        guard::check_origin(origin, &head.method)?;
-        let query = Query::parse(head.uri.query());
-        let id = matched.id.as_deref().unwrap_or_default();
-        let read = || request_body::read(body, &head.headers, self.config.max_body_bytes);
-        let hub = &self.hub;
-        match operation {
-            Operation::Index => Ok(text(routes::index())),
-            Operation::Stream => stream::open(hub, &head, &query, dialect, ip, self.shard).await,
-            Operation::Publish => publish::publish(hub, &read().await?).await,
-            Operation::TestEvent => publish::test_event(hub, &read().await?).await,
-            Operation::Poll => poll::poll(hub, &query, &head.headers, ip).await,
-            Operation::Subscribe => subscription_change::change(hub, &query, &read().await?).await,
-            Operation::NamedSubscriptions => named_subscriptions::list(hub, &query),
-            Operation::NamedSubscription => named_subscriptions::one(hub, id, &query),
-            Operation::DeleteNamedSubscription => {
-                named_subscriptions::delete(hub, id, &query).await
-            }
-            Operation::AckNamedSubscription => {
-                named_subscriptions::ack(hub, id, &query, &read().await?).await
-            }
-            Operation::ResetNamedSubscription => {
-                named_subscriptions::reset(hub, id, &query, &read().await?).await
-            }
-            Operation::Connections => connections::list(hub, &query),
-            Operation::Connection => connections::one(hub, id),
-            Operation::CloseConnection => connections::close(hub, id),
-            Operation::Stats => health::stats(hub),
-            Operation::Health => health::health(hub),
-            Operation::StreamHealth => health::stream_health(hub),
-            Operation::Metrics => Ok(health::metrics(hub)),
-            Operation::Live => Ok(text("ok\n")),
-            Operation::Ready => health::ready(hub),
-            Operation::Jobs => jobs::list(hub, &query),
-            Operation::CreateJob => jobs::create(hub, &read().await?).await,
-            Operation::Job => jobs::one(hub, id, &query).await,
-            Operation::JobProgress => jobs::progress(hub, id, &read().await?).await,
-            Operation::JobComplete => jobs::complete(hub, id, &read().await?).await,
-            Operation::JobError => jobs::error(hub, id, &read().await?).await,
-            Operation::JobCancel => jobs::cancel(hub, id, &read().await?).await,
+        if operation.is_guarded(&head.method) {
+            guard::check_origin(origin, &Method::POST)?;
         }
+        let query = Query::parse(head.uri.query())?;
+        let caller = request::caller(ip, &query)?;
+        let body = if operation.takes_body() {
+            request_body::read(body, &head.headers, self.config.max_body_bytes).await?
+        } else {
+            Bytes::new()
+        };
+        let upgrade = self.upgrade(&head, operation);
+        let request = Request {
+            hub: &self.hub,
+            caller,
+            method: head.method,
+            headers: head.headers,
+            query,
+            body,
+            id: matched.id.unwrap_or_default(),
+            dialect,
+            shard: self.shard,
+            upgrade,
+            max_body_bytes: self.config.max_body_bytes,
+        };
+        perform(operation, request).await
+    }
+
+    /// How the connection of a request can be given to a WebSocket.
+    fn upgrade(&self, head: &Parts, operation: Operation) -> Option<Upgrade> {
+        if operation != Operation::WebSocket || head.version != Version::HTTP_11 {
+            return None;
+        }
+        if self.upgrades_by_server {
+            return Some(Upgrade::ByServer);
+        }
+        head.extensions
+            .get::<OnUpgrade>()
+            .cloned()
+            .map(Upgrade::ByHyper)
+    }
+}
+
+/// Does what a route is for. Every handler gets the request whole, and with it the caller.
+async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<Body>, Problem> {
+    match operation {
+        Operation::Index => Ok(text(routes::index())),
+        Operation::Stream => stream::open(request).await,
+        Operation::WebSocket => websocket::open(request).await,
+        Operation::Publish => publish::publish(request).await,
+        Operation::TestEvent => publish::test_event(request).await,
+        Operation::Poll => poll::poll(request).await,
+        Operation::Subscribe => subscription_change::change(request).await,
+        Operation::NamedSubscriptions => named_subscriptions::list(&request),
+        Operation::NamedSubscription => named_subscriptions::one(&request),
+        Operation::DeleteNamedSubscription => named_subscriptions::delete(request).await,
+        Operation::AckNamedSubscription => named_subscriptions::ack(request).await,
+        Operation::ResetNamedSubscription => named_subscriptions::reset(request).await,
+        Operation::Connections => connections::list(&request),
+        Operation::Connection => connections::one(&request),
+        Operation::CloseConnection => connections::close(&request),
+        Operation::Stats => health::stats(&request),
+        Operation::Health => health::health(&request),
+        Operation::StreamHealth => health::stream_health(&request),
+        Operation::Metrics => Ok(health::metrics(&request)),
+        Operation::Live => Ok(text("ok\n")),
+        Operation::Ready => health::ready(&request),
+        Operation::Jobs => jobs::list(&request),
+        Operation::CreateJob => jobs::create(request).await,
+        Operation::Job => jobs::one(request).await,
+        Operation::JobProgress => jobs::progress(request).await,
+        Operation::JobComplete => jobs::complete(request).await,
+        Operation::JobError => jobs::error(request).await,
+        Operation::JobCancel => jobs::cancel(request).await,
+    }
+}
+
+fn method_not_allowed(matched: &Matched<'_>, method: &Method, path: &str) -> Problem {
+    let allow = matched.allow();
+    Problem {
+        allow: Some(allow.clone()),
+        ..Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("{method} is not possible at {path}; possible are {allow}"),
+        )
     }
 }
 
@@ -198,7 +246,7 @@ impl std::fmt::Debug for HubService {
 }
 
 /// The host a request is for: its `Host` header, or the authority of HTTP/2 and absolute targets.
-fn host_of<B>(request: &Request<B>) -> Option<String> {
+fn host_of<B>(request: &http::Request<B>) -> Option<String> {
     let header = request
         .headers()
         .get(header::HOST)
@@ -208,7 +256,7 @@ fn host_of<B>(request: &Request<B>) -> Option<String> {
 
 /// How many hosts a request names in `Host` headers. An HTTP/2 authority that differs from them is one more
 /// (RFC 9113, section 8.3.1).
-fn hosts_named<B>(request: &Request<B>) -> usize {
+fn hosts_named<B>(request: &http::Request<B>) -> usize {
     let headers = request.headers().get_all(header::HOST);
     let is_other = |authority: &str| {
         headers

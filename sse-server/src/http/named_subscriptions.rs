@@ -1,4 +1,4 @@
-//! Named durable subscriptions over HTTP.
+//! Named subscriptions over HTTP.
 
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -6,12 +6,10 @@ use sse_broker::AppendError;
 
 use super::body::Body;
 use super::json;
-use super::problem::Problem;
-use super::query::Query;
+use super::problem::{Problem, REFUSED_RETRY_AFTER};
+use super::request::Request;
 use crate::clock;
-use crate::hub::{
-    Hub, NamedSubscriptionError, NamedSubscriptionStatus, REFUSED_RETRY_AFTER, SubscriptionPlace,
-};
+use crate::hub::{NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace};
 
 #[derive(Serialize)]
 struct NamedSubscriptionsJson {
@@ -57,11 +55,12 @@ struct PlaceJson {
     id: Option<String>,
 }
 
-pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> {
-    let limit: usize = query
+pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    let limit: usize = request
+        .query
         .read("limit", "a number of subscriptions")?
         .unwrap_or(DEFAULT_LIMIT);
-    let (total, statuses) = hub.named_subscriptions(limit.min(MAX_LIMIT));
+    let (total, statuses) = request.hub.named_subscriptions(limit.min(MAX_LIMIT));
     json(&NamedSubscriptionsJson {
         total,
         subscriptions: statuses
@@ -71,45 +70,34 @@ pub(super) fn list(hub: &Hub, query: &Query) -> Result<Response<Body>, Problem> 
     })
 }
 
-pub(super) fn one(hub: &Hub, name: &str, query: &Query) -> Result<Response<Body>, Problem> {
-    answer(hub.named_subscription(name, query.get("user_id")))
+pub(super) fn one(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    answer(request.hub.named_subscription(&request.id, &request.caller))
 }
 
-pub(super) async fn ack(
-    hub: &Hub,
-    name: &str,
-    query: &Query,
-    body: &[u8],
-) -> Result<Response<Body>, Problem> {
-    let place = place(body, false)?;
-    answer(
-        hub.ack_named_subscription(name, query.get("user_id"), place)
-            .await,
-    )
+pub(super) async fn ack(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let place = place(&request.body, false)?;
+    let Request {
+        hub, id, caller, ..
+    } = &request;
+    answer(hub.ack_named_subscription(id, caller, place).await)
 }
 
-pub(super) async fn reset(
-    hub: &Hub,
-    name: &str,
-    query: &Query,
-    body: &[u8],
-) -> Result<Response<Body>, Problem> {
-    let place = place(body, true)?;
-    answer(
-        hub.reset_named_subscription(name, query.get("user_id"), place)
-            .await,
-    )
+pub(super) async fn reset(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let place = place(&request.body, true)?;
+    let Request {
+        hub, id, caller, ..
+    } = &request;
+    answer(hub.reset_named_subscription(id, caller, place).await)
 }
 
-pub(super) async fn delete(
-    hub: &Hub,
-    name: &str,
-    query: &Query,
-) -> Result<Response<Body>, Problem> {
-    hub.delete_named_subscription(name, query.get("user_id"))
+pub(super) async fn delete(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let Request {
+        hub, id, caller, ..
+    } = &request;
+    hub.delete_named_subscription(id, caller)
         .await
         .map_err(|error| problem(&error))?;
-    json(&serde_json::json!({"status": "deleted", "name": name}))
+    json(&serde_json::json!({"status": "deleted", "name": id}))
 }
 
 fn answer(
@@ -163,6 +151,9 @@ pub(super) fn problem(error: &NamedSubscriptionError) -> Problem {
             field: Some("id".to_owned()),
             ..Problem::new(StatusCode::CONFLICT, detail)
         },
+        NamedSubscriptionError::InUse { retry_after, .. } => {
+            Problem::unavailable(detail, *retry_after)
+        }
         NamedSubscriptionError::Log(AppendError::Full) => {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
         }

@@ -1,18 +1,18 @@
 //! Events without a stream.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::Response;
 use serde::Serialize;
 use sse_broker::Record;
 
 use super::body::Body;
-use super::problem::Problem;
-use super::query::Query;
+use super::problem::{Problem, REFUSED_RETRY_AFTER};
+use super::query::READER_PARAMETERS;
+use super::request::Request;
 use super::{json, stream};
 use crate::clock;
-use crate::hub::{Hub, PollRequest};
+use crate::hub::{PollError, PollRequest};
 
 #[derive(Serialize)]
 struct PolledJson {
@@ -55,37 +55,36 @@ impl From<&Record> for EventJson {
     }
 }
 
-pub(super) async fn poll(
-    hub: &Hub,
-    query: &Query,
-    headers: &HeaderMap,
-    ip: IpAddr,
-) -> Result<Response<Body>, Problem> {
+pub(super) async fn poll(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let query = &request.query;
+    let known: Vec<&str> = READER_PARAMETERS
+        .into_iter()
+        .chain(POLL_PARAMETERS)
+        .collect();
+    query.check_names(&known)?;
     let limit = query
         .read("limit", "a number of events")?
         .unwrap_or(DEFAULT_LIMIT);
     if limit == 0 {
         return Err(Problem::bad_field("limit", "must be at least 1"));
     }
-    let after = match query.get("after") {
-        Some(after) => Some(after.to_owned()),
-        None => query
-            .last_event_id(headers)
-            .map(std::borrow::Cow::into_owned),
+    let after = query.get("after").map(str::to_owned);
+    let wanted = PollRequest {
+        caller: request.caller.clone(),
+        interest: query.interest()?,
+        after: after.or_else(|| request.last_event_id()),
+        wait: query.seconds("wait", MAX_WAIT)?,
+        limit: limit.min(MAX_LIMIT),
     };
-    let polled = hub
-        .poll(PollRequest {
-            ip,
-            session: query.get("session_id").map(str::to_owned),
-            user: query.get("user_id").map(str::to_owned),
-            topics: query.topics(),
-            event_types: query.event_types()?,
-            after,
-            wait: query.seconds("wait", MAX_WAIT)?,
-            limit: limit.min(MAX_LIMIT),
-        })
+    let polled = request
+        .hub
+        .poll(wanted)
         .await
-        .map_err(|error| stream::refusal(hub, error))?;
+        .map_err(|error| match error {
+            PollError::Refused(refusal) => stream::no_place(request.hub, &refusal),
+            PollError::Interest(error) => stream::invalid_interest(&error),
+            PollError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
+        })?;
     json(&PolledJson {
         events: polled
             .records
@@ -100,5 +99,7 @@ pub(super) async fn poll(
 
 /// As long as a poll may wait: less than the minute after which many proxies give up.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(55);
+/// What a poll can be told beside what every reader can.
+const POLL_PARAMETERS: [&str; 3] = ["after", "wait", "limit"];
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::body::Body;
+use crate::clock;
 
 /// An answer that says what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl Problem {
     /// 503: not now, but after `retry_after` and a little more, so that not all come back at once.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>, retry_after: Duration) -> Self {
-        let jittered = retry_after.mul_f64(1.0 + fastrand::f64());
+        let jittered = retry_after.mul_f64(1.0 + clock::chance());
         Self {
             retry_after: Some(jittered),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -137,3 +138,6 @@ impl Problem {
         response
     }
 }
+
+/// How long a refused client is told to stay away, before jitter.
+pub(super) const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(5);

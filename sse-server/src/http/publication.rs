@@ -151,6 +151,12 @@ pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
     let mut has_data = false;
     for (name, raw) in fields.0 {
         if raw.get() == "null" && name != "data" {
+            if AUDIENCE_FIELDS.contains(&&*name) {
+                return Err(Problem::bad_field(
+                    name,
+                    "must not be null; leave it out for an event that everyone gets",
+                ));
+            }
             continue;
         }
         match &*name {
@@ -246,9 +252,7 @@ pub(super) fn check_event_type(field: &str, text: &str) -> Result<EventType, Pro
             "must not be empty; leave it out for the type `message`",
         ));
     }
-    if text.contains('\0') {
-        return Err(Problem::bad_field(field, "must not hold NUL"));
-    }
+    check_text(field, text)?;
     if text.len() > MAX_EVENT_TYPE_BYTES {
         return Err(Problem::bad_field(
             field,
@@ -272,10 +276,11 @@ fn event_id(field: &str, raw: &RawValue) -> Result<EventId, Problem> {
             format!("may have {MAX_EVENT_ID_BYTES} bytes at most"),
         ));
     }
-    if text.trim() != text || text == "earliest" || text.parse::<sse_broker::Position>().is_ok() {
+    check_text(field, &text)?;
+    if text == "earliest" || text.parse::<sse_broker::Position>().is_ok() {
         return Err(Problem::bad_field(
             field,
-            "must not begin or end with a space, be `earliest`, or look like a position of the hub",
+            "must not be `earliest`, or look like a position of the hub",
         ));
     }
     EventId::new(text).map_err(|error| Problem::bad_field(field, error.to_string()))
@@ -287,6 +292,12 @@ fn topics(field: &str, raw: &RawValue) -> Result<Vec<Topic>, Problem> {
     } else {
         vec![value::<String>(field, raw, "a topic or an array of them")?]
     };
+    if names.is_empty() {
+        return Err(Problem::bad_field(
+            field,
+            "must not be empty; leave it out for an event that everyone gets",
+        ));
+    }
     if names.len() > MAX_TOPICS {
         return Err(Problem::bad_field(
             field,
@@ -299,8 +310,26 @@ fn topics(field: &str, raw: &RawValue) -> Result<Vec<Topic>, Problem> {
         .collect()
 }
 
+/// Refuses text that a reader could not send back: it comes again in headers and queries.
+fn check_text(field: &str, text: &str) -> Result<(), Problem> {
+    if text.chars().any(char::is_control) {
+        return Err(Problem::bad_field(
+            field,
+            "must not hold control characters",
+        ));
+    }
+    if text.trim() != text {
+        return Err(Problem::bad_field(
+            field,
+            "must not begin or end with a blank",
+        ));
+    }
+    Ok(())
+}
+
 /// Checks a topic from outside.
 pub(super) fn check_topic(field: &str, name: String) -> Result<Topic, Problem> {
+    check_text(field, &name)?;
     Topic::new(name).map_err(|error| Problem::bad_field(field, error.to_string()))
 }
 
@@ -309,6 +338,7 @@ fn topic_under(prefix: &str, field: &str, raw: &RawValue) -> Result<Topic, Probl
     if name.is_empty() {
         return Err(Problem::bad_field(field, "must not be empty"));
     }
+    check_text(field, &name)?;
     check_topic(field, format!("{prefix}/{name}"))
 }
 
@@ -329,6 +359,16 @@ fn plain(error: &serde_json::Error) -> String {
         .map_or(text.clone(), |(message, _)| message.to_owned())
 }
 
+/// Fields that say whom an event is for: who names an audience gets it, or an error.
+const AUDIENCE_FIELDS: [&str; 7] = [
+    "topic",
+    "topics",
+    "project_id",
+    "session_filter",
+    "session_id",
+    "user_id",
+    "subscription_filter",
+];
 /// As many bytes as an id may have: it comes back in a header with every reconnect.
 const MAX_EVENT_ID_BYTES: usize = 128;
 /// As many bytes as an event type may have. A stated guess.

@@ -8,14 +8,15 @@ use sse_protocol::EventType;
 
 use super::body::Body;
 use super::json;
-use super::problem::Problem;
+use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::{self, Publications};
+use super::request::Request;
 use crate::clock;
-use crate::hub::{Hub, Publication, PublishError, Published, REFUSED_RETRY_AFTER};
+use crate::hub::{Hub, Publication, PublishError, Published};
 
 /// What a publisher is told of one event.
 #[derive(Serialize)]
-struct PublishedJson {
+pub(super) struct PublishedJson {
     id: String,
     position: String,
     durability: &'static str,
@@ -35,8 +36,9 @@ impl From<Published> for PublishedJson {
 }
 
 /// Publishes what the body holds: one event is answered by an object, many by an array.
-pub(super) async fn publish(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Problem> {
-    match publication::parse(body)? {
+pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let hub = request.hub;
+    match publication::parse(&request.body)? {
         Publications::One(publication) => one(hub, publication).await,
         Publications::Many(publications) => {
             let results = hub
@@ -57,17 +59,24 @@ pub(super) async fn publish(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Pr
 }
 
 async fn one(hub: &Hub, publication: Publication) -> Result<Response<Body>, Problem> {
-    let published = hub
-        .publish(publication)
-        .await
-        .map_err(|error| problem(&error))?;
-    json(&PublishedJson::from(published))
+    json(&publish_one(hub, publication).await?)
+}
+
+/// Publishes one event.
+pub(super) async fn publish_one(
+    hub: &Hub,
+    publication: Publication,
+) -> Result<PublishedJson, Problem> {
+    let published = hub.publish(publication).await;
+    published
+        .map(PublishedJson::from)
+        .map_err(|error| problem(&error))
 }
 
 /// Publishes the event in the body, or one of the hub's own when there is none.
-pub(super) async fn test_event(hub: &Hub, body: &[u8]) -> Result<Response<Body>, Problem> {
-    if !body.trim_ascii().is_empty() {
-        return publish(hub, body).await;
+pub(super) async fn test_event(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    if !request.body.trim_ascii().is_empty() {
+        return publish(request).await;
     }
     let data = serde_json::json!({
         "message": "Test event",
@@ -76,7 +85,7 @@ pub(super) async fn test_event(hub: &Hub, body: &[u8]) -> Result<Response<Body>,
     });
     let event_type = EventType::new("system_status").expect("a name without line breaks");
     one(
-        hub,
+        request.hub,
         Publication::new(data.to_string()).with_type(event_type),
     )
     .await
@@ -94,7 +103,10 @@ pub(super) fn problem(error: &PublishError) -> Problem {
         },
         PublishError::Conflict(_) => Problem {
             field: Some("id".to_owned()),
-            ..Problem::new(StatusCode::CONFLICT, error.to_string())
+            ..Problem::new(
+                StatusCode::CONFLICT,
+                format!("{error}; an id belongs to one event of the whole hub, whatever its topic"),
+            )
         },
         PublishError::Draining => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
         PublishError::Log(AppendError::Full) => Problem::new(

@@ -1,27 +1,56 @@
 //! The query of a request.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use super::problem::Problem;
 use super::publication::check_event_type;
+use crate::hub::Interest;
 use crate::units::Span;
 
-/// Names and values, decoded. Unknown names are left alone: pages add their own.
+/// Names and values, decoded.
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(super) fn parse(query: Option<&str>) -> Self {
+    /// Reads a query.
+    ///
+    /// # Errors
+    ///
+    /// When it has more parameters than any request needs: those behind them would not be looked at.
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, Problem> {
         let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-        Self(
-            pairs
-                .take(MAX_PARAMETERS)
-                .map(|(k, v)| (k.into_owned(), v.into_owned()))
-                .collect(),
-        )
+        let pairs: Vec<_> = pairs.take(MAX_PARAMETERS + 1).collect();
+        if pairs.len() > MAX_PARAMETERS {
+            return Err(Problem::bad_request(format!(
+                "the query has more than {MAX_PARAMETERS} parameters"
+            )));
+        }
+        let owned = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into_owned(), value.into_owned()));
+        Ok(Self(owned.collect()))
+    }
+
+    /// Refuses parameters that nobody knows: a mistyped `topic` must not read everything. What pages and their libraries add
+    /// by themselves is left alone.
+    pub(super) fn check_names(&self, known: &[&str]) -> Result<(), Problem> {
+        let is_unknown = |name: &&str| {
+            let is_extra = EXTRA_PARAMETERS.contains(name)
+                || EXTRA_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            !known.contains(name) && !is_extra
+        };
+        let mut names = self.0.iter().map(|(name, _)| name.as_str());
+        let Some(name) = names.find(is_unknown) else {
+            return Ok(());
+        };
+        let hint = match closest(name, known) {
+            Some(known) => format!("did you mean {known}?"),
+            None => format!("there are {}", known.join(", ")),
+        };
+        Err(Problem::bad_field(
+            name,
+            format!("no such parameter; {hint}"),
+        ))
     }
 
     /// The first value of a name that is not empty.
@@ -33,7 +62,7 @@ impl Query {
     }
 
     /// Every value of a name.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .iter()
             .filter(move |(known, _)| known == name)
@@ -60,51 +89,129 @@ impl Query {
         Ok(span.map_or(Duration::ZERO, |span| span.0.min(max)))
     }
 
-    /// The topics: `topic`, however often, and `project_id`.
-    pub(super) fn topics(&self) -> Vec<String> {
-        let topics = self
-            .all("topic")
-            .filter(|topic| !topic.is_empty())
-            .map(str::to_owned);
-        topics
-            .chain(self.get("project_id").map(|id| format!("project/{id}")))
-            .collect()
+    /// What a reader wants: `topic` and `topic_exact`, however often, `project_id`, and the event types in `subscribe` or
+    /// `event_types`, separated by commas.
+    pub(super) fn interest(&self) -> Result<Interest, Problem> {
+        let named = |name| {
+            let values = self.all(name).filter(|topic| !topic.is_empty());
+            values.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut interest = Interest {
+            topics: named("topic"),
+            exact_topics: named("topic_exact"),
+            event_types: self.event_types()?,
+        };
+        if let Some(project) = self.get("project_id") {
+            interest.exact_topics.push(format!("project/{project}"));
+        }
+        // Whoever names an audience gets it or an error: an empty name must not read everything.
+        for name in ["topic", "topic_exact", "project_id"] {
+            if self.all(name).any(str::is_empty) {
+                return Err(Problem::bad_field(name, "must not be empty"));
+            }
+        }
+        Ok(interest)
     }
 
-    /// The event types: `subscribe` or `event_types`, separated by commas. None given means all.
-    pub(super) fn event_types(&self) -> Result<Option<Vec<String>>, Problem> {
+    fn event_types(&self) -> Result<Option<Vec<String>>, Problem> {
         let mut types = Vec::new();
         for name in ["subscribe", "event_types"] {
-            for event_type in self
+            let values = self
                 .all(name)
                 .flat_map(|value| value.split(','))
-                .map(str::trim)
-            {
-                if !event_type.is_empty() && event_type != "*" {
-                    check_event_type(name, event_type)?;
-                    types.push(event_type.to_owned());
-                }
+                .map(str::trim);
+            for event_type in values.filter(|value| !value.is_empty() && *value != "*") {
+                check_event_type(name, event_type)?;
+                types.push(event_type.to_owned());
             }
         }
         Ok(if types.is_empty() { None } else { Some(types) })
     }
 
-    /// From where a reader goes on: the header wins over the query.
-    pub(super) fn last_event_id<'a>(&'a self, headers: &'a HeaderMap) -> Option<Cow<'a, str>> {
-        match headers.get("last-event-id").filter(|id| !id.is_empty()) {
-            // Bytes that are no UTF-8 were never an id of this hub's; they lead to a gap, not to an error.
-            Some(id) => Some(String::from_utf8_lossy(id.as_bytes())),
-            None => self.last_event_id_parameter().map(Cow::Borrowed),
-        }
-    }
-
-    /// The same from the query alone: what the page's author wrote, not what its reader has seen.
-    pub(super) fn last_event_id_parameter(&self) -> Option<&str> {
-        ["last_event_id", "lastEventId"]
-            .iter()
-            .find_map(|name| self.get(name))
+    /// From where a reader goes on, as the page's author or a polyfill wrote it.
+    pub(super) fn last_event_id(&self) -> Option<&str> {
+        LAST_EVENT_ID.iter().find_map(|name| self.get(name))
     }
 }
 
+/// The known name that a mistyped one is most like.
+fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |known: &str| strsim::damerau_levenshtein(name, known);
+    let closest = known.iter().min_by_key(|known| distance(known))?;
+    (distance(closest) <= MAX_TYPOS.min(closest.len() / 2)).then_some(*closest)
+}
+
+/// What every request may say of its caller, and what a reader may say it wants.
+pub(super) const READER_PARAMETERS: [&str; 11] = [
+    "topic",
+    "topic_exact",
+    "subscribe",
+    "event_types",
+    "project_id",
+    "last_event_id",
+    "lastEventId",
+    "evs_last_event_id",
+    "lastEventID",
+    "session_id",
+    "user_id",
+];
+/// The names under which pages and polyfills send the last id.
+const LAST_EVENT_ID: [&str; 4] = [
+    "last_event_id",
+    "lastEventId",
+    "lastEventID",
+    "evs_last_event_id",
+];
+/// What caches and polyfills are kept busy with.
+const EXTRA_PARAMETERS: [&str; 2] = ["_", "r"];
+/// And what marketing tools and polyfills add.
+const EXTRA_PREFIXES: [&str; 2] = ["utm_", "evs_"];
+/// So many letters may be wrong for a suggestion.
+const MAX_TYPOS: usize = 2;
 /// More parameters than any request needs.
 const MAX_PARAMETERS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_parameter_is_refused_with_a_suggestion_and_what_pages_add_is_not() {
+        let check = |text: &str| {
+            Query::parse(Some(text))
+                .unwrap()
+                .check_names(&READER_PARAMETERS)
+        };
+        for (text, hint) in [
+            ("topics=a", "did you mean topic?"),
+            ("topc=a", "did you mean topic?"),
+            ("subscibe=a", "did you mean subscribe?"),
+            ("Topic=a", "did you mean topic?"),
+            ("channel=a", "there are topic, topic_exact"),
+        ] {
+            let problem = check(text).unwrap_err();
+            assert!(problem.detail.contains(hint), "{text}: {}", problem.detail);
+        }
+        for text in [
+            "topic=a&_=17&utm_source=x&evs_preamble=2048&r=1&lastEventId=3",
+            "",
+        ] {
+            assert!(check(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_too_many_parameters_is_not_passed_over() {
+        let text = "_=1&".repeat(MAX_PARAMETERS) + "topic=private-room";
+        assert!(Query::parse(Some(&text)).is_err());
+        assert!(Query::parse(Some(&"_=1&".repeat(MAX_PARAMETERS))).is_ok());
+    }
+
+    #[test]
+    fn an_empty_topic_does_not_mean_every_topic() {
+        for text in ["topic=", "topic=a&topic=", "topic_exact=", "project_id="] {
+            let query = Query::parse(Some(text)).unwrap();
+            assert!(query.interest().is_err(), "{text}");
+        }
+    }
+}

@@ -43,7 +43,12 @@ where
     match tokio::time::timeout(BODY_TIMEOUT, body.collect()).await {
         Ok(Ok(collected)) => {
             let mut buffer = collected.aggregate();
-            Ok(buffer.copy_to_bytes(buffer.remaining()))
+            let mut body = buffer.copy_to_bytes(buffer.remaining());
+            // Editors and shells of some systems put a byte order mark before text.
+            if body.starts_with(BYTE_ORDER_MARK) {
+                body.advance(BYTE_ORDER_MARK.len());
+            }
+            Ok(body)
         }
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Problem::bad_request(format!(
@@ -59,5 +64,7 @@ where
     }
 }
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// How long a body may take to arrive. A stated guess: 4 MiB over a slow mobile line.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,6 +10,7 @@ use http::Method;
 pub(super) enum Operation {
     Index,
     Stream,
+    WebSocket,
     Publish,
     TestEvent,
     Poll,
@@ -55,6 +56,7 @@ const ROUTES: &[(&str, &str, Operation, Dialect)] = &[
     ("GET", "/sse", Operation::Stream, Enhanced),
     ("GET", "/sse/events", Operation::Stream, Canonical),
     ("GET", "/stream", Operation::Stream, Canonical),
+    ("GET", "/events/ws", Operation::WebSocket, Canonical),
     // Publishing.
     ("POST", "/events", Operation::Publish, Canonical),
     ("POST", "/events/broadcast", Operation::Publish, Canonical),
@@ -69,7 +71,7 @@ const ROUTES: &[(&str, &str, Operation, Dialect)] = &[
         Canonical,
     ),
     ("POST", "/sse/subscribe", Operation::Subscribe, Canonical),
-    // Durable subscriptions.
+    // Named subscriptions.
     (
         "GET",
         "/events/subscriptions",
@@ -201,6 +203,30 @@ impl Router {
             methods: matched.value,
             id,
         })
+    }
+}
+
+impl Operation {
+    /// Whether its requests have a body to be read.
+    pub(super) fn takes_body(self) -> bool {
+        matches!(
+            self,
+            Self::Publish
+                | Self::TestEvent
+                | Self::Subscribe
+                | Self::AckNamedSubscription
+                | Self::ResetNamedSubscription
+                | Self::CreateJob
+                | Self::JobProgress
+                | Self::JobComplete
+                | Self::JobError
+                | Self::JobCancel
+        )
+    }
+
+    /// Whether a page of another origin must not ask for it. A browser lets any page open a WebSocket, and read it.
+    pub(super) fn is_guarded(self, method: &Method) -> bool {
+        self == Self::WebSocket || (*method != Method::GET && *method != Method::HEAD)
     }
 }
 

@@ -1,90 +1,140 @@
 //! Opening a stream.
 
-use std::net::IpAddr;
-
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use sse_compress::{AcceptEncoding, Coding};
 use sse_pool::Refusal;
 
 use super::body::Body;
-use super::problem::Problem;
-use super::query::Query;
+use super::named_subscriptions;
+use super::problem::{Problem, REFUSED_RETRY_AFTER};
+use super::query::READER_PARAMETERS;
+use super::request::Request;
 use super::routes::Dialect;
-use crate::hub::{ConnectError, ConnectionRequest, Durable, Format, Hub, REFUSED_RETRY_AFTER};
+use crate::hub::{Hub, InvalidInterest, NamedSubscription};
+use crate::session::{ConnectError, ConnectionRequest, EventStream};
+use crate::wire::{self, Format, Protocol};
 
-pub(super) async fn open(
-    hub: &Hub,
-    head: &Parts,
-    query: &Query,
-    dialect: Dialect,
-    ip: IpAddr,
-    shard: Option<usize>,
-) -> Result<Response<Body>, Problem> {
-    let compressed = match query.get("compression") {
-        Some("gzip") => true,
-        Some("none" | "identity") => false,
-        Some(other) => {
-            return Err(Problem::bad_field(
-                "compression",
-                format!("{other:?} is not gzip or none"),
-            ));
-        }
-        None => dialect == Dialect::Enhanced,
-    };
-    let mut event_types = query.event_types()?;
-    if dialect == Dialect::Enhanced {
-        event_types = event_types.map(with_job_events);
+pub(super) async fn open(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    check_accept(&request.headers)?;
+    let wanted = wanted(&request, Protocol::EventStream)?;
+    let hub = request.hub;
+    if hub.is_excluded(&request.caller, wanted.user_agent.as_deref()) {
+        // The one answer after which an EventSource does not come back (HTML standard, section 9.2.3).
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
     }
-    let durable = query.get("durable");
-    let request = ConnectionRequest {
+    if request.method == Method::HEAD {
+        let checked = hub.check_connect(&wanted);
+        checked.map_err(|error| refusal(hub, error))?;
+        return Ok(response(Body::empty(), Coding::Identity));
+    }
+    let stream = hub
+        .connect(wanted)
+        .await
+        .map_err(|error| refusal(hub, error))?;
+    let coding = stream.coding();
+    Ok(response(Body::events(stream), coding))
+}
+
+/// The stream of a WebSocket.
+pub(super) async fn open_for_websocket(request: &Request<'_>) -> Result<EventStream, Problem> {
+    let wanted = wanted(request, Protocol::WebSocket)?;
+    let hub = request.hub;
+    hub.connect(wanted)
+        .await
+        .map_err(|error| refusal(hub, error))
+}
+
+fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest, Problem> {
+    let query = &request.query;
+    let known: Vec<&str> = READER_PARAMETERS
+        .into_iter()
+        .chain(STREAM_PARAMETERS)
+        .collect();
+    query.check_names(&known)?;
+    let is_enhanced = request.dialect == Dialect::Enhanced;
+    let compressed = is_on(request, "compression", is_enhanced)?;
+    let may_code = is_on(request, "stream_compression", true)?;
+    let mut interest = query.interest()?;
+    if is_enhanced && let Some(types) = &mut interest.event_types {
+        types.append(&mut wire::short_job_names(types));
+    }
+    let subscription = query.get("durable").map(|name| NamedSubscription {
+        name: name.to_owned(),
+        start: query.last_event_id().map(str::to_owned),
+    });
+    Ok(ConnectionRequest {
         id: None,
-        ip,
-        user_agent: head
-            .headers
-            .get(header::USER_AGENT)
-            .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned()),
-        session: query.get("session_id").map(str::to_owned),
-        user: query.get("user_id").map(str::to_owned),
-        topics: query.topics(),
-        event_types,
-        last_event_id: match durable {
+        caller: request.caller.clone(),
+        user_agent: request.user_agent(),
+        interest,
+        last_event_id: match subscription {
             // The query says where a new name begins; only the header says what the reader has seen.
-            Some(_) => head
-                .headers
-                .get("last-event-id")
-                .map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned()),
-            None => query
-                .last_event_id(&head.headers)
-                .map(std::borrow::Cow::into_owned),
+            Some(_) => request.header("last-event-id"),
+            None => request.last_event_id(),
         },
-        durable: durable.map(|name| Durable {
-            name: name.to_owned(),
-            start: query.last_event_id_parameter().map(str::to_owned),
-        }),
-        form: Format {
-            job_names: dialect == Dialect::Enhanced,
+        subscription,
+        format: Format {
+            protocol,
+            job_names: is_enhanced,
             compressed,
         },
         // Compressed messages in a compressed stream would be work for nothing.
-        coding: if compressed {
+        coding: if compressed || !may_code || protocol == Protocol::WebSocket {
             Coding::Identity
         } else {
-            wanted_coding(&head.headers)
+            wanted_coding(&request.headers)
         },
-        shard,
+        shard: request.shard,
+    })
+}
+
+/// Whether a compression is wanted: `gzip`, or `none`.
+fn is_on(request: &Request<'_>, name: &str, default: bool) -> Result<bool, Problem> {
+    match request.query.get(name) {
+        Some("gzip") => Ok(true),
+        Some("none" | "identity") => Ok(false),
+        Some(other) => Err(Problem::bad_field(
+            name,
+            format!("{other:?} is not gzip or none"),
+        )),
+        None => Ok(default),
+    }
+}
+
+/// Refuses a client that can take no stream, which would wait for its end for ever.
+fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut ranges = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .flat_map(|line| line.to_str().unwrap_or_default().split(','))
+        .map(str::trim)
+        .filter(|range| !range.is_empty())
+        .peekable();
+    let is_absent = ranges.peek().is_none();
+    let accepts = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let is_refused = parts.any(|part| {
+            let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
+            weight.is_some_and(|weight| weight.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
+        });
+        let names_streams = ["text/event-stream", "text/*", "*/*", "*"]
+            .iter()
+            .any(|it| it.eq_ignore_ascii_case(kind));
+        names_streams && !is_refused
     };
-    let mut coding = Coding::Identity;
-    let body = if head.method == Method::HEAD {
-        Body::empty()
-    } else {
-        let stream = hub
-            .connect(request)
-            .await
-            .map_err(|error| refusal(hub, error))?;
-        coding = stream.coding();
-        Body::events(stream)
-    };
+    if is_absent || ranges.any(accepts) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::NOT_ACCEPTABLE,
+        "this is a stream of text/event-stream, which the Accept header leaves out; for the same events as JSON use /events/poll",
+    ))
+}
+
+fn response(body: Body, coding: Coding) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(
@@ -104,7 +154,7 @@ pub(super) async fn open(
     );
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    Ok(response)
+    response
 }
 
 /// The content coding that the client prefers for a stream.
@@ -116,52 +166,83 @@ fn wanted_coding(headers: &HeaderMap) -> Coding {
     accepted.choose(OFFERED).unwrap_or_default()
 }
 
-/// What streams come in; among what a client wants alike, the first. Small events take fewer bytes in gzip, so
-/// zstd is for who wants it more, or nothing else (docs/fanout-benchmarks.md).
-const OFFERED: &[Coding] = &[
-    Coding::Gzip,
-    #[cfg(feature = "zstd")]
-    Coding::Zstd,
-    Coding::Identity,
-];
-
-/// The answer to a reader, poller or subscriber that asked for what cannot be.
+/// The answer to a reader that asked for what cannot be.
 pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
     match error {
-        ConnectError::Refused(refusal) => {
-            let config = hub.config();
-            let detail = match refusal {
-                Refusal::Full => format!(
-                    "the hub is full: {} connections are open",
-                    config.max_connections
-                ),
-                Refusal::TooManyFromAddress => {
-                    format!(
-                        "{} connections are open from this address, and no more are taken",
-                        config.max_connections_per_ip
-                    )
-                }
-                _ => "the hub is shutting down; connect again".to_owned(),
-            };
-            Problem::unavailable(detail, REFUSED_RETRY_AFTER)
-        }
-        ConnectError::IdTaken(_) => Problem::new(http::StatusCode::CONFLICT, error.to_string()),
-        ConnectError::TooManySubscriptions { .. } => {
-            Problem::bad_field("subscribe", error.to_string())
-        }
-        ConnectError::InvalidTopic { .. } => Problem::bad_field("topic", error.to_string()),
-        ConnectError::Durable(error) => super::named_subscriptions::problem(&error),
+        ConnectError::Refused(refusal) => no_place(hub, &refusal),
+        ConnectError::IdTaken(_) => Problem::new(StatusCode::CONFLICT, error.to_string()),
+        ConnectError::Interest(error) => invalid_interest(&error),
+        ConnectError::Subscription(error) => named_subscriptions::problem(&error),
         ConnectError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
     }
 }
 
-/// Who listens for `job_progress` means the jobs' `progress`.
-pub(super) fn with_job_events(types: Vec<String>) -> Vec<String> {
-    let plain = types
-        .iter()
-        .filter_map(|name| name.strip_prefix("job_"))
-        .filter(|name| ["progress", "complete", "error", "status"].contains(name))
-        .map(str::to_owned)
-        .collect::<Vec<_>>();
-    types.into_iter().chain(plain).collect()
+/// The answer to a reader for whom there is no place.
+pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
+    let config = hub.config();
+    let detail = match refusal {
+        Refusal::Full => {
+            format!(
+                "the hub is full: {} connections are open",
+                config.max_connections
+            )
+        }
+        Refusal::TooManyFromAddress => format!(
+            "{} connections are open from this address, and no more are taken",
+            config.max_connections_per_ip
+        ),
+        _ => "the hub is shutting down; connect again".to_owned(),
+    };
+    Problem::unavailable(detail, REFUSED_RETRY_AFTER)
+}
+
+/// The answer to a reader that wants what nobody can have.
+pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
+    let field = match error {
+        InvalidInterest::TooMany { .. } => "subscribe",
+        InvalidInterest::Topic { is_exact: true, .. } => "topic_exact",
+        InvalidInterest::Topic { .. } => "topic",
+    };
+    Problem::bad_field(field, error.to_string())
+}
+
+/// What a stream can be told beside what every reader can.
+const STREAM_PARAMETERS: [&str; 3] = ["durable", "compression", "stream_compression"];
+/// What streams come in; among what a client wants alike, the first.
+const OFFERED: &[Coding] = &[Coding::Gzip, Coding::Identity];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_can_take_no_stream_is_told_where_the_same_events_are() {
+        let check = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::ACCEPT, HeaderValue::from_static(line));
+            }
+            check_accept(&headers)
+        };
+        for fine in [
+            &[][..],
+            &["text/event-stream"],
+            &["*/*"],
+            &["application/json, text/*;q=0.1"],
+            &["application/json", "Text/Event-Stream"],
+            &[""],
+        ] {
+            assert!(check(fine).is_ok(), "{fine:?}");
+        }
+        for refused in [
+            &["application/json"][..],
+            &["application/json, text/html"],
+            &["application/json, */*;q=0"],
+            &["text/event-stream; q=0.0, application/json"],
+        ] {
+            let problem = check(refused).unwrap_err();
+            assert_eq!(problem.status, StatusCode::NOT_ACCEPTABLE, "{refused:?}");
+            assert!(problem.detail.contains("/events/poll"));
+        }
+    }
 }

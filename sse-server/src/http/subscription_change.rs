@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use sse_pool::{ConnectionId, Selector, TopicFilter};
 
 use super::body::Body;
-use super::problem::Problem;
+use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::check_event_type;
-use super::query::Query;
+use super::request::Request;
 use super::{json, stream};
-use crate::hub::{Hub, SubscriptionChange};
+use crate::hub::{ChangeError, SubscriptionChange};
+use crate::wire;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +21,9 @@ struct ChangeJson {
     event_types: Option<Vec<String>>,
     #[serde(default, alias = "topic")]
     topics: Option<OneOrMany>,
+    /// Topics whose names are taken as they are.
+    #[serde(default)]
+    topic_exact: Option<OneOrMany>,
     #[serde(default)]
     project_id: Option<String>,
     #[serde(default)]
@@ -33,6 +37,15 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
+impl OneOrMany {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(topic) => vec![topic],
+            Self::Many(topics) => topics,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ChangedJson {
     status: &'static str,
@@ -44,12 +57,9 @@ struct ChangedJson {
     project_id: Option<String>,
 }
 
-pub(super) async fn change(
-    hub: &Hub,
-    query: &Query,
-    body: &[u8],
-) -> Result<Response<Body>, Problem> {
-    let change: ChangeJson = serde_json::from_slice(body).map_err(|error| {
+pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let (hub, query) = (request.hub, &request.query);
+    let change: ChangeJson = serde_json::from_slice(&request.body).map_err(|error| {
         Problem::bad_request(format!(
             "the body must be a JSON object such as {{\"connection_id\": \"…\", \"event_types\": [\"progress\"]}}: {error}"
         ))
@@ -69,33 +79,35 @@ pub(super) async fn change(
     for event_type in change.event_types.iter().flatten() {
         check_event_type("event_types", event_type)?;
     }
-    let mut topics = change.topics.map(|topics| match topics {
-        OneOrMany::One(topic) => vec![topic],
-        OneOrMany::Many(topics) => topics,
-    });
+    let topics = change.topics.map(OneOrMany::into_vec);
+    let mut exact_topics = change.topic_exact.map(OneOrMany::into_vec);
     if let Some(project) = &change.project_id {
-        topics
+        exact_topics
             .get_or_insert_default()
             .push(format!("project/{project}"));
     }
-    if change.event_types.is_none() && topics.is_none() && change.last_event_id.is_none() {
+    let names_topics = topics.is_some() || exact_topics.is_some();
+    if change.event_types.is_none() && !names_topics && change.last_event_id.is_none() {
         return Err(Problem::bad_field(
             "event_types",
-            "is missing: give event_types, topics or project_id",
+            "is missing: give event_types, topics, topic_exact or project_id",
         ));
     }
     let changed = hub
         .change_subscriptions(
             &id,
             SubscriptionChange {
-                event_types: change.event_types.map(stream::with_job_events),
+                event_types: change.event_types.map(|mut types| {
+                    types.append(&mut wire::short_job_names(&types));
+                    types
+                }),
                 topics,
+                exact_topics,
                 last_event_id: change.last_event_id,
             },
         )
         .await
-        .map_err(|error| stream::refusal(hub, error))?
-        .ok_or_else(|| Problem::not_found(format!("there is no connection {connection_id:?}")))?;
+        .map_err(|error| change_problem(&error))?;
     let event_types = labels(&changed);
     json(&ChangedJson {
         status: "subscribed",
@@ -105,6 +117,15 @@ pub(super) async fn change(
         topics: topics_of(&changed),
         project_id: change.project_id,
     })
+}
+
+/// What somebody hears whose change was not made.
+pub(super) fn change_problem(error: &ChangeError) -> Problem {
+    match error {
+        ChangeError::Unknown(_) => Problem::not_found(error.to_string()),
+        ChangeError::Interest(error) => stream::invalid_interest(error),
+        ChangeError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
+    }
 }
 
 /// The event types a selector lets through; none means all.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use sse_compress::Level;
 use sse_health::{Signal, Thresholds};
 
-use crate::config::{HeartbeatForm, OverflowSetting};
 use crate::topic_pattern::UrlPattern;
+use crate::wire::HeartbeatForm;
 
 /// The settings of a [`Hub`](super::Hub). `HubConfig::default()` is what the server runs with.
 #[derive(Clone, Debug)]
@@ -45,14 +45,14 @@ pub struct HubConfig {
     /// How often idle connections and old events are looked for.
     pub sweep_interval: Duration,
     /// What happens to a reader whose next event is no longer kept.
-    pub overflow: OverflowSetting,
+    pub overflow: Overflow,
     /// Newest events held in memory for all readers together, in bytes.
     pub window_bytes: usize,
     /// The same, counted in events.
     pub window_events: usize,
     /// Smallest data that is compressed for readers that ask for compressed messages.
     pub compression_threshold_bytes: usize,
-    /// LoadGovernor of that compression.
+    /// Effort of that compression.
     pub compression_level: Level,
     /// Memory for compressing streams (`Content-Encoding: gzip`, and `zstd` with that feature), about half a MiB for each
     /// set of subscriptions that readers have in common. Where it is used up, further ones are not compressed. Zero for none.
@@ -87,7 +87,7 @@ impl Default for HubConfig {
             send_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(300),
             sweep_interval: Duration::from_secs(60),
-            overflow: OverflowSetting::Disconnect,
+            overflow: Overflow::Disconnect,
             window_bytes: 16 << 20,
             window_events: 65_536,
             compression_threshold_bytes: 1024,
@@ -100,4 +100,14 @@ impl Default for HubConfig {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
+}
+
+/// What happens to a reader whose next event is no longer kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// Tell it, and end its stream; it resumes or gives up
+    Disconnect,
+    /// Tell it, and go on with what is still there
+    DropOldest,
 }

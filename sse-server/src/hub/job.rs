@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sse_broker::UnixMillis;
+use sse_pool::{ConnectionId, Routed};
 use sse_protocol::EventType;
 
 use crate::clock::rfc3339;
@@ -165,6 +166,33 @@ impl JobEvent {
     #[must_use]
     pub fn event_type(&self) -> EventType {
         EventType::new(self.kind).expect("the envelope's names have no line breaks")
+    }
+}
+
+/// Who may have a job's events may see the job: it is looked at as an event of its topic.
+impl Routed for Job {
+    fn topics(&self) -> impl Iterator<Item = &str> {
+        self.topic.as_deref().into_iter()
+    }
+
+    fn owners(&self) -> impl Iterator<Item = &str> {
+        std::iter::empty()
+    }
+
+    fn needs_grant(&self) -> bool {
+        false
+    }
+
+    fn is_addressed(&self) -> bool {
+        false
+    }
+
+    fn is_addressed_to(&self, _id: &ConnectionId) -> bool {
+        false
+    }
+
+    fn label(&self) -> Option<&str> {
+        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! What follows the machine's load, within what is configured.
 //!
 //! On a machine that stays busy the hub does less of what readers can do without: heartbeats become rarer, and messages are
-//! compressed with less load_governor. When it has been calm for a while both come back. One [`LevelGovernor`] decides for both, so that they move one
+//! compressed with less effort. When it has been calm for a while both come back. One [`LevelGovernor`] decides for both, so that they move one
 //! step at a time and do not undo each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -18,6 +18,8 @@ use crate::clock;
 pub(crate) struct Metrics {
     monitor: HealthMonitor,
     gaps: AtomicU64,
+    takeovers: AtomicU64,
+    refused_takeovers: AtomicU64,
     bytes_delivered: AtomicU64,
     /// How many events the slowest reader was behind at the last look.
     most_behind: AtomicUsize,
@@ -53,6 +55,10 @@ pub struct HubStats {
     pub bytes_delivered: u64,
     /// Gaps that readers were told of.
     pub gaps: u64,
+    /// Streams that were replaced by a newer one of the same named subscription.
+    pub subscription_takeovers: u64,
+    /// Streams that were refused because their named subscription is in use.
+    pub refused_takeovers: u64,
     /// Events published a second, over the last minute.
     pub published_per_second: f64,
     /// Events delivered a second, over the last minute.
@@ -147,6 +153,8 @@ impl Metrics {
                 now,
             ),
             gaps: AtomicU64::new(0),
+            takeovers: AtomicU64::new(0),
+            refused_takeovers: AtomicU64::new(0),
             bytes_delivered: AtomicU64::new(0),
             most_behind: AtomicUsize::new(0),
             started_at: unix_now,
@@ -192,6 +200,16 @@ impl Metrics {
     /// A reader was told of a gap.
     pub(crate) fn record_gap(&self) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream was replaced by a newer one of the same named subscription.
+    pub(super) fn record_takeover(&self) {
+        self.takeovers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream was refused because its named subscription is in use.
+    pub(super) fn record_refused_takeover(&self) {
+        self.refused_takeovers.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn record_error(&self, now: Instant) {
@@ -271,7 +289,7 @@ impl Hub {
 
     /// The same as metrics for Prometheus, in OpenMetrics text.
     #[must_use]
-    pub fn metrics(&self) -> String {
+    pub fn exposition(&self) -> String {
         let latency = self.inner.metrics.monitor.latency().total();
         Exposition::new(self.health(), latency).into_text()
     }
@@ -307,6 +325,8 @@ impl Hub {
             events_delivered: traffic.delivered_total,
             bytes_delivered: metrics.bytes_delivered.load(Ordering::Relaxed),
             gaps: metrics.gaps.load(Ordering::Relaxed),
+            subscription_takeovers: metrics.takeovers.load(Ordering::Relaxed),
+            refused_takeovers: metrics.refused_takeovers.load(Ordering::Relaxed),
             published_per_second: traffic.published_per_second,
             delivered_per_second: traffic.delivered_per_second,
             success_rate: traffic.success_rate(),

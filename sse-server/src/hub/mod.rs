@@ -8,6 +8,8 @@ mod cohorts;
 mod config;
 mod connections;
 mod encoded_record;
+mod exclusions;
+mod interest;
 mod interner;
 mod job;
 mod jobs;
@@ -16,7 +18,7 @@ mod metrics;
 mod named_subscriptions;
 mod poll;
 mod publication;
-mod scope;
+mod reader;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,35 +26,44 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sse_broker::{
-    AppendError, Appended, Broker, Durability, NewRecord, Offset, Position, ReadError, Record, Tail,
+    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, NewRecord, Offset, Page,
+    Position, ReadError, ReadRequest, Record, Render, Rendered, Tail,
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
-use sse_pool::{ClientInfo, CloseReason, Pool, PoolConfig, ReaderState, Selector, WindowConfig};
-use tokio::sync::{Notify, Semaphore, watch};
+use sse_pool::{
+    ClientInfo, CloseReason, Pool, PoolConfig, ReaderState, Selector, ShardHandle, Visibility,
+    WindowConfig,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-pub use config::HubConfig;
-pub(crate) use connections::REFUSED_RETRY_AFTER;
-pub use connections::{ConnectError, ConnectionRequest, Durable, SendError, SubscriptionChange};
-pub use encoded_record::{EncodedRecord, Format};
+pub use config::{HubConfig, Overflow};
+pub use connections::{ChangeError, SendError, SubscriptionChange};
+pub use encoded_record::EncodedRecord;
+pub use interest::{Interest, InvalidInterest};
 pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 pub use jobs::{JobCounts, JobError};
 pub(crate) use metrics::Metrics;
 pub use metrics::{
     CompressionJson, HubStats, LatencyMs, LogJson, StreamCompressionJson, WindowJson,
 };
-pub use named_subscriptions::{NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace};
-pub use poll::{PollRequest, Polled};
-pub use publication::{DEFAULT_TOPIC, PRIVATE_PREFIXES, Publication, RESERVED_EVENT_TYPES};
-
-pub(crate) use encoded_record::{encode, entry, is_recipient};
-pub(crate) use scope::scope;
+pub(crate) use named_subscriptions::SubscriptionStart;
+pub use named_subscriptions::{
+    NamedSubscription, NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace,
+};
+pub use poll::{PollError, PollRequest, Polled};
+pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
+pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 
 use crate::clock;
-use cohorts::Cohorts;
-pub(crate) use cohorts::{CohortKey, Member};
+use crate::wire::Format;
+pub(crate) use cohorts::{CohortKey, Cohorts, Member};
+use encoded_record::entry;
+use exclusions::Exclusions;
+pub(crate) use exclusions::MAX_EXCLUSION;
 use interner::Interner;
 use jobs::Jobs;
+use load_governor::LoadGovernor;
 
 /// A running hub. Cloning it is cheap; all clones are the same hub.
 ///
@@ -70,32 +81,30 @@ pub struct Hub {
     inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) config: HubConfig,
-    pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) pool: Pool<Arc<EncodedRecord>>,
-    pub(crate) compressor: Arc<MessageCompressor>,
-    /// Who holds one may read a large page of the log at a time.
-    pub(crate) large_pages: Arc<Semaphore>,
-    pub(crate) metrics: metrics::Metrics,
-    pub(crate) load_governor: load_governor::LoadGovernor,
+struct Inner {
+    config: HubConfig,
+    broker: Arc<dyn Broker>,
+    pool: Pool<Arc<EncodedRecord>>,
+    compressor: Arc<MessageCompressor>,
+    /// Whoever holds one may read a large page of the log at a time.
+    large_pages: Arc<Semaphore>,
+    metrics: Metrics,
+    load_governor: LoadGovernor,
     jobs: Jobs,
     named_subscriptions: named_subscriptions::NamedSubscriptions,
+    exclusions: Exclusions,
     /// The newest offset that the pool has, for those who wait without a connection.
-    pub(crate) head: watch::Sender<Offset>,
+    head: watch::Sender<Offset>,
     phase: Mutex<Phase>,
     publishing: AtomicUsize,
     quiet: Notify,
     /// The shards that are served by a writer of their own.
     leased_shards: Mutex<Vec<bool>>,
+    cohorts: Cohorts,
     /// Selectors and clients that connections have alike.
-    pub(crate) cohorts: Cohorts,
-    selectors: Interner<(Vec<String>, Option<Vec<String>>), Selector>,
-    clients: Interner<ClientKey, ClientInfo>,
+    selectors: Interner<Interest, Selector>,
+    clients: Interner<(Option<String>, Visibility), ClientInfo>,
 }
-
-/// User agent, session and user.
-type ClientKey = (Option<String>, Option<String>, Option<String>);
 
 /// What became of a published event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,12 +204,12 @@ impl Hub {
                 config.compression_level,
             )),
             large_pages: Arc::new(Semaphore::new(MAX_LARGE_PAGES)),
-            load_governor: load_governor::LoadGovernor::new(
+            load_governor: LoadGovernor::new(
                 config.compression_level,
                 config.heartbeat,
                 config.max_heartbeat,
             ),
-            metrics: metrics::Metrics::new(&config, clock::now(), clock::unix_millis()),
+            metrics: Metrics::new(&config, clock::now(), clock::unix_millis()),
             named_subscriptions: named_subscriptions::NamedSubscriptions::new(
                 &config,
                 durables,
@@ -212,6 +221,7 @@ impl Hub {
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
             cohorts: Cohorts::new(config.stream_compression_bytes),
+            exclusions: Exclusions::default(),
             selectors: Interner::new(),
             clients: Interner::new(),
             leased_shards: Mutex::new(vec![false; pool.shards()]),
@@ -224,8 +234,68 @@ impl Hub {
         Ok(Self { inner })
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
+    /// One shard of the pool, for a writer that serves all of its readers.
+    pub(crate) fn shard(&self, number: usize) -> Option<ShardHandle<Arc<EncodedRecord>>> {
+        self.inner.pool.shard(number)
+    }
+
+    /// What is measured.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// The encoders that readers share.
+    pub(crate) fn cohorts(&self) -> &Cohorts {
+        &self.inner.cohorts
+    }
+
+    /// What compresses single messages.
+    pub(crate) fn message_compressor(&self) -> Arc<MessageCompressor> {
+        Arc::clone(&self.inner.compressor)
+    }
+
+    /// How long a stream may be silent now; `None` without heartbeats.
+    pub(crate) fn heartbeat_interval(&self) -> Option<Duration> {
+        self.inner.load_governor.heartbeat()
+    }
+
+    /// What the log covers now.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.inner.broker.bounds()
+    }
+
+    /// Whether rules of single topics take events out of the log that others around them outlive.
+    pub(crate) fn retains_by_topic(&self) -> bool {
+        self.inner.broker.retains_by_topic()
+    }
+
+    /// The newest offset that readers can have, as it changes.
+    pub(crate) fn watch_head(&self) -> watch::Receiver<Offset> {
+        self.inner.head.subscribe()
+    }
+
+    /// Reads a page of the log.
+    pub(crate) async fn read(&self, request: ReadRequest) -> Result<Page, ReadError> {
+        self.inner.broker.read(request).await
+    }
+
+    /// Reads a page of the log as bytes.
+    pub(crate) fn render(
+        &self,
+        request: ReadRequest,
+        render: Render,
+    ) -> BoxFuture<'static, Result<Rendered, ReadError>> {
+        self.inner.broker.render(request, render)
+    }
+
+    /// The right to hold a large page of the log, while there are any.
+    pub(crate) fn large_page(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.large_pages).try_acquire_owned().ok()
+    }
+
+    /// Whether events are on their way to the log.
+    pub(crate) fn is_publishing(&self) -> bool {
+        self.inner.publishing.load(Ordering::Relaxed) > 0
     }
 
     /// A shard of the pool for one writer that serves all of its readers; `None` when each has one.
@@ -513,11 +583,6 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Inner {
-    /// Whether events are on their way to the log.
-    pub(crate) fn is_publishing(&self) -> bool {
-        self.publishing.load(Ordering::Relaxed) > 0
-    }
-
     /// Whether an event is on a topic that is never compressed.
     fn is_never_compressed(&self, record: &Record) -> bool {
         let never = &self.config.never_compress;
@@ -562,15 +627,15 @@ impl Tail for PoolTail {
             .iter()
             .map(|record| {
                 let is_never_compressed = inner.is_never_compressed(record);
-                let delivery = EncodedRecord::new(
+                let encoded = EncodedRecord::new(
                     Arc::clone(record),
                     is_never_compressed,
                     &inner.compressor,
                     now,
                 );
-                let size_bytes = delivery.frame(Format::default(), &inner.compressor).len()
-                    + ENTRY_OVERHEAD_BYTES;
-                Arc::new(entry(record, Arc::new(delivery), size_bytes))
+                let size_bytes =
+                    encoded.frame(Format::PLAIN, &inner.compressor).len() + ENTRY_OVERHEAD_BYTES;
+                Arc::new(entry(record, Arc::new(encoded), size_bytes))
             })
             .collect();
         inner.pool.append(&entries, now);

@@ -1,29 +1,23 @@
 //! The same events without a stream: ask, and perhaps wait, for what comes after a position.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sse_broker::{Gap, Position, ReadRequest, Record, ResumeFrom, Splice};
-use sse_pool::ConnectionId;
+use sse_broker::{Gap, Position, ReadError, ReadRequest, Record, RecordRef, ResumeFrom, Splice};
+use sse_pool::Refusal;
 
-use super::connections::{ConnectError, identities};
-use super::{Hub, entry, scope};
+use super::{Hub, Interest, InvalidInterest};
+use crate::access::Caller;
+use crate::access::visibility::{Logged, scope};
 use crate::clock;
 
 /// What a poller wants to know.
 #[derive(Clone, Debug)]
 pub struct PollRequest {
-    /// Where it comes from.
-    pub ip: IpAddr,
-    /// The session it is.
-    pub session: Option<String>,
-    /// The user it is.
-    pub user: Option<String>,
-    /// Topics, patterns or `*`; none means every public topic.
-    pub topics: Vec<String>,
-    /// The event types it wants; `None` for all.
-    pub event_types: Option<Vec<String>>,
+    /// Who polls.
+    pub caller: Caller,
+    /// What it wants.
+    pub interest: Interest,
     /// An id it has seen, a position, `earliest`; `None` for what comes from now on.
     pub after: Option<String>,
     /// How long it is willing to wait for an event.
@@ -43,33 +37,46 @@ pub struct Polled {
     pub gap: Option<Gap>,
 }
 
+/// Why a poll was not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PollError {
+    /// There is no place to wait in.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// What it wants cannot be.
+    #[error(transparent)]
+    Interest(#[from] InvalidInterest),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
 impl Hub {
     /// The events after a position, as soon as there are any, and none when the wait is over.
     ///
     /// # Errors
     ///
     /// When the request is wrong or the log cannot be read.
-    pub async fn poll(&self, request: PollRequest) -> Result<Polled, ConnectError> {
-        let inner = self.inner();
-        // Who waits takes a place, as a stream does.
+    pub async fn poll(&self, request: PollRequest) -> Result<Polled, PollError> {
+        let inner = &self.inner;
+        // A poll that waits takes a place, as a stream does.
         let _place = if request.wait.is_zero() {
             None
         } else {
-            Some(inner.pool.admit(request.ip)?)
+            Some(self.admit_address(request.caller.address())?)
         };
-        let selector = self.selector(&request.topics, request.event_types.as_deref())?;
-        let identities = identities(request.session.as_deref(), request.user.as_deref())?;
-        // A poller is no connection, so nothing can be addressed to it as one.
-        let nobody = ConnectionId::from_uuid([0; 16]);
+        let selector = self.selector(&request.interest)?;
+        let visibility = request.caller.visibility();
         let from = match request.after.as_deref().filter(|after| !after.is_empty()) {
-            Some(id) => ResumeFrom::last_event_id(&*inner.broker, id).await?,
+            Some(id) => self.resume_from(id).await?,
             None => ResumeFrom::Live,
         };
         let mut head = inner.head.subscribe();
         let bounds = inner.broker.bounds();
         let (mut splice, mut gap) = Splice::begin(from, bounds);
         let mut after = splice.position().offset;
-        let scope = scope(&selector.topics, identities.to_vec());
+        let scope = scope(&selector.topics, visibility, None);
         let deadline = clock::now() + request.wait;
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -93,9 +100,10 @@ impl Hub {
                 after = page.upto;
                 let now = clock::unix_millis();
                 for record in page.records {
-                    if selector.wants(&entry(&record, (), 0), &identities, &nobody)
-                        && !record.is_expired(now)
-                    {
+                    // A poller is no connection, so nothing can be addressed to it as one.
+                    let is_wanted =
+                        selector.wants(&Logged(&RecordRef::from(&*record)), visibility, None);
+                    if is_wanted && !record.is_expired(now) {
                         bytes += record.content.event.data.len();
                         records.push(record);
                     }

@@ -8,11 +8,8 @@ use sse_protocol::{Event, EventId, EventType, Retry};
 /// The topic of an event that names none.
 pub const DEFAULT_TOPIC: &str = "public";
 
-/// Topics that are a reader rather than a place: what is published to them is private to it.
-pub const PRIVATE_PREFIXES: [&str; 3] = ["session", "user", "connection"];
-
 /// Event types that only the hub itself sends.
-pub const RESERVED_EVENT_TYPES: [&str; 3] = ["connected", "gap", "ping"];
+pub const RESERVED_EVENT_TYPES: [&str; 4] = ["connected", "gap", "ping", "unavailable"];
 
 /// An event to publish and whom it is for.
 ///

@@ -9,7 +9,8 @@ pub(super) fn chunk(bytes: &[u8]) -> Bytes {
     out.freeze()
 }
 
-pub(super) fn write_chunk(bytes: &[u8], out: &mut BytesMut) {
+/// Appends a chunk.
+pub(super) fn write_chunk(bytes: &[u8], out: &mut impl BufMut) {
     let mut digits = [0; 16];
     let mut at = digits.len();
     let mut rest = bytes.len();
@@ -27,6 +28,9 @@ pub(super) fn write_chunk(bytes: &[u8], out: &mut BytesMut) {
     out.put_slice(b"\r\n");
 }
 
+/// As much as a client may send behind its request, on a socket where nothing is read any more: a pipelined request or two,
+/// read and dropped.
+pub(super) const MAX_IGNORED_BYTES: usize = 64 << 10;
 /// The end of a chunked body.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 

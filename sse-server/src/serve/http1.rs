@@ -5,22 +5,20 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Version, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use sse_pool::ConnectionId;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::Sleep;
 
+use super::blocked::{Patience, Watch, WatchedBody};
 use super::http2;
 use super::prefixed::Prefixed;
 #[cfg(unix)]
@@ -29,9 +27,7 @@ use super::server::ServerConfig;
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Socket, Tls, speaks_http_2};
 use super::worker::{Stage, reached};
-use crate::http::Body;
-use crate::http::HubService;
-use crate::hub::Hub;
+use crate::http::{HubService, WebSocket};
 use crate::session::EventStream;
 
 /// What became of a socket that hyper had.
@@ -86,7 +82,7 @@ pub(super) async fn serve_tls(
     Box::pin(serve(socket, ip, service, config, writer, stage)).await
 }
 
-/// Serves one socket until it is closed, or until a stream is asked for on it.
+/// Serves one socket until it is closed, or until something is asked for on it that hyper does not write.
 pub(super) async fn serve<S: Socket>(
     socket: S,
     ip: IpAddr,
@@ -96,36 +92,22 @@ pub(super) async fn serve<S: Socket>(
     mut stage: watch::Receiver<Stage>,
 ) -> Ended {
     let hub = service.hub().clone();
-    let watched = Arc::new(Watched::default());
-    let handler = hyper::service::service_fn({
-        let (service, watched) = (&service, Arc::clone(&watched));
-        let take_over = !matches!(writer, Writer::Hyper);
-        move |request: Request<Incoming>| {
-            let (service, watched) = (service.clone(), Arc::clone(&watched));
-            // Boxed, so that the connection can be moved: that is what taking it over needs.
-            Box::pin(async move {
-                let version = request.version();
-                let may_take_over =
-                    take_over && is_plain_get(&request) && !watched.is_write_pending();
-                let response = service.handle(request, ip).await;
-                match if may_take_over {
-                    response.into_events()
-                } else {
-                    Err(response)
-                } {
-                    Ok((headers, stream)) => {
-                        *watched.taken.lock() = Some((version, headers, stream));
-                        std::future::pending().await
-                    }
-                    Err(response) => Ok::<_, std::convert::Infallible>(watched.watch(response)),
-                }
-            })
-        }
-    });
+    let shared = Arc::new(Shared::default());
     let io = WatchedIo {
         io: TokioIo::new(socket),
-        watched: Arc::clone(&watched),
+        shared: Arc::clone(&shared),
     };
+    let takes_streams = !matches!(writer, Writer::Hyper);
+    let handler = hyper::service::service_fn(|request: Request<Incoming>| {
+        // Boxed, so that the connection can be moved: that is what taking its socket needs.
+        Box::pin(answer(
+            request,
+            ip,
+            service.clone(),
+            Arc::clone(&shared),
+            takes_streams,
+        ))
+    });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(config.header_timeout)
@@ -134,82 +116,52 @@ pub(super) async fn serve<S: Socket>(
     let served = {
         let mut is_closing = false;
         let mut closed = pin!(reached(&mut stage, Stage::Draining));
-        let mut look_again: Option<Pin<Box<Sleep>>> = None;
-        let mut idle = Idle::default();
+        let mut patience = Patience::default();
         std::future::poll_fn(|cx| {
             if !is_closing && closed.as_mut().poll(cx).is_ready() {
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
             if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
-                return Poll::Ready(result.map(|()| None));
+                return Poll::Ready(result.map(|()| shared.taken.lock().take()));
             }
-            if let Some(taken) = watched.taken.lock().take() {
-                return Poll::Ready(Ok(Some(taken)));
+            let mut taken = shared.taken.lock();
+            if matches!(*taken, Some(Taken::Stream(..))) {
+                return Poll::Ready(Ok(taken.take()));
             }
-            if !watched.is_blocked() {
-                look_again = None;
-                idle = Idle::default();
-                return Poll::Pending;
-            }
-            // The socket takes nothing, so hyper does not ask the stream for more, and the stream cannot
-            // tell that it was closed. It may be only slow, and its last words are still to be read; when nothing more
-            // is taken, dropping the connection is all that is left to do.
-            loop {
-                let timer = look_again
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(BLOCKED_CHECK_INTERVAL)));
-                ready!(timer.as_mut().poll(cx));
-                look_again = None;
-                if idle.look(&watched, &hub) >= hub.config().send_timeout {
-                    return Poll::Ready(Ok(None));
-                }
-            }
+            drop(taken);
+            patience.poll(cx, &shared.watch, &hub).map(|()| Ok(None))
         })
         .await
     };
+    let http_2 = matches!(&served, Err(error) if error.is_parse_version_h2());
+    let parts = connection.into_parts();
+    let socket = parts.io.io.into_inner();
     match served {
-        Ok(Some((version, headers, stream))) => {
-            // What the client sent behind its request is dropped: nothing may follow a stream.
-            let mut socket = connection.into_parts().io.io.into_inner();
-            let is_chunked = version == Version::HTTP_11;
-            let head = response_head(version, &headers, is_chunked);
-            #[cfg(unix)]
-            if let Writer::Reactor(arrivals) = writer {
-                match socket.into_cleartext() {
-                    Ok(cleartext) => {
-                        match cleartext.into_std() {
-                            Ok(socket) => {
-                                // A reactor that is gone drops the stream, and with it the reader.
-                                let _ = arrivals.send(Arrival {
-                                    socket,
-                                    head,
-                                    is_chunked,
-                                    stream,
-                                });
-                            }
-                            Err(error) => tracing::debug!(%ip, %error, "connection ended"),
-                        }
-                        return Ended::Done;
-                    }
-                    // What is encrypted is written by a task of the stream's own.
-                    Err(encrypted) => socket = encrypted,
-                }
-            }
-            let send_timeout = hub.config().send_timeout;
-            let stream = StreamTask::new(socket, head, is_chunked, stream, send_timeout);
-            Ended::Stream(Box::pin(stream))
+        // What the client sent behind its request is dropped: nothing may follow a stream.
+        Ok(Some(Taken::Stream(version, headers, stream))) => {
+            let head = response_head(version, &headers, version == Version::HTTP_11);
+            let begun = BegunStream {
+                head,
+                is_chunked: version == Version::HTTP_11,
+                stream,
+            };
+            hand_over(socket, ip, begun, writer, hub.config().send_timeout)
+        }
+        Ok(Some(Taken::WebSocket(websocket))) => {
+            let socket = Prefixed::new(parts.read_buf, socket);
+            Ended::Stream(Box::pin(async move {
+                websocket.run(socket).await;
+                Ended::Done
+            }))
         }
         Ok(None) => {
-            let mut socket = connection.into_parts().io.io.into_inner();
-            let closed = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx));
-            // TLS has a last word, which a blocked socket does not take either.
-            let _ = tokio::time::timeout(LAST_WORD, closed).await;
+            shut_down(socket).await;
             Ended::Done
         }
         // Whoever knows that HTTP/2 is spoken here begins with it, and hyper has read that beginning.
-        Err(error) if error.is_parse_version_h2() => {
-            let parts = connection.into_parts();
-            let socket = Prefixed::new(parts.read_buf, parts.io.io.into_inner());
+        Err(_) if http_2 => {
+            let socket = Prefixed::new(parts.read_buf, socket);
             Box::pin(http2::serve(
                 socket,
                 ip,
@@ -227,6 +179,91 @@ pub(super) async fn serve<S: Socket>(
     }
 }
 
+/// Answers one request, unless hyper is not to write the answer: that is left for whoever serves the socket.
+async fn answer(
+    request: Request<Incoming>,
+    ip: IpAddr,
+    service: HubService,
+    shared: Arc<Shared>,
+    takes_streams: bool,
+) -> Result<Response<WatchedBody>, std::convert::Infallible> {
+    let version = request.version();
+    let is_for_writer = takes_streams && is_plain_get(&request) && !shared.is_write_pending();
+    let mut response = service.handle(request, ip).await;
+    if let Some(websocket) = response.body_mut().take_websocket() {
+        // hyper writes the head, and has no more to do with the connection then.
+        *shared.taken.lock() = Some(Taken::WebSocket(websocket));
+    } else if is_for_writer {
+        let (head, body) = response.into_parts();
+        match body.into_events() {
+            Ok(stream) => {
+                *shared.taken.lock() = Some(Taken::Stream(version, head.headers, stream));
+                return std::future::pending().await;
+            }
+            Err(body) => response = Response::from_parts(head, body),
+        }
+    }
+    Ok(response.map(|body| Arc::clone(&shared.watch).body(body)))
+}
+
+/// A stream whose head is still to be written.
+struct BegunStream {
+    head: Vec<u8>,
+    is_chunked: bool,
+    stream: EventStream,
+}
+
+/// Gives a socket and its stream to whoever writes streams here.
+fn hand_over<S: Socket>(
+    socket: S,
+    ip: IpAddr,
+    begun: BegunStream,
+    writer: Writer,
+    send_timeout: Duration,
+) -> Ended {
+    #[cfg(unix)]
+    let socket = match writer {
+        Writer::Reactor(arrivals) => match socket.into_cleartext() {
+            Ok(cleartext) => {
+                match cleartext.into_std() {
+                    Ok(socket) => {
+                        // A reactor that is gone drops the stream, and with it the reader.
+                        let _ = arrivals.send(Arrival {
+                            socket,
+                            head: begun.head,
+                            is_chunked: begun.is_chunked,
+                            stream: begun.stream,
+                        });
+                    }
+                    Err(error) => tracing::debug!(%ip, %error, "connection ended"),
+                }
+                return Ended::Done;
+            }
+            // What is encrypted is written by a task of the stream's own.
+            Err(encrypted) => encrypted,
+        },
+        Writer::Task | Writer::Hyper => socket,
+    };
+    let BegunStream {
+        head,
+        is_chunked,
+        stream,
+    } = begun;
+    Ended::Stream(Box::pin(StreamTask::new(
+        socket,
+        head,
+        is_chunked,
+        stream,
+        send_timeout,
+    )))
+}
+
+/// Closes a socket. TLS has a last word, which a blocked socket does not take.
+async fn shut_down<S: Socket>(mut socket: S) {
+    let closed = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx));
+    let _ = tokio::time::timeout(LAST_WORD, closed).await;
+}
+
 /// Whether a stream asked for so may be written without hyper: what HTTP/1 has no more to say about.
 fn is_plain_get(request: &Request<Incoming>) -> bool {
     *request.method() == Method::GET
@@ -235,69 +272,25 @@ fn is_plain_get(request: &Request<Incoming>) -> bool {
         && !request.headers().contains_key(header::UPGRADE)
 }
 
+/// What hyper does not write.
+enum Taken {
+    /// A stream that was asked for; nothing of the answer has been written.
+    Stream(Version, HeaderMap, EventStream),
+    /// A WebSocket; hyper writes the answer to its handshake first.
+    WebSocket(Box<WebSocket>),
+}
+
 /// What the parts around hyper tell each other of one socket.
 #[derive(Default)]
-struct Watched {
-    /// A stream that was asked for and is to be taken over.
-    taken: Mutex<Option<(Version, HeaderMap, EventStream)>>,
+struct Shared {
+    taken: Mutex<Option<Taken>>,
     /// The stream that hyper writes.
-    stream: Mutex<Option<ConnectionId>>,
-    has_stream: AtomicBool,
-    /// The stream's last word was "nothing yet".
-    is_waiting: AtomicBool,
+    watch: Arc<Watch>,
     /// The socket did not take the last write: hyper may hold bytes of earlier answers.
     is_write_pending: AtomicBool,
-    /// How often the socket has taken something.
-    writes: AtomicU64,
 }
 
-/// How long the socket of a closed stream has taken nothing, by looks at it.
-#[derive(Default)]
-struct Idle {
-    writes: Option<u64>,
-    lasting: Duration,
-}
-
-impl Idle {
-    /// Looks again, [`BLOCKED_CHECK_INTERVAL`] after the last time.
-    fn look(&mut self, watched: &Watched, hub: &Hub) -> Duration {
-        let writes = watched
-            .is_closed(hub)
-            .then(|| watched.writes.load(Ordering::Relaxed));
-        if writes.is_some() && self.writes == writes {
-            self.lasting += BLOCKED_CHECK_INTERVAL;
-        } else {
-            self.lasting = Duration::ZERO;
-        }
-        self.writes = writes;
-        self.lasting
-    }
-}
-
-impl Watched {
-    fn watch(self: Arc<Self>, response: Response<Body>) -> Response<WatchedBody> {
-        if let Some(id) = response.body().connection_id() {
-            *self.stream.lock() = Some(id);
-            self.has_stream.store(true, Ordering::Relaxed);
-        }
-        response.map(|body| WatchedBody {
-            body,
-            watched: self,
-        })
-    }
-
-    /// Whether the stream's last word was a chunk and not "nothing yet": then it is the socket that is
-    /// waited for.
-    fn is_blocked(&self) -> bool {
-        self.has_stream.load(Ordering::Relaxed) && !self.is_waiting.load(Ordering::Relaxed)
-    }
-
-    /// Whether the stream was closed meanwhile.
-    fn is_closed(&self, hub: &Hub) -> bool {
-        let stream = self.stream.lock().clone();
-        stream.is_some_and(|id| hub.connection_status(&id).is_none())
-    }
-
+impl Shared {
     fn is_write_pending(&self) -> bool {
         self.is_write_pending.load(Ordering::Relaxed)
     }
@@ -306,16 +299,16 @@ impl Watched {
 /// A socket that notes whether it takes what is written.
 struct WatchedIo<S> {
     io: TokioIo<S>,
-    watched: Arc<Watched>,
+    shared: Arc<Shared>,
 }
 
 impl<S> WatchedIo<S> {
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.watched
+        self.shared
             .is_write_pending
             .store(written.is_pending(), Ordering::Relaxed);
         if written.is_ready() {
-            self.watched.writes.fetch_add(1, Ordering::Relaxed);
+            self.shared.watch.step();
         }
         written
     }
@@ -363,54 +356,7 @@ impl<S: Socket> Write for WatchedIo<S> {
     }
 }
 
-/// A body that notes whether it has nothing to say.
-struct WatchedBody {
-    body: Body,
-    watched: Arc<Watched>,
-}
-
-impl http_body::Body for WatchedBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        self.watched
-            .is_waiting
-            .store(frame.is_pending(), Ordering::Relaxed);
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The stream in a response, if that is what it is.
-trait IntoEvents: Sized {
-    fn into_events(self) -> Result<(HeaderMap, EventStream), Self>;
-}
-
-impl IntoEvents for Response<Body> {
-    fn into_events(self) -> Result<(HeaderMap, EventStream), Self> {
-        let (head, body) = self.into_parts();
-        match body.into_events() {
-            Ok(stream) => Ok((head.headers, stream)),
-            Err(body) => Err(Response::from_parts(head, body)),
-        }
-    }
-}
-
 /// What hyper may buffer for one connection: a request's head, and a stream's next chunk.
 const MAX_BUFFER_BYTES: usize = 16 << 10;
-/// How often a blocked stream looks whether it was closed.
-const BLOCKED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a connection's last word may take.
 const LAST_WORD: Duration = Duration::from_secs(1);

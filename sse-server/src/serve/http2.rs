@@ -1,15 +1,14 @@
 //! One socket that speaks HTTP/2: many requests and streams at once, all written by hyper.
 //!
-//! hyper asks a stream for more only when the client has room for it. A stream whose client leaves it no room can
-//! therefore not tell that it was closed; it is reset here, and the others on its connection go on. HTTP/2 also knows no
-//! time after which an idle connection ends, and a peer may be dead behind a proxy that is not: both are looked after too.
+//! A stream that is given up is reset here, and the others on its connection go on. HTTP/2 also knows no time after which an
+//! idle connection ends, and a peer may be dead behind a proxy that is not: both are looked after too.
 
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Request;
@@ -17,11 +16,10 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use sse_pool::ConnectionId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::Sleep;
 
+use super::blocked::{Patience, Watch, WatchedBody};
 use super::server::ServerConfig;
 use super::worker::{Stage, reached};
 use crate::http::Body;
@@ -102,7 +100,7 @@ struct Exchanges {
     begun: AtomicU64,
     seen: AtomicU64,
     /// The one that hyper has just begun, and is about to give a task.
-    newest: Mutex<Option<Arc<Progress>>>,
+    newest: Mutex<Option<Arc<Watch>>>,
 }
 
 impl Exchanges {
@@ -114,48 +112,29 @@ impl Exchanges {
     }
 }
 
-/// How far the stream of one exchange is, if its answer is a stream.
-#[derive(Default)]
-struct Progress {
-    stream: Mutex<Option<ConnectionId>>,
-    /// Whether its last word was a chunk and not "nothing yet": then it is the client's room that is waited for.
-    is_blocked: AtomicBool,
-    /// How often it was asked for more.
-    asked: AtomicU64,
-}
-
-impl Progress {
-    /// Whether the stream was closed meanwhile. Its last words may be still to be written.
-    fn is_closed(&self, hub: &Hub) -> bool {
-        let stream = self.stream.lock().clone();
-        stream.is_some_and(|id| hub.connection_status(&id).is_none())
-    }
-}
-
 /// One request and its answer, until all of it is handed to the connection or given up.
 struct Exchange {
     exchanges: Arc<Exchanges>,
-    progress: Arc<Progress>,
+    watch: Arc<Watch>,
 }
 
 impl Exchange {
     fn begin(exchanges: &Arc<Exchanges>) -> Self {
         exchanges.open.fetch_add(1, Ordering::Relaxed);
         exchanges.begun.fetch_add(1, Ordering::Relaxed);
-        let progress = Arc::new(Progress::default());
-        let previous = exchanges.newest.lock().replace(Arc::clone(&progress));
+        let watch = Arc::new(Watch::default());
+        let previous = exchanges.newest.lock().replace(Arc::clone(&watch));
         drop(previous);
         Self {
             exchanges: Arc::clone(exchanges),
-            progress,
+            watch,
         }
     }
 
     fn body(self, body: Body) -> ExchangeBody {
-        *self.progress.stream.lock() = body.connection_id();
         ExchangeBody {
-            body,
-            exchange: self,
+            body: Arc::clone(&self.watch).body(body),
+            _exchange: self,
         }
     }
 }
@@ -181,10 +160,10 @@ where
         // hyper calls the service and then this, before it takes another request.
         let newest = self.exchanges.newest.lock().take();
         match newest {
-            Some(progress) => {
+            Some(watch) => {
                 // Boxed: an async function holds what it is given twice, once as it came and once pinned.
                 let exchange = Box::pin(exchange);
-                tokio::spawn(write_or_reset(exchange, progress, self.hub.clone()));
+                tokio::spawn(write_or_reset(exchange, watch, self.hub.clone()));
             }
             None => {
                 tokio::spawn(exchange);
@@ -193,46 +172,30 @@ where
     }
 }
 
-/// Runs one exchange to its end. A stream that is closed, and whose client then takes nothing for a send timeout, is
-/// dropped, which resets it.
+/// Runs one exchange to its end. A stream that is given up is dropped, which resets it.
 async fn write_or_reset(
     mut exchange: Pin<Box<impl Future<Output = ()>>>,
-    progress: Arc<Progress>,
+    watch: Arc<Watch>,
     hub: Hub,
 ) {
-    let mut look: Option<Pin<Box<Sleep>>> = None;
-    // How often the stream had been asked for more at the last look, if it was closed by then.
-    let mut closed_at = None;
+    let mut patience = Patience::default();
     std::future::poll_fn(|cx| {
         if exchange.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if !progress.is_blocked.load(Ordering::Relaxed) {
-            look = None;
-            closed_at = None;
-            return Poll::Pending;
+        let given_up = patience.poll(cx, &watch, &hub);
+        if given_up.is_ready() {
+            tracing::debug!("stream reset: it is closed, and the client takes nothing of it");
         }
-        loop {
-            let timer =
-                look.get_or_insert_with(|| Box::pin(tokio::time::sleep(hub.config().send_timeout)));
-            ready!(timer.as_mut().poll(cx));
-            look = None;
-            let asked = progress.asked.load(Ordering::Relaxed);
-            if !progress.is_closed(&hub) {
-                closed_at = None;
-            } else if closed_at.replace(asked) == Some(asked) {
-                tracing::debug!("stream reset: it is closed, and the client takes nothing of it");
-                return Poll::Ready(());
-            }
-        }
+        given_up
     })
     .await;
 }
 
-/// A body that notes whether it has nothing to say.
+/// The answer of an exchange, which ends with it.
 struct ExchangeBody {
-    body: Body,
-    exchange: Exchange,
+    body: WatchedBody,
+    _exchange: Exchange,
 }
 
 impl http_body::Body for ExchangeBody {
@@ -243,13 +206,7 @@ impl http_body::Body for ExchangeBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        let progress = &self.exchange.progress;
-        progress.asked.fetch_add(1, Ordering::Relaxed);
-        progress
-            .is_blocked
-            .store(frame.is_ready(), Ordering::Relaxed);
-        frame
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

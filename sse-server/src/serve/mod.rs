@@ -3,6 +3,7 @@
 //! hyper reads every request; [`HubService`](crate::http::HubService) answers it. Once a stream has begun over
 //! HTTP/1.1 its socket is taken back from hyper and written by the worker's `reactor`, or by a `stream_task`.
 
+mod blocked;
 mod chunks;
 mod http1;
 mod http2;

@@ -15,6 +15,7 @@ use http::{HeaderMap, Version};
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
+use super::chunks::{LAST_CHUNK, MAX_IGNORED_BYTES, write_chunk};
 use super::http1::Ended;
 use super::tls::Socket;
 use crate::clock;
@@ -105,7 +106,7 @@ impl<S: Socket> StreamTask<S> {
             }
             self.sent += taken;
         }
-        // A waiting stream holds no buffer; a busy one keeps its.
+        // A stream that waits holds no buffer.
         if self.sent > 0 {
             self.out = Vec::new();
             self.sent = 0;
@@ -147,14 +148,9 @@ impl<S: Socket> StreamTask<S> {
 
     fn frame(&mut self, chunk: Option<Bytes>) {
         match chunk {
-            Some(chunk) if self.chunked => {
-                self.out.reserve(chunk.len() + 12);
-                let _ = io::Write::write_fmt(&mut self.out, format_args!("{:x}\r\n", chunk.len()));
-                self.out.extend_from_slice(&chunk);
-                self.out.extend_from_slice(b"\r\n");
-            }
+            Some(chunk) if self.chunked => write_chunk(&chunk, &mut self.out),
             Some(chunk) => self.out.extend_from_slice(&chunk),
-            None if self.chunked => self.out.extend_from_slice(b"0\r\n\r\n"),
+            None if self.chunked => self.out.extend_from_slice(LAST_CHUNK),
             None => {}
         }
     }
@@ -195,9 +191,6 @@ pub(super) fn response_head(version: Version, headers: &HeaderMap, chunked: bool
     out.put_slice(b"\r\n\r\n");
     out
 }
-
-/// As much as a client may send behind its request: a pipelined request or two, read and dropped.
-const MAX_IGNORED_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

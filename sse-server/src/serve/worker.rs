@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::http1::{self, Ended, Writer};
 use super::server::{ServerConfig, StreamWriter};
+use crate::clock;
 use crate::http::HubService;
 use crate::hub::ShardLease;
 
@@ -81,7 +82,9 @@ impl Worker {
     async fn run(mut self) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let (writer, lease, reactor) = writer(&self.service, &self.config, &self.stage)?;
-        let service = self.service.on_shard(lease.as_ref().map(ShardLease::shard));
+        let service = self
+            .service
+            .for_server(lease.as_ref().map(ShardLease::shard));
         let mut connections = JoinSet::new();
         loop {
             let (socket, peer) = tokio::select! {
@@ -95,7 +98,7 @@ impl Worker {
                     Err(error) => {
                         // Out of file descriptors, most likely: they do not come back by trying at once.
                         tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + fastrand::f64())).await;
+                        tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + clock::chance())).await;
                         continue;
                     }
                 },

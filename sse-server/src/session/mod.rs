@@ -17,33 +17,34 @@
 //! Two writers share it: [`EventStream`], for a task or a body per reader, and the reactor, for thousands of
 //! sockets in one task.
 
+mod open;
+mod opening;
 mod pages;
-mod prelude;
 mod stream;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sse_broker::{
     Gap, GapReason, Offset, Position, ReadError, Rendered, ResumeFrom, Splice, Step, Topic,
 };
 use sse_compress::Coding;
-use sse_pool::{CloseReason, ConnectionId, Entry, Read, ReaderKey};
-use sse_protocol::{Retry, encoder};
+use sse_pool::{CloseReason, Read};
+use sse_protocol::Retry;
 
-pub(crate) use pages::{PageCall, page_request};
-pub(crate) use prelude::{Connected, NamedSubscriptionJson, Prelude, jittered_retry};
+pub use open::{ConnectError, ConnectionRequest};
+pub(crate) use pages::PageCall;
 pub use stream::EventStream;
 
-use crate::clock;
-use crate::config::{HeartbeatForm, OverflowSetting};
-use crate::hub::{EncodedRecord, Format, Inner, Member};
+use crate::clock::Moment;
+use crate::hub::{Batch, Member, Overflow, Reader, Written, leave_out_expired};
+use crate::wire::{Format, Message};
+use opening::Opening;
 use pages::Pages;
 
 /// What one reader's stream is at, apart from its cursor, which the pool keeps.
 pub(crate) struct Session {
-    form: Format,
+    format: Format,
     /// The stream is compressed.
     member: Option<Box<Member>>,
     phase: Phase,
@@ -51,8 +52,21 @@ pub(crate) struct Session {
     pages: Pages,
     /// Job events up to these offsets are in the snapshots that the stream began with.
     snapshots: Vec<(Topic, Offset)>,
+    /// The first page comes from the log, whatever the window holds.
+    reads_log_first: bool,
+    /// Why the hub has ended it.
+    farewell: Option<Farewell>,
     /// It has not had everything yet since it began or fell behind: what it gets is late because it asked late.
     is_behind: bool,
+}
+
+/// Why the hub ends a stream, and when its reader should come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// Why.
+    pub reason: CloseReason,
+    /// When to come back, where that is not the reader's own matter.
+    pub retry: Option<Retry>,
 }
 
 enum Phase {
@@ -82,50 +96,42 @@ pub(crate) enum Next {
     End,
 }
 
-/// Entries of the window, as they are read.
-pub(crate) type Batch = Vec<Arc<Entry<Arc<EncodedRecord>>>>;
-
-/// A reader of the pool, as its session sees it.
-#[derive(Clone, Copy)]
-pub(crate) struct Reader<'a> {
-    pub(crate) hub: &'a Inner,
-    pub(crate) key: ReaderKey,
-}
-
 impl Session {
-    pub(crate) fn new(
-        form: Format,
-        member: Option<Member>,
-        splice: Splice,
-        prelude: Prelude,
-    ) -> Self {
+    fn new(format: Format, member: Option<Member>, splice: Splice, opening: Opening) -> Self {
         Self {
-            form,
+            format,
             member: member.map(Box::new),
-            phase: Phase::Opening(prelude.bytes),
+            phase: Phase::Opening(opening.bytes),
             splice,
             pages: Pages::default(),
-            snapshots: prelude.snapshots,
+            snapshots: opening.snapshots,
+            reads_log_first: false,
+            farewell: None,
             is_behind: true,
         }
     }
 
     /// Puts what the window had when the stream was made behind its first bytes.
-    pub(crate) fn open_with(&mut self, reader: Reader<'_>, batch: &mut Batch, now: Instant) {
+    fn open_with(&mut self, reader: Reader<'_>, batch: &mut Batch, moment: Moment) {
         // The first bytes are compressed together, when they are written.
         let member = self.member.take();
-        let events = self.handle_read(Some(Read::Entries), reader, batch, now);
+        let events = self.handle_read(Some(Read::Entries), reader, batch, moment);
         self.member = member;
         if let (Phase::Opening(first), Some(events)) = (&mut self.phase, events) {
             *first = [&first[..], &events].concat().into();
         }
     }
 
+    /// What comes after the first bytes is read from the log, whatever the window holds.
+    fn read_log_first(&mut self) {
+        self.reads_log_first = true;
+    }
+
     /// The session of a reader that was live and has nothing special about it; what [`is_plain`](Self::is_plain)
     /// allowed to forget.
-    pub(crate) fn plain(form: Format, reader: Reader<'_>) -> Self {
-        let bounds = reader.hub.broker.bounds();
-        let after = reader.hub.pool.cursor(reader.key).unwrap_or(bounds.head);
+    pub(crate) fn plain(format: Format, reader: Reader<'_>) -> Self {
+        let bounds = reader.bounds();
+        let after = reader.cursor().unwrap_or(bounds.head);
         let here = ResumeFrom::Position(Position {
             epoch: bounds.epoch,
             offset: after.min(bounds.head),
@@ -134,12 +140,14 @@ impl Session {
         splice.handle_lag(after);
         let _no_gap = splice.handle_window(0);
         Self {
-            form,
+            format,
             member: None,
             phase: Phase::Live,
             splice,
             pages: Pages::default(),
             snapshots: Vec::new(),
+            reads_log_first: false,
+            farewell: None,
             is_behind: true,
         }
     }
@@ -168,11 +176,10 @@ impl Session {
         batch: &Batch,
         may_have_changed: bool,
     ) -> Option<Bytes> {
-        let form = self.form;
-        let is_same =
-            |selector: &_| !may_have_changed || reader.hub.pool.has_selector(reader.key, selector);
+        let format = self.format;
+        let is_same = |selector: &_| !may_have_changed || reader.has_selector(selector);
         let bytes = self.member.as_mut()?.batch(batch, is_same, |delivery| {
-            delivery.frame(form, &reader.hub.compressor)
+            reader.hub.frame(delivery, format)
         });
         Some(bytes)
     }
@@ -184,13 +191,18 @@ impl Session {
             .map_or(Coding::Identity, |member| member.coding())
     }
 
-    pub(crate) fn form(&self) -> Format {
-        self.form
+    /// Why the hub has ended it, once it has.
+    fn farewell_said(&self) -> Option<Farewell> {
+        self.farewell
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 
     /// What comes next.
-    pub(crate) fn next(&mut self, reader: Reader<'_>) -> Next {
-        match self.next_plain(reader) {
+    pub(crate) fn next(&mut self, reader: Reader<'_>, moment: Moment) -> Next {
+        match self.next_plain(reader, moment) {
             Next::Write(plain) => Next::Write(self.own(plain)),
             Next::End => match self.member.take() {
                 Some(member) => Next::Write(member.finish()),
@@ -201,8 +213,8 @@ impl Session {
     }
 
     /// A heartbeat is due and nothing else is to be said.
-    pub(crate) fn heartbeat(&mut self, reader: Reader<'_>, now: Instant) -> Bytes {
-        let plain = reader.heartbeat(now);
+    pub(crate) fn heartbeat(&mut self, reader: Reader<'_>, moment: Moment) -> Bytes {
+        let plain = reader.heartbeat(self.format, moment.now);
         match &mut self.member {
             Some(member) => member.heartbeat(&plain),
             None => plain,
@@ -217,7 +229,7 @@ impl Session {
         }
     }
 
-    fn next_plain(&mut self, reader: Reader<'_>) -> Next {
+    fn next_plain(&mut self, reader: Reader<'_>, moment: Moment) -> Next {
         if !matches!(self.phase, Phase::Replaying) {
             // Who asks has written all that was there.
             self.pages.are_written();
@@ -225,14 +237,17 @@ impl Session {
         match &mut self.phase {
             Phase::Opening(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.phase = Phase::Live;
+                self.phase = match std::mem::take(&mut self.reads_log_first) {
+                    true => Phase::Fetching(self.splice.position().offset),
+                    false => Phase::Live,
+                };
                 Next::Write(bytes)
             }
             Phase::Live => Next::Look,
             Phase::Fetching(after) => {
                 let after = *after;
                 self.phase = Phase::Replaying;
-                Next::Fetch(self.page_call(reader, after))
+                Next::Fetch(self.page_call(reader, after, moment))
             }
             Phase::Replaying => Next::Await,
             Phase::Ending(last) => {
@@ -254,7 +269,7 @@ impl Session {
         read: Option<Read>,
         reader: Reader<'_>,
         batch: &mut Batch,
-        now: Instant,
+        moment: Moment,
     ) -> Option<Bytes> {
         if !matches!(read, Some(Read::Lagged { .. }))
             && matches!(self.splice.step(), Step::Join { .. })
@@ -263,15 +278,15 @@ impl Session {
             let _no_gap = self.splice.handle_window(0);
         }
         match read? {
-            Read::Entries => self.write_batch(reader, batch, now),
+            Read::Entries => self.write_batch(reader, batch, moment),
             Read::Lagged { after, floor } => {
                 self.is_behind = true;
-                self.handle_lag(reader, after, floor);
+                self.handle_lag(reader, after, floor, moment);
                 None
             }
             Read::Closed(reason) => {
                 tracing::debug!(connection = %reader.id(), %reason, "stream closed");
-                self.phase = Phase::Ending(farewell(reader.hub, reason));
+                self.phase = Phase::Ending(self.farewell(reader, reason));
                 None
             }
         }
@@ -286,7 +301,7 @@ impl Session {
         &mut self,
         reader: Reader<'_>,
         batch: &mut Batch,
-        now: Instant,
+        moment: Moment,
     ) -> Option<Bytes> {
         let snapshots = &self.snapshots;
         if !snapshots.is_empty() {
@@ -299,25 +314,30 @@ impl Session {
             });
         }
         let written = if self.member.is_some() {
-            self.compress_what_is_left(reader, batch)
+            self.compress_what_is_left(reader, batch, moment)
         } else {
-            join_frames(self.form, reader.hub, batch)
+            reader.hub.join_frames(self.format, batch, moment)
         };
         batch.clear();
         let written = written?;
-        let (metrics, events) = (&reader.hub.metrics, written.events);
+        let (metrics, events) = (reader.hub.metrics(), written.events);
         if self.is_behind {
-            metrics.record_replay(events, written.bytes.len(), now);
+            metrics.record_replay(events, written.bytes.len(), moment.now);
         } else {
-            let latency = now.saturating_duration_since(written.oldest);
-            metrics.record_deliveries(latency, 1, events, written.bytes.len(), now);
+            let latency = moment.now.saturating_duration_since(written.oldest);
+            metrics.record_deliveries(latency, 1, events, written.bytes.len(), moment.now);
         }
         self.forget_snapshots(reader);
         Some(written.bytes)
     }
 
-    fn compress_what_is_left(&mut self, reader: Reader<'_>, batch: &mut Batch) -> Option<Written> {
-        leave_out_expired(batch);
+    fn compress_what_is_left(
+        &mut self,
+        reader: Reader<'_>,
+        batch: &mut Batch,
+        moment: Moment,
+    ) -> Option<Written> {
+        leave_out_expired(batch, moment);
         let oldest = batch.first()?.payload.committed_at();
         Some(Written {
             bytes: self.compress(reader, batch, true)?,
@@ -326,7 +346,7 @@ impl Session {
         })
     }
 
-    fn handle_lag(&mut self, reader: Reader<'_>, after: Offset, floor: Offset) {
+    fn handle_lag(&mut self, reader: Reader<'_>, after: Offset, floor: Offset, moment: Moment) {
         let position = self.splice.position();
         if after < position.offset {
             // Somebody moved the cursor back on purpose.
@@ -334,10 +354,10 @@ impl Session {
                 epoch: position.epoch,
                 offset: after,
             });
-            let (splice, gap) = Splice::begin(back, reader.hub.broker.bounds());
+            let (splice, gap) = Splice::begin(back, reader.bounds());
             self.splice = splice;
             if let Some(gap) = gap {
-                return self.handle_gap(reader, gap, Vec::new());
+                return self.handle_gap(reader, gap, Vec::new(), moment);
             }
         } else if matches!(self.splice.step(), Step::Live { .. }) {
             self.splice.handle_lag(after);
@@ -346,25 +366,31 @@ impl Session {
         match self.splice.step() {
             Step::Read { after } => self.phase = Phase::Fetching(after),
             Step::Join { after } | Step::Live { after } => {
-                reader.hub.pool.rejoin(reader.key, after);
+                reader.rejoin(after);
             }
         }
         if let Some(gap) = gap {
-            self.handle_gap(reader, gap, Vec::new());
+            self.handle_gap(reader, gap, Vec::new(), moment);
         }
     }
 
     /// The page after `after`, as this reader gets it.
-    fn page_call(&mut self, reader: Reader<'_>, after: Offset) -> PageCall {
+    fn page_call(&mut self, reader: Reader<'_>, after: Offset, moment: Moment) -> PageCall {
         let snapshots = self.snapshots.clone();
         let is_packed = self.member.is_some();
-        self.pages
-            .call(reader, after, self.form, is_packed, move |record| {
+        self.pages.call(
+            reader,
+            after,
+            self.format,
+            is_packed,
+            moment,
+            move |record| {
                 let topic = record.topics().next();
                 let mut snapshots = snapshots.iter();
                 !snapshots
                     .any(|(of, upto)| record.position.offset <= *upto && topic == Some(of.as_str()))
-            })
+            },
+        )
     }
 
     /// Takes a page from the log and moves the cursor behind it; the bytes to write for it.
@@ -372,7 +398,7 @@ impl Session {
         &mut self,
         page: Result<Rendered, ReadError>,
         reader: Reader<'_>,
-        now: Instant,
+        moment: Moment,
     ) -> Option<Bytes> {
         self.phase = Phase::Live;
         let page = match page {
@@ -393,18 +419,22 @@ impl Session {
         let Rendered {
             mut bytes, events, ..
         } = page;
-        hub.pool.rejoin(reader.key, self.splice.position().offset);
+        reader.rejoin(self.splice.position().offset);
         match gap {
             Some(gap) if gap.reason == GapReason::Thinned => {
                 // What else there is follows: this reader's next event is still kept.
-                hub.metrics.record_gap();
+                hub.metrics().record_gap();
                 let mut first = Vec::with_capacity(bytes.len() + 256);
-                prelude::gap_event(&gap, &mut first);
+                hub.write(
+                    self.format,
+                    Message::Gap(&gap, moment.unix_millis),
+                    &mut first,
+                );
                 first.append(&mut bytes);
                 bytes = first;
             }
             Some(gap) => {
-                self.handle_gap(reader, gap, bytes);
+                self.handle_gap(reader, gap, bytes, moment);
                 return None;
             }
             None => {}
@@ -412,117 +442,69 @@ impl Session {
         if bytes.is_empty() {
             return None;
         }
-        hub.metrics.record_replay(events, bytes.len(), now);
-        hub.pool.touch(reader.key, now);
+        hub.metrics().record_replay(events, bytes.len(), moment.now);
+        reader.touch(moment.now);
         self.forget_snapshots(reader);
         Some(self.own(Bytes::from(bytes)))
     }
 
     /// Announces a gap, and goes on with what comes after it where the policy wants that.
-    fn handle_gap(&mut self, reader: Reader<'_>, gap: Gap, after: Vec<u8>) {
-        reader.hub.metrics.record_gap();
+    fn handle_gap(&mut self, reader: Reader<'_>, gap: Gap, after: Vec<u8>, moment: Moment) {
+        reader.hub.metrics().record_gap();
         let mut bytes = Vec::new();
-        prelude::gap_event(&gap, &mut bytes);
-        match reader.hub.config.overflow {
-            OverflowSetting::Disconnect => self.phase = Phase::Ending(Bytes::from(bytes)),
-            OverflowSetting::DropOldest => {
+        reader.hub.write(
+            self.format,
+            Message::Gap(&gap, moment.unix_millis),
+            &mut bytes,
+        );
+        match reader.hub.config().overflow {
+            Overflow::Disconnect => {
+                self.farewell = Some(Farewell {
+                    reason: CloseReason::Lagged,
+                    retry: None,
+                });
+                self.phase = Phase::Ending(Bytes::from(bytes));
+            }
+            Overflow::DropOldest => {
                 bytes.extend_from_slice(&after);
                 let next = gap.to.offset.max(self.splice.position().offset);
-                reader.hub.pool.rejoin(reader.key, next);
+                reader.rejoin(next);
                 self.phase = Phase::Opening(Bytes::from(bytes));
             }
         }
     }
 
+    /// The last words of a stream that the hub ends: when to come back, different for each reader.
+    fn farewell(&mut self, reader: Reader<'_>, reason: CloseReason) -> Bytes {
+        let base = match reason {
+            CloseReason::Draining | CloseReason::Shutdown => Some(reader.hub.config().retry),
+            CloseReason::Replaced => reader.hub.replaced_retry(&reader.id()),
+            _ => None,
+        };
+        let retry = base.map(|base| jittered_retry(base, reader.chance()));
+        self.farewell = Some(Farewell { reason, retry });
+        let mut bytes = Vec::new();
+        if let Some(retry) = retry {
+            reader
+                .hub
+                .write(self.format, Message::Farewell(retry), &mut bytes);
+        }
+        Bytes::from(bytes)
+    }
+
     fn forget_snapshots(&mut self, reader: Reader<'_>) {
         if !self.snapshots.is_empty() {
-            let cursor = reader.hub.pool.cursor(reader.key).unwrap_or(Offset::MAX);
+            let cursor = reader.cursor().unwrap_or(Offset::MAX);
             self.snapshots.retain(|(_, offset)| *offset > cursor);
         }
     }
 }
 
-impl Reader<'_> {
-    fn id(&self) -> ConnectionId {
-        match self.hub.pool.info(self.key) {
-            Some(info) => info.id.clone(),
-            None => ConnectionId::from_uuid([0; 16]),
-        }
-    }
-
-    /// The reader took nothing for the send timeout: it is let go.
-    pub(crate) fn stalled(self) {
-        let id = self.id();
-        if self.hub.pool.close(&id, CloseReason::Stalled) {
-            self.hub.metrics.record_evictions(1, 0, clock::now());
-            tracing::info!(connection = %id, reason = %CloseReason::Stalled, "connection evicted");
-        }
-    }
-
-    /// A heartbeat is due and nothing else is to be said.
-    pub(crate) fn heartbeat(self, now: Instant) -> Bytes {
-        self.hub.pool.touch(self.key, now);
-        self.hub.metrics.record_heartbeat();
-        Bytes::from_static(match self.hub.config.heartbeat_form {
-            HeartbeatForm::Event => b"event: ping\ndata: keep-alive\n\n",
-            HeartbeatForm::Comment => b":\n\n",
-        })
-    }
-}
-
-/// A batch as bytes.
-pub(crate) struct Written {
-    pub(crate) bytes: Bytes,
-    pub(crate) events: u64,
-    /// When the oldest of them was committed.
-    pub(crate) oldest: Instant,
-}
-
-/// Leaves out what nobody is to get any more.
-pub(crate) fn leave_out_expired(batch: &mut Batch) {
-    if batch
-        .iter()
-        .any(|entry| entry.payload.record().content.expires_at.is_some())
-    {
-        let unix_now = clock::unix_millis();
-        batch.retain(|entry| !entry.payload.record().is_expired(unix_now));
-    }
-}
-
-/// The frames of a batch behind each other, without those that have expired; `None` when none is left.
-pub(crate) fn join_frames(form: Format, hub: &Inner, batch: &mut Batch) -> Option<Written> {
-    leave_out_expired(batch);
-    let bytes = match &batch[..] {
-        [] => return None,
-        [only] => only.payload.frame(form, &hub.compressor).clone(),
-        many => {
-            let size = many
-                .iter()
-                .map(|entry| entry.payload.frame(form, &hub.compressor).len());
-            let mut bytes = Vec::with_capacity(size.sum());
-            for entry in many {
-                bytes.extend_from_slice(entry.payload.frame(form, &hub.compressor));
-            }
-            Bytes::from(bytes)
-        }
-    };
-    Some(Written {
-        bytes,
-        events: batch.len() as u64,
-        oldest: batch.first()?.payload.committed_at(),
-    })
-}
-
-/// The last words of a stream that the hub ends: when to come back, different for each reader.
-fn farewell(hub: &Inner, reason: CloseReason) -> Bytes {
-    let mut bytes = Vec::new();
-    if matches!(reason, CloseReason::Draining | CloseReason::Shutdown) {
-        encoder::retry(
-            Retry::from_millis(jittered_retry(hub.config.retry)),
-            &mut bytes,
-        );
-    }
-    Bytes::from(bytes)
+/// A reconnection time between `base` and one and a half of it, by `chance` from 0 to 1: not all readers come back at
+/// once.
+fn jittered_retry(base: Duration, chance: f64) -> Retry {
+    let millis = base.mul_f64(1.0 + chance / 2.0).as_millis();
+    Retry::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 fn is_in_snapshot(snapshots: &[(Topic, Offset)], topics: &[Topic], offset: Offset) -> bool {

@@ -7,13 +7,15 @@
 
 use std::sync::Arc;
 
-use sse_broker::{Offset, ReadRequest, RecordRef, Render, Scope};
+use sse_broker::{Offset, ReadRequest, RecordRef, Render};
 use sse_pool::Selector;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{MAX_CHUNK_BYTES, Reader};
-use crate::clock;
-use crate::hub::{Format, encode, is_recipient, scope};
+use super::MAX_CHUNK_BYTES;
+use crate::access::visibility::Logged;
+use crate::clock::Moment;
+use crate::hub::Reader;
+use crate::wire::{Format, Message};
 
 /// A page that is to be read.
 pub(crate) struct PageCall {
@@ -42,15 +44,15 @@ impl Pages {
         &mut self,
         reader: Reader<'_>,
         after: Offset,
-        form: Format,
+        format: Format,
         is_packed: bool,
+        moment: Moment,
         is_new: impl Fn(&RecordRef<'_>) -> bool + Send + 'static,
     ) -> PageCall {
         let hub = reader.hub;
         // The stream's own compression is the writer's work, and others wait for it.
         if self.doubled > 0 && !is_packed {
-            let permit = Arc::clone(&hub.large_pages).try_acquire_owned();
-            self.permit = permit.ok();
+            self.permit = hub.large_page();
         }
         let doubled = if self.permit.is_some() {
             self.doubled
@@ -62,24 +64,19 @@ impl Pages {
         } else {
             FIRST_PAGE_BYTES
         };
-        let request = ReadRequest {
-            max_records: max_bytes / BYTES_PER_RECORD,
-            max_bytes,
-            ..page_request(reader, after)
-        };
-        self.selector = hub.pool.selector(reader.key);
-        let (selector, info) = (self.selector.clone(), hub.pool.info(reader.key));
-        let compressor = Arc::clone(&hub.compressor);
-        let unix_now = clock::unix_millis();
+        let request = reader.page_request(after, max_bytes / BYTES_PER_RECORD, max_bytes);
+        self.selector = reader.selector();
+        let (selector, info) = (self.selector.clone(), reader.info());
+        let compressor = hub.message_compressor();
         let render: Render = Box::new(move |record, out| {
             let (Some(selector), Some(info)) = (&selector, &info) else {
                 return;
             };
-            if is_recipient(record, selector, &info.client.identities, &info.id)
-                && !record.is_expired(unix_now)
+            if selector.wants(&Logged(record), &info.client.visibility, Some(&info.id))
+                && !record.is_expired(moment.unix_millis)
                 && is_new(record)
             {
-                encode(record, form, &compressor, out);
+                format.write(Message::Event(record), &compressor, out);
             }
         });
         PageCall { request, render }
@@ -88,7 +85,7 @@ impl Pages {
     /// A page has come; false when it is of no use, because the reader wants something else than when it was called
     /// for.
     pub(super) fn take(&mut self, reader: Reader<'_>) -> bool {
-        let selector = reader.hub.pool.selector(reader.key);
+        let selector = reader.selector();
         if self.has_begun {
             self.doubled = (self.doubled + 1).min(MAX_DOUBLED);
         }
@@ -104,26 +101,6 @@ impl Pages {
     /// The bytes of the last page are on their way.
     pub(super) fn are_written(&mut self) {
         self.permit = None;
-    }
-}
-
-/// The page of the log that a reader needs after `after`: of its own topics, where it names them.
-pub(crate) fn page_request(reader: Reader<'_>, after: Offset) -> ReadRequest {
-    let selector = reader.hub.pool.selector(reader.key);
-    let info = reader.hub.pool.info(reader.key);
-    let scope = match (selector, info) {
-        (Some(selector), Some(info)) => {
-            let own = Arc::from(format!("connection/{}", info.id));
-            let identities = info.client.identities.iter().cloned();
-            scope(&selector.topics, identities.chain([own]).collect())
-        }
-        _ => Scope::All,
-    };
-    ReadRequest {
-        after,
-        scope,
-        max_records: MAX_CHUNK_BYTES / BYTES_PER_RECORD,
-        max_bytes: MAX_CHUNK_BYTES,
     }
 }
 

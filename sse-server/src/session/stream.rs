@@ -12,15 +12,15 @@ use sse_compress::Coding;
 use sse_pool::{Connection, ConnectionId, ReaderKey};
 use tokio::time::Sleep;
 
-use super::{Batch, MAX_CHUNK_BYTES, Next, PageCall, Reader, Session};
-use crate::clock;
-use crate::hub::{EncodedRecord, Inner};
+use super::{Farewell, MAX_CHUNK_BYTES, Next, PageCall, Session};
+use crate::clock::{self, Moment};
+use crate::hub::{Batch, EncodedRecord, Hub, Reader};
 
 /// The events of one connection, as bytes to write.
 ///
 /// Dropping it leaves the pool. It is bound to the tokio runtime by its heartbeat's timer.
 pub struct EventStream {
-    hub: Arc<Inner>,
+    hub: Hub,
     connection: Connection<Arc<EncodedRecord>>,
     session: Session,
     page: Option<BoxFuture<'static, Result<Rendered, ReadError>>>,
@@ -36,12 +36,12 @@ struct Heartbeat {
 
 impl EventStream {
     pub(crate) fn new(
-        hub: Arc<Inner>,
+        hub: Hub,
         connection: Connection<Arc<EncodedRecord>>,
         session: Session,
         now: Instant,
     ) -> Self {
-        let heartbeat = hub.config.heartbeat.map(|_| Heartbeat {
+        let heartbeat = hub.config().heartbeat.map(|_| Heartbeat {
             last_write: now,
             timer: None,
         });
@@ -80,7 +80,13 @@ impl EventStream {
 
     /// The socket has taken nothing for the send timeout: the reader is let go.
     pub(crate) fn stalled(&mut self) {
-        self.reader().stalled();
+        self.reader().stalled(clock::now());
+    }
+
+    /// Why the hub has ended it, once it has; `None` also when its history could not be read.
+    #[must_use]
+    pub fn farewell(&self) -> Option<Farewell> {
+        self.session.farewell_said()
     }
 
     /// The next bytes, or `None` when the stream has ended.
@@ -92,27 +98,29 @@ impl EventStream {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// The same as [`next_chunk`](Self::next_chunk), for who polls.
+    /// The same as [`next_chunk`](Self::next_chunk), as a poll.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let moment = Moment::read();
         loop {
             let reader = Reader {
                 hub: &self.hub,
                 key: self.connection.key(),
             };
-            let bytes = match self.session.next(reader) {
+            let bytes = match self.session.next(reader, moment) {
                 Next::Write(bytes) => Some(bytes),
                 Next::Look => {
-                    let now = clock::now();
                     self.batch.clear();
-                    let read = self
-                        .connection
-                        .poll_read(cx, now, MAX_CHUNK_BYTES, &mut self.batch);
+                    let read =
+                        self.connection
+                            .poll_read(cx, moment.now, MAX_CHUNK_BYTES, &mut self.batch);
                     let is_waiting = read.is_pending();
                     let read = match read {
                         Poll::Ready(read) => Some(read),
                         Poll::Pending => None,
                     };
-                    let bytes = self.session.handle_read(read, reader, &mut self.batch, now);
+                    let bytes = self
+                        .session
+                        .handle_read(read, reader, &mut self.batch, moment);
                     if self.batch.capacity() > IDLE_BATCH_ENTRIES {
                         self.batch = Vec::new();
                     }
@@ -123,7 +131,7 @@ impl EventStream {
                     bytes
                 }
                 Next::Fetch(PageCall { request, render }) => {
-                    self.page = Some(self.hub.broker.render(request, render));
+                    self.page = Some(self.hub.render(request, render));
                     None
                 }
                 Next::Await => {
@@ -132,7 +140,7 @@ impl EventStream {
                     };
                     let page = ready!(page.as_mut().poll(cx));
                     self.page = None;
-                    self.session.handle_page(page, reader, clock::now())
+                    self.session.handle_page(page, reader, moment)
                 }
                 Next::End => return Poll::Ready(None),
             };
@@ -150,7 +158,7 @@ impl EventStream {
             return Poll::Pending;
         };
         loop {
-            let Some(interval) = self.hub.load_governor.heartbeat() else {
+            let Some(interval) = self.hub.heartbeat_interval() else {
                 return Poll::Pending;
             };
             let due = heartbeat.last_write + interval;
@@ -158,7 +166,8 @@ impl EventStream {
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
             ready!(timer.as_mut().poll(cx));
-            let now = clock::now();
+            let moment = Moment::read();
+            let now = moment.now;
             if now >= due {
                 // It is polled again once these bytes are on their way, and waits from then on.
                 heartbeat.last_write = now;
@@ -167,7 +176,7 @@ impl EventStream {
                     hub: &self.hub,
                     key: self.connection.key(),
                 };
-                return Poll::Ready(Some(self.session.heartbeat(reader, now)));
+                return Poll::Ready(Some(self.session.heartbeat(reader, moment)));
             }
             timer.as_mut().reset(due.into());
         }

@@ -293,10 +293,7 @@ async fn heartbeats_and_changed_subscriptions_lose_and_repeat_nothing(coding: &s
                     topics: Some(vec!["b".to_owned()]),
                     ..SubscriptionChange::default()
                 };
-                hub.change_subscriptions(&ids[1], change)
-                    .await
-                    .unwrap()
-                    .unwrap();
+                hub.change_subscriptions(&ids[1], change).await.unwrap();
             }
             if n % 7 == 0 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -623,10 +620,7 @@ async fn who_follows_something_else_shapes_no_byte_of_the_cohort_it_was_in() {
             topics: Some(vec!["followed".to_owned()]),
             ..SubscriptionChange::default()
         };
-        hub.change_subscriptions(&id, change)
-            .await
-            .unwrap()
-            .unwrap();
+        hub.change_subscriptions(&id, change).await.unwrap();
         publish(secret, topic).await;
         until("it is read by who follows it", || {
             hub.connections(10).iter().all(|it| it.behind_entries == 0)

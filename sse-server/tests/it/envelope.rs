@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sse_pool::ConnectionId;
 use sse_protocol::Decoder;
 use sse_protocol::message::Message;
+use sse_server::access::Caller;
 use sse_server::hub::{Hub, HubConfig, JobError, JobState, Publication, SendError};
 use sse_server::session::EventStream;
 
@@ -279,7 +280,7 @@ impl Reader {
 async fn library_calls_report_a_jobs_progress() {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
     let mut reader = Reader::new(
-        hub.create_connection("watcher".parse().unwrap(), LOCALHOST)
+        hub.create_connection("watcher".parse().unwrap(), Caller::anonymous(LOCALHOST))
             .await
             .unwrap(),
     );
@@ -322,12 +323,18 @@ async fn the_manager_creates_sends_broadcasts_closes_and_tells_status() {
     let id = |name: &str| name.parse::<ConnectionId>().unwrap();
     let mut readers = Vec::new();
     for name in ["a", "b", "c"] {
-        let mut reader = Reader::new(hub.create_connection(id(name), LOCALHOST).await.unwrap());
+        let mut reader = Reader::new(
+            hub.create_connection(id(name), Caller::anonymous(LOCALHOST))
+                .await
+                .unwrap(),
+        );
         assert_eq!(reader.next().await.unwrap().0, "connected");
         readers.push(reader);
     }
     assert!(
-        hub.create_connection(id("a"), LOCALHOST).await.is_err(),
+        hub.create_connection(id("a"), Caller::anonymous(LOCALHOST))
+            .await
+            .is_err(),
         "the name is taken"
     );
 
@@ -369,5 +376,7 @@ async fn the_manager_creates_sends_broadcasts_closes_and_tells_status() {
     assert!(hub.connection_status(&id("b")).is_none());
     assert!(!hub.close_connection(&id("b")));
     // The name is free again.
-    hub.create_connection(id("b"), LOCALHOST).await.unwrap();
+    hub.create_connection(id("b"), Caller::anonymous(LOCALHOST))
+        .await
+        .unwrap();
 }

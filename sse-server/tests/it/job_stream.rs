@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use sse_server::hub::{ConnectError, ConnectionRequest, Hub, HubConfig, Publication};
+use sse_server::access::Caller;
+use sse_server::hub::{Hub, HubConfig, Publication};
+use sse_server::session::{ConnectError, ConnectionRequest};
 
 use crate::client::{End, eventually};
 use crate::server::Server;
@@ -153,7 +155,7 @@ fn a_restart_ends_every_stream_properly() {
 fn request(ip: [u8; 4]) -> ConnectionRequest {
     ConnectionRequest {
         user_agent: Some("library".into()),
-        ..ConnectionRequest::from_ip(IpAddr::V4(Ipv4Addr::from(ip)))
+        ..ConnectionRequest::from(Caller::anonymous(IpAddr::V4(Ipv4Addr::from(ip))))
     }
 }
 

@@ -181,7 +181,11 @@ fn statistics_count_connections_and_messages() {
     for stream in &mut streams {
         stream.take(2);
     }
-    let stats = server.get("/sse/stats").ok();
+    // A delivery is counted once its turn of writing is over.
+    let stats = eventually("six deliveries", || {
+        let stats = server.get("/sse/stats").ok();
+        (stats["events_delivered"] == 6).then_some(stats)
+    });
     assert_eq!(stats["active_connections"], 3);
     assert_eq!(stats["total_connections"], 3);
     assert_eq!(stats["events_published"], 2);

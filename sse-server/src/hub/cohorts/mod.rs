@@ -18,20 +18,20 @@ use std::sync::{Arc, Weak};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use sse_compress::Coding;
-use sse_pool::Selector;
+use sse_pool::{Selector, Visibility};
 
 use self::coding::{Block, Encoder, Reader};
-use super::encoded_record::{EncodedRecord, Format};
-use crate::session::Batch;
+use super::encoded_record::EncodedRecord;
+use super::interest::Interest;
+use super::reader::Batch;
+use crate::wire::Format;
 
 /// Everything that decides which events a reader gets, and how they are written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CohortKey {
-    pub(crate) topics: Vec<String>,
-    pub(crate) event_types: Option<Vec<String>>,
-    pub(crate) session: Option<String>,
-    pub(crate) user: Option<String>,
-    pub(crate) form: Format,
+    pub(crate) interest: Interest,
+    pub(crate) visibility: Visibility,
+    pub(crate) format: Format,
     pub(crate) coding: Coding,
 }
 
@@ -226,7 +226,7 @@ impl Member {
         let mut blocks = cohort.inner.lock();
         let mut is_stored = false;
         while let Some(first) = rest.first() {
-            if !first.recipients.is_empty() {
+            if first.recipients.is_some() {
                 // For this reader alone.
                 self.take_each(&rest[..1], &frame, &mut writer);
                 rest = &rest[1..];
@@ -346,7 +346,7 @@ impl Blocks {
         let is_never_compressed = entries[0].payload.is_never_compressed();
         let same: Vec<_> = entries
             .iter()
-            .take_while(|entry| entry.recipients.is_empty())
+            .take_while(|entry| entry.recipients.is_none())
             .take_while(|entry| entry.payload.is_never_compressed() == is_never_compressed)
             .collect();
         let plain = match &same[..] {

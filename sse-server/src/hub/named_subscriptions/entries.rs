@@ -1,7 +1,7 @@
 //! What is known under each name, and how it gets into the log.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use sse_broker::{
 };
 use sse_pool::ConnectionId;
 
+use super::contention::{Contention, Replaced};
 use super::{NamedSubscriptionError, NamedSubscriptionStatus};
 use crate::clock;
 use crate::hub::HubConfig;
@@ -20,6 +21,8 @@ pub(crate) struct NamedSubscriptions {
     pub(super) entries: Mutex<Entries>,
     /// Held while changes go to the log, so that an older state of a name cannot overtake a newer one.
     saving: tokio::sync::Mutex<()>,
+    /// Streams that were replaced and have not been told yet when to come back.
+    replaced: Mutex<Replaced>,
     max: usize,
     expiry: Option<Duration>,
 }
@@ -42,6 +45,7 @@ pub(super) struct Entry {
     /// What the log says of `used_at`.
     saved_used_at: UnixMillis,
     connection: Option<ConnectionId>,
+    contention: Contention,
 }
 
 /// An entry as the log has it.
@@ -53,6 +57,15 @@ struct StoredEntry {
     user: Option<Box<str>>,
     created_at: UnixMillis,
     used_at: UnixMillis,
+}
+
+/// What became of a claim.
+#[derive(Debug, Default)]
+pub(super) struct Takeover {
+    /// The stream that had the name until now; it may have ended.
+    pub(super) before: Option<ConnectionId>,
+    /// With this one the name counts as contended, since newly.
+    pub(super) is_contended: bool,
 }
 
 impl Entry {
@@ -77,6 +90,7 @@ impl Entry {
             used_at: stored.used_at,
             saved_used_at: stored.used_at,
             connection: None,
+            contention: Contention::default(),
         })
     }
 
@@ -130,7 +144,7 @@ impl NamedSubscriptions {
             let entry = entry.unwrap_or_else(|| {
                 tracing::warn!(
                     name,
-                    "a durable subscription is damaged; it begins with the oldest event"
+                    "a named subscription is damaged; it begins with the oldest event"
                 );
                 entries.unsaved.insert(name.into());
                 Entry {
@@ -143,6 +157,7 @@ impl NamedSubscriptions {
                     used_at: now,
                     saved_used_at: now,
                     connection: None,
+                    contention: Contention::default(),
                 }
             });
             entries.by_name.insert(name.into(), entry);
@@ -150,6 +165,7 @@ impl NamedSubscriptions {
         Self {
             entries: Mutex::new(entries),
             saving: tokio::sync::Mutex::new(()),
+            replaced: Mutex::default(),
             max: config.max_named_subscriptions,
             expiry: config.named_subscription_expiry,
         }
@@ -208,6 +224,7 @@ impl NamedSubscriptions {
             used_at: now,
             saved_used_at: now,
             connection: None,
+            contention: Contention::default(),
         };
         entries.by_name.insert(name.into(), entry);
         entries.unsaved.insert(name.into());
@@ -220,11 +237,64 @@ impl NamedSubscriptions {
         entries.unsaved.insert(name.into());
     }
 
-    /// The stream that reads under this name from now on; returns the one that did.
-    pub(super) fn claim(&self, name: &str, connection: &ConnectionId) -> Option<ConnectionId> {
+    /// When a newcomer should try again, where readers contend for a name and the one that has it is alive; `None` when the
+    /// name can be had.
+    pub(super) fn contended(
+        &self,
+        name: &str,
+        user: Option<&str>,
+        now: Instant,
+        is_alive: impl Fn(&ConnectionId) -> bool,
+    ) -> Result<Option<Duration>, NamedSubscriptionError> {
+        let (holder, retry_after) = {
+            let mut entries = self.entries.lock();
+            if !entries.is_known(name) {
+                return Ok(None);
+            }
+            let entry = entries.get_mut(name, user)?;
+            match (entry.contention.refuses(now), &entry.connection) {
+                (Some(retry_after), Some(holder)) => (holder.clone(), retry_after),
+                _ => return Ok(None),
+            }
+        };
+        Ok(is_alive(&holder).then_some(retry_after))
+    }
+
+    /// The stream that has read under this name last.
+    pub(super) fn holder(&self, name: &str) -> Option<ConnectionId> {
+        self.entries.lock().by_name.get(name)?.connection.clone()
+    }
+
+    /// Gives a name to a stream; `is_open` says whether the one that had it is still there.
+    pub(super) fn claim(
+        &self,
+        name: &str,
+        connection: &ConnectionId,
+        is_open: bool,
+        base: Duration,
+        now: Instant,
+    ) -> Takeover {
         let mut entries = self.entries.lock();
-        let entry = entries.by_name.get_mut(name)?;
-        entry.connection.replace(connection.clone())
+        let Some(entry) = entries.by_name.get_mut(name) else {
+            return Takeover::default();
+        };
+        let before = entry.connection.replace(connection.clone());
+        let Some(before) = before.filter(|before| is_open && before != connection) else {
+            return Takeover::default();
+        };
+        let is_contended = entry.contention.taken_over(now);
+        let retry = entry.contention.retry(base);
+        drop(entries);
+        self.replaced.lock().push(before.clone(), retry);
+        Takeover {
+            before: Some(before),
+            is_contended,
+        }
+    }
+
+    /// When a stream that was replaced should come back; told once.
+    pub(super) fn replaced_retry(&self, connection: &ConnectionId) -> Option<Duration> {
+        self.replaced.lock().take(connection)
     }
 
     /// Writes what is not in the log yet, in one commit.
@@ -261,7 +331,7 @@ impl NamedSubscriptions {
             saved.is_err() && !was_failing
         };
         if let (Err(error), true) = (&saved, is_first_failure) {
-            tracing::warn!(%error, "durable subscriptions could not be saved; trying again");
+            tracing::warn!(%error, "named subscriptions could not be saved; trying again");
         }
         saved
     }
@@ -307,7 +377,7 @@ impl NamedSubscriptions {
     }
 }
 
-/// What the keys of durable subscriptions begin with.
+/// What the keys of named subscriptions begin with.
 pub(crate) const KEY_PREFIX: &str = "durable/";
 /// The layout of what is stored.
 const STORED_VERSION: u32 = 1;
@@ -378,7 +448,11 @@ mod tests {
         assert!(!subscriptions.create("b", None, at(16), 0).unwrap());
         let full = subscriptions.create("c", None, at(15), 0);
         assert!(matches!(full, Err(NamedSubscriptionError::Full { max: 2 })));
-        assert_eq!(subscriptions.claim("a", &open), None);
+        let claim = |connection| {
+            let second = Duration::from_secs(1);
+            subscriptions.claim("a", connection, true, second, clock::now())
+        };
+        assert_eq!(claim(&open).before, None);
         assert_eq!(subscriptions.sweep(999, |_| false), 0);
         // The one with an open stream is in use.
         assert_eq!(subscriptions.sweep(1_000, |id| *id == open), 1);
@@ -395,6 +469,7 @@ mod tests {
             used_at: 2,
             saved_used_at: 2,
             connection: None,
+            contention: Contention::default(),
         };
         let stored = vec![
             StoredState {

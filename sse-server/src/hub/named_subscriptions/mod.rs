@@ -1,4 +1,4 @@
-//! Named durable subscriptions: the hub keeps the place of readers that keep nothing themselves.
+//! Named subscriptions: the hub keeps the place of readers that keep nothing themselves.
 //!
 //! A name holds one thing: the position up to which its reader has acknowledged everything. It holds no
 //! filter (the topics of a stream are asked for at each connect, and a position is a place in the one
@@ -17,17 +17,21 @@
 //! reader's promise and not the hub's, and a crash that takes the newest ones back repeats events and
 //! loses none.
 
+mod contention;
 mod entries;
 
+use std::time::Duration;
+
 use sse_broker::{AppendError, ParsePositionError, Position, ReadError, ResumeFrom, UnixMillis};
-use sse_pool::{CloseReason, ConnectionId};
+use sse_pool::{CloseReason, ConnectionId, ReaderState};
 
 pub(super) use entries::{KEY_PREFIX, NamedSubscriptions};
 
 use super::Hub;
+use crate::access::Caller;
 use crate::clock;
 
-/// A named durable subscription, as it stands.
+/// A named subscription, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedSubscriptionStatus {
     /// Its name.
@@ -47,21 +51,21 @@ pub struct NamedSubscriptionStatus {
     pub behind: Option<u64>,
 }
 
-/// What is wrong with a request about a named durable subscription.
+/// What is wrong with a request about a named subscription.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NamedSubscriptionError {
     /// No subscription can have this name.
-    #[error("a durable name has 1 to {MAX_NAME_BYTES} bytes without control characters")]
+    #[error("a subscription's name has 1 to {MAX_NAME_BYTES} bytes without control characters")]
     InvalidName,
     /// There is none of this name.
-    #[error("there is no durable subscription {0:?}")]
+    #[error("there is no named subscription {0:?}")]
     Unknown(String),
     /// It was created for another user.
-    #[error("the durable subscription {0:?} belongs to another user")]
+    #[error("the named subscription {0:?} belongs to another user")]
     NotYours(String),
     /// There are as many as there may be.
-    #[error("there are {max} durable subscriptions, and no more are taken")]
+    #[error("there are {max} named subscriptions, and no more are taken")]
     Full {
         /// How many there may be.
         max: usize,
@@ -78,6 +82,16 @@ pub enum NamedSubscriptionError {
     /// No kept event has this id.
     #[error("no event that is kept has the id {0:?}")]
     UnknownId(String),
+    /// Another stream reads under this name, and has been displaced too often.
+    #[error(
+        "another stream is reading the named subscription {name:?}; end that one first, or choose another name"
+    )]
+    InUse {
+        /// The name.
+        name: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The log did not take it.
     #[error(transparent)]
     Log(#[from] AppendError),
@@ -99,25 +113,36 @@ pub enum SubscriptionPlace {
     Latest,
 }
 
+/// The name that a stream reads under: it begins after what was acknowledged under that name, or after what the reader says
+/// it has seen where that is further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedSubscription {
+    /// The name.
+    pub name: String,
+    /// Where a name that is new begins, said as a `last_event_id`; `None` for what comes from now on.
+    pub start: Option<String>,
+}
+
 /// Where a stream under a name begins.
-pub(super) struct SubscriptionStart {
-    pub(super) from: ResumeFrom,
-    pub(super) is_new: bool,
+pub(crate) struct SubscriptionStart {
+    pub(crate) from: ResumeFrom,
+    pub(crate) is_new: bool,
 }
 
 impl Hub {
     /// Finds where the stream of a durable name begins, and makes the name when there is none.
     ///
     /// A new name begins after `resumed`, else after `start`, else with what comes from now on.
-    pub(super) async fn named_subscription_start(
+    pub(crate) async fn named_subscription_start(
         &self,
-        name: &str,
-        user: Option<&str>,
+        subscription: &NamedSubscription,
+        caller: &Caller,
         resumed: Option<&str>,
-        start: Option<&str>,
     ) -> Result<SubscriptionStart, NamedSubscriptionError> {
-        check_name(name)?;
-        let inner = self.inner();
+        let NamedSubscription { name, start } = subscription;
+        self.check_named_subscription(name, caller)?;
+        let user = caller.user();
+        let inner = &self.inner;
         let broker = &*inner.broker;
         let now = clock::unix_millis();
         let resumed = match resumed {
@@ -135,7 +160,7 @@ impl Hub {
         {
             return Ok(known(from));
         }
-        let from = match (resumed, start) {
+        let from = match (resumed, start.as_deref()) {
             (Some(from), _) => from,
             (None, Some(id)) => ResumeFrom::last_event_id(broker, id).await?,
             (None, None) => ResumeFrom::Live,
@@ -163,18 +188,67 @@ impl Hub {
             .resume(name, user, resumed, bounds, now)?
         {
             Some(from) => Ok(known(from)),
-            None => Err(NamedSubscriptionError::Unknown(name.to_owned())),
+            None => Err(NamedSubscriptionError::Unknown(name.clone())),
         }
     }
 
-    /// Makes a stream the one of its name; the one before it ends.
-    pub(super) fn claim_named_subscription(&self, name: &str, connection: &ConnectionId) {
-        let before = self.inner().named_subscriptions.claim(name, connection);
-        if let Some(before) = before.filter(|before| before != connection)
-            && self.inner().pool.close(&before, CloseReason::Server)
-        {
-            tracing::info!(connection = %before, name, "replaced by a newer stream of the same durable name");
+    /// Whether this caller may read under a name now. A name that is read by somebody else, who is alive and was displaced
+    /// again and again, is refused: without that, two readers that insist on it would take it from each other for ever.
+    pub(crate) fn check_named_subscription(
+        &self,
+        name: &str,
+        caller: &Caller,
+    ) -> Result<(), NamedSubscriptionError> {
+        check_name(name)?;
+        let now = clock::now();
+        let is_alive = |id: &ConnectionId| self.is_alive(id);
+        let subscriptions = &self.inner.named_subscriptions;
+        if let Some(retry_after) = subscriptions.contended(name, caller.user(), now, is_alive)? {
+            self.inner.metrics.record_refused_takeover();
+            return Err(NamedSubscriptionError::InUse {
+                name: name.to_owned(),
+                retry_after,
+            });
         }
+        Ok(())
+    }
+
+    /// Whether a stream is open and has what there is, or has taken something not long ago.
+    fn is_alive(&self, id: &ConnectionId) -> bool {
+        let patience = self.inner.config.send_timeout;
+        let status = self.inner.pool.status(id);
+        status.is_some_and(|status| {
+            status.state == ReaderState::Waiting
+                || clock::now().saturating_duration_since(status.since) < patience
+        })
+    }
+
+    /// Makes a stream the one of its name; the one before it ends, and hears to come back later each time this happens.
+    pub(crate) fn claim_named_subscription(&self, name: &str, connection: &ConnectionId) {
+        let subscriptions = &self.inner.named_subscriptions;
+        let base = self.inner.config.retry;
+        // A stream that has ended is not displaced: its reader comes back, as often as it likes.
+        let holder = subscriptions.holder(name);
+        let is_open = holder.is_some_and(|holder| self.inner.pool.status(&holder).is_some());
+        let takeover = subscriptions.claim(name, connection, is_open, base, clock::now());
+        if let Some(before) = takeover.before
+            && self.inner.pool.close(&before, CloseReason::Replaced)
+        {
+            self.inner.metrics.record_takeover();
+            if takeover.is_contended {
+                tracing::warn!(
+                    name,
+                    "several readers insist on one named subscription; the newest is refused while one reads"
+                );
+            } else {
+                tracing::debug!(connection = %before, name, "replaced by a newer stream of the same name");
+            }
+        }
+    }
+
+    /// When a stream that was replaced should come back.
+    pub(crate) fn replaced_retry(&self, connection: &ConnectionId) -> Option<Duration> {
+        self.inner.named_subscriptions.replaced_retry(connection)
     }
 
     /// The reader of `name` has everything up to a place. Idempotent, and an older place than the one
@@ -188,17 +262,17 @@ impl Hub {
     pub async fn ack_named_subscription(
         &self,
         name: &str,
-        user: Option<&str>,
+        caller: &Caller,
         place: SubscriptionPlace,
     ) -> Result<NamedSubscriptionStatus, NamedSubscriptionError> {
         // Nobody learns of ids by asking for a name that is not theirs.
-        self.named_subscription(name, user)?;
+        self.named_subscription(name, caller)?;
         let at = self.subscription_place(place).await?;
-        let inner = self.inner();
+        let inner = &self.inner;
         let now = clock::unix_millis();
         let bounds = inner.broker.bounds();
         let mut entries = inner.named_subscriptions.entries.lock();
-        let entry = entries.get_mut(name, user)?;
+        let entry = entries.get_mut(name, caller.user())?;
         entry.used_at = now;
         let is_news = entry.acked.epoch != at.epoch || entry.acked.offset < at.offset;
         if is_news {
@@ -219,16 +293,16 @@ impl Hub {
     pub async fn reset_named_subscription(
         &self,
         name: &str,
-        user: Option<&str>,
+        caller: &Caller,
         place: SubscriptionPlace,
     ) -> Result<NamedSubscriptionStatus, NamedSubscriptionError> {
-        self.named_subscription(name, user)?;
+        self.named_subscription(name, caller)?;
         let at = self.subscription_place(place).await?;
-        let inner = self.inner();
+        let inner = &self.inner;
         let bounds = inner.broker.bounds();
         let status = {
             let mut entries = inner.named_subscriptions.entries.lock();
-            let entry = entries.get_mut(name, user)?;
+            let entry = entries.get_mut(name, caller.user())?;
             entry.used_at = clock::unix_millis();
             entry.acked = at;
             let status = entry.status(name, bounds);
@@ -250,12 +324,12 @@ impl Hub {
     pub async fn delete_named_subscription(
         &self,
         name: &str,
-        user: Option<&str>,
+        caller: &Caller,
     ) -> Result<(), NamedSubscriptionError> {
-        let inner = self.inner();
+        let inner = &self.inner;
         {
             let mut entries = inner.named_subscriptions.entries.lock();
-            entries.get_mut(name, user)?;
+            entries.get_mut(name, caller.user())?;
             entries.by_name.remove(name);
             entries.unsaved.insert(name.into());
         }
@@ -270,13 +344,13 @@ impl Hub {
     pub fn named_subscription(
         &self,
         name: &str,
-        user: Option<&str>,
+        caller: &Caller,
     ) -> Result<NamedSubscriptionStatus, NamedSubscriptionError> {
-        let inner = self.inner();
+        let inner = &self.inner;
         let bounds = inner.broker.bounds();
         let status = {
             let mut entries = inner.named_subscriptions.entries.lock();
-            entries.get_mut(name, user)?.status(name, bounds)
+            entries.get_mut(name, caller.user())?.status(name, bounds)
         };
         Ok(self.with_open_stream(status))
     }
@@ -284,7 +358,7 @@ impl Hub {
     /// How many names there are, and how the first `limit` of them stand, in the order of the names.
     #[must_use]
     pub fn named_subscriptions(&self, limit: usize) -> (usize, Vec<NamedSubscriptionStatus>) {
-        let inner = self.inner();
+        let inner = &self.inner;
         let bounds = inner.broker.bounds();
         let (total, statuses): (_, Vec<_>) = {
             let entries = inner.named_subscriptions.entries.lock();
@@ -301,7 +375,7 @@ impl Hub {
 
     /// A stream that has ended is none.
     fn with_open_stream(&self, mut status: NamedSubscriptionStatus) -> NamedSubscriptionStatus {
-        let is_open = |id: &ConnectionId| self.inner().pool.status(id).is_some();
+        let is_open = |id: &ConnectionId| self.inner.pool.status(id).is_some();
         status.connection = status.connection.filter(is_open);
         status
     }
@@ -310,7 +384,7 @@ impl Hub {
         &self,
         place: SubscriptionPlace,
     ) -> Result<Position, NamedSubscriptionError> {
-        let broker = &*self.inner().broker;
+        let broker = &*self.inner.broker;
         let bounds = broker.bounds();
         let at = |offset| Position {
             epoch: bounds.epoch,
@@ -340,20 +414,20 @@ impl Hub {
 
     /// Saves what has been acknowledged; to be called about once a second.
     pub(super) async fn save_named_subscriptions(&self) {
-        let inner = self.inner();
+        let inner = &self.inner;
         // It is logged there, and tried again.
         let _ = inner.named_subscriptions.save(&*inner.broker).await;
     }
 
     /// Forgets names that nobody has used for too long.
     pub(super) fn sweep_named_subscriptions(&self) {
-        let inner = self.inner();
+        let inner = &self.inner;
         let is_open = |id: &ConnectionId| inner.pool.status(id).is_some();
         let expired = inner
             .named_subscriptions
             .sweep(clock::unix_millis(), is_open);
         if expired > 0 {
-            tracing::info!(expired, "durable subscriptions were unused for too long");
+            tracing::info!(expired, "named subscriptions were unused for too long");
         }
     }
 }

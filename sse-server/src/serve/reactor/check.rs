@@ -1,23 +1,21 @@
 //! What time does to connections: heartbeats, and an end for sockets that take nothing any more.
 
-use std::time::Instant;
-
 use super::Reactor;
 use super::table::Ticks;
+use crate::clock::Moment;
+use crate::hub::Reader;
 use crate::serve::chunks::chunk;
-use crate::session::Reader;
 
 impl Reactor {
     /// Sends the heartbeats that are due, and lets go of sockets that have taken nothing for too long: a turn's worth of
     /// connections, for they may all be due at once.
-    pub(super) fn check(&mut self, from: usize, now: Instant) {
+    pub(super) fn check(&mut self, from: usize, moment: Moment) {
         let end = from + CHECKS_PER_TURN;
         self.unchecked = (end < self.table.end()).then_some(end);
-        let ticks = Ticks::since(self.origin, now);
+        let ticks = Ticks::since(self.origin, moment.now);
         let heartbeat_millis = self
             .hub
-            .load_governor
-            .heartbeat()
+            .heartbeat_interval()
             .map(|interval| u32::try_from(interval.as_millis()).unwrap_or(u32::MAX));
         for slot in from..end.min(self.table.end()) {
             let Some(entry) = self.table.at(slot) else {
@@ -30,10 +28,10 @@ impl Reactor {
             };
             if let Some(more) = &entry.more {
                 let is_stalled = more.blocked_since.is_some_and(|since| {
-                    now.saturating_duration_since(since) >= self.hub.config.send_timeout
+                    moment.now.saturating_duration_since(since) >= self.hub.config().send_timeout
                 });
                 if is_stalled {
-                    reader.stalled();
+                    reader.stalled(moment.now);
                     self.remove(key);
                     continue;
                 }
@@ -47,15 +45,15 @@ impl Reactor {
             {
                 let session = entry.more.as_mut().and_then(|more| more.session.as_mut());
                 let bytes = match session {
-                    Some(session) => session.heartbeat(reader, now),
-                    None => reader.heartbeat(now),
+                    Some(session) => session.heartbeat(reader, moment),
+                    None => reader.heartbeat(entry.format, moment.now),
                 };
                 let wire = if entry.is_chunked {
                     chunk(&bytes)
                 } else {
                     bytes
                 };
-                self.send(key, &wire, now);
+                self.send(key, &wire, moment);
             }
         }
     }

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::hub::{Format, Inner, Metrics};
+use crate::clock::Moment;
+use crate::hub::{Batch, Hub, Metrics};
 use crate::serve::chunks::chunk;
-use crate::session::{Batch, join_frames};
+use crate::wire::Format;
 
 /// The last few batches: the readers of a topic get the same ones, one after another.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub(super) struct Frames {
 
 #[derive(Debug, Default)]
 struct Memo {
-    form: Format,
+    format: Format,
     is_chunked: bool,
     offsets: Vec<u64>,
     /// `None` when nothing of it is to be written.
@@ -47,37 +48,39 @@ impl Frames {
     /// Where the bytes of a batch are, for [`wire`](Self::wire); until the next batch is asked for.
     pub(super) fn find(
         &mut self,
-        form: Format,
+        format: Format,
         is_chunked: bool,
-        hub: &Inner,
+        hub: &Hub,
         batch: &mut Batch,
-        now: Instant,
+        moment: Moment,
     ) -> usize {
         let known = self.recent.iter().position(|memo| {
             memo.offsets.len() == batch.len()
                 && memo.is_chunked == is_chunked
-                && memo.form == form
+                && memo.format == format
                 && std::iter::zip(&memo.offsets, &*batch)
                     .all(|(offset, entry)| *offset == entry.offset)
         });
         known.unwrap_or_else(|| {
             self.next = (self.next + 1) % RECENT;
             let memo = &mut self.recent[self.next];
-            memo.record(&hub.metrics, now);
-            memo.form = form;
+            memo.record(hub.metrics(), moment.now);
+            memo.format = format;
             memo.is_chunked = is_chunked;
             memo.offsets.clear();
             memo.offsets.extend(batch.iter().map(|entry| entry.offset));
-            memo.framed = join_frames(form, hub, batch).map(|written| Framed {
-                event_bytes: written.bytes.len(),
-                events: written.events,
-                oldest: written.oldest,
-                wire: if is_chunked {
-                    chunk(&written.bytes)
-                } else {
-                    written.bytes
-                },
-            });
+            memo.framed = hub
+                .join_frames(format, batch, moment)
+                .map(|written| Framed {
+                    event_bytes: written.bytes.len(),
+                    events: written.events,
+                    oldest: written.oldest,
+                    wire: if is_chunked {
+                        chunk(&written.bytes)
+                    } else {
+                        written.bytes
+                    },
+                });
             self.next
         })
     }

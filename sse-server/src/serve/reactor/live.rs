@@ -5,17 +5,17 @@
 //! kernel has driven out of the processor's caches meanwhile, and a lock that waits for what the kernel has written. So
 //! a few readers are looked up one right after the other, in one visit to the lock, before the first is written to.
 
-use std::time::Instant;
-
 use sse_pool::{Read, ReaderKey, Taken};
 
 use super::Reactor;
 use super::table::Ticks;
-use crate::session::{MAX_CHUNK_BYTES, Reader, Session, leave_out_expired};
+use crate::clock::Moment;
+use crate::hub::{Reader, leave_out_expired};
+use crate::session::{MAX_CHUNK_BYTES, Session};
 
 impl Reactor {
     /// Serves the next few readers, and says how many.
-    pub(super) fn serve_group(&mut self, now: Instant) -> usize {
+    pub(super) fn serve_group(&mut self, moment: Moment) -> usize {
         let mut group = std::mem::take(&mut self.group);
         let mut served = 0;
         let mut other = None;
@@ -32,25 +32,25 @@ impl Reactor {
         }
         let mut rest = &group[..];
         while !rest.is_empty() {
-            let served = self.serve_alike(rest, now);
+            let served = self.serve_alike(rest, moment);
             rest = rest.get(served..).unwrap_or_default();
         }
         group.clear();
         self.group = group;
         if let Some(key) = other {
-            self.serve(key, now);
+            self.serve(key, moment);
         }
         served
     }
 
     /// Serves the first of `keys` and those behind it that get the same; says how many. They are live.
-    pub(super) fn serve_alike(&mut self, keys: &[ReaderKey], now: Instant) -> usize {
+    pub(super) fn serve_alike(&mut self, keys: &[ReaderKey], moment: Moment) -> usize {
         let taken = self
             .shard
-            .read_alike(keys, now, MAX_CHUNK_BYTES, &mut self.batch);
+            .read_alike(keys, moment.now, MAX_CHUNK_BYTES, &mut self.batch);
         let keys = keys.get(..taken.readers).unwrap_or(keys);
         match taken.read {
-            Some(Read::Entries) => self.deliver(keys, taken, now),
+            Some(Read::Entries) => self.deliver(keys, taken, moment),
             None => {
                 for &key in keys {
                     if let Some(entry) = self.table.get(key) {
@@ -60,7 +60,7 @@ impl Reactor {
             }
             Some(other) => {
                 for &key in keys {
-                    self.begin_session(key, other, now);
+                    self.begin_session(key, other, moment);
                     self.ready.push_back(key);
                 }
             }
@@ -69,10 +69,10 @@ impl Reactor {
     }
 
     /// Sends the batch to readers that have got it; those for whom there may be more are served again.
-    fn deliver(&mut self, keys: &[ReaderKey], taken: Taken, now: Instant) {
+    fn deliver(&mut self, keys: &[ReaderKey], taken: Taken, moment: Moment) {
         self.pace.found(self.batch.len());
-        leave_out_expired(&mut self.batch);
-        let ticks = Ticks::since(self.origin, now);
+        leave_out_expired(&mut self.batch, moment);
+        let ticks = Ticks::since(self.origin, moment.now);
         let mut framed = None;
         let (mut compressed_readers, mut compressed_bytes) = (0, 0);
         for &key in keys {
@@ -99,18 +99,18 @@ impl Reactor {
                 } else {
                     bytes
                 };
-                entry.send(registry, &wire, ticks, now)
+                entry.send(registry, &wire, ticks, moment.now)
             } else {
-                let kind = (entry.form, is_chunked);
+                let kind = (entry.format, is_chunked);
                 let at = match framed {
                     Some((known, at)) if known == kind => at,
                     _ => self
                         .frames
-                        .find(kind.0, kind.1, &self.hub, &mut self.batch, now),
+                        .find(kind.0, kind.1, &self.hub, &mut self.batch, moment),
                 };
                 framed = Some((kind, at));
                 match self.frames.wire(at) {
-                    Some(wire) => entry.send(registry, wire, ticks, now),
+                    Some(wire) => entry.send(registry, wire, ticks, moment.now),
                     None => Ok(true),
                 }
             };
@@ -126,19 +126,21 @@ impl Reactor {
         if let Some(oldest) = self.batch.first()
             && compressed_readers > 0
         {
-            let latency = now.saturating_duration_since(oldest.payload.committed_at());
-            self.hub.metrics.record_deliveries(
+            let latency = moment
+                .now
+                .saturating_duration_since(oldest.payload.committed_at());
+            self.hub.metrics().record_deliveries(
                 latency,
                 compressed_readers,
                 self.batch.len() as u64,
                 compressed_bytes,
-                now,
+                moment.now,
             );
         }
     }
 
     /// Something else than entries is to be told to a reader that was live.
-    fn begin_session(&mut self, key: ReaderKey, read: Read, now: Instant) {
+    fn begin_session(&mut self, key: ReaderKey, read: Read, moment: Moment) {
         let Some(entry) = self.table.get(key) else {
             return;
         };
@@ -146,12 +148,12 @@ impl Reactor {
             hub: &self.hub,
             key,
         };
-        let form = entry.form;
+        let format = entry.format;
         let session = entry
             .more()
             .session
-            .get_or_insert_with(|| Box::new(Session::plain(form, reader)));
-        let bytes = session.handle_read(Some(read), reader, &mut self.batch, now);
+            .get_or_insert_with(|| Box::new(Session::plain(format, reader)));
+        let bytes = session.handle_read(Some(read), reader, &mut self.batch, moment);
         debug_assert!(bytes.is_none(), "only entries are written");
     }
 }

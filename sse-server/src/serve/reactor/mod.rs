@@ -43,10 +43,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
-use super::chunks::{LAST_CHUNK, chunk, write_chunk};
-use crate::clock;
-use crate::hub::{EncodedRecord, Hub, Inner};
-use crate::session::{Batch, EventStream, MAX_CHUNK_BYTES, Next, PageCall, Reader, Session};
+use super::chunks::{LAST_CHUNK, MAX_IGNORED_BYTES, chunk, write_chunk};
+use crate::clock::{self, Moment};
+use crate::hub::{Batch, EncodedRecord, Hub, Reader};
+use crate::session::{EventStream, MAX_CHUNK_BYTES, Next, PageCall, Session};
 use frames::Frames;
 use pace::Pace;
 use table::{Entry, Table, Ticks};
@@ -68,7 +68,7 @@ pub(crate) type Arrivals = mpsc::UnboundedSender<Arrival>;
 
 /// Writes the streams of one shard of the pool.
 pub(crate) struct Reactor {
-    hub: Arc<Inner>,
+    hub: Hub,
     shard: ShardHandle<Arc<EncodedRecord>>,
     poll: AsyncFd<mio::Poll>,
     events: Events,
@@ -102,9 +102,8 @@ impl Reactor {
     ///
     /// When the poll cannot be made, or there is no such shard.
     pub(crate) fn new(hub: &Hub, shard: usize) -> io::Result<(Self, Arrivals)> {
-        let hub = Arc::clone(hub.inner());
+        let hub = hub.clone();
         let shard = hub
-            .pool
             .shard(shard)
             .ok_or_else(|| io::Error::other("there is no such shard"))?;
         #[expect(
@@ -113,8 +112,8 @@ impl Reactor {
         )]
         let poll = AsyncFd::with_interest(mio::Poll::new()?, Readiness::READABLE)?;
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let pace = Pace::new(hub.head.subscribe(), hub.config.max_linger);
-        let interval = hub.config.heartbeat.unwrap_or(MAX_TICK);
+        let pace = Pace::new(hub.watch_head(), hub.config().max_linger);
+        let interval = hub.config().heartbeat.unwrap_or(MAX_TICK);
         let tick = (interval / 8).clamp(MIN_TICK, MAX_TICK);
         let reactor = Self {
             hub,
@@ -186,12 +185,10 @@ impl Reactor {
         }
         if Future::poll(self.ticks.as_mut(), cx).is_ready() {
             self.unchecked.get_or_insert(0);
-            self.ticks
-                .as_mut()
-                .reset(tokio::time::Instant::now() + self.tick);
+            self.ticks.as_mut().reset((clock::now() + self.tick).into());
         }
         if let Some(from) = self.unchecked {
-            self.check(from, clock::now());
+            self.check(from, Moment::read());
             has_worked = true;
         }
         if has_worked {
@@ -208,7 +205,7 @@ impl Reactor {
         let mut has_worked = false;
         for _ in 0..PIECES_PER_TURN {
             if let Some(slot) = self.writable.pop_front() {
-                self.handle_writable(slot, clock::now());
+                self.handle_writable(slot, Moment::read());
             } else if let Poll::Ready(Some(page)) = self.pages.poll_join_next(cx) {
                 let Ok((key, page)) = page else { continue };
                 self.handle_page(key, page);
@@ -231,13 +228,13 @@ impl Reactor {
         if self.ready.is_empty() {
             return;
         }
-        let now = clock::now();
-        self.pace.begin(now);
+        let moment = Moment::read();
+        self.pace.begin(moment.now);
         let mut served = 0;
         while served < SENDS_PER_TURN && !self.ready.is_empty() {
-            served += self.serve_group(now);
+            served += self.serve_group(moment);
         }
-        self.frames.record(&self.hub.metrics, now);
+        self.frames.record(self.hub.metrics(), moment.now);
         if self.ready.is_empty() {
             self.pace.end(clock::now());
             self.frames.clear();
@@ -259,7 +256,7 @@ impl Reactor {
         } = arrival;
         let (session, key) = stream.into_session();
         let mut session = Box::new(session);
-        let now = clock::now();
+        let moment = Moment::read();
         let mut socket = mio::net::TcpStream::from_std(socket);
         let token = Token(key.slot());
         if let Err(error) =
@@ -278,7 +275,7 @@ impl Reactor {
             hub: &self.hub,
             key,
         };
-        if let Next::Write(prelude) = session.next(reader) {
+        if let Next::Write(prelude) = session.next(reader, moment) {
             if is_chunked {
                 write_chunk(&prelude, &mut first);
             } else {
@@ -288,8 +285,8 @@ impl Reactor {
         let mut entry = Entry {
             socket,
             key,
-            last_write: Ticks::since(self.origin, now),
-            form: session.form(),
+            last_write: Ticks::since(self.origin, moment.now),
+            format: session.format(),
             is_chunked,
             is_armed: false,
             more: None,
@@ -298,13 +295,13 @@ impl Reactor {
         if let Some(before) = self.table.insert(entry) {
             debug_assert!(false, "the slot of {:?} is taken by {:?}", key, before.key);
         }
-        if self.send(key, &first.freeze(), now) {
-            self.serve(key, now);
+        if self.send(key, &first.freeze(), moment) {
+            self.serve(key, moment);
         }
     }
 
     /// Serves one reader as far as the window, the log and its socket go.
-    fn serve(&mut self, key: ReaderKey, now: Instant) {
+    fn serve(&mut self, key: ReaderKey, moment: Moment) {
         for _ in 0..READS_PER_SERVE {
             let Some(entry) = self.table.get(key) else {
                 return;
@@ -320,10 +317,10 @@ impl Reactor {
             }
             let goes_on = match entry.more.as_mut().and_then(|more| more.session.take()) {
                 None => {
-                    self.serve_alike(&[key], now);
+                    self.serve_alike(&[key], moment);
                     return;
                 }
-                Some(session) => self.serve_session(key, session, now),
+                Some(session) => self.serve_session(key, session, moment),
             };
             if !goes_on {
                 return;
@@ -333,29 +330,29 @@ impl Reactor {
     }
 
     /// Does what a session wants; false when there is nothing more to do for now.
-    fn serve_session(&mut self, key: ReaderKey, mut session: Box<Session>, now: Instant) -> bool {
+    fn serve_session(&mut self, key: ReaderKey, mut session: Box<Session>, moment: Moment) -> bool {
         let reader = Reader {
             hub: &self.hub,
             key,
         };
         let mut is_waiting = false;
         let mut is_last = false;
-        let bytes = match session.next(reader) {
+        let bytes = match session.next(reader, moment) {
             Next::Write(bytes) => Some(bytes),
             Next::Look => {
-                let taken = self
-                    .shard
-                    .read_alike(&[key], now, MAX_CHUNK_BYTES, &mut self.batch);
+                let taken =
+                    self.shard
+                        .read_alike(&[key], moment.now, MAX_CHUNK_BYTES, &mut self.batch);
                 is_waiting = taken.is_waiting;
                 self.pace.found(self.batch.len());
-                let bytes = session.handle_read(taken.read, reader, &mut self.batch, now);
+                let bytes = session.handle_read(taken.read, reader, &mut self.batch, moment);
                 if is_waiting {
                     session.has_caught_up();
                 }
                 bytes
             }
             Next::Fetch(PageCall { request, render }) => {
-                let page = self.hub.broker.render(request, render);
+                let page = self.hub.render(request, render);
                 self.pages.spawn(async move { (key, page.await) });
                 is_waiting = true;
                 None
@@ -379,21 +376,21 @@ impl Reactor {
         }
         if is_last {
             entry.more().is_last = true;
-            if !is_chunked || self.send(key, &Bytes::from_static(LAST_CHUNK), now) {
+            if !is_chunked || self.send(key, &Bytes::from_static(LAST_CHUNK), moment) {
                 self.finish(key);
             }
             return false;
         }
         let is_sent = match bytes {
-            Some(bytes) if is_chunked => self.send(key, &chunk(&bytes), now),
-            Some(bytes) => self.send(key, &bytes, now),
+            Some(bytes) if is_chunked => self.send(key, &chunk(&bytes), moment),
+            Some(bytes) => self.send(key, &bytes, moment),
             None => true,
         };
         is_sent && !is_waiting
     }
 
     fn handle_page(&mut self, key: ReaderKey, page: Result<Rendered, ReadError>) {
-        let now = clock::now();
+        let moment = Moment::read();
         let Some(entry) = self.table.get(key) else {
             return;
         };
@@ -405,10 +402,10 @@ impl Reactor {
             hub: &self.hub,
             key,
         };
-        let bytes = session.handle_page(page, reader, now);
+        let bytes = session.handle_page(page, reader, moment);
         let goes_on = match bytes {
-            Some(bytes) if is_chunked => self.send(key, &chunk(&bytes), now),
-            Some(bytes) => self.send(key, &bytes, now),
+            Some(bytes) if is_chunked => self.send(key, &chunk(&bytes), moment),
+            Some(bytes) => self.send(key, &bytes, moment),
             None => true,
         };
         if goes_on {
@@ -418,13 +415,13 @@ impl Reactor {
 
     /// Writes; true when the socket took everything. What it did not take is kept, unless it is broken: then the
     /// connection is gone.
-    fn send(&mut self, key: ReaderKey, bytes: &Bytes, now: Instant) -> bool {
+    fn send(&mut self, key: ReaderKey, bytes: &Bytes, moment: Moment) -> bool {
         let Some(entry) = self.table.get(key) else {
             return false;
         };
-        let ticks = Ticks::since(self.origin, now);
+        let ticks = Ticks::since(self.origin, moment.now);
         entry
-            .send(self.poll.get_ref().registry(), bytes, ticks, now)
+            .send(self.poll.get_ref().registry(), bytes, ticks, moment.now)
             .unwrap_or_else(|error| self.broken(key, &error))
     }
 
@@ -518,7 +515,7 @@ impl Reactor {
     }
 
     /// The socket takes bytes again.
-    fn handle_writable(&mut self, slot: usize, now: Instant) {
+    fn handle_writable(&mut self, slot: usize, moment: Moment) {
         let Some(entry) = self.table.at(slot) else {
             return;
         };
@@ -531,14 +528,14 @@ impl Reactor {
         let is_last = more.is_last;
         let blocked_since = more.blocked_since.take();
         let before = unsent.len();
-        let all = self.send(key, &unsent, now);
+        let all = self.send(key, &unsent, moment);
         let Some(entry) = self.table.get(key) else {
             return;
         };
         let more = entry.more();
         if more.unsent.len() < before {
             // Slow, but alive: the sweep must not take it for stalled.
-            self.shard.touch(key, now);
+            self.shard.touch(key, moment.now);
         } else {
             more.blocked_since = blocked_since;
         }
@@ -583,7 +580,5 @@ const EVENTS_PER_POLL: usize = 1024;
 /// Heartbeats and stalled sockets are looked for an eighth of the heartbeat's interval, within these bounds.
 const MIN_TICK: Duration = Duration::from_millis(10);
 const MAX_TICK: Duration = Duration::from_secs(1);
-/// As much as a client may send behind its request: a pipelined request or two, read and dropped.
-const MAX_IGNORED_BYTES: usize = 64 << 10;
 /// A queue larger than this is given back when it is empty.
 const MAX_IDLE_READY: usize = 1024;

@@ -8,8 +8,8 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use sse_pool::ReaderKey;
 
-use crate::hub::Format;
 use crate::session::Session;
+use crate::wire::Format;
 
 /// One connection. There are as many of these as readers, so it holds only what a reader that waits needs.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Entry {
     pub(super) key: ReaderKey,
     /// When something was last written, for the heartbeat.
     pub(super) last_write: Ticks,
-    pub(super) form: Format,
+    pub(super) format: Format,
     /// HTTP/1.1: in chunks.
     pub(super) is_chunked: bool,
     /// The poll also tells when the socket takes bytes again.
@@ -279,7 +279,7 @@ mod tests {
             socket: TcpStream::from_std(socket),
             key,
             last_write: Ticks::default(),
-            form: Format::default(),
+            format: Format::default(),
             is_chunked: false,
             is_armed: false,
             more: None,

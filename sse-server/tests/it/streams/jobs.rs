@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use sse_protocol::Decoder;
-use sse_server::hub::{ConnectionRequest, Hub, HubConfig};
+use sse_server::access::Caller;
+use sse_server::hub::{Hub, HubConfig, Interest};
+use sse_server::session::ConnectionRequest;
 
 use crate::server::Server;
 
@@ -109,8 +111,11 @@ async fn a_job_that_moves_while_its_reader_connects_is_not_told_twice() {
                 for _ in 0..ROUNDS {
                     let mut stream = hub
                         .connect(ConnectionRequest {
-                            topics: vec!["job/j".into()],
-                            ..ConnectionRequest::from_ip([127, 0, 0, 1].into())
+                            interest: Interest {
+                                topics: vec!["job/j".into()],
+                                ..Interest::default()
+                            },
+                            ..ConnectionRequest::from(Caller::default())
                         })
                         .await
                         .unwrap();

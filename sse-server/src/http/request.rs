@@ -1,0 +1,59 @@
+//! A request as the handlers get it: who sends it, what was asked, and the body.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+
+use super::problem::Problem;
+use super::query::Query;
+use super::routes::Dialect;
+use super::websocket::Upgrade;
+use crate::access::Caller;
+use crate::hub::Hub;
+
+/// Everything that a handler may look at.
+pub(super) struct Request<'a> {
+    pub(super) hub: &'a Hub,
+    /// Who sends it. No handler looks for a user, a session or an address elsewhere.
+    pub(super) caller: Caller,
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) query: Query,
+    /// Read whole; empty for an operation that takes none.
+    pub(super) body: Bytes,
+    /// What stands at `{id}` in the path, decoded.
+    pub(super) id: String,
+    pub(super) dialect: Dialect,
+    /// The shard of the pool for a stream that is asked for.
+    pub(super) shard: Option<usize>,
+    /// How the connection can be given to another protocol, where it can.
+    pub(super) upgrade: Option<Upgrade>,
+    /// The largest message that may be sent over such a connection.
+    pub(super) max_body_bytes: usize,
+}
+
+impl Request<'_> {
+    /// The text of a header; bytes that are not UTF-8 are replaced.
+    pub(super) fn header(&self, name: impl header::AsHeaderName) -> Option<String> {
+        let value = self.headers.get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    }
+
+    /// The client's `User-Agent`.
+    pub(super) fn user_agent(&self) -> Option<String> {
+        self.header(header::USER_AGENT)
+    }
+
+    /// The id of the last event that the client has seen: its header, or what a polyfill puts into the query.
+    pub(super) fn last_event_id(&self) -> Option<String> {
+        // Bytes that are not UTF-8 were never an id of this hub; they lead to a gap, not to an error.
+        self.header("last-event-id")
+            .filter(|id| !id.is_empty())
+            .or_else(|| self.query.last_event_id().map(str::to_owned))
+    }
+}
+
+/// Makes the caller of a request. Without authentication, the query says which user and session it is.
+pub(super) fn caller(address: std::net::IpAddr, query: &Query) -> Result<Caller, Problem> {
+    Caller::new(address, query.get("user_id"), query.get("session_id"))
+        .map_err(|error| Problem::bad_field(error.field, error.to_string()))
+}

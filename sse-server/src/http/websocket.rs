@@ -1,0 +1,485 @@
+//! The stream over WebSocket (RFC 6455): the handshake, what the client may say, and how it ends.
+//!
+//! It is the same session as any stream's, in another wire format. Each line of its chunks is sent as a text message, an
+//! empty line as a ping. The client may send JSON objects with a `type` of `subscribe`, `unsubscribe`, `ack` or
+//! `publish`; each is answered, and the answer repeats its `ref`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use sse_pool::CloseReason;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+use super::body::Body;
+use super::problem::Problem;
+use super::publication::{self, Fields};
+use super::request::Request;
+use super::subscription_change::change_problem;
+use super::{named_subscriptions, publish, stream};
+use crate::access::Caller;
+use crate::hub::{Hub, Interest, SubscriptionPlace};
+use crate::session::{EventStream, Farewell};
+
+/// How a connection is given to the WebSocket.
+pub(super) enum Upgrade {
+    /// By the server that called the service: it finds the [`WebSocket`] in the response's body.
+    ByServer,
+    /// By hyper, or a framework on top of it.
+    ByHyper(OnUpgrade),
+}
+
+/// Answers a handshake.
+pub(super) async fn open(mut request: Request<'_>) -> Result<Response<Body>, Problem> {
+    let accept = accept_key(&request.headers)?;
+    let Some(upgrade) = request.upgrade.take() else {
+        return Err(no_websocket(
+            "a WebSocket begins on a connection of its own, over HTTP/1.1",
+        ));
+    };
+    let websocket = WebSocket {
+        stream: stream::open_for_websocket(&request).await?,
+        hub: request.hub.clone(),
+        caller: request.caller.clone(),
+        subscription: request.query.get("durable").map(str::to_owned),
+        max_message_bytes: request.max_body_bytes,
+    };
+    let body = match upgrade {
+        Upgrade::ByServer => Body::websocket(websocket),
+        Upgrade::ByHyper(upgrade) => {
+            tokio::spawn(async move {
+                match upgrade.await {
+                    Ok(socket) => websocket.run(TokioIo::new(socket)).await,
+                    Err(error) => tracing::debug!(%error, "no WebSocket came of a handshake"),
+                }
+            });
+            Body::empty()
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+/// Checks a handshake (RFC 6455, section 4.2.1) and makes the key that accepts it.
+fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
+    let has_token = |name, token: &str| {
+        let lines = headers.get_all(name).iter();
+        lines
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .any(|it| it.trim().eq_ignore_ascii_case(token))
+    };
+    if !has_token(header::CONNECTION, "upgrade") || !has_token(header::UPGRADE, "websocket") {
+        return Err(no_websocket(
+            "this is for WebSockets; as an event stream it is at /events",
+        ));
+    }
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return Err(no_websocket(
+            "only version 13 of the WebSocket protocol is spoken",
+        ));
+    }
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .filter(|key| key.len() == KEY_BYTES)
+        .ok_or_else(|| Problem::bad_request("Sec-WebSocket-Key is missing or not a valid one"))?;
+    HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+        .map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+fn no_websocket(detail: &str) -> Problem {
+    Problem::new(StatusCode::UPGRADE_REQUIRED, detail)
+}
+
+/// A WebSocket that is ready to begin.
+pub(crate) struct WebSocket {
+    stream: EventStream,
+    hub: Hub,
+    caller: Caller,
+    /// The named subscription that it reads under.
+    subscription: Option<String>,
+    max_message_bytes: usize,
+}
+
+impl std::fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why nothing more is written.
+enum Stop {
+    /// The socket is gone, or takes nothing.
+    Broken,
+    /// This is to be said last.
+    Close(CloseCode, String),
+}
+
+impl WebSocket {
+    /// Serves it on a socket whose handshake has been answered, until either side ends it.
+    pub(crate) async fn run<S>(mut self, socket: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(self.max_message_bytes))
+            .max_frame_size(Some(self.max_message_bytes))
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0);
+        let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
+        let stop = loop {
+            let step = tokio::select! {
+                chunk = self.stream.next_chunk() => self.handle_chunk(&mut socket, chunk).await,
+                message = socket.next() => self.handle_message(&mut socket, message).await,
+            };
+            if let Err(stop) = step {
+                break stop;
+            }
+        };
+        if let Stop::Close(code, reason) = stop {
+            let frame = CloseFrame {
+                code,
+                reason: Utf8Bytes::from(reason),
+            };
+            let closed = tokio::time::timeout(LAST_WORD, socket.close(Some(frame)));
+            let _ = closed.await;
+        }
+    }
+
+    async fn handle_chunk<S>(
+        &mut self,
+        socket: &mut WebSocketStream<S>,
+        chunk: Option<Bytes>,
+    ) -> Result<(), Stop>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(chunk) = chunk else {
+            let (code, reason) = close_reason(self.stream.farewell());
+            return Err(Stop::Close(code, reason));
+        };
+        let text = Utf8Bytes::try_from(chunk).map_err(|_| Stop::Broken)?;
+        for line in text.split_terminator('\n') {
+            let message = if line.is_empty() {
+                Message::Ping(Bytes::new())
+            } else {
+                Message::text(line)
+            };
+            self.send(socket.send(message)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the socket has taken something, for the send timeout at most.
+    async fn send(&mut self, sent: impl Future<Output = Result<(), Error>>) -> Result<(), Stop> {
+        match tokio::time::timeout(self.send_timeout(), sent).await {
+            Ok(Ok(())) => {
+                self.stream.progressed();
+                Ok(())
+            }
+            Ok(Err(_)) => Err(Stop::Broken),
+            Err(_) => {
+                self.stream.stalled();
+                Err(Stop::Broken)
+            }
+        }
+    }
+
+    fn send_timeout(&self) -> Duration {
+        self.hub.config().send_timeout
+    }
+
+    async fn handle_message<S>(
+        &mut self,
+        socket: &mut WebSocketStream<S>,
+        message: Option<Result<Message, Error>>,
+    ) -> Result<(), Stop>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Err(stop(&error)),
+            None => return Err(Stop::Broken),
+        };
+        match message {
+            Message::Text(text) => {
+                let answer = self.answer(text.as_bytes()).await;
+                self.send(socket.send(Message::text(answer.to_string())))
+                    .await
+            }
+            Message::Binary(_) => Err(Stop::Close(
+                CloseCode::Unsupported,
+                "send JSON in text messages".to_owned(),
+            )),
+            // The library answers pings and closes; this sends its answer.
+            Message::Ping(_) | Message::Close(_) => self.send(socket.flush()).await,
+            Message::Pong(_) | Message::Frame(_) => Ok(()),
+        }
+    }
+
+    async fn answer(&mut self, message: &[u8]) -> Value {
+        let mut reference = Value::Null;
+        let answered = match parse(message, &mut reference) {
+            Ok((kind, fields)) => self.handle_request(&kind, fields).await,
+            Err(problem) => Err(problem),
+        };
+        let mut answer = answered.unwrap_or_else(|problem| {
+            let mut answer = serde_json::from_slice(&problem.to_json()).unwrap_or(Value::Null);
+            // The name of this field in the answer is that of every message.
+            answer["type"] = "error".into();
+            answer
+        });
+        if !reference.is_null() {
+            answer["ref"] = reference;
+        }
+        answer
+    }
+
+    async fn handle_request(&mut self, kind: &str, fields: Fields<'_>) -> Result<Value, Problem> {
+        match kind {
+            "publish" => {
+                let publication = publication::publication(fields)?;
+                let published = publish::publish_one(&self.hub, publication).await?;
+                let mut answer = serde_json::to_value(published).unwrap_or(Value::Null);
+                answer["type"] = "published".into();
+                Ok(answer)
+            }
+            "subscribe" | "unsubscribe" => {
+                let interest = interest(&fields)?;
+                let id = self.stream.id();
+                let changed = match kind {
+                    "subscribe" => self.hub.subscribe(&id, &interest),
+                    _ => self.hub.unsubscribe(&id, &interest),
+                };
+                let selector = changed.map_err(|error| change_problem(&error))?;
+                Ok(json!({
+                    "type": "subscribed",
+                    "topics": super::subscription_change::topics_of(&selector),
+                    "event_types": super::subscription_change::labels(&selector),
+                }))
+            }
+            "ack" => {
+                let name = self.subscription.as_deref().ok_or_else(|| {
+                    Problem::bad_request("there is nothing to acknowledge: the stream was opened without durable=NAME")
+                })?;
+                let id: String = field(&fields, "id")?
+                    .ok_or_else(|| Problem::bad_field("id", "is missing: the last event's id"))?;
+                let place = SubscriptionPlace::Event(id);
+                let acked = self
+                    .hub
+                    .ack_named_subscription(name, &self.caller, place)
+                    .await;
+                let status = acked.map_err(|error| named_subscriptions::problem(&error))?;
+                Ok(
+                    json!({"type": "acked", "name": status.name, "position": status.acked.to_string()}),
+                )
+            }
+            other => Err(Problem::bad_field(
+                "type",
+                format!("{other:?} is not subscribe, unsubscribe, ack or publish"),
+            )),
+        }
+    }
+}
+
+/// The type of a message and its other fields; `reference` becomes its `ref`, as soon as that is known.
+fn parse<'a>(message: &'a [u8], reference: &mut Value) -> Result<(String, Fields<'a>), Problem> {
+    let mut fields: Fields<'a> = serde_json::from_slice(message).map_err(|error| {
+        Problem::bad_request(format!("a message must be a JSON object: {error}"))
+    })?;
+    let mut take = |name: &str| {
+        let at = fields.0.iter().position(|(known, _)| known == name)?;
+        Some(fields.0.remove(at).1)
+    };
+    let (given, kind) = (take("ref"), take("type"));
+    if let Some(given) = given {
+        if given.get().len() > MAX_REF_BYTES {
+            return Err(Problem::bad_field(
+                "ref",
+                format!("may have {MAX_REF_BYTES} bytes at most"),
+            ));
+        }
+        *reference = serde_json::from_str(given.get()).unwrap_or(Value::Null);
+    }
+    let kind = kind.and_then(|kind| serde_json::from_str(kind.get()).ok());
+    let kind = kind.ok_or_else(|| {
+        Problem::bad_field("type", "is missing: subscribe, unsubscribe, ack or publish")
+    })?;
+    Ok((kind, fields))
+}
+
+/// What a `subscribe` or `unsubscribe` names.
+fn interest(fields: &Fields<'_>) -> Result<Interest, Problem> {
+    const KNOWN: [&str; 5] = ["topic", "topics", "topic_exact", "event_types", "subscribe"];
+    if let Some((name, _)) = fields.0.iter().find(|(name, _)| !KNOWN.contains(&&**name)) {
+        let known = KNOWN.join(", ");
+        return Err(Problem::bad_field(
+            &**name,
+            format!("no such field; there are {known}"),
+        ));
+    }
+    let mut names = Vec::with_capacity(KNOWN.len());
+    for name in KNOWN {
+        names.push(names_in(fields, name)?);
+    }
+    let [topic, topics, topic_exact, event_types, subscribe] = names
+        .try_into()
+        .map_err(|_| Problem::bad_request("a message must name topics or event types"))?;
+    let types = [event_types, subscribe]
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect::<Vec<_>>();
+    for name in &types {
+        publication::check_event_type("event_types", name)?;
+    }
+    let interest = Interest {
+        topics: [topic, topics].into_iter().flatten().flatten().collect(),
+        exact_topics: topic_exact.unwrap_or_default(),
+        event_types: (!types.is_empty()).then_some(types),
+    };
+    if interest == Interest::default() {
+        return Err(Problem::bad_field(
+            "topics",
+            "is missing: name topics or event_types",
+        ));
+    }
+    Ok(interest)
+}
+
+/// The name or the names in a field.
+fn names_in(fields: &Fields<'_>, name: &str) -> Result<Option<Vec<String>>, Problem> {
+    let is_list = |raw: &str| raw.starts_with('[');
+    match fields.0.iter().find(|(known, _)| known == name) {
+        Some((_, raw)) if is_list(raw.get()) => field(fields, name),
+        Some(_) => Ok(field(fields, name)?.map(|one: String| vec![one])),
+        None => Ok(None),
+    }
+}
+
+fn field<T: serde::de::DeserializeOwned>(
+    fields: &Fields<'_>,
+    name: &str,
+) -> Result<Option<T>, Problem> {
+    let Some((_, raw)) = fields.0.iter().find(|(known, _)| known == name) else {
+        return Ok(None);
+    };
+    serde_json::from_str(raw.get()).map(Some).map_err(|_| {
+        Problem::bad_field(
+            name,
+            "must be text, or an array of texts where several are possible",
+        )
+    })
+}
+
+/// What is said last to a client whose messages cannot be read.
+fn stop(error: &Error) -> Stop {
+    match error {
+        Error::Capacity(error) => Stop::Close(CloseCode::Size, error.to_string()),
+        Error::Utf8(_) => Stop::Close(CloseCode::Invalid, "text messages are UTF-8".to_owned()),
+        Error::Protocol(error) => Stop::Close(CloseCode::Protocol, error.to_string()),
+        _ => Stop::Broken,
+    }
+}
+
+/// Why the hub ends it, and when to come back: as a code and as JSON.
+fn close_reason(farewell: Option<Farewell>) -> (CloseCode, String) {
+    let Some(Farewell { reason, retry }) = farewell else {
+        return (
+            CloseCode::Error,
+            json!({"reason": "unreadable"}).to_string(),
+        );
+    };
+    let code = match reason {
+        CloseReason::Draining | CloseReason::Shutdown => CloseCode::Restart,
+        CloseReason::Idle | CloseReason::Stalled | CloseReason::Lagged => CloseCode::Again,
+        _ => CloseCode::Policy,
+    };
+    let mut said = json!({"reason": reason.as_str()});
+    if let Some(retry) = retry {
+        said["retry"] = retry.as_millis().into();
+    }
+    (code, said.to_string())
+}
+
+/// The length of a key: 16 bytes in base64.
+const KEY_BYTES: usize = 24;
+/// What a client reads and is read ahead of its messages: requests are small.
+const READ_BUFFER_BYTES: usize = 4 << 10;
+/// As long as a `ref` may be. A stated guess: a UUID, with room.
+const MAX_REF_BYTES: usize = 256;
+/// How long the last word may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_the_standard_is_accepted_as_the_standard_says() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(
+            accept_key(&headers).unwrap(),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+        for (name, value, status) in [
+            ("sec-websocket-key", "short", 400),
+            ("sec-websocket-version", "8", 426),
+            ("upgrade", "h2c", 426),
+        ] {
+            let mut headers = headers.clone();
+            headers.insert(name, HeaderValue::from_static(value));
+            let problem = accept_key(&headers).unwrap_err();
+            assert_eq!(problem.status.as_u16(), status, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_close_frame_says_why_and_when_to_come_back() {
+        let retry = Some(sse_protocol::Retry::from_millis(2500));
+        let said = |reason, retry| close_reason(Some(Farewell { reason, retry }));
+        assert_eq!(
+            said(CloseReason::Draining, retry),
+            (
+                CloseCode::Restart,
+                r#"{"reason":"draining","retry":2500}"#.to_owned()
+            )
+        );
+        assert_eq!(said(CloseReason::Lagged, None).0, CloseCode::Again);
+        for reason in CloseReason::ALL {
+            assert!(
+                said(reason, retry).1.len() <= 123,
+                "{reason} fits into a close frame"
+            );
+        }
+    }
+}

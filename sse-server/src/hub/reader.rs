@@ -1,0 +1,177 @@
+//! One reader of the pool, as the session that serves it sees it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use sse_broker::{Bounds, Offset, ReadRequest, Scope};
+use sse_pool::{CloseReason, ConnectionId, ConnectionInfo, Entry, ReaderKey, Selector};
+
+use super::{EncodedRecord, Hub};
+use crate::access::visibility;
+use crate::clock::Moment;
+use crate::wire::{Format, Message};
+
+/// Entries of the window, as they are read.
+pub(crate) type Batch = Vec<Arc<Entry<Arc<EncodedRecord>>>>;
+
+/// A reader and its hub.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) hub: &'a Hub,
+    pub(crate) key: ReaderKey,
+}
+
+impl Reader<'_> {
+    /// The connection that it is; `None` when it is gone.
+    pub(crate) fn info(self) -> Option<Arc<ConnectionInfo>> {
+        self.hub.inner.pool.info(self.key)
+    }
+
+    /// Its id; that of nobody when it is gone.
+    pub(crate) fn id(self) -> ConnectionId {
+        self.info()
+            .map_or(ConnectionId::from_uuid([0; 16]), |info| info.id.clone())
+    }
+
+    /// A number from 0 to 1 that is this reader's own, and different for each: chance, drawn when its id was made.
+    pub(crate) fn chance(self) -> f64 {
+        let bytes = self.id().as_uuid().unwrap_or_default();
+        let half = bytes
+            .iter()
+            .skip(8)
+            .fold(0_u64, |sum, &byte| (sum << 8) | u64::from(byte));
+        #[expect(clippy::cast_precision_loss, reason = "53 bits of chance will do")]
+        let share = (half & (u64::MAX >> 2)) as f64 / (u64::MAX >> 2) as f64;
+        share
+    }
+
+    /// Everything up to here was delivered to it or is not for it.
+    pub(crate) fn cursor(self) -> Option<Offset> {
+        self.hub.inner.pool.cursor(self.key)
+    }
+
+    /// Places the cursor: what was read elsewhere reached `after`.
+    pub(crate) fn rejoin(self, after: Offset) {
+        self.hub.inner.pool.rejoin(self.key, after);
+    }
+
+    /// A sign of life: something was written to it.
+    pub(crate) fn touch(self, now: Instant) {
+        self.hub.inner.pool.touch(self.key, now);
+    }
+
+    /// What it wants now; `None` when it is gone.
+    pub(crate) fn selector(self) -> Option<Arc<Selector>> {
+        self.hub.inner.pool.selector(self.key)
+    }
+
+    /// Whether that is the very selector it wants.
+    pub(crate) fn has_selector(self, selector: &Arc<Selector>) -> bool {
+        self.hub.inner.pool.has_selector(self.key, selector)
+    }
+
+    /// What the log covers now.
+    pub(crate) fn bounds(self) -> Bounds {
+        self.hub.inner.broker.bounds()
+    }
+
+    /// It took nothing for the send timeout: it is let go.
+    pub(crate) fn stalled(self, now: Instant) {
+        let id = self.id();
+        if self.hub.inner.pool.close(&id, CloseReason::Stalled) {
+            self.hub.inner.metrics.record_evictions(1, 0, now);
+            tracing::info!(connection = %id, reason = %CloseReason::Stalled, "connection evicted");
+        }
+    }
+
+    /// A heartbeat is due and nothing else is to be said.
+    pub(crate) fn heartbeat(self, format: Format, now: Instant) -> Bytes {
+        self.touch(now);
+        self.hub.inner.metrics.record_heartbeat();
+        self.hub.heartbeat_bytes(format)
+    }
+
+    /// The page of the log that it needs after `after`: of its own topics, where it names them.
+    pub(crate) fn page_request(
+        self,
+        after: Offset,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> ReadRequest {
+        let scope = match (self.selector(), self.info()) {
+            (Some(selector), Some(info)) => {
+                let connection = Arc::from(format!("connection/{}", info.id));
+                visibility::scope(&selector.topics, &info.client.visibility, Some(connection))
+            }
+            _ => Scope::All,
+        };
+        ReadRequest {
+            after,
+            scope,
+            max_records,
+            max_bytes,
+        }
+    }
+}
+
+/// A batch as bytes.
+pub(crate) struct Written {
+    pub(crate) bytes: Bytes,
+    pub(crate) events: u64,
+    /// When the oldest of them was committed.
+    pub(crate) oldest: Instant,
+}
+
+impl Hub {
+    /// The event's bytes in this format.
+    pub(crate) fn frame<'a>(&self, encoded: &'a EncodedRecord, format: Format) -> &'a Bytes {
+        encoded.frame(format, &self.inner.compressor)
+    }
+
+    /// A message of the hub's own, as bytes.
+    pub(crate) fn write(&self, format: Format, message: Message<'_>, out: &mut Vec<u8>) {
+        format.write(message, &self.inner.compressor, out);
+    }
+
+    fn heartbeat_bytes(&self, format: Format) -> Bytes {
+        let mut bytes = Vec::new();
+        let heartbeat = Message::Heartbeat(self.inner.config.heartbeat_form);
+        self.write(format, heartbeat, &mut bytes);
+        Bytes::from(bytes)
+    }
+
+    /// The frames of a batch behind each other, without those that have expired; `None` when none is left.
+    pub(crate) fn join_frames(
+        &self,
+        format: Format,
+        batch: &mut Batch,
+        moment: Moment,
+    ) -> Option<Written> {
+        leave_out_expired(batch, moment);
+        let bytes = match &batch[..] {
+            [] => return None,
+            [only] => self.frame(&only.payload, format).clone(),
+            many => {
+                let size = many
+                    .iter()
+                    .map(|entry| self.frame(&entry.payload, format).len());
+                let mut bytes = Vec::with_capacity(size.sum());
+                for entry in many {
+                    bytes.extend_from_slice(self.frame(&entry.payload, format));
+                }
+                Bytes::from(bytes)
+            }
+        };
+        Some(Written {
+            bytes,
+            events: batch.len() as u64,
+            oldest: batch.first()?.payload.committed_at(),
+        })
+    }
+}
+
+/// Leaves out what nobody is to get any more.
+pub(crate) fn leave_out_expired(batch: &mut Batch, moment: Moment) {
+    batch.retain(|entry| !entry.payload.record().is_expired(moment.unix_millis));
+}

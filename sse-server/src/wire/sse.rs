@@ -1,0 +1,95 @@
+//! Messages as an event stream (the HTML standard, section 9.2).
+
+use sse_compress::MessageCompressor;
+use sse_protocol::encoder::{self, TextEvent};
+
+use super::{Format, GapJson, HeartbeatForm, Message, public_id, to_json};
+
+/// Appends a message's bytes.
+pub(super) fn write(
+    format: Format,
+    message: Message<'_>,
+    compressor: &MessageCompressor,
+    out: &mut Vec<u8>,
+) {
+    match message {
+        Message::Greeting(greeting) => event(
+            TextEvent {
+                id: Some(&greeting.at.to_string()),
+                event_type: Some("connected"),
+                data: &to_json(greeting),
+                retry: Some(greeting.retry),
+            },
+            out,
+        ),
+        // Its id moves the reader behind the gap, so that it is told once.
+        Message::Gap(gap, at) => event(
+            TextEvent {
+                id: Some(&gap.to.to_string()),
+                event_type: Some("gap"),
+                data: &to_json(&GapJson::new(gap, at)),
+                retry: None,
+            },
+            out,
+        ),
+        Message::Event(record) => {
+            let position;
+            let id = match record.id {
+                Some(id) => id,
+                None => {
+                    position = record.position.to_string();
+                    public_id(record, &position)
+                }
+            };
+            let envelope = format
+                .compressed
+                .then(|| compressor.compress(record.data))
+                .flatten();
+            event(
+                TextEvent {
+                    id: Some(id),
+                    event_type: format.event_type(record.topics(), record.event_type),
+                    data: envelope.as_deref().unwrap_or(record.data),
+                    retry: record.retry,
+                },
+                out,
+            );
+        }
+        Message::State(state) => event(
+            TextEvent {
+                id: None,
+                event_type: format.event_type(std::iter::once(state.topic), Some(state.event_type)),
+                data: state.data,
+                retry: None,
+            },
+            out,
+        ),
+        Message::Heartbeat(HeartbeatForm::Event) => {
+            out.extend_from_slice(b"event: ping\ndata: keep-alive\n\n");
+        }
+        // No blank line: popular clients dispatch an empty event at each.
+        Message::Heartbeat(HeartbeatForm::Comment) => out.extend_from_slice(b":\n"),
+        Message::Farewell(retry) => encoder::retry(retry, out),
+    }
+}
+
+fn event(event: TextEvent<'_>, out: &mut Vec<u8>) {
+    let is_written = encoder::text_event(event, out);
+    debug_assert!(is_written, "what the hub says was checked at the door");
+}
+
+#[cfg(test)]
+mod tests {
+    use sse_compress::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_comment_heartbeat_is_one_line_and_one_line_feed() {
+        let compressor = MessageCompressor::new(1024, Level::Fast);
+        let mut out = Vec::new();
+        let heartbeat = Message::Heartbeat(HeartbeatForm::Comment);
+        write(Format::PLAIN, heartbeat, &compressor, &mut out);
+        assert_eq!(out, b":\n");
+    }
+}
