@@ -6,8 +6,8 @@
 use alloc::vec::Vec;
 
 use crate::error::LimitExceeded;
-use crate::input::line_end;
 use crate::limits::Limits;
+use crate::search::LineEndSearch;
 
 /// What one line of the stream is.
 ///
@@ -148,7 +148,7 @@ impl Lines<'_, '_> {
         };
         loop {
             let start = self.pos;
-            let Some(len) = line_end(&self.chunk[start..]) else {
+            let Some(len) = self.lines.search.line_end(&self.chunk[start..]) else {
                 let rest = &self.chunk[start..];
                 self.pos = self.chunk.len();
                 if self.lines.keep(rest) {
@@ -177,7 +177,7 @@ impl Lines<'_, '_> {
 /// What became of a line that was not whole in one chunk; see [`Assembler::finish`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finished {
-    /// It was being skipped.
+    /// It was being skipped, or is none that anyone asks for.
     Discarded,
     /// It went over the limit; what was held of it still is.
     TooLong,
@@ -191,6 +191,8 @@ pub(crate) struct Assembler {
     /// The line under construction; or, if `complete`, a line that was handed out.
     partial: Vec<u8>,
     complete: bool,
+    /// So many bytes of the line under construction are not held, because nobody asks for that line.
+    omitted: usize,
     /// Up to which length `partial` may grow with no check but for line ends. Not zero only between two
     /// chunks, within a line that is kept.
     unseen_until: usize,
@@ -202,6 +204,7 @@ pub(crate) struct Assembler {
     bom_seen: usize,
     at_start: bool,
     max_line_bytes: usize,
+    pub(crate) search: LineEndSearch,
 }
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -215,12 +218,14 @@ impl Assembler {
         Self {
             partial: Vec::new(),
             complete: false,
+            omitted: 0,
             unseen_until: 0,
             skip_lf: false,
             discarding: false,
             bom_seen: 0,
             at_start: true,
             max_line_bytes,
+            search: LineEndSearch::new(),
         }
     }
 
@@ -234,12 +239,21 @@ impl Assembler {
         self.recycle();
     }
 
-    /// Takes a chunk of one byte into the line under construction, if there is nothing to it; else changes
-    /// nothing.
+    /// Says that the line under construction may grow to `max_bytes`, or the line limit, with nothing to check.
+    pub(crate) fn allow_unseen(&mut self, max_bytes: usize) {
+        if !self.at_start && !self.skip_lf && !self.discarding {
+            // Within the capacity, because a `Vec` that grows by itself knows no limit.
+            self.unseen_until = max_bytes
+                .min(self.max_line_bytes - self.omitted)
+                .min(self.partial.capacity());
+        }
+    }
+
+    /// Takes a chunk of one byte into the line under construction, if there is nothing to it; else changes nothing.
     ///
     /// This is what a stream that comes byte by byte spends its time in.
     #[inline]
-    pub(crate) fn append_unseen(&mut self, chunk: &[u8]) -> bool {
+    pub(crate) fn append_byte(&mut self, chunk: &[u8]) -> bool {
         let &[byte] = chunk else { return false };
         if self.partial.len() >= self.unseen_until || byte == b'\n' || byte == b'\r' {
             return false;
@@ -248,29 +262,27 @@ impl Assembler {
         true
     }
 
-    /// Says that the line under construction may grow to `max_bytes`, or the line limit, with nothing to check.
-    pub(crate) fn allow_unseen(&mut self, max_bytes: usize) {
-        if !self.at_start && !self.skip_lf && !self.discarding {
-            // Within the capacity, because a `Vec` that grows by itself knows no limit.
-            self.unseen_until = max_bytes
-                .min(self.max_line_bytes)
-                .min(self.partial.capacity());
-        }
-    }
-
-    /// Looks at the first bytes of a chunk, where a byte order mark or the LF of a cut CRLF may stand; gives
-    /// the offset to go on from.
-    #[inline]
+    /// Begins a chunk, and gives the offset to go on from: after a byte order mark, or the LF of a cut CRLF, or after
+    /// all of a chunk that is short and lies within a line.
+    #[inline(never)]
     pub(crate) fn begin_chunk(&mut self, chunk: &[u8]) -> usize {
+        if chunk.len() <= SHORT_CHUNK_BYTES
+            && self.partial.len() + chunk.len() <= self.unseen_until
+            && !self.is_omitting()
+            && self.search.line_end(chunk).is_none()
+        {
+            extend_short(&mut self.partial, chunk);
+            return chunk.len();
+        }
         self.unseen_until = 0;
         if !self.at_start && !self.skip_lf {
             return 0;
         }
-        self.begin_chunk_slowly(chunk)
+        self.begin_at_mark(chunk)
     }
 
     #[cold]
-    fn begin_chunk_slowly(&mut self, chunk: &[u8]) -> usize {
+    fn begin_at_mark(&mut self, chunk: &[u8]) -> usize {
         let mut pos = 0;
         while self.at_start
             && let Some(byte) = chunk.get(pos)
@@ -343,14 +355,20 @@ impl Assembler {
 
     /// Skips the rest of the line under construction.
     pub(crate) fn discard(&mut self) {
-        self.partial.clear();
+        self.abandon();
         self.discarding = true;
     }
 
     /// Forgets a line that was skipped, at its end.
     pub(crate) fn abandon(&mut self) {
         self.partial.clear();
+        self.omitted = 0;
         self.discarding = false;
+    }
+
+    /// How long the line under construction is so far.
+    fn len(&self) -> usize {
+        self.partial.len() + self.omitted
     }
 
     /// Ends the line under construction with its last part.
@@ -359,8 +377,12 @@ impl Assembler {
             self.discarding = false;
             return Finished::Discarded;
         }
-        if self.partial.len() + end.len() > self.max_line_bytes {
+        if self.len() + end.len() > self.max_line_bytes {
             return Finished::TooLong;
+        }
+        if self.is_omitting() {
+            self.abandon();
+            return Finished::Discarded;
         }
         extend_within(&mut self.partial, end, self.max_line_bytes);
         self.complete = true;
@@ -372,11 +394,43 @@ impl Assembler {
         if self.discarding {
             return true;
         }
-        if self.partial.len() + rest.len() > self.max_line_bytes {
+        if self.len() + rest.len() > self.max_line_bytes {
             return false;
         }
         extend_within(&mut self.partial, rest, self.max_line_bytes);
         true
+    }
+
+    /// Like [`keep`](Self::keep), for a line that nobody asks for: its length counts, and its first byte is held, to
+    /// know that it has begun.
+    pub(crate) fn omit(&mut self, rest: &[u8]) -> bool {
+        let len = self.len() + rest.len();
+        if len > self.max_line_bytes {
+            return false;
+        }
+        if self.partial.is_empty() {
+            let first = rest.get(..1).unwrap_or_default();
+            extend_within(&mut self.partial, first, self.max_line_bytes);
+        }
+        self.partial.truncate(1);
+        self.omitted = len - self.partial.len();
+        true
+    }
+
+    /// Whether the line under construction is one that is not held.
+    #[inline]
+    pub(crate) fn is_omitting(&self) -> bool {
+        self.omitted > 0
+    }
+
+    /// Ends a line that is not held, with its last part of this length; `false` if that is over the limit.
+    #[inline]
+    pub(crate) fn finish_omitted(&mut self, len: usize) -> bool {
+        let is_within = self.len() + len <= self.max_line_bytes;
+        if is_within && self.is_omitting() {
+            self.abandon();
+        }
+        is_within
     }
 
     /// The length of the line end that `bytes` begin with: CRLF counts as one, also when the chunk is cut within
@@ -391,6 +445,31 @@ impl Assembler {
             }
             _ => 1,
         }
+    }
+}
+
+/// Chunks up to this length are looked at before anything else: longer ones rarely lie within one line.
+const SHORT_CHUNK_BYTES: usize = 64;
+
+/// Appends a short chunk: up to sixteen bytes without a call, as two words that may overlap.
+#[inline]
+fn extend_short(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    match bytes.len() {
+        2..=3 => extend_by_words::<2>(buffer, bytes),
+        4..=7 => extend_by_words::<4>(buffer, bytes),
+        8..=16 => extend_by_words::<8>(buffer, bytes),
+        _ => buffer.extend_from_slice(bytes),
+    }
+}
+
+/// Appends as many bytes as one word of `N` bytes has, or two.
+#[inline]
+fn extend_by_words<const N: usize>(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    if let (Some(head), Some(tail)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) {
+        let end = buffer.len() + bytes.len();
+        buffer.extend_from_slice(head);
+        buffer.truncate(end - N);
+        buffer.extend_from_slice(tail);
     }
 }
 
