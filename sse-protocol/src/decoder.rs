@@ -208,6 +208,7 @@ impl Decoder {
         }
         self.lines.recycle();
         loop {
+            let mut known_len = None;
             // Nearly all lines of nearly all streams begin like this.
             if input.rest().starts_with(DATA.as_bytes())
                 && self.state == State::Reading
@@ -216,10 +217,7 @@ impl Decoder {
                 match self.read_data_lines(input) {
                     DataLines::Event(data) => return Some(Step::Event(Data::Lent(data))),
                     DataLines::Cut => return self.keep_rest(input, wanted),
-                    DataLines::Long(len) => match self.read_line(input, len) {
-                        None => continue,
-                        step => return step,
-                    },
+                    DataLines::Long(len) => known_len = Some(len),
                     DataLines::Other => {}
                 }
             } else if wanted == Wanted::Events
@@ -231,7 +229,7 @@ impl Decoder {
                     return None;
                 }
             }
-            let Some(len) = self.lines.search.line_end(input.rest()) else {
+            let Some(len) = known_len.or_else(|| self.lines.search.line_end(input.rest())) else {
                 return self.keep_rest(input, wanted);
             };
             let step = self.read_line(input, len);
@@ -342,7 +340,6 @@ impl Decoder {
         loop {
             let Some(len) = self.lines.search.line_end(rest) else {
                 if self.lines.omit(rest) {
-                    self.lines.allow_unseen(usize::MAX);
                     rest = &[];
                 }
                 break;
@@ -530,13 +527,18 @@ impl Decoder {
             }
             return None;
         }
-        let is_kept = match self.lines.partial().first().or(rest.first()) {
-            Some(b':') if wanted == Wanted::All => self.lines.keep(rest),
-            Some(b'd' | b'e' | b'i' | b'r') | None => self.lines.keep(rest),
-            // A comment, or a field that the standard does not know.
-            Some(_) => self.lines.omit(rest),
+        let is_asked_for = match self.lines.partial().first().or(rest.first()) {
+            Some(b':') => wanted == Wanted::All,
+            Some(b'd' | b'e' | b'i' | b'r') | None => true,
+            // A field that the standard does not know.
+            Some(_) => false,
         };
-        if !is_kept {
+        let is_within = if is_asked_for && !self.lines.is_omitting() {
+            self.lines.keep(rest)
+        } else {
+            self.lines.omit(rest)
+        };
+        if !is_within {
             let step = self.exceed_line(rest);
             self.lines.discard();
             return Some(step);
@@ -561,14 +563,17 @@ impl Decoder {
     fn exceed_line(&mut self, end: &[u8]) -> Step<'static> {
         let limit_bytes = self.limits.max_line_bytes();
         let held = self.lines.partial();
-        let len_at_limit = data_value_len(held, end).map(|value_len| {
-            let excess = held.len() + end.len() - limit_bytes;
-            value_len.saturating_sub(excess)
-        });
-        match len_at_limit {
+        let excess = (held.len() + end.len()).saturating_sub(limit_bytes);
+        let value_len = if self.lines.is_omitting() {
+            None
+        } else {
+            data_value_len(held, end)
+        };
+        match value_len {
             Some(len)
                 if limit_bytes >= DATA_NAME.len()
-                    && self.block.bytes() + len + 1 > self.limits.max_event_bytes() =>
+                    && self.block.bytes() + len.saturating_sub(excess) + 1
+                        > self.limits.max_event_bytes() =>
             {
                 self.exceed_event()
             }
@@ -707,6 +712,7 @@ impl Held {
         is_data_used: &mut bool,
     ) -> &'v str {
         match self {
+            // Without the LF that the standard takes away at last.
             Self::Block => data.strip_suffix('\n').unwrap_or_default(),
             Self::Line(at) => {
                 let value = &lines.finished()[at..];

@@ -191,20 +191,28 @@ pub(crate) struct Assembler {
     /// The line under construction; or, if `complete`, a line that was handed out.
     partial: Vec<u8>,
     complete: bool,
-    /// So many bytes of the line under construction are not held, because nobody asks for that line.
-    omitted: usize,
     /// Up to which length `partial` may grow with no check but for line ends. Not zero only between two
     /// chunks, within a line that is kept.
     unseen_until: usize,
     /// The last chunk ended with CR: a LF right at the next one's start belongs to it.
     skip_lf: bool,
-    /// The line under construction is being skipped.
-    discarding: bool,
+    holding: Holding,
     /// Only bytes of a byte order mark have come so far: this many.
     bom_seen: usize,
     at_start: bool,
     max_line_bytes: usize,
     pub(crate) search: LineEndSearch,
+}
+
+/// What is done with the line under construction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    /// It is held.
+    All,
+    /// Nobody asks for it, and only its length counts: so many bytes, and those in `partial`.
+    Length(usize),
+    /// It is being skipped.
+    Nothing,
 }
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -218,10 +226,9 @@ impl Assembler {
         Self {
             partial: Vec::new(),
             complete: false,
-            omitted: 0,
             unseen_until: 0,
             skip_lf: false,
-            discarding: false,
+            holding: Holding::All,
             bom_seen: 0,
             at_start: true,
             max_line_bytes,
@@ -241,10 +248,10 @@ impl Assembler {
 
     /// Says that the line under construction may grow to `max_bytes`, or the line limit, with nothing to check.
     pub(crate) fn allow_unseen(&mut self, max_bytes: usize) {
-        if !self.at_start && !self.skip_lf && !self.discarding {
+        if !self.at_start && !self.skip_lf && self.holding == Holding::All {
             // Within the capacity, because a `Vec` that grows by itself knows no limit.
             self.unseen_until = max_bytes
-                .min(self.max_line_bytes - self.omitted)
+                .min(self.max_line_bytes)
                 .min(self.partial.capacity());
         }
     }
@@ -325,13 +332,15 @@ impl Assembler {
     /// Whether the next byte begins a line, and nothing of it is held or skipped.
     #[inline]
     pub(crate) fn at_line_start(&self) -> bool {
-        (self.partial.is_empty() || self.complete) && !self.discarding && self.bom_seen == 0
+        (self.partial.is_empty() || self.complete)
+            && self.holding == Holding::All
+            && self.bom_seen == 0
     }
 
     /// Whether a line whose last part has this length is all in that part, and within the limit.
     #[inline]
     pub(crate) fn is_whole(&self, len: usize) -> bool {
-        self.partial.is_empty() && !self.discarding && len <= self.max_line_bytes
+        self.partial.is_empty() && self.holding == Holding::All && len <= self.max_line_bytes
     }
 
     /// The line under construction.
@@ -356,25 +365,28 @@ impl Assembler {
     /// Skips the rest of the line under construction.
     pub(crate) fn discard(&mut self) {
         self.abandon();
-        self.discarding = true;
+        self.holding = Holding::Nothing;
     }
 
     /// Forgets a line that was skipped, at its end.
     pub(crate) fn abandon(&mut self) {
         self.partial.clear();
-        self.omitted = 0;
-        self.discarding = false;
+        self.holding = Holding::All;
     }
 
     /// How long the line under construction is so far.
     fn len(&self) -> usize {
-        self.partial.len() + self.omitted
+        let omitted = match self.holding {
+            Holding::Length(bytes) => bytes,
+            Holding::All | Holding::Nothing => 0,
+        };
+        self.partial.len() + omitted
     }
 
     /// Ends the line under construction with its last part.
     pub(crate) fn finish(&mut self, end: &[u8]) -> Finished {
-        if self.discarding {
-            self.discarding = false;
+        if self.holding == Holding::Nothing {
+            self.abandon();
             return Finished::Discarded;
         }
         if self.len() + end.len() > self.max_line_bytes {
@@ -391,7 +403,7 @@ impl Assembler {
 
     /// Keeps the beginning of a line whose end has not come yet; `false` if that went over the limit.
     pub(crate) fn keep(&mut self, rest: &[u8]) -> bool {
-        if self.discarding {
+        if self.holding == Holding::Nothing {
             return true;
         }
         if self.len() + rest.len() > self.max_line_bytes {
@@ -401,26 +413,26 @@ impl Assembler {
         true
     }
 
-    /// Like [`keep`](Self::keep), for a line that nobody asks for: its length counts, and its first byte is held, to
-    /// know that it has begun.
+    /// Like [`keep`](Self::keep), for a line that nobody asks for: only its length counts.
     pub(crate) fn omit(&mut self, rest: &[u8]) -> bool {
         let len = self.len() + rest.len();
         if len > self.max_line_bytes {
             return false;
         }
-        if self.partial.is_empty() {
-            let first = rest.get(..1).unwrap_or_default();
-            extend_within(&mut self.partial, first, self.max_line_bytes);
+        if self.partial.capacity() == 0 {
+            grow_within(&mut self.partial, 1, self.max_line_bytes);
         }
-        self.partial.truncate(1);
-        self.omitted = len - self.partial.len();
+        self.partial.clear();
+        self.holding = Holding::Length(len);
+        // Single bytes are counted by appending them.
+        self.unseen_until = (self.max_line_bytes - len).min(self.partial.capacity());
         true
     }
 
     /// Whether the line under construction is one that is not held.
     #[inline]
     pub(crate) fn is_omitting(&self) -> bool {
-        self.omitted > 0
+        matches!(self.holding, Holding::Length(_))
     }
 
     /// Ends a line that is not held, with its last part of this length; `false` if that is over the limit.

@@ -28,18 +28,25 @@ impl LineEndSearch {
         memchr::memchr2(b'\r', b'\n', bytes)
     }
 
-    /// The offset of the first CR or LF; within the first eight bytes, or in no more than sixteen, without a call,
-    /// which would cost as much for eight bytes as for sixty-four.
+    /// The offset of the first CR or LF; within the first eight bytes without a call, which would cost as much for
+    /// eight bytes as for sixty-four.
     #[inline]
     pub(crate) fn line_end(&self, bytes: &[u8]) -> Option<usize> {
-        let Some(head) = bytes.first_chunk::<8>() else {
-            return short_line_end(bytes);
-        };
-        if let Some(at) = line_end_in_word(u64::from_le_bytes(*head)) {
+        if let Some(head) = bytes.first_chunk::<8>()
+            && let Some(at) = line_end_in_word(u64::from_le_bytes(*head))
+        {
             return Some(at);
         }
-        match bytes.last_chunk::<8>() {
-            Some(tail) if bytes.len() <= 16 => {
+        self.line_end_after_word(bytes)
+    }
+
+    /// The same, if it is known that it is not in the first eight bytes, where there are so many.
+    #[inline(never)]
+    fn line_end_after_word(&self, bytes: &[u8]) -> Option<usize> {
+        match bytes.len() {
+            0..8 => short_line_end(bytes),
+            8..=16 => {
+                let (_, tail) = bytes.split_last_chunk::<8>()?;
                 line_end_in_word(u64::from_le_bytes(*tail)).map(|at| bytes.len() - 8 + at)
             }
             _ => self.find(&bytes[8..]).map(|at| at + 8),
