@@ -67,11 +67,13 @@ impl Block {
     /// The dispatch step: commits the id, and says whether there is an event.
     #[inline]
     pub(crate) fn dispatch(&mut self) -> bool {
-        self.commit_id();
-        if self.data.is_empty() {
-            self.clear();
-        } else {
+        if self.touched {
+            self.commit_id();
+        }
+        if !self.data.is_empty() {
             self.dispatched = true;
+        } else if self.touched {
+            self.clear();
         }
         self.dispatched
     }

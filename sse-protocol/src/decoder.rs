@@ -4,11 +4,14 @@ use alloc::string::String;
 
 use crate::block::{Block, Field};
 use crate::error::LimitExceeded;
-use crate::input::{Input, push_lossy, set_text};
+use crate::event_id::EventId;
+use crate::input::{Input, set_text};
 use crate::limits::{Excess, Limits};
 use crate::line::{Assembler, Finished};
+use crate::retry::Retry;
+use crate::search::{blank_line_len, two_line_ends_len};
+use crate::step::{Data, DataLines, Held, Step, Wanted};
 use crate::view::{EventBuf, EventView};
-use crate::{EventId, Retry};
 
 /// Turns the bytes of an event stream into events, as the WHATWG standard has it ("Server-sent events",
 /// interpreting an event stream).
@@ -232,7 +235,7 @@ impl Decoder {
             let Some(len) = known_len.or_else(|| self.lines.search.line_end(input.rest())) else {
                 return self.keep_rest(input, wanted);
             };
-            let step = self.read_line(input, len);
+            let step = self.read_line(input, len, wanted);
             if step.is_some() {
                 return step;
             }
@@ -376,7 +379,12 @@ impl Decoder {
     }
 
     /// Reads the line that ends, or whose last part ends, after `len` bytes: any line, in any state.
-    fn read_line<'c>(&mut self, input: &mut Input<'c>, len: usize) -> Option<Step<'c>> {
+    fn read_line<'c>(
+        &mut self,
+        input: &mut Input<'c>,
+        len: usize,
+        wanted: Wanted,
+    ) -> Option<Step<'c>> {
         let rest = input.rest();
         let line = &rest[..len];
         let end_len = self.lines.line_end_len(&rest[len..]);
@@ -387,7 +395,7 @@ impl Decoder {
         }
         if !self.lines.is_whole(len) {
             input.advance(len + end_len);
-            return self.finish_line(line, input);
+            return self.finish_line(line, input, wanted);
         }
         let (field, at) = Field::of(line);
         let value = &line[at..];
@@ -460,7 +468,12 @@ impl Decoder {
 
     /// Ends a line that is not whole in the chunk, or too long; `end` is its last part, and `input` stands after it.
     #[inline(never)]
-    fn finish_line<'c>(&mut self, end: &[u8], input: &mut Input<'c>) -> Option<Step<'c>> {
+    fn finish_line<'c>(
+        &mut self,
+        end: &[u8],
+        input: &mut Input<'c>,
+        wanted: Wanted,
+    ) -> Option<Step<'c>> {
         match self.lines.finish(end) {
             Finished::Discarded => None,
             Finished::TooLong => {
@@ -482,6 +495,10 @@ impl Decoder {
                     input.advance(blank_len);
                     self.block.dispatch_lent();
                     return Some(Step::Event(Data::Held(Held::Line(at))));
+                }
+                if field == Field::Comment && wanted == Wanted::Events {
+                    self.lines.recycle();
+                    return None;
                 }
                 let line = self.lines.take_finished();
                 let step = self.interpret(field, &line[at..], None);
@@ -609,27 +626,6 @@ const DATA: &str = "data: ";
 /// than heartbeats are.
 const REPEATED_COMMENT_BYTES: usize = 256;
 
-/// The length of the two line ends that `bytes` begin with, if they are the same and known to be whole.
-#[inline]
-fn two_line_ends_len(bytes: &[u8]) -> Option<usize> {
-    match bytes {
-        [b'\n', b'\n', ..] => Some(2),
-        [b'\r', b'\n', b'\r', b'\n', ..] => Some(4),
-        _ => None,
-    }
-}
-
-/// The length of the line end that `bytes` begin with, if it is known to be whole.
-#[inline]
-fn blank_line_len(bytes: &[u8]) -> Option<usize> {
-    match bytes {
-        [b'\n', ..] => Some(1),
-        [b'\r', b'\n', ..] => Some(2),
-        [b'\r', _, ..] => Some(1),
-        _ => None,
-    }
-}
-
 /// How long the value is of a data line that begins with `held` and goes on with `rest`; `None` if it is
 /// another line, or cannot be told yet.
 fn data_value_len(held: &[u8], rest: &[u8]) -> Option<usize> {
@@ -644,85 +640,6 @@ fn data_value_len(held: &[u8], rest: &[u8]) -> Option<usize> {
 impl Default for Decoder {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// What the caller asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    All,
-    Events,
-}
-
-/// Where [`Decoder::read_data_lines`] stopped.
-enum DataLines<'c> {
-    /// After an event.
-    Event(&'c str),
-    /// Before a line that the chunk does not end.
-    Cut,
-    /// Before a line that has this length, and is read by itself.
-    Long(usize),
-    /// Before anything else.
-    Other,
-}
-
-impl DataLines<'_> {
-    /// Before a line whose end is not in the window.
-    fn without_end(input: &Input<'_>) -> Self {
-        if input.is_all_text() {
-            Self::Cut
-        } else {
-            Self::Other
-        }
-    }
-}
-
-/// What a line led to, and where its text lies.
-enum Step<'c> {
-    Event(Data<'c>),
-    LentComment(&'c str),
-    /// A comment in the decoder's buffer.
-    Comment,
-    Retry(Retry),
-    Dropped(LimitExceeded),
-}
-
-/// Where the data of an event lies.
-enum Data<'c> {
-    /// In the chunk.
-    Lent(&'c str),
-    Held(Held),
-}
-
-/// Where the decoder holds the data of an event.
-enum Held {
-    /// In the block.
-    Block,
-    /// In the line that was finished last, from this offset on, and not checked yet.
-    Line(usize),
-}
-
-impl Held {
-    /// The text; where a line is malformed, it is written into the block's data.
-    #[inline(never)]
-    fn text<'v>(
-        self,
-        lines: &'v Assembler,
-        data: &'v mut String,
-        is_data_used: &mut bool,
-    ) -> &'v str {
-        match self {
-            // Without the LF that the standard takes away at last.
-            Self::Block => data.strip_suffix('\n').unwrap_or_default(),
-            Self::Line(at) => {
-                let value = &lines.finished()[at..];
-                simdutf8::basic::from_utf8(value).unwrap_or_else(|_| {
-                    push_lossy(data, value);
-                    *is_data_used = true;
-                    data
-                })
-            }
-        }
     }
 }
 

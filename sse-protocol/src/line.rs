@@ -201,6 +201,8 @@ pub(crate) struct Assembler {
     bom_seen: usize,
     at_start: bool,
     max_line_bytes: usize,
+    /// How long the last line was whose buffer was given back.
+    large_line_bytes: usize,
     pub(crate) search: LineEndSearch,
 }
 
@@ -221,6 +223,13 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// beside what a connection costs anyway.
 pub(crate) const KEPT_CAPACITY_BYTES: usize = 256 * 1024;
 
+/// The least room for a line that is put together.
+const SMALL_CAPACITY_BYTES: usize = 64;
+
+/// A line up to this length is not taken for the beginning of one as large as the last large one. A guess: two lengths
+/// of a chunk that are common.
+const SMALL_LINE_BYTES: usize = 8 * 1024;
+
 impl Assembler {
     pub(crate) fn new(max_line_bytes: usize) -> Self {
         Self {
@@ -232,6 +241,7 @@ impl Assembler {
             bom_seen: 0,
             at_start: true,
             max_line_bytes,
+            large_line_bytes: 0,
             search: LineEndSearch::new(),
         }
     }
@@ -322,10 +332,11 @@ impl Assembler {
     pub(crate) fn recycle(&mut self) {
         if self.complete {
             self.complete = false;
-            self.partial.clear();
             if self.partial.capacity() > KEPT_CAPACITY_BYTES {
+                self.large_line_bytes = self.partial.len();
                 self.partial = Vec::new();
             }
+            self.partial.clear();
         }
     }
 
@@ -396,7 +407,7 @@ impl Assembler {
             self.abandon();
             return Finished::Discarded;
         }
-        extend_within(&mut self.partial, end, self.max_line_bytes);
+        self.extend(end);
         self.complete = true;
         Finished::Buffered
     }
@@ -409,7 +420,7 @@ impl Assembler {
         if self.len() + rest.len() > self.max_line_bytes {
             return false;
         }
-        extend_within(&mut self.partial, rest, self.max_line_bytes);
+        self.extend(rest);
         true
     }
 
@@ -420,7 +431,7 @@ impl Assembler {
             return false;
         }
         if self.partial.capacity() == 0 {
-            grow_within(&mut self.partial, 1, self.max_line_bytes);
+            self.grow(1);
         }
         self.partial.clear();
         self.holding = Holding::Length(len);
@@ -443,6 +454,30 @@ impl Assembler {
             self.abandon();
         }
         is_within
+    }
+
+    #[inline]
+    fn extend(&mut self, bytes: &[u8]) {
+        if self.partial.capacity() - self.partial.len() < bytes.len() {
+            self.grow(bytes.len());
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+
+    /// Makes room by doubling, but never past the line limit: a plain `Vec` would hold up to twice of it. A line that
+    /// becomes large gets the room of the last large one at once.
+    #[cold]
+    fn grow(&mut self, additional: usize) {
+        let limit = self.max_line_bytes;
+        let needed = self.partial.len() + additional;
+        let likely = if needed > SMALL_LINE_BYTES {
+            self.large_line_bytes
+        } else {
+            SMALL_CAPACITY_BYTES
+        };
+        let target = (self.partial.capacity() * 2).max(likely).min(limit);
+        self.partial
+            .reserve_exact(target.max(needed) - self.partial.len());
     }
 
     /// The length of the line end that `bytes` begin with: CRLF counts as one, also when the chunk is cut within
@@ -483,22 +518,4 @@ fn extend_by_words<const N: usize>(buffer: &mut Vec<u8>, bytes: &[u8]) {
         buffer.truncate(end - N);
         buffer.extend_from_slice(tail);
     }
-}
-
-/// Appends, growing by doubling but never past `limit`: a plain `Vec` would hold up to twice of it.
-#[inline]
-pub(crate) fn extend_within(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) {
-    if buffer.capacity() - buffer.len() < bytes.len() {
-        grow_within(buffer, bytes.len(), limit);
-    }
-    buffer.extend_from_slice(bytes);
-}
-
-#[cold]
-fn grow_within(buffer: &mut Vec<u8>, additional: usize, limit: usize) {
-    let needed = buffer.len() + additional;
-    let target = needed
-        .max((buffer.capacity() * 2).min(limit))
-        .max(64.min(limit));
-    buffer.reserve_exact(target - buffer.len());
 }

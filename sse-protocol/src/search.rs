@@ -1,4 +1,4 @@
-//! Searching for line ends, without asking each time which kernel this machine has.
+//! Finding line ends, without asking each time which kernel this machine has.
 
 /// A search for the first CR or LF.
 ///
@@ -85,6 +85,27 @@ const fn zero_bytes(word: u64) -> u64 {
     const LOW: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
     word.wrapping_sub(LOW) & !word & HIGH
+}
+
+/// The length of the two line ends that `bytes` begin with, if they are the same and known to be whole.
+#[inline]
+pub(crate) fn two_line_ends_len(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\n', b'\n', ..] => Some(2),
+        [b'\r', b'\n', b'\r', b'\n', ..] => Some(4),
+        _ => None,
+    }
+}
+
+/// The length of the line end that `bytes` begin with, if it is known to be whole.
+#[inline]
+pub(crate) fn blank_line_len(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\n', ..] => Some(1),
+        [b'\r', b'\n', ..] => Some(2),
+        [b'\r', _, ..] => Some(1),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
