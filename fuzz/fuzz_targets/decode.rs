@@ -18,6 +18,8 @@ struct Input<'a> {
     chunk_lens: Vec<u8>,
     /// A feed is given up after so many items, and its rest fed again.
     give_up_after: Option<u8>,
+    /// Only events are asked for.
+    events_alone: bool,
     /// Two connections, one after the other.
     streams: [&'a [u8]; 2],
 }
@@ -41,7 +43,7 @@ fuzz_target!(|input: Input<'_>| {
     }
     for stream in input.streams {
         let (mut expected, mut id_after) = naive::decode(stream, limits, last_event_id.clone());
-        let items = decode(&mut decoder, stream, &input.chunk_lens, input.give_up_after);
+        let items = decode(&mut decoder, stream, &input);
         if input.fail
             && let Some(at) = expected
                 .iter()
@@ -52,6 +54,9 @@ fuzz_target!(|input: Input<'_>| {
             id_after = decoder.last_event_id().to_owned();
             assert!(decoder.failure().is_some());
         }
+        if input.events_alone {
+            expected.retain(|item| matches!(item, Item::Event { .. }));
+        }
         assert_eq!(items, expected);
         assert_eq!(decoder.last_event_id(), id_after);
         decoder.finish();
@@ -59,15 +64,10 @@ fuzz_target!(|input: Input<'_>| {
     }
 });
 
-fn decode(
-    decoder: &mut Decoder,
-    stream: &[u8],
-    lens: &[u8],
-    give_up_after: Option<u8>,
-) -> Vec<Item> {
+fn decode(decoder: &mut Decoder, stream: &[u8], input: &Input<'_>) -> Vec<Item> {
     let mut items = Vec::new();
     let mut rest = stream;
-    let mut lens = lens.iter().cycle();
+    let mut lens = input.chunk_lens.iter().cycle();
     // A run of empty chunks says no more than two of them.
     let mut empty = 0;
     while !rest.is_empty() {
@@ -82,8 +82,14 @@ fn decode(
         loop {
             let mut feed = decoder.feed(chunk);
             let mut taken = 0usize;
-            while give_up_after.is_none_or(|most| taken <= usize::from(most))
-                && let Some(decoded) = feed.next()
+            while input
+                .give_up_after
+                .is_none_or(|most| taken <= usize::from(most))
+                && let Some(decoded) = if input.events_alone {
+                    feed.next_event().map(Decoded::Event)
+                } else {
+                    feed.next()
+                }
             {
                 items.push(item(decoded));
                 taken += 1;

@@ -79,8 +79,8 @@ fn encode(criterion: &mut Criterion) {
         let event = EventRef::new(data);
         let frame = Frame::event(event);
         let mut group = criterion.benchmark_group(name);
-        group.throughput(Throughput::Bytes(frame.len() as u64));
-        let mut out = Vec::with_capacity(2 * frame.len());
+        group.throughput(Throughput::Bytes(frame.as_bytes().len() as u64));
+        let mut out = Vec::with_capacity(2 * frame.as_bytes().len());
         group.bench_function(BenchmarkId::from_parameter("floor"), |bencher| {
             bencher.iter(|| {
                 out.clear();

@@ -49,12 +49,6 @@ impl Block {
         self.data.push('\n');
     }
 
-    /// The data without the LF that the standard takes away at last.
-    #[inline]
-    pub(crate) fn data(&self) -> &str {
-        self.data.strip_suffix('\n').unwrap_or_default()
-    }
-
     /// The size that the event limit bounds: each data line and one more byte, type and id.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
@@ -73,11 +67,13 @@ impl Block {
     /// The dispatch step: commits the id, and says whether there is an event.
     #[inline]
     pub(crate) fn dispatch(&mut self) -> bool {
-        self.commit_id();
-        if self.data.is_empty() {
-            self.clear();
-        } else {
+        if self.touched {
+            self.commit_id();
+        }
+        if !self.data.is_empty() {
             self.dispatched = true;
+        } else if self.touched {
+            self.clear();
         }
         self.dispatched
     }

@@ -4,12 +4,14 @@ use alloc::string::String;
 
 use crate::block::{Block, Field};
 use crate::error::LimitExceeded;
-use crate::input::{Input, line_end, set_text};
+use crate::event_id::EventId;
+use crate::input::{Input, set_text};
 use crate::limits::{Excess, Limits};
 use crate::line::{Assembler, Finished};
-use crate::search::LineEndSearch;
+use crate::retry::Retry;
+use crate::search::{blank_line_len, two_line_ends_len};
+use crate::step::{Data, DataLines, Held, Step, Wanted};
 use crate::view::{EventBuf, EventView};
-use crate::{EventId, Retry};
 
 /// Turns the bytes of an event stream into events, as the WHATWG standard has it ("Server-sent events",
 /// interpreting an event stream).
@@ -44,7 +46,6 @@ pub struct Decoder {
     limits: Limits,
     /// A comment that was not lent from a chunk.
     comment: String,
-    search: LineEndSearch,
 }
 
 /// ```text
@@ -103,7 +104,6 @@ impl Decoder {
             dropped_events: 0,
             limits,
             comment: String::new(),
-            search: LineEndSearch::new(),
         }
     }
 
@@ -113,14 +113,14 @@ impl Decoder {
     #[must_use = "events come out of `next`"]
     #[inline]
     pub fn feed<'d, 'c>(&'d mut self, chunk: &'c [u8]) -> Feed<'d, 'c> {
-        let pos = if self.lines.append_unseen(chunk) {
-            chunk.len()
+        let input = if self.lines.append_byte(chunk) {
+            Input::default()
         } else {
-            self.lines.begin_chunk(chunk)
+            Input::new(&chunk[self.lines.begin_chunk(chunk)..])
         };
         Feed {
             decoder: self,
-            input: Input::new(chunk, pos),
+            input,
         }
     }
 
@@ -186,8 +186,22 @@ impl Decoder {
         self.limits
     }
 
+    /// The event whose data lies there.
+    #[inline]
+    fn view<'v>(&'v mut self, data: Data<'v>) -> EventView<'v> {
+        let block = &mut self.block;
+        let data = match data {
+            Data::Lent(text) => text,
+            Data::Held(held) => held.text(&self.lines, &mut block.data, &mut block.dispatched),
+        };
+        EventView {
+            data,
+            head: &block.head,
+        }
+    }
+
     /// Reads lines until one leads to something, or the chunk is used up.
-    fn read<'c>(&mut self, input: &mut Input<'c>) -> Option<Step<'c>> {
+    fn read<'c>(&mut self, input: &mut Input<'c>, wanted: Wanted) -> Option<Step<'c>> {
         if self.block.dispatched {
             self.block.clear();
         }
@@ -197,21 +211,31 @@ impl Decoder {
         }
         self.lines.recycle();
         loop {
+            let mut known_len = None;
             // Nearly all lines of nearly all streams begin like this.
             if input.rest().starts_with(DATA.as_bytes())
                 && self.state == State::Reading
                 && self.lines.at_line_start()
             {
                 match self.read_data_lines(input) {
-                    DataLines::Event(data) => return Some(Step::LentEvent(data)),
-                    DataLines::Cut => return self.keep_rest(input),
+                    DataLines::Event(data) => return Some(Step::Event(Data::Lent(data))),
+                    DataLines::Cut => return self.keep_rest(input, wanted),
+                    DataLines::Long(len) => known_len = Some(len),
                     DataLines::Other => {}
                 }
+            } else if wanted == Wanted::Events
+                && (input.rest().starts_with(b":") || self.lines.is_omitting())
+                && self.is_at_comment()
+            {
+                self.skip_comments(input);
+                if input.is_used_up() {
+                    return None;
+                }
             }
-            let Some(len) = line_end(input.rest()) else {
-                return self.keep_rest(input);
+            let Some(len) = known_len.or_else(|| self.lines.search.line_end(input.rest())) else {
+                return self.keep_rest(input, wanted);
             };
-            let step = self.read_line(input, len);
+            let step = self.read_line(input, len, wanted);
             if step.is_some() {
                 return step;
             }
@@ -222,24 +246,39 @@ impl Decoder {
     /// one is lent as it lies there.
     #[inline]
     fn read_data_lines<'c>(&mut self, input: &mut Input<'c>) -> DataLines<'c> {
-        let text = input.text();
-        let Some(value) = text.strip_prefix(DATA) else {
+        if input.text().is_empty() {
+            // The end is searched before the text is checked: a line without end is not checked here, and a long one
+            // not twice.
+            let Some(len) = self.lines.search.line_end(input.rest()) else {
+                return DataLines::Cut;
+            };
+            if !Input::fits_window(len) {
+                return DataLines::Long(len);
+            }
+            input.open_window();
+        }
+        let Some(value) = input.text().strip_prefix(DATA) else {
             return DataLines::Other;
         };
-        let Some(len) = input.line_end_in(value, &self.search) else {
+        let Some(len) = input.line_end_in(value, &self.lines.search) else {
             return DataLines::without_end(input);
         };
         let is_within = DATA.len() + len <= self.limits.max_line_bytes()
             && self.block.bytes() + len < self.limits.max_event_bytes();
-        let after = &value.as_bytes()[len..];
-        if !is_within || after[0] != b'\n' {
+        if !is_within {
             return DataLines::Other;
         }
-        if self.block.data.is_empty() && after.get(1) == Some(&b'\n') {
+        let after = &value.as_bytes()[len..];
+        if self.block.data.is_empty()
+            && let Some(ends_len) = two_line_ends_len(after)
+        {
             let data = &value[..len];
-            input.advance(DATA.len() + len + 2);
+            input.advance(DATA.len() + len + ends_len);
             self.block.dispatch_lent();
             return DataLines::Event(data);
+        }
+        if after[0] != b'\n' {
+            return DataLines::Other;
         }
         // Appended with its LF at once.
         let (line, rest) = value.split_at(len + 1);
@@ -264,7 +303,7 @@ impl Decoder {
             let Some(value) = text.strip_prefix(DATA) else {
                 break false;
             };
-            let Some(len) = input.line_end_in(value, &self.search) else {
+            let Some(len) = input.line_end_in(value, &self.lines.search) else {
                 break true;
             };
             if DATA.len() + len > max_line_bytes
@@ -286,8 +325,66 @@ impl Decoder {
         }
     }
 
+    /// Whether a line that begins with a colon, or the omitted one that goes on, is a comment to skip.
+    #[inline]
+    fn is_at_comment(&self) -> bool {
+        self.state == State::Reading && (self.lines.is_omitting() || self.lines.at_line_start())
+    }
+
+    /// Passes over the rest of an omitted line and the comments that come next, each with the blank line after it where
+    /// that ends an empty block; omits a comment that the chunk does not end.
+    ///
+    /// A heartbeat is mostly the same bytes as the one before, so these are compared before a line end is searched.
+    #[inline(never)]
+    fn skip_comments(&mut self, input: &mut Input<'_>) {
+        let whole = input.rest();
+        let ends_nothing = self.block.data.is_empty() && !self.block.touched;
+        let mut rest = whole;
+        loop {
+            let Some(len) = self.lines.search.line_end(rest) else {
+                if self.lines.omit(rest) {
+                    rest = &[];
+                }
+                break;
+            };
+            let Some(end_len) = blank_line_len(&rest[len..]) else {
+                break;
+            };
+            if !self.lines.finish_omitted(len) {
+                break;
+            }
+            let mut after = &rest[len + end_len..];
+            if ends_nothing && let Some(blank_len) = blank_line_len(after) {
+                after = &after[blank_len..];
+            }
+            let block = &rest[..rest.len() - after.len()];
+            rest = after;
+            if block.len() <= REPEATED_COMMENT_BYTES
+                && block.starts_with(b":")
+                && block.ends_with(b"\n")
+            {
+                while let Some(after) = rest.strip_prefix(block) {
+                    rest = after;
+                }
+            }
+            if !rest.starts_with(b":") {
+                break;
+            }
+        }
+        if rest.is_empty() {
+            input.use_up();
+        } else {
+            input.advance(whole.len() - rest.len());
+        }
+    }
+
     /// Reads the line that ends, or whose last part ends, after `len` bytes: any line, in any state.
-    fn read_line<'c>(&mut self, input: &mut Input<'c>, len: usize) -> Option<Step<'c>> {
+    fn read_line<'c>(
+        &mut self,
+        input: &mut Input<'c>,
+        len: usize,
+        wanted: Wanted,
+    ) -> Option<Step<'c>> {
         let rest = input.rest();
         let line = &rest[..len];
         let end_len = self.lines.line_end_len(&rest[len..]);
@@ -298,7 +395,7 @@ impl Decoder {
         }
         if !self.lines.is_whole(len) {
             input.advance(len + end_len);
-            return self.finish_line(line, input);
+            return self.finish_line(line, input, wanted);
         }
         let (field, at) = Field::of(line);
         let value = &line[at..];
@@ -315,7 +412,7 @@ impl Decoder {
         {
             input.advance(blank_len);
             self.block.dispatch_lent();
-            return Some(Step::LentEvent(data));
+            return Some(Step::Event(Data::Lent(data)));
         }
         self.interpret(field, value, lent)
     }
@@ -332,7 +429,11 @@ impl Decoder {
         let block = &mut self.block;
         match field {
             Field::Data => block.push_data(value, lent),
-            Field::Blank => return block.dispatch().then_some(Step::Event),
+            Field::Blank => {
+                return block
+                    .dispatch()
+                    .then_some(Step::Event(Data::Held(Held::Block)));
+            }
             Field::Id if value.contains(&0) => return None,
             Field::Id => {
                 set_text(&mut block.id, value, lent);
@@ -366,7 +467,13 @@ impl Decoder {
     }
 
     /// Ends a line that is not whole in the chunk, or too long; `end` is its last part, and `input` stands after it.
-    fn finish_line<'c>(&mut self, end: &[u8], input: &mut Input<'c>) -> Option<Step<'c>> {
+    #[inline(never)]
+    fn finish_line<'c>(
+        &mut self,
+        end: &[u8],
+        input: &mut Input<'c>,
+        wanted: Wanted,
+    ) -> Option<Step<'c>> {
         match self.lines.finish(end) {
             Finished::Discarded => None,
             Finished::TooLong => {
@@ -375,22 +482,46 @@ impl Decoder {
                 Some(step)
             }
             Finished::Buffered => {
+                let line = self.lines.finished();
+                let (field, at) = Field::of(line);
+                let blank_len = match field {
+                    Field::Data => blank_line_len(input.rest()),
+                    _ => None,
+                };
+                if let Some(blank_len) = blank_len
+                    && self.block.data.is_empty()
+                    && self.has_room_as_text(line.len() - at)
+                {
+                    input.advance(blank_len);
+                    self.block.dispatch_lent();
+                    return Some(Step::Event(Data::Held(Held::Line(at))));
+                }
+                if field == Field::Comment && wanted == Wanted::Events {
+                    self.lines.recycle();
+                    return None;
+                }
                 let line = self.lines.take_finished();
-                let (field, at) = Field::of(&line);
                 let step = self.interpret(field, &line[at..], None);
                 self.lines.give_back(line);
                 self.lines.recycle();
                 if step.is_none()
-                    && field == Field::Data
-                    && let Some(blank_len) = blank_line_len(input.rest())
+                    && let Some(blank_len) = blank_len
                 {
                     input.advance(blank_len);
                     self.block.dispatch();
-                    return Some(Step::Event);
+                    return Some(Step::Event(Data::Held(Held::Block)));
                 }
                 step
             }
         }
+    }
+
+    /// Whether a value of so many bytes is within the event limit, even if each of them becomes U+FFFD.
+    #[inline]
+    fn has_room_as_text(&self, value_len: usize) -> bool {
+        let limit = self.limits.max_event_bytes();
+        value_len
+            < limit.saturating_sub(self.block.bytes()) / char::REPLACEMENT_CHARACTER.len_utf8()
     }
 
     /// Passes over the end of a line after a drop; a blank one ends the dropped block.
@@ -403,7 +534,8 @@ impl Decoder {
     }
 
     /// Keeps the beginning of a line whose end has not come yet.
-    fn keep_rest<'c>(&mut self, input: &mut Input<'c>) -> Option<Step<'c>> {
+    #[inline(never)]
+    fn keep_rest<'c>(&mut self, input: &mut Input<'c>, wanted: Wanted) -> Option<Step<'c>> {
         let rest = input.rest();
         input.use_up();
         if self.state != State::Reading {
@@ -412,7 +544,18 @@ impl Decoder {
             }
             return None;
         }
-        if !self.lines.keep(rest) {
+        let is_asked_for = match self.lines.partial().first().or(rest.first()) {
+            Some(b':') => wanted == Wanted::All,
+            Some(b'd' | b'e' | b'i' | b'r') | None => true,
+            // A field that the standard does not know.
+            Some(_) => false,
+        };
+        let is_within = if is_asked_for && !self.lines.is_omitting() {
+            self.lines.keep(rest)
+        } else {
+            self.lines.omit(rest)
+        };
+        if !is_within {
             let step = self.exceed_line(rest);
             self.lines.discard();
             return Some(step);
@@ -437,13 +580,17 @@ impl Decoder {
     fn exceed_line(&mut self, end: &[u8]) -> Step<'static> {
         let limit_bytes = self.limits.max_line_bytes();
         let held = self.lines.partial();
-        let excess = held.len() + end.len() - limit_bytes;
-        let len_at_limit =
-            data_value_len(held, end).map(|value_len| value_len.saturating_sub(excess));
-        match len_at_limit {
+        let excess = (held.len() + end.len()).saturating_sub(limit_bytes);
+        let value_len = if self.lines.is_omitting() {
+            None
+        } else {
+            data_value_len(held, end)
+        };
+        match value_len {
             Some(len)
                 if limit_bytes >= DATA_NAME.len()
-                    && self.block.bytes() + len + 1 > self.limits.max_event_bytes() =>
+                    && self.block.bytes() + len.saturating_sub(excess) + 1
+                        > self.limits.max_event_bytes() =>
             {
                 self.exceed_event()
             }
@@ -475,16 +622,9 @@ const DATA_NAME: &[u8] = b"data:";
 /// How nearly all data lines begin.
 const DATA: &str = "data: ";
 
-/// The length of the line end that `bytes` begin with, if it is known to be whole.
-#[inline]
-fn blank_line_len(bytes: &[u8]) -> Option<usize> {
-    match bytes {
-        [b'\n', ..] => Some(1),
-        [b'\r', b'\n', ..] => Some(2),
-        [b'\r', _, ..] => Some(1),
-        _ => None,
-    }
-}
+/// A comment and its blank line up to this length are remembered, to pass quickly over the same again. A guess: longer
+/// than heartbeats are.
+const REPEATED_COMMENT_BYTES: usize = 256;
 
 /// How long the value is of a data line that begins with `held` and goes on with `rest`; `None` if it is
 /// another line, or cannot be told yet.
@@ -503,40 +643,6 @@ impl Default for Decoder {
     }
 }
 
-/// Where [`Decoder::read_data_lines`] stopped.
-enum DataLines<'c> {
-    /// After an event.
-    Event(&'c str),
-    /// Before a line that the chunk does not end.
-    Cut,
-    /// Before anything else.
-    Other,
-}
-
-impl DataLines<'_> {
-    /// Before a line whose end is not in the window.
-    fn without_end(input: &Input<'_>) -> Self {
-        if input.is_all_text() {
-            Self::Cut
-        } else {
-            Self::Other
-        }
-    }
-}
-
-/// What a line led to, and where its text lies.
-enum Step<'c> {
-    /// An event whose data is lent from the chunk.
-    LentEvent(&'c str),
-    /// An event whose data is in the block.
-    Event,
-    LentComment(&'c str),
-    /// A comment in the decoder's buffer.
-    Comment,
-    Retry(Retry),
-    Dropped(LimitExceeded),
-}
-
 /// The events of one chunk, lent one at a time; see [`Decoder::feed`].
 #[derive(Debug)]
 pub struct Feed<'d, 'c> {
@@ -552,42 +658,27 @@ impl<'d, 'c> Feed<'d, 'c> {
     )]
     #[inline]
     pub fn next(&mut self) -> Option<Decoded<'_>> {
-        let step = self.step()?;
-        let Decoder { block, comment, .. } = &*self.decoder;
-        Some(match step {
-            Step::LentEvent(data) => Decoded::Event(EventView {
-                data,
-                head: &block.head,
-            }),
-            Step::Event => Decoded::Event(EventView {
-                data: block.data(),
-                head: &block.head,
-            }),
+        Some(match self.step(Wanted::All)? {
+            Step::Event(data) => Decoded::Event(self.decoder.view(data)),
             Step::LentComment(text) => Decoded::Comment(text),
-            Step::Comment => Decoded::Comment(comment),
+            Step::Comment => Decoded::Comment(&self.decoder.comment),
             Step::Retry(retry) => Decoded::Retry(retry),
             Step::Dropped(limit) => Decoded::Dropped(limit),
         })
     }
 
     /// The next event in the chunk; skips all else.
+    ///
+    /// A comment that this call has seen the beginning of is skipped whole, also if [`next`](Self::next) is called
+    /// for its end.
     #[inline]
     pub fn next_event(&mut self) -> Option<EventView<'_>> {
-        loop {
-            let lent = match self.step()? {
-                Step::LentEvent(data) => Some(data),
-                Step::Event => None,
-                Step::LentComment(_) | Step::Comment | Step::Retry(_) | Step::Dropped(_) => {
-                    continue;
-                }
-            };
-            let block = &self.decoder.block;
-            let data = lent.unwrap_or_else(|| block.data());
-            return Some(EventView {
-                data,
-                head: &block.head,
-            });
-        }
+        let data = loop {
+            if let Step::Event(data) = self.step(Wanted::Events)? {
+                break data;
+            }
+        };
+        Some(self.decoder.view(data))
     }
 
     /// The bytes of the chunk that have not been read yet.
@@ -604,11 +695,11 @@ impl<'d, 'c> Feed<'d, 'c> {
     }
 
     #[inline]
-    fn step(&mut self) -> Option<Step<'c>> {
+    fn step(&mut self, wanted: Wanted) -> Option<Step<'c>> {
         if self.input.is_used_up() {
             return None;
         }
-        self.decoder.read(&mut self.input)
+        self.decoder.read(&mut self.input, wanted)
     }
 }
 

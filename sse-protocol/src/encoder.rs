@@ -19,7 +19,10 @@ use alloc::vec::Vec;
 
 use memchr::{memchr2, memchr3};
 
-use crate::{EventId, EventRef, EventType, Retry};
+use crate::event::EventRef;
+use crate::event_id::EventId;
+use crate::event_type::EventType;
+use crate::retry::Retry;
 
 /// Appends an event.
 ///

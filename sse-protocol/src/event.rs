@@ -2,7 +2,9 @@
 
 use alloc::boxed::Box;
 
-use crate::{EventId, EventType, Retry};
+use crate::event_id::EventId;
+use crate::event_type::EventType;
+use crate::retry::Retry;
 
 /// An event to be written: what an application means, before it is bytes.
 ///

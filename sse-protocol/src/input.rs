@@ -3,15 +3,13 @@
 use alloc::string::String;
 use core::ops::Range;
 
-use memchr::memchr2;
-
 use crate::search::LineEndSearch;
 
 /// The unread part of a chunk, and how much of it is known to be text.
 ///
 /// UTF-8 is checked a window at a time and not line by line: one call of the vector code per window costs less
 /// than one for each line, and the window is still in the first-level cache when its lines are read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Input<'c> {
     rest: &'c [u8],
     /// The window: the rest, as far as it was checked.
@@ -22,9 +20,10 @@ pub(crate) struct Input<'c> {
 }
 
 /// How the next bytes are checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Checks {
     /// Nothing was checked so far.
+    #[default]
     None,
     /// A window at a time.
     Windows,
@@ -45,12 +44,10 @@ const FIRST_WINDOW_BYTES: usize = 2 * 1024;
 
 impl<'c> Input<'c> {
     #[inline]
-    pub(crate) fn new(chunk: &'c [u8], pos: usize) -> Self {
+    pub(crate) fn new(rest: &'c [u8]) -> Self {
         Self {
-            rest: &chunk[pos..],
-            text: "",
-            checks: Checks::None,
-            long_lines: false,
+            rest,
+            ..Self::default()
         }
     }
 
@@ -85,10 +82,7 @@ impl<'c> Input<'c> {
 
     /// The rest as far as it is known to be text, which may be nothing.
     #[inline]
-    pub(crate) fn text(&mut self) -> &'c str {
-        if self.text.is_empty() {
-            self.check(0);
-        }
+    pub(crate) fn text(&self) -> &'c str {
         self.text
     }
 
@@ -98,10 +92,9 @@ impl<'c> Input<'c> {
         self.text.len() == self.rest.len()
     }
 
-    /// The length of the line that begins with `text`, which is in the window; see [`line_end`].
+    /// The length of the line that begins with `text`, which is in the window.
     ///
-    /// A short line is found without a call, which would cost as much for eight bytes as for sixty-four; where
-    /// lines are long that is not tried.
+    /// Where lines are short, [`line_end`](LineEndSearch::line_end) finds it; where they are long, that is not tried.
     #[expect(
         clippy::inline_always,
         reason = "measured: as a call it costs a tenth of the time of small events"
@@ -112,10 +105,22 @@ impl<'c> Input<'c> {
         let len = if self.long_lines {
             search.find(bytes)?
         } else {
-            line_end(bytes)?
+            search.line_end(bytes)?
         };
         self.long_lines = len > LONG_LINE_BYTES;
         Some(len)
+    }
+
+    /// Checks the next window, which is not shorter than a line that [`fits_window`](Self::fits_window).
+    #[cold]
+    pub(crate) fn open_window(&mut self) {
+        self.check(0);
+    }
+
+    /// Whether a line of this length is shorter than any window, also with a blank line after it.
+    #[inline]
+    pub(crate) fn fits_window(len: usize) -> bool {
+        len + 4 < FIRST_WINDOW_BYTES
     }
 
     /// A part of the rest as text, or `None` if it is not UTF-8. The part must begin and end beside an ASCII byte or
@@ -148,33 +153,6 @@ impl<'c> Input<'c> {
             Err(_) => self.checks = Checks::Lines,
         }
     }
-}
-
-/// The offset of the first CR or LF.
-#[inline]
-pub(crate) fn line_end(bytes: &[u8]) -> Option<usize> {
-    match bytes.first_chunk::<8>() {
-        Some(head) => {
-            let head = u64::from_le_bytes(*head);
-            let found = zero_bytes(head ^ LF) | zero_bytes(head ^ CR);
-            if found != 0 {
-                return Some(found.trailing_zeros() as usize / 8);
-            }
-            memchr2(b'\r', b'\n', &bytes[8..]).map(|at| at + 8)
-        }
-        None => bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')),
-    }
-}
-
-const LF: u64 = u64::from_le_bytes([b'\n'; 8]);
-const CR: u64 = u64::from_le_bytes([b'\r'; 8]);
-
-/// Marks the high bit of the lowest byte that is zero; bits above that mean nothing.
-#[inline]
-const fn zero_bytes(word: u64) -> u64 {
-    const LOW: u64 = u64::from_le_bytes([0x01; 8]);
-    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-    word.wrapping_sub(LOW) & !word & HIGH
 }
 
 /// `window` without a character at its end that lacks bytes, but never less than its first `keep` bytes.
@@ -221,22 +199,6 @@ pub(crate) fn push_lossy(text: &mut String, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
-
-    #[test]
-    fn the_first_line_end_is_found_wherever_it_is() {
-        for len in 0..40 {
-            for at in 0..len {
-                for end in [b'\r', b'\n'] {
-                    let mut bytes = vec![b'\x0B'; len];
-                    bytes[at..].fill(b'\n');
-                    bytes[at] = end;
-                    assert_eq!(line_end(&bytes), Some(at));
-                }
-            }
-            assert_eq!(line_end(&vec![b'\x8A'; len]), None);
-        }
-    }
 
     #[test]
     fn a_window_ends_between_characters() {

@@ -76,6 +76,7 @@ pub mod message;
 pub mod naive;
 pub mod retry;
 mod search;
+mod step;
 pub mod view;
 
 pub use decoder::{Decoded, Decoder, Ending, Feed, OwnedEvents};

@@ -6,8 +6,8 @@
 use alloc::vec::Vec;
 
 use crate::error::LimitExceeded;
-use crate::input::line_end;
 use crate::limits::Limits;
+use crate::search::LineEndSearch;
 
 /// What one line of the stream is.
 ///
@@ -148,7 +148,7 @@ impl Lines<'_, '_> {
         };
         loop {
             let start = self.pos;
-            let Some(len) = line_end(&self.chunk[start..]) else {
+            let Some(len) = self.lines.search.line_end(&self.chunk[start..]) else {
                 let rest = &self.chunk[start..];
                 self.pos = self.chunk.len();
                 if self.lines.keep(rest) {
@@ -177,7 +177,7 @@ impl Lines<'_, '_> {
 /// What became of a line that was not whole in one chunk; see [`Assembler::finish`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finished {
-    /// It was being skipped.
+    /// It was being skipped, or is none that anyone asks for.
     Discarded,
     /// It went over the limit; what was held of it still is.
     TooLong,
@@ -196,12 +196,25 @@ pub(crate) struct Assembler {
     unseen_until: usize,
     /// The last chunk ended with CR: a LF right at the next one's start belongs to it.
     skip_lf: bool,
-    /// The line under construction is being skipped.
-    discarding: bool,
+    holding: Holding,
     /// Only bytes of a byte order mark have come so far: this many.
     bom_seen: usize,
     at_start: bool,
     max_line_bytes: usize,
+    /// How long the last line was whose buffer was given back.
+    large_line_bytes: usize,
+    pub(crate) search: LineEndSearch,
+}
+
+/// What is done with the line under construction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    /// It is held.
+    All,
+    /// Nobody asks for it, and only its length counts: so many bytes, and those in `partial`.
+    Length(usize),
+    /// It is being skipped.
+    Nothing,
 }
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -210,6 +223,13 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// beside what a connection costs anyway.
 pub(crate) const KEPT_CAPACITY_BYTES: usize = 256 * 1024;
 
+/// The least room for a line that is put together.
+const SMALL_CAPACITY_BYTES: usize = 64;
+
+/// A line up to this length is not taken for the beginning of one as large as the last large one. A guess: two lengths
+/// of a chunk that are common.
+const SMALL_LINE_BYTES: usize = 8 * 1024;
+
 impl Assembler {
     pub(crate) fn new(max_line_bytes: usize) -> Self {
         Self {
@@ -217,10 +237,12 @@ impl Assembler {
             complete: false,
             unseen_until: 0,
             skip_lf: false,
-            discarding: false,
+            holding: Holding::All,
             bom_seen: 0,
             at_start: true,
             max_line_bytes,
+            large_line_bytes: 0,
+            search: LineEndSearch::new(),
         }
     }
 
@@ -234,12 +256,21 @@ impl Assembler {
         self.recycle();
     }
 
-    /// Takes a chunk of one byte into the line under construction, if there is nothing to it; else changes
-    /// nothing.
+    /// Says that the line under construction may grow to `max_bytes`, or the line limit, with nothing to check.
+    pub(crate) fn allow_unseen(&mut self, max_bytes: usize) {
+        if !self.at_start && !self.skip_lf && self.holding == Holding::All {
+            // Within the capacity, because a `Vec` that grows by itself knows no limit.
+            self.unseen_until = max_bytes
+                .min(self.max_line_bytes)
+                .min(self.partial.capacity());
+        }
+    }
+
+    /// Takes a chunk of one byte into the line under construction, if there is nothing to it; else changes nothing.
     ///
     /// This is what a stream that comes byte by byte spends its time in.
     #[inline]
-    pub(crate) fn append_unseen(&mut self, chunk: &[u8]) -> bool {
+    pub(crate) fn append_byte(&mut self, chunk: &[u8]) -> bool {
         let &[byte] = chunk else { return false };
         if self.partial.len() >= self.unseen_until || byte == b'\n' || byte == b'\r' {
             return false;
@@ -248,29 +279,27 @@ impl Assembler {
         true
     }
 
-    /// Says that the line under construction may grow to `max_bytes`, or the line limit, with nothing to check.
-    pub(crate) fn allow_unseen(&mut self, max_bytes: usize) {
-        if !self.at_start && !self.skip_lf && !self.discarding {
-            // Within the capacity, because a `Vec` that grows by itself knows no limit.
-            self.unseen_until = max_bytes
-                .min(self.max_line_bytes)
-                .min(self.partial.capacity());
-        }
-    }
-
-    /// Looks at the first bytes of a chunk, where a byte order mark or the LF of a cut CRLF may stand; gives
-    /// the offset to go on from.
-    #[inline]
+    /// Begins a chunk, and gives the offset to go on from: after a byte order mark, or the LF of a cut CRLF, or after
+    /// all of a chunk that is short and lies within a line.
+    #[inline(never)]
     pub(crate) fn begin_chunk(&mut self, chunk: &[u8]) -> usize {
+        if chunk.len() <= SHORT_CHUNK_BYTES
+            && self.partial.len() + chunk.len() <= self.unseen_until
+            && !self.is_omitting()
+            && self.search.line_end(chunk).is_none()
+        {
+            extend_short(&mut self.partial, chunk);
+            return chunk.len();
+        }
         self.unseen_until = 0;
         if !self.at_start && !self.skip_lf {
             return 0;
         }
-        self.begin_chunk_slowly(chunk)
+        self.begin_at_mark(chunk)
     }
 
     #[cold]
-    fn begin_chunk_slowly(&mut self, chunk: &[u8]) -> usize {
+    fn begin_at_mark(&mut self, chunk: &[u8]) -> usize {
         let mut pos = 0;
         while self.at_start
             && let Some(byte) = chunk.get(pos)
@@ -303,23 +332,26 @@ impl Assembler {
     pub(crate) fn recycle(&mut self) {
         if self.complete {
             self.complete = false;
-            self.partial.clear();
             if self.partial.capacity() > KEPT_CAPACITY_BYTES {
+                self.large_line_bytes = self.partial.len();
                 self.partial = Vec::new();
             }
+            self.partial.clear();
         }
     }
 
     /// Whether the next byte begins a line, and nothing of it is held or skipped.
     #[inline]
     pub(crate) fn at_line_start(&self) -> bool {
-        (self.partial.is_empty() || self.complete) && !self.discarding && self.bom_seen == 0
+        (self.partial.is_empty() || self.complete)
+            && self.holding == Holding::All
+            && self.bom_seen == 0
     }
 
     /// Whether a line whose last part has this length is all in that part, and within the limit.
     #[inline]
     pub(crate) fn is_whole(&self, len: usize) -> bool {
-        self.partial.is_empty() && !self.discarding && len <= self.max_line_bytes
+        self.partial.is_empty() && self.holding == Holding::All && len <= self.max_line_bytes
     }
 
     /// The line under construction.
@@ -343,40 +375,109 @@ impl Assembler {
 
     /// Skips the rest of the line under construction.
     pub(crate) fn discard(&mut self) {
-        self.partial.clear();
-        self.discarding = true;
+        self.abandon();
+        self.holding = Holding::Nothing;
     }
 
     /// Forgets a line that was skipped, at its end.
     pub(crate) fn abandon(&mut self) {
         self.partial.clear();
-        self.discarding = false;
+        self.holding = Holding::All;
+    }
+
+    /// How long the line under construction is so far.
+    fn len(&self) -> usize {
+        let omitted = match self.holding {
+            Holding::Length(bytes) => bytes,
+            Holding::All | Holding::Nothing => 0,
+        };
+        self.partial.len() + omitted
     }
 
     /// Ends the line under construction with its last part.
     pub(crate) fn finish(&mut self, end: &[u8]) -> Finished {
-        if self.discarding {
-            self.discarding = false;
+        if self.holding == Holding::Nothing {
+            self.abandon();
             return Finished::Discarded;
         }
-        if self.partial.len() + end.len() > self.max_line_bytes {
+        if self.len() + end.len() > self.max_line_bytes {
             return Finished::TooLong;
         }
-        extend_within(&mut self.partial, end, self.max_line_bytes);
+        if self.is_omitting() {
+            self.abandon();
+            return Finished::Discarded;
+        }
+        self.extend(end);
         self.complete = true;
         Finished::Buffered
     }
 
     /// Keeps the beginning of a line whose end has not come yet; `false` if that went over the limit.
     pub(crate) fn keep(&mut self, rest: &[u8]) -> bool {
-        if self.discarding {
+        if self.holding == Holding::Nothing {
             return true;
         }
-        if self.partial.len() + rest.len() > self.max_line_bytes {
+        if self.len() + rest.len() > self.max_line_bytes {
             return false;
         }
-        extend_within(&mut self.partial, rest, self.max_line_bytes);
+        self.extend(rest);
         true
+    }
+
+    /// Like [`keep`](Self::keep), for a line that nobody asks for: only its length counts.
+    pub(crate) fn omit(&mut self, rest: &[u8]) -> bool {
+        let len = self.len() + rest.len();
+        if len > self.max_line_bytes {
+            return false;
+        }
+        if self.partial.capacity() == 0 {
+            self.grow(1);
+        }
+        self.partial.clear();
+        self.holding = Holding::Length(len);
+        // Single bytes are counted by appending them.
+        self.unseen_until = (self.max_line_bytes - len).min(self.partial.capacity());
+        true
+    }
+
+    /// Whether the line under construction is one that is not held.
+    #[inline]
+    pub(crate) fn is_omitting(&self) -> bool {
+        matches!(self.holding, Holding::Length(_))
+    }
+
+    /// Ends a line that is not held, with its last part of this length; `false` if that is over the limit.
+    #[inline]
+    pub(crate) fn finish_omitted(&mut self, len: usize) -> bool {
+        let is_within = self.len() + len <= self.max_line_bytes;
+        if is_within && self.is_omitting() {
+            self.abandon();
+        }
+        is_within
+    }
+
+    #[inline]
+    fn extend(&mut self, bytes: &[u8]) {
+        if self.partial.capacity() - self.partial.len() < bytes.len() {
+            self.grow(bytes.len());
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+
+    /// Makes room by doubling, but never past the line limit: a plain `Vec` would hold up to twice of it. A line that
+    /// becomes large gets the room of the last large one at once.
+    #[cold]
+    fn grow(&mut self, additional: usize) {
+        let limit = self.max_line_bytes;
+        let needed = self.partial.len() + additional;
+        let likely = if needed > SMALL_LINE_BYTES {
+            self.large_line_bytes
+        } else {
+            SMALL_CAPACITY_BYTES
+        };
+        let target = (self.partial.capacity() * 2).max(likely).min(limit);
+        self.partial
+            .reserve_exact(target.max(needed) - self.partial.len());
     }
 
     /// The length of the line end that `bytes` begin with: CRLF counts as one, also when the chunk is cut within
@@ -394,20 +495,27 @@ impl Assembler {
     }
 }
 
-/// Appends, growing by doubling but never past `limit`: a plain `Vec` would hold up to twice of it.
+/// Chunks up to this length are looked at before anything else: longer ones rarely lie within one line.
+const SHORT_CHUNK_BYTES: usize = 64;
+
+/// Appends a short chunk: up to sixteen bytes without a call, as two words that may overlap.
 #[inline]
-pub(crate) fn extend_within(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) {
-    if buffer.capacity() - buffer.len() < bytes.len() {
-        grow_within(buffer, bytes.len(), limit);
+fn extend_short(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    match bytes.len() {
+        2..=3 => extend_by_words::<2>(buffer, bytes),
+        4..=7 => extend_by_words::<4>(buffer, bytes),
+        8..=16 => extend_by_words::<8>(buffer, bytes),
+        _ => buffer.extend_from_slice(bytes),
     }
-    buffer.extend_from_slice(bytes);
 }
 
-#[cold]
-fn grow_within(buffer: &mut Vec<u8>, additional: usize, limit: usize) {
-    let needed = buffer.len() + additional;
-    let target = needed
-        .max((buffer.capacity() * 2).min(limit))
-        .max(64.min(limit));
-    buffer.reserve_exact(target - buffer.len());
+/// Appends as many bytes as one word of `N` bytes has, or two.
+#[inline]
+fn extend_by_words<const N: usize>(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    if let (Some(head), Some(tail)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) {
+        let end = buffer.len() + bytes.len();
+        buffer.extend_from_slice(head);
+        buffer.truncate(end - N);
+        buffer.extend_from_slice(tail);
+    }
 }

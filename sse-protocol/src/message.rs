@@ -15,7 +15,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
-use crate::{Event, EventType};
+use crate::event::Event;
+use crate::event_type::EventType;
 
 /// An envelope: what happened, and the details.
 ///

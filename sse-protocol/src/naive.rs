@@ -7,7 +7,8 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{LimitExceeded, Limits};
+use crate::error::LimitExceeded;
+use crate::limits::Limits;
 
 /// What the stream says, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use crate::{Event, EventId, EventType, Retry};
+use crate::event::Event;
+use crate::event_id::EventId;
+use crate::event_type::EventType;
+use crate::retry::Retry;
 
 /// An event as a reader receives it, lent by the decoder: what a browser knows as `MessageEvent`.
 ///
@@ -188,12 +191,6 @@ impl core::fmt::Debug for EventBuf {
             .field("id", &self.id())
             .field("retry", &self.retry())
             .finish()
-    }
-}
-
-impl From<EventView<'_>> for EventBuf {
-    fn from(view: EventView<'_>) -> Self {
-        view.to_buf()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The streams that are measured, and the floors they are measured against.
 //!
 //! A floor is what no decoder can leave out: one `memchr2` call for each line and UTF-8 validation of the same
-//! bytes; for one-byte chunks a copy of the bytes cut the same way.
+//! bytes; for chunks shorter than a line a copy of the bytes cut the same way.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -31,7 +31,7 @@ impl Answer {
     }
 }
 
-const KIB: usize = 1024;
+pub(crate) const KIB: usize = 1024;
 
 pub(crate) fn shapes() -> Vec<Shape> {
     let tokens = || token_stream(&WORDS, 5_000);
@@ -52,18 +52,29 @@ pub(crate) fn shapes() -> Vec<Shape> {
         ),
         shape("non_ascii_prose_1400_chunks", prose(), 1400),
         shape("token_stream_1_byte_chunks", token_stream(&WORDS, 1_000), 1),
-        shape("one_huge_line_1_byte_chunks", huge_lines(), 1),
+        shape("one_huge_line_1_byte_chunks", huge_lines(64 * KIB), 1),
+        shape(
+            "token_stream_16_byte_chunks",
+            token_stream(&WORDS, 1_000),
+            16,
+        ),
+        shape("heartbeats", comments("keep-alive", 100_000), 16 * KIB),
+        shape("one_huge_line_16k_chunks", huge_lines(64 * KIB), 16 * KIB),
+        shape("one_huge_line_whole", huge_lines(64 * KIB), 128 * KIB),
     ]
 }
 
-fn shape(name: &'static str, stream: String, chunk_bytes: usize) -> Shape {
+/// A shape by its stream, whose lines end with LF or CRLF; what must come out is found the plain way.
+pub(crate) fn shape(name: &'static str, stream: String, chunk_bytes: usize) -> Shape {
     let mut expected = Answer::default();
-    for block in stream.split_terminator("\n\n") {
-        let data: Vec<&str> = block
-            .lines()
-            .filter_map(|line| line.strip_prefix("data: "))
-            .collect();
-        expected.count(&data.join("\n"));
+    let mut data: Vec<&str> = Vec::new();
+    for line in stream.trim_start_matches('\u{FEFF}').lines() {
+        if let Some(value) = line.strip_prefix("data:") {
+            data.push(value.strip_prefix(' ').unwrap_or(value));
+        } else if line.is_empty() && !data.is_empty() {
+            expected.count(&data.join("\n"));
+            data.clear();
+        }
     }
     Shape {
         name,
@@ -73,10 +84,10 @@ fn shape(name: &'static str, stream: String, chunk_bytes: usize) -> Shape {
     }
 }
 
-const WORDS: [&str; 8] = [
+pub(crate) const WORDS: [&str; 8] = [
     " the", " answer", " of", " course", ",", " is", " forty", "-two",
 ];
-const FOREIGN_WORDS: [&str; 8] = [
+pub(crate) const FOREIGN_WORDS: [&str; 8] = [
     " 答案",
     "当然是",
     "四十二",
@@ -88,7 +99,7 @@ const FOREIGN_WORDS: [&str; 8] = [
 ];
 
 /// A language model's stream as most of them send it: about 230 bytes for each token.
-fn token_stream(words: &[&str], tokens: usize) -> String {
+pub(crate) fn token_stream(words: &[&str], tokens: usize) -> String {
     let mut stream = String::new();
     for i in 0..tokens {
         let word = words[i % words.len()];
@@ -129,16 +140,25 @@ fn prose() -> String {
     line.repeat(6_000)
 }
 
-fn huge_lines() -> String {
-    format!("data: {}\n\n", "x".repeat(64 * KIB)).repeat(2)
+/// Two events of one long line each.
+pub(crate) fn huge_lines(bytes: usize) -> String {
+    format!("data: {}\n\n", "x".repeat(bytes)).repeat(2)
 }
+
+/// Blocks of one comment each, and an event at the end, so that there is an answer to check.
+pub(crate) fn comments(text: &str, count: usize) -> String {
+    format!(": {text}\n\n").repeat(count) + "data: end\n\n"
+}
+
+/// Chunks up to this length are shorter than most lines.
+const SHORT_CHUNK_BYTES: usize = 64;
 
 /// The least a decoder has to do; see the module.
 pub(crate) fn floor(shape: &Shape) -> usize {
     let mut lines = 0;
-    if shape.chunk_bytes == 1 {
+    if shape.chunk_bytes <= SHORT_CHUNK_BYTES {
         let mut copy = Vec::with_capacity(shape.stream.len());
-        for chunk in shape.stream.chunks(1) {
+        for chunk in shape.stream.chunks(shape.chunk_bytes) {
             black_box(&mut copy).extend_from_slice(black_box(chunk));
         }
         return copy.len();

@@ -63,6 +63,23 @@ fn a_kept_event_allocates_once() {
 }
 
 #[test]
+fn the_buffer_of_a_large_line_is_given_back_and_not_grown_anew_for_the_next() {
+    let large = format!("data: {}\n\n", "x".repeat(1_000_000));
+    let mut decoder = Decoder::new();
+    let mut feed = |stream: &str| {
+        for chunk in stream.as_bytes().chunks(16_384) {
+            let mut feed = decoder.feed(chunk);
+            while let Some(event) = feed.next_event() {
+                black_box(event);
+            }
+        }
+    };
+    feed(&large);
+    assert_eq!(measure(|| feed(&large)).count_total, 1);
+    assert!(measure(|| feed("data: small\n\n")).bytes_current <= -1_000_000);
+}
+
+#[test]
 fn encoding_into_a_reused_buffer_allocates_nothing() {
     let mut out = Vec::with_capacity(1_024);
     let info = measure(|| {

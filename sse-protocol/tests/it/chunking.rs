@@ -1,10 +1,11 @@
 //! However a stream is cut, the fast decoder says what the standard says.
 
+use proptest::collection::vec;
 use proptest::prelude::*;
 use sse_protocol::naive::{self, Item};
-use sse_protocol::{Decoder, Limits, LineDecoder};
+use sse_protocol::{Decoded, Decoder, Limits, LineDecoder};
 
-use crate::support::{cuts, decode, feed, stream};
+use crate::support::{cuts, decode, feed, item, stream};
 
 // `PROPTEST_CASES` sets how many streams are made up; 256 by default.
 proptest! {
@@ -34,7 +35,41 @@ proptest! {
     }
 
     #[test]
-    fn a_feed_given_up_early_goes_on_with_its_rest(stream in stream(), takes in prop::collection::vec(0..3usize, 0..30)) {
+    fn whoever_asks_for_events_alone_gets_the_same_ones(
+        stream in stream(),
+        cuts in cuts(),
+        line in prop_oneof![Just(Limits::DEFAULT_MAX_LINE_BYTES), 0..64usize],
+        event in prop_oneof![Just(Limits::DEFAULT_MAX_EVENT_BYTES), 0..64usize],
+        which in vec(prop_oneof![3 => Just(true), 1 => Just(false)], 1..5),
+    ) {
+        let limits = Limits::new().with_max_line_bytes(line).with_max_event_bytes(event);
+        let (mut expected, last_event_id) = naive::decode(&stream, limits, String::new());
+        let dropped = expected.iter().filter(|item| matches!(item, Item::Dropped(_))).count();
+        expected.retain(|item| matches!(item, Item::Event { .. }));
+        let mut decoder = Decoder::with_limits(limits);
+        let mut events = Vec::new();
+        let mut rest = &stream[..];
+        // Some chunks are read item by item: that makes no difference to the events.
+        for (&cut, &alone) in cuts.iter().chain([&usize::MAX]).zip(which.iter().cycle()) {
+            let (chunk, after) = rest.split_at(cut.min(rest.len()));
+            rest = after;
+            let mut feed = decoder.feed(chunk);
+            loop {
+                let next = if alone { feed.next_event().map(Decoded::Event) } else { feed.next() };
+                match next {
+                    Some(decoded @ Decoded::Event(_)) => events.push(item(decoded)),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+        }
+        prop_assert_eq!(events, expected);
+        prop_assert_eq!(decoder.last_event_id(), last_event_id);
+        prop_assert_eq!(decoder.dropped_events(), dropped as u64);
+    }
+
+    #[test]
+    fn a_feed_given_up_early_goes_on_with_its_rest(stream in stream(), takes in vec(0..3usize, 0..30)) {
         let (expected, _) = naive::decode(&stream, Limits::new(), String::new());
         let mut decoder = Decoder::new();
         let mut items = Vec::new();
@@ -42,7 +77,7 @@ proptest! {
         for take in takes {
             let mut feed = decoder.feed(rest);
             for _ in 0..take {
-                items.extend(feed.next().map(crate::support::item));
+                items.extend(feed.next().map(item));
             }
             rest = feed.rest();
         }
@@ -92,6 +127,15 @@ fn lengths_around_every_fast_path_edge_agree_with_the_standard() {
             compare(&stream, &[1400, usize::MAX]);
         }
     }
+}
+
+#[test]
+fn a_comment_that_a_reader_of_events_has_begun_is_skipped_whole() {
+    let mut decoder = Decoder::new();
+    assert!(decoder.feed(b": one").next_event().is_none());
+    let mut items = Vec::new();
+    feed(&mut decoder, b" and a half\n: two\n", &mut items);
+    assert_eq!(items, [Item::Comment("two".to_owned())]);
 }
 
 fn compare(stream: &[u8], sizes: &[usize]) {

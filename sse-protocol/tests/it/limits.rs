@@ -32,6 +32,30 @@ fn an_endless_line_is_reported_once_and_holds_no_memory() {
 }
 
 #[test]
+fn an_endless_line_that_nobody_asks_for_is_reported_once_and_holds_no_memory() {
+    for start in ["unknown: ", ": "] {
+        let mut decoder = Decoder::with_limits(Limits::new().with_max_line_bytes(1_000_000));
+        let mut feed_events = |chunk: &[u8]| {
+            let mut feed = decoder.feed(chunk);
+            let mut events = 0;
+            while feed.next_event().is_some() {
+                events += 1;
+            }
+            (events, decoder.dropped_events())
+        };
+        assert_eq!(feed_events(start.as_bytes()), (0, 0));
+        let info = allocation_counter::measure(|| {
+            for _ in 0..999 {
+                assert_eq!(feed_events(&[b'x'; 1_000]), (0, 0));
+            }
+        });
+        assert!(info.bytes_max < 1_000, "{info:?}");
+        assert_eq!(feed_events(&[b'x'; 1_000]), (0, 1));
+        assert_eq!(feed_events(b"\n\ndata: next\n\n"), (1, 1));
+    }
+}
+
+#[test]
 fn an_endless_event_is_dropped_before_its_line_ends() {
     let limit_bytes = 1_000;
     let mut decoder = Decoder::with_limits(Limits::new().with_max_event_bytes(limit_bytes));

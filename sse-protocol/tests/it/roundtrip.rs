@@ -108,7 +108,8 @@ proptest! {
 
     #[test]
     fn a_comment_comes_back_line_by_line(comment in text()) {
-        let bytes = Frame::comment(&comment).into_bytes();
+        let mut bytes = Vec::new();
+        encoder::comment(&comment, &mut bytes);
         let lines = decode(&mut Decoder::new(), &bytes, &[]);
         let comment = comment.replace("\r\n", "\n").replace('\r', "\n");
         let expected: Vec<Item> = comment.split('\n').map(|line| Item::Comment(line.to_owned())).collect();
