@@ -60,8 +60,24 @@ pub struct EventSourceBuilder {
     fallback: Option<PollFallback>,
 }
 
+impl EventSource {
+    /// A source of events from `url`, with every default: resilient mode, resume, reconnect for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when `url` is not an http or https URL.
+    pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
+        Self::builder(url).build()
+    }
+
+    /// Begins to describe a source; [`build`](EventSourceBuilder::build) checks everything.
+    pub fn builder(url: impl AsRef<str>) -> EventSourceBuilder {
+        EventSourceBuilder::new(url.as_ref())
+    }
+}
+
 impl EventSourceBuilder {
-    pub(crate) fn new(url: &str) -> Self {
+    fn new(url: &str) -> Self {
         Self {
             template: Template::new(url, sse_protocol::media::EVENT_STREAM),
             connector: None,

@@ -160,7 +160,7 @@ impl Error {
     pub fn is_untrusted(&self) -> bool {
         #[cfg(feature = "tls")]
         if let Self::Connect { source, .. } = self {
-            return crate::transport::is_untrusted(&**source);
+            return crate::untrusted::is_untrusted(&**source);
         }
         false
     }

@@ -89,6 +89,8 @@ mod retry_after;
 mod state;
 mod transport;
 mod typed;
+#[cfg(feature = "tls")]
+mod untrusted;
 mod verdict;
 mod watchdog;
 

@@ -22,7 +22,6 @@ use tokio::time::Sleep;
 use url::Url;
 
 use crate::attempt::{Answer, Failure, Plan, Stream};
-use crate::builder::EventSourceBuilder;
 use crate::clock;
 use crate::dedupe::Dedupe;
 use crate::error::Error;
@@ -103,21 +102,6 @@ enum Oversize {
 }
 
 impl EventSource {
-    /// A source of events from `url`, with every default: resilient mode, resume, reconnect for ever.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] when `url` is no http or https URL.
-    pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
-        Self::builder(url).build()
-    }
-
-    /// Begins to describe a source; everything is checked by
-    /// [`build`](EventSourceBuilder::build).
-    pub fn builder(url: impl AsRef<str>) -> EventSourceBuilder {
-        EventSourceBuilder::new(url.as_ref())
-    }
-
     pub(crate) fn from_parts(parts: Parts) -> Self {
         let now = clock::now();
         let mut decoder = Decoder::with_limits(parts.limits);
@@ -193,7 +177,7 @@ impl EventSource {
     }
 
     /// How many events were left out because they had come before; see
-    /// [`dedupe`](EventSourceBuilder::dedupe).
+    /// [`dedupe`](crate::EventSourceBuilder::dedupe).
     #[must_use]
     pub fn duplicates(&self) -> u64 {
         self.duplicates

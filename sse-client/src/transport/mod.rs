@@ -4,12 +4,12 @@
 //! [`Connection`] closes the socket. There is no pool, because a stream fills its connection for as long
 //! as it lives, and a socket that was given back would only be guessed to be alive.
 
+mod io;
 mod tls;
+mod version;
 
-#[cfg(feature = "tls")]
-pub(crate) use tls::is_untrusted;
+pub use version::HttpVersion;
 
-use std::error::Error as StdError;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tower_service::Service;
@@ -29,6 +28,7 @@ use url::Url;
 
 use crate::error::{Cause, Error};
 use crate::request::Body;
+use io::{Io, cause, text};
 
 /// How connections are made: time limits, proxies, TLS, the HTTP version.
 ///
@@ -57,19 +57,6 @@ struct Shared {
     proxies: Option<Matcher>,
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     tls: OnceLock<Result<tls::Config, Cause>>,
-}
-
-/// Which HTTP version to speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HttpVersion {
-    /// HTTP/2 where TLS negotiates it, else HTTP/1.1. The default.
-    #[default]
-    Auto,
-    /// HTTP/1.1 always.
-    Http1,
-    /// HTTP/2 always, also without TLS ("prior knowledge").
-    Http2,
 }
 
 impl Default for Connector {
@@ -257,10 +244,6 @@ impl Connector {
     }
 }
 
-/// Anything bytes go through.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
 /// A plain request goes through a proxy that forwards it.
 struct Forward {
     auth: Option<HeaderValue>,
@@ -371,14 +354,6 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn cause(error: impl StdError + Send + Sync + 'static) -> Cause {
-    Arc::new(error)
-}
-
-fn text(message: String) -> Cause {
-    Arc::from(Box::<dyn StdError + Send + Sync>::from(message))
 }
 
 /// Three handshakes on a slow mobile network fit; a stated guess.
