@@ -9,7 +9,7 @@ use serde::Serialize;
 use sse_protocol::{EventId, Limits};
 
 use crate::attempt::Plan;
-use crate::backoff::ReconnectPolicy;
+use crate::backoff::{ReconnectPolicy, Spread};
 use crate::clock;
 use crate::content::DEFAULT_MAX_RATIO;
 use crate::credentials::Credentials;
@@ -268,7 +268,8 @@ impl EventSourceBuilder {
         self
     }
 
-    /// [`Mode::Resilient`] (default) or [`Mode::Standard`].
+    /// [`Mode::Resilient`] (default) or [`Mode::Standard`]. The mode also decides how far delays are spread, whatever
+    /// the [policy](Self::reconnect).
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -348,10 +349,14 @@ impl EventSourceBuilder {
     /// cannot be read.
     pub fn build(self) -> Result<EventSource, Error> {
         let template = self.template?;
-        let policy = self.reconnect.unwrap_or_else(|| match self.mode {
-            Mode::Resilient => ReconnectPolicy::default(),
-            Mode::Standard => ReconnectPolicy::standard(),
-        });
+        let (mode_policy, spread) = match self.mode {
+            Mode::Resilient => (ReconnectPolicy::default(), Spread::Full),
+            Mode::Standard => (ReconnectPolicy::standard(), Spread::Tenth),
+        };
+        let policy = ReconnectPolicy {
+            spread,
+            ..self.reconnect.unwrap_or(mode_policy)
+        };
         let mut keeper = Keeper::new(self.store, self.save_interval);
         let stored = keeper.load().map_err(|source| Error::Position {
             source: std::sync::Arc::from(source),

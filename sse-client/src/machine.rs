@@ -16,12 +16,13 @@
 //!
 //! * `Ended` is final: no input leads out of it.
 //! * The count of failures falls back to zero only through a connection that proved good or a poll that
-//!   was answered, never through a 200 alone.
+//!   was answered, never through a 200 alone. A connection that suffered a [setback](Machine::handle_setback) is not
+//!   good until an event arrives.
 //! * There are never more attempts in a row than the policy allows.
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::ReconnectPolicy;
+use crate::backoff::{ReconnectPolicy, Spread};
 
 /// The pure part of an event source.
 #[derive(Debug)]
@@ -31,6 +32,10 @@ pub(crate) struct Machine {
     phase: Phase,
     /// Attempts in a row that led to nothing that proved good.
     failures: u32,
+    /// Attempts in a row that opened no stream, or only one with a setback.
+    unopened: u32,
+    /// The latest connection ended with a setback.
+    after_setback: bool,
     /// When the first of them failed.
     trouble_since: Option<Instant>,
     /// The server's reconnection time, clamped.
@@ -43,9 +48,17 @@ pub(crate) struct Machine {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Waiting { until: Instant },
-    Trying { via: Via },
-    Open { since: Instant, events: u32 },
+    Waiting {
+        until: Instant,
+    },
+    Trying {
+        via: Via,
+    },
+    Open {
+        since: Instant,
+        events: u32,
+        setback: bool,
+    },
     Ended,
 }
 
@@ -113,6 +126,8 @@ impl Machine {
             fallback,
             phase: Phase::Waiting { until: now },
             failures: 0,
+            unopened: 0,
+            after_setback: false,
             trouble_since: None,
             retry: None,
             stream_failures: 0,
@@ -154,14 +169,30 @@ impl Machine {
             self.phase = Phase::Open {
                 since: now,
                 events: 0,
+                setback: false,
             };
         }
     }
 
     /// An event arrived on the stream.
     pub(crate) fn handle_event(&mut self) {
-        if let Phase::Open { events, .. } = &mut self.phase {
+        if let Phase::Open {
+            events, setback, ..
+        } = &mut self.phase
+        {
             *events = events.saturating_add(1);
+            *setback = false;
+        }
+    }
+
+    /// The open stream turned out to be of no use: it told a refusal, or brought an event over the limit. Unless an
+    /// event follows, its end counts as a failure, however long it stood.
+    pub(crate) fn handle_setback(&mut self, now: Instant) {
+        if !self.after_setback && self.proved_good(now) {
+            self.begin_row();
+        }
+        if let Phase::Open { setback, .. } = &mut self.phase {
+            *setback = true;
         }
     }
 
@@ -175,6 +206,7 @@ impl Machine {
         if let Phase::Trying { via: Via::Poll } = self.phase {
             self.phase = Phase::Waiting { until: now };
             self.failures = 0;
+            self.unopened = 0;
             self.trouble_since = None;
         }
     }
@@ -186,20 +218,7 @@ impl Machine {
             Phase::Trying { via } => via,
             Phase::Open { .. } | Phase::Waiting { .. } => Via::Stream,
         };
-        let growth = if self.proved_good(now) {
-            // Nothing has failed yet: the next attempt is the first of a new row.
-            self.failures = 0;
-            self.stream_failures = 0;
-            self.trouble_since = None;
-            0
-        } else {
-            let before = self.failures;
-            self.failures = before.saturating_add(1);
-            if via == Via::Stream {
-                self.stream_failures = self.stream_failures.saturating_add(1);
-            }
-            before
-        };
+        let growth = self.count_failure(now, via);
         let began = *self.trouble_since.get_or_insert(now);
         if !self.policy.enabled || repair == Repair::Final {
             return self.end();
@@ -219,10 +238,9 @@ impl Machine {
         {
             return self.end();
         }
-        let after = if let Repair::Retry { after } = repair {
-            after
-        } else {
-            None
+        let after = match repair {
+            Repair::Retry { after } => after,
+            Repair::Hopeless | Repair::Final => None,
         };
         let until = now + self.policy.delay(growth, self.retry, after, chance);
         if self
@@ -236,16 +254,51 @@ impl Machine {
         Outcome::RetryAt(until)
     }
 
+    /// Counts the failure, and says how many failures before it double the delay.
+    fn count_failure(&mut self, now: Instant, via: Via) -> u32 {
+        let was_open = matches!(self.phase, Phase::Open { setback: false, .. });
+        self.after_setback = matches!(self.phase, Phase::Open { setback: true, .. });
+        let unopened = if was_open { 0 } else { self.unopened };
+        self.unopened = if was_open {
+            0
+        } else {
+            unopened.saturating_add(1)
+        };
+        let failures = if self.proved_good(now) {
+            // Nothing has failed yet: the next attempt is the first of a new row.
+            self.begin_row();
+            0
+        } else {
+            let before = self.failures;
+            self.failures = before.saturating_add(1);
+            if via == Via::Stream {
+                self.stream_failures = self.stream_failures.saturating_add(1);
+            }
+            before
+        };
+        match self.policy.spread {
+            Spread::Full => failures,
+            // The standard's "if the previous attempt failed": a stream that ends is not a failed attempt.
+            Spread::Tenth => unopened,
+        }
+    }
+
+    /// Forgets the failures so far: a connection proved good.
+    fn begin_row(&mut self) {
+        self.failures = 0;
+        self.unopened = 0;
+        self.stream_failures = 0;
+        self.trouble_since = None;
+    }
+
     /// A caller asks to connect anew: at once, and with a fresh count.
     ///
     /// Nothing happens after the end.
     pub(crate) fn reconnect(&mut self, now: Instant) {
         if self.phase != Phase::Ended {
             self.phase = Phase::Waiting { until: now };
-            self.failures = 0;
-            self.stream_failures = 0;
+            self.begin_row();
             self.stream_again_at = None;
-            self.trouble_since = None;
         }
     }
 
@@ -260,7 +313,7 @@ impl Machine {
     }
 
     fn proved_good(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Open { since, events }
+        matches!(self.phase, Phase::Open { since, events, setback: false }
             if now.saturating_duration_since(since) >= self.policy.proven_after
                 || events >= self.policy.proven_events)
     }
@@ -391,6 +444,86 @@ mod tests {
         );
     }
 
+    /// Opens a stream and loses it at once; says how long the machine waits then.
+    fn open_and_lose(m: &mut Machine, now: &mut Instant, setback: bool) -> Duration {
+        while let Step::Wait { until } = m.poll(*now) {
+            *now = until;
+        }
+        m.handle_open(*now);
+        if setback {
+            m.handle_setback(*now);
+        }
+        match m.handle_failure(*now, RETRY, 0.5) {
+            Outcome::RetryAt(at) => at - *now,
+            Outcome::GiveUp => panic!("there is no limit"),
+        }
+    }
+
+    #[test]
+    fn in_the_standard_mode_only_attempts_that_open_nothing_double_the_delay() {
+        let (mut m, mut now) = machine(ReconnectPolicy::standard());
+        m.handle_retry(SEC(2));
+        for _ in 0..3 {
+            assert_eq!(open_and_lose(&mut m, &mut now, false), SEC(2));
+        }
+        let waits = [2, 4, 8].map(SEC);
+        assert_eq!(
+            waits.map(|_| open_and_lose(&mut m, &mut now, true)),
+            waits,
+            "a stream that only refuses is not one"
+        );
+        assert_eq!(open_and_lose(&mut m, &mut now, false), SEC(2));
+    }
+
+    #[test]
+    fn a_setback_is_a_failure_however_long_the_connection_stood_unless_an_event_follows() {
+        let (mut m, mut now) = machine(ReconnectPolicy::default());
+        for _ in 0..3 {
+            fail(&mut m, &mut now);
+        }
+        now += SEC(60);
+        m.poll(now);
+        m.handle_open(now);
+        m.handle_setback(now);
+        now += SEC(60);
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(8)),
+            "the fourth in its row"
+        );
+        now += SEC(60);
+        m.poll(now);
+        m.handle_open(now);
+        m.handle_setback(now);
+        m.handle_event();
+        now += SEC(60);
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(1))
+        );
+        now += SEC(60);
+        m.poll(now);
+        m.handle_open(now);
+        now += SEC(60);
+        m.handle_setback(now);
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(1)),
+            "the first after a connection that had proved good"
+        );
+        assert_eq!(m.attempt(), 2);
+        now += SEC(60);
+        m.poll(now);
+        m.handle_open(now);
+        now += SEC(60);
+        m.handle_setback(now);
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(2)),
+            "setbacks in a row grow, however good each connection was before"
+        );
+    }
+
     #[test]
     fn max_elapsed_counts_from_the_first_failure() {
         let (mut m, mut now) = machine(ReconnectPolicy::default().max_elapsed(SEC(10)));
@@ -505,7 +638,7 @@ mod tests {
             Outcome::RetryAt(_)
         ));
         assert_eq!(
-            m.poll(now),
+            m.poll(now + SEC(1)),
             Step::Begin {
                 attempt: 2,
                 via: Via::Poll
@@ -522,6 +655,7 @@ mod tests {
         Poll,
         Open,
         Event,
+        Setback,
         Fail(Option<u64>, f64),
         Retry(u64),
         Later(u64),
@@ -533,6 +667,7 @@ mod tests {
             4 => Just(Input::Poll),
             2 => Just(Input::Open),
             2 => Just(Input::Event),
+            1 => Just(Input::Setback),
             3 => (proptest::option::of(0u64..100), 0.0f64..1.0).prop_map(|(a, c)| Input::Fail(a, c)),
             1 => any::<u64>().prop_map(Input::Retry),
             3 => (0u64..60_000).prop_map(Input::Later),
@@ -560,6 +695,7 @@ mod tests {
                     },
                     Input::Open => m.handle_open(now),
                     Input::Event => m.handle_event(),
+                    Input::Setback => m.handle_setback(now),
                     Input::Fail(after, chance) => {
                         let repair = Repair::Retry { after: after.map(SEC) };
                         match m.handle_failure(now, repair, chance) {
