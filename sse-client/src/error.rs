@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use sse_protocol::EventId;
 use url::Url;
 
 use crate::redirect::RedirectError;
@@ -92,6 +93,18 @@ pub enum Error {
     TooLarge {
         /// The limit of one event.
         limit_bytes: usize,
+    },
+    /// An event over the limit came again on the next connection: it has no id before its data to resume after, or the
+    /// server does not go by `Last-Event-ID`. To get it, raise the limit; to go on without it, resume after a later
+    /// event.
+    #[error("the event {} is over the limit of {limit_bytes} bytes and comes again with every connection; raise the limit", place(id.as_ref(), after))]
+    Impassable {
+        /// The limit that it went over.
+        limit_bytes: usize,
+        /// Its id, if that stood before what was too long.
+        id: Option<EventId>,
+        /// The last event id before it; empty if there was none.
+        after: EventId,
     },
     /// The credentials' provider failed.
     #[error("no credentials")]
@@ -196,6 +209,15 @@ impl Error {
             line.push_str(&detail);
         }
         line
+    }
+}
+
+/// Which event of a stream is meant, for a person.
+pub(crate) fn place(id: Option<&EventId>, after: &EventId) -> String {
+    match id {
+        Some(id) => format!("{:?}", id.as_str()),
+        None if after.is_empty() => "at the beginning".to_owned(),
+        None => format!("after {:?}", after.as_str()),
     }
 }
 

@@ -8,15 +8,20 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
-use sse_protocol::{Decoded, Ending, EventId};
+use sse_protocol::{Decoded, Ending, EventId, LimitExceeded};
 
-use super::{EventSource, Link, Oversize, Streaming};
+use super::{EventSource, Link, Streaming};
 use crate::attempt::{Answer, Failure, Stream};
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
+use crate::hub;
 use crate::machine::{Outcome, Repair, Step, Via};
-use crate::state::{CloseReason, Interruption, Notice, Opened, State};
+use crate::oversize::Place;
+use crate::state::{CloseReason, DroppedEvent, Interruption, Notice, Opened, State};
+use crate::verdict::{Remedy, judge_in_band};
 use crate::watchdog::Watchdog;
 
 impl EventSource {
@@ -61,7 +66,7 @@ impl EventSource {
     /// Starts an attempt.
     fn begin(&mut self, attempt: u32, via: Via) {
         self.decoder.reset();
-        self.oversize = Oversize::No;
+        self.oversize.begin();
         let last = self.decoder.last_event_id();
         let id = (!last.is_empty())
             .then(|| EventId::new(last).ok())
@@ -98,11 +103,10 @@ impl EventSource {
             Link::Polling(polling) => match polling.as_mut().poll(cx) {
                 Poll::Ready(Ok(page)) => {
                     self.link = Link::None;
-                    self.last_error = None;
                     self.inbox = page.frames;
                     self.machine.handle_polled(now);
                 }
-                Poll::Ready(Err(failure)) => self.fail(failure),
+                Poll::Ready(Err(failure)) => self.fail_poll(failure),
                 Poll::Pending => return self.poll_save(cx, now),
             },
             Link::None | Link::Streaming(_) => {
@@ -117,7 +121,6 @@ impl EventSource {
     fn opened(&mut self, stream: Stream, now: Instant) {
         let attempt = self.machine.attempt();
         self.machine.handle_open(now);
-        self.last_error = None;
         self.url = stream.url.clone();
         self.state.send_replace(State::Open);
         tracing::debug!(url = %stream.url, attempt, "open");
@@ -132,6 +135,7 @@ impl EventSource {
             stream,
             watchdog: self.idle_timeout.map(|limit| Watchdog::new(limit, moment)),
             consumer_away: true,
+            may_refuse: true,
         }));
     }
 
@@ -228,13 +232,47 @@ impl EventSource {
 
     /// Decodes until something is worth telling or the inbox is empty.
     fn decode_one(&mut self) -> Option<Notice> {
+        let (found, used) = self.find_one();
+        self.inbox.advance(used);
+        if let Link::Streaming(streaming) = &mut self.link
+            && !matches!(found, Found::Nothing)
+        {
+            streaming.consumer_away = true;
+        }
+        match found {
+            Found::Notice(notice) => Some(notice),
+            Found::Dropped(limit) => self.dropped(limit),
+            Found::Refusal(status, problem) => {
+                self.refused(status, problem);
+                None
+            }
+            Found::Nothing => {
+                let limit_bytes = self.decoder.limits().max_event_bytes();
+                if self.oversize.skip(used, limit_bytes) {
+                    self.lose(Error::TooLarge { limit_bytes });
+                }
+                None
+            }
+        }
+    }
+
+    /// Finds the next thing worth telling in the inbox, and says how many bytes were read.
+    fn find_one(&mut self) -> (Found, usize) {
         let mut feed = self.decoder.feed(&self.inbox);
         let found = loop {
             match feed.next() {
-                None => break None,
+                None => break Found::Nothing,
                 Some(Decoded::Event(event)) => {
+                    if let Link::Streaming(streaming) = &mut self.link
+                        && streaming.may_refuse
+                    {
+                        if let Some(status) = hub::refusal(event.event_type(), event.data()) {
+                            break Found::Refusal(status, event.data().to_owned());
+                        }
+                        streaming.may_refuse = hub::is_preface(event.event_type());
+                    }
                     self.machine.handle_event();
-                    self.oversize = Oversize::No;
+                    self.oversize.pass();
                     let known = match (&mut self.dedupe, event.id()) {
                         (Some(dedupe), Some(id)) => !dedupe.is_new(id),
                         _ => false,
@@ -244,36 +282,98 @@ impl EventSource {
                         continue;
                     }
                     self.keeper.deliver(event.last_event_id());
-                    break Some(Notice::Event(event.to_buf()));
+                    break Found::Notice(Notice::Event(event.to_buf()));
                 }
-                Some(Decoded::Comment(text)) => break Some(Notice::Comment(text.to_owned())),
-                Some(Decoded::Retry(retry)) => self.machine.handle_retry(retry.as_duration()),
-                Some(Decoded::Dropped(limit)) => {
-                    tracing::warn!(error = %limit, "an event was dropped");
-                    self.oversize = Oversize::Skipping { bytes: 0 };
-                    break Some(Notice::Dropped(limit));
+                Some(Decoded::Comment(text)) => {
+                    self.oversize.end();
+                    break Found::Notice(Notice::Comment(text.to_owned()));
                 }
+                Some(Decoded::Retry(retry)) => {
+                    self.oversize.end();
+                    self.machine.handle_retry(retry.as_duration());
+                }
+                Some(Decoded::Dropped(limit)) => break Found::Dropped(limit),
                 Some(_) => {}
             }
         };
-        let used = self.inbox.len() - feed.rest().len();
-        self.inbox.advance(used);
-        if found.is_some() {
-            if let Link::Streaming(streaming) = &mut self.link {
-                streaming.consumer_away = true;
-            }
-        } else if let Oversize::Skipping { bytes } = &mut self.oversize {
-            *bytes = bytes.saturating_add(used);
-            let limit_bytes = self.decoder.limits().max_event_bytes();
-            if *bytes > limit_bytes.max(MIN_SKIP_BYTES) {
-                self.lose(Error::TooLarge { limit_bytes });
-            }
+        (found, self.inbox.len() - feed.rest().len())
+    }
+
+    /// An event went over a limit. Goes on behind it; or ends, without a notice, if that has been tried.
+    fn dropped(&mut self, limit: LimitExceeded) -> Option<Notice> {
+        let id = self.decoder.dropped_event_id();
+        let id = id
+            .and_then(|id| EventId::new(id).ok())
+            // Only an id that can be sent helps the next connection.
+            .filter(|id| crate::request::header_value(id).is_some());
+        let place = self.place(id);
+        if self.oversize.meet(&place) {
+            self.cannot_pass(place, limit_bytes(limit));
+            return None;
         }
+        self.machine.handle_setback(clock::now());
+        if let Some(id) = &place.id {
+            self.decoder.set_last_event_id(id);
+            self.keeper.deliver(id.as_str());
+        }
+        let Place { id, after } = place;
+        let dropped = DroppedEvent { limit, id, after };
+        tracing::warn!(%dropped);
         if self.decoder.failure().is_some() {
-            let limit_bytes = self.decoder.limits().max_event_bytes();
+            let limit_bytes = limit_bytes(limit);
             self.lose(Error::TooLarge { limit_bytes });
         }
-        found
+        Some(Notice::Dropped(dropped))
+    }
+
+    fn place(&self, id: Option<EventId>) -> Place {
+        let after = EventId::new(self.decoder.last_event_id());
+        Place {
+            id,
+            after: after.unwrap_or_default(),
+        }
+    }
+
+    fn cannot_pass(&mut self, place: Place, limit_bytes: usize) {
+        let Place { id, after } = place;
+        self.fail(Failure {
+            error: Error::Impassable {
+                limit_bytes,
+                id,
+                after,
+            },
+            repair: Repair::Final,
+        });
+    }
+
+    /// The hub refused the attempt, though the status was 200.
+    fn refused(&mut self, status: StatusCode, problem: String) {
+        let media = HeaderValue::from_static("application/problem+json");
+        let mut body = Bytes::from(problem);
+        body.truncate(self.plan.error_body_limit);
+        let error = Error::Status(Arc::new(Refusal {
+            url: self.url.clone(),
+            status,
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, media)]),
+            body,
+        }));
+        let repair = match judge_in_band(status, self.plan.mode) {
+            Remedy::Wait => Repair::Retry { after: None },
+            Remedy::Refresh | Remedy::None => Repair::Hopeless,
+        };
+        self.machine.handle_setback(clock::now());
+        self.fail(Failure { error, repair });
+    }
+
+    /// A poll failed. A page over the limit that comes again is the end, as such an event is.
+    fn fail_poll(&mut self, failure: Failure) {
+        if let Error::TooLarge { limit_bytes } = failure.error {
+            let place = self.place(None);
+            if self.oversize.meet(&place) {
+                return self.cannot_pass(place, limit_bytes);
+            }
+        }
+        self.fail(failure);
     }
 
     /// The open stream is lost.
@@ -295,7 +395,6 @@ impl EventSource {
                 let next_attempt = self.machine.attempt();
                 let retry_in = retry_at.saturating_duration_since(now);
                 tracing::debug!(error = %error.report(), attempt, ?retry_in, "interrupted");
-                self.last_error = Some(error.clone());
                 self.state.send_replace(State::Waiting {
                     until: retry_at,
                     attempt: next_attempt,
@@ -336,5 +435,18 @@ impl EventSource {
     }
 }
 
-/// An event over the limit may go on for this long at least before the connection is given up.
-const MIN_SKIP_BYTES: usize = 1024 * 1024;
+/// What the decoder found.
+enum Found {
+    Nothing,
+    Notice(Notice),
+    Dropped(LimitExceeded),
+    /// The status that a hub refuses with, and its problem document.
+    Refusal(StatusCode, String),
+}
+
+fn limit_bytes(limit: LimitExceeded) -> usize {
+    match limit {
+        LimitExceeded::Line { limit_bytes } | LimitExceeded::Event { limit_bytes } => limit_bytes,
+        _ => 0,
+    }
+}

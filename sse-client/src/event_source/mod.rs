@@ -26,6 +26,7 @@ use crate::clock;
 use crate::dedupe::Dedupe;
 use crate::error::Error;
 use crate::machine::Machine;
+use crate::oversize::Oversize;
 use crate::poll::{Page, PollPlan};
 use crate::position::Keeper;
 use crate::state::{CloseReason, Notice, State};
@@ -68,7 +69,6 @@ pub struct EventSource {
     duplicates: u64,
     idle_timeout: Option<Duration>,
     oversize: Oversize,
-    last_error: Option<Error>,
     url: Url,
     state: watch::Sender<State>,
     /// Made when it is first needed, so that a source can be built outside the runtime.
@@ -92,13 +92,8 @@ struct Streaming {
     watchdog: Option<Watchdog>,
     /// An item was handed out since the body was last found pending: the consumer may have been away.
     consumer_away: bool,
-}
-
-/// Whether an event over the limit is being skipped, and for how long already.
-#[derive(Clone, Copy)]
-enum Oversize {
-    No,
-    Skipping { bytes: usize },
+    /// Nothing but what a hub says on its own has come, so that it may still refuse.
+    may_refuse: bool,
 }
 
 impl EventSource {
@@ -122,8 +117,7 @@ impl EventSource {
             dedupe: parts.dedupe,
             duplicates: 0,
             idle_timeout: parts.idle_timeout,
-            oversize: Oversize::No,
-            last_error: None,
+            oversize: Oversize::default(),
             state,
             timer: None,
             timer_at: now,
@@ -201,6 +195,7 @@ impl EventSource {
         self.inbox = Bytes::new();
         self.notices.clear();
         self.decoder.reset();
+        self.oversize = Oversize::default();
         self.machine.reconnect(clock::now());
         self.state.send_replace(State::Connecting { attempt: 1 });
     }

@@ -120,6 +120,24 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| "not a time that can pass".to_owned())
 }
 
+/// Bytes; `K` and `M` stand for 1024 and 1024² of them.
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 1024),
+        None => match text.strip_suffix(['M', 'm']) {
+            Some(digits) => (digits, 1024 * 1024),
+            None => (text, 1),
+        },
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| "not a number of bytes, such as 500000, 512K or 64M".to_owned())?;
+    number
+        .checked_mul(unit)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "not a size that an event can have".to_owned())
+}
+
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("no colon in it")?;
     let name = name
@@ -152,6 +170,16 @@ mod tests {
                 Ok(meant.to_owned()),
                 "{given}"
             );
+        }
+    }
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        for (given, meant) in [("1", 1), ("512K", 512 << 10), ("64m", 64 << 20)] {
+            assert_eq!(parse_bytes(given), Ok(meant));
+        }
+        for bad in ["", "0", "-1", "1.5M", "M", "64MB", "99999999999999999999"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
         }
     }
 

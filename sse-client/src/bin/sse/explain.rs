@@ -23,6 +23,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             "is it an HTTP server, and http or https right?"
         }
         Error::HeaderTimeout { .. } => "it takes connections and does not answer",
+        Error::Impassable { .. } => {
+            "give --max-event a larger size, or skip the event with --last-event-id and the id of a later one"
+        }
         Error::ContentType(_) => {
             "the URL is no event stream's; a host without a path means its /events"
         }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sse_client::{
-    CloseReason, EventBuf, EventSource, FilePosition, Greeting, Mode, Notice, PollFallback,
+    CloseReason, EventBuf, EventSource, FilePosition, Greeting, Limits, Mode, Notice, PollFallback,
     ReconnectPolicy, is_heartbeat, plain_data,
 };
 
 use crate::Exit;
-use crate::common::{Reach, events_url, parse_seconds};
+use crate::common::{Reach, events_url, parse_bytes, parse_seconds};
 use crate::explain::explain;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Stop, complain, tame};
@@ -19,6 +19,7 @@ use crate::output::{Output, Stop, complain, tame};
 #[command(after_help = "\
 Examples:
   sse sub localhost:8080 --topic news
+  sse sub 'https://hub.example/events?topic=news&topic=alerts'
   sse sub https://hub.example/events --json --save-position reader.pos | jq -r .data
   sse sub localhost:8080 --subscribe progress,complete --count 10")]
 pub(crate) struct Args {
@@ -72,6 +73,9 @@ pub(crate) struct Args {
     /// Poll at URL/poll when streams fail repeatedly
     #[arg(long)]
     poll_fallback: bool,
+    /// Largest event and longest line, in bytes; K and M are taken. A larger event is told and skipped
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes)]
+    max_event: usize,
     /// Seconds of silence after which the connection is given up; 0 for never
     #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = parse_seconds, allow_negative_numbers = true)]
     idle_timeout: Duration,
@@ -171,7 +175,10 @@ fn source(args: &Args) -> Result<EventSource, Stop> {
     if let Some(attempts) = args.max_attempts {
         policy = policy.max_attempts(attempts);
     }
-    builder = builder.reconnect(policy);
+    let limits = Limits::new()
+        .with_max_line_bytes(args.max_event.saturating_add(FIELD_NAME_BYTES))
+        .with_max_event_bytes(args.max_event);
+    builder = builder.reconnect(policy).limits(limits);
     if args.dedupe {
         builder = builder.dedupe(REMEMBERED_IDS);
     }
@@ -200,7 +207,9 @@ fn tell(notice: &Notice) {
             what.next_attempt(),
             what.retry_in().as_secs_f64()
         )),
-        Notice::Dropped(limit) => complain(format_args!("an event was dropped: {limit}")),
+        Notice::Dropped(event) => complain(format_args!(
+            "{event}; to get such events, raise --max-event"
+        )),
         Notice::IdNotSent(id) => complain(format_args!(
             "the id {:?} cannot be sent; resuming without",
             id.as_str()
@@ -322,3 +331,5 @@ struct JsonLine<'a> {
 }
 
 const REMEMBERED_IDS: usize = 10_000;
+/// An event that fits, in one line, has `data: ` before it.
+const FIELD_NAME_BYTES: usize = 6;
