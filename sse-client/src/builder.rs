@@ -1,4 +1,4 @@
-//! Describing an event source. Everything is checked once, by [`build`](EventSourceBuilder::build).
+//! The settings of an event source. [`build`](EventSourceBuilder::build) checks them all, once.
 
 use std::time::Duration;
 
@@ -247,16 +247,15 @@ impl EventSourceBuilder {
         }
     }
 
-    /// Keeps the position in `store`: loads it now, and saves it while the source is read.
+    /// Keeps the position in `store`: [`build`](Self::build) loads it, and reading the source saves it.
     pub fn position(mut self, store: impl PositionStore) -> Self {
         self.store = Some(Box::new(store));
         self
     }
 
-    /// How far apart positions are saved at least. Default 1 s.
+    /// The shortest time between two saves of the position. Default 1 s.
     ///
-    /// After a crash, events of this time come again; see [`dedupe`](Self::dedupe) for a process that
-    /// lives on.
+    /// After a crash, the events of this time come again.
     pub fn save_interval(mut self, interval: Duration) -> Self {
         self.save_interval = interval;
         self
@@ -302,19 +301,22 @@ impl EventSourceBuilder {
         self
     }
 
-    /// Waits for ever on a silent connection.
+    /// Never gives up a connection because it is silent.
     pub fn no_idle_timeout(mut self) -> Self {
         self.idle_timeout = None;
         self
     }
 
-    /// How long lines and events may be. Default 16 MiB each; a longer event is dropped and told.
+    /// How long lines and events may be. Default 16 MiB each.
+    ///
+    /// A larger event is dropped and told by [`Notice::Dropped`](crate::Notice::Dropped), and the source goes on behind
+    /// it. [`Error::Impassable`] ends the source when that is not possible.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Asks for no compressed content.
+    /// Does not ask for compressed content.
     pub fn no_compression(self) -> Self {
         self.edit(|template| {
             template.decode_content = false;
@@ -322,7 +324,7 @@ impl EventSourceBuilder {
         })
     }
 
-    /// How many bytes may come out of each byte of compressed content before it counts as a bomb.
+    /// How many bytes may come out of each byte of compressed content before it is treated as a decompression bomb.
     /// Default 400; the first MiB is free.
     pub fn max_compression_ratio(mut self, ratio: u32) -> Self {
         self.max_ratio = ratio.max(1);
@@ -335,7 +337,7 @@ impl EventSourceBuilder {
         self
     }
 
-    /// Polls when streams fail repeatedly, or for good. Off by default.
+    /// Polls when streams fail repeatedly, or are refused for good. Off by default.
     pub fn poll_fallback(mut self, fallback: PollFallback) -> Self {
         self.fallback = Some(fallback);
         self

@@ -30,13 +30,13 @@ pub type Cause = Arc<dyn StdError + Send + Sync>;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What was configured cannot work: a URL that is none, a header with a line break.
+    /// The configuration cannot work: an invalid URL, a header with a line break.
     #[error("bad configuration: {reason}")]
     Config {
         /// What is wrong with it.
         reason: String,
     },
-    /// No connection: refused, unreachable, an unknown name, a proxy that said no, a failed handshake.
+    /// No connection: refused, unreachable, an unknown name, a proxy that refused, a failed handshake.
     #[error("cannot connect to {host}")]
     Connect {
         /// Host and port that were tried.
@@ -52,13 +52,13 @@ pub enum Error {
         /// The configured limit.
         limit: Duration,
     },
-    /// The connection stood, but no response head came in time.
+    /// The connection was made, but no response head came in time.
     #[error("no response within {limit:?}")]
     HeaderTimeout {
         /// The configured limit.
         limit: Duration,
     },
-    /// The server answered with a status that is no stream.
+    /// The server answered with a status other than 200, or told such a status in-band.
     #[error("server answered {}", .0.status())]
     Status(Arc<Refusal>),
     /// The server answered 200, but not with `text/event-stream`.
@@ -76,10 +76,10 @@ pub enum Error {
     /// The server ended the stream.
     #[error("server ended the stream")]
     Ended,
-    /// The server ended the stream within an event, or a compressed one before its end.
+    /// The server ended the stream within an event, or before the end of the compressed content.
     #[error("server ended the stream within an event")]
     CutShort,
-    /// Nothing arrived, not even a comment, for the time of the watchdog.
+    /// Nothing arrived, not even a comment, within the idle timeout.
     #[error("nothing arrived for {limit:?}")]
     Idle {
         /// The configured limit.
@@ -107,7 +107,7 @@ pub enum Error {
         after: EventId,
     },
     /// The credentials' provider failed.
-    #[error("no credentials")]
+    #[error("the credentials' provider failed")]
     Credentials {
         /// What it said.
         source: Cause,
@@ -142,8 +142,7 @@ impl Error {
         self.refusal().map(Refusal::status)
     }
 
-    /// Whether the request cannot have reached the server, so that sending it again is safe whatever it
-    /// does.
+    /// Whether the request cannot have reached the server, so that sending it again is safe.
     #[must_use]
     pub fn is_before_request(&self) -> bool {
         matches!(
@@ -158,7 +157,7 @@ impl Error {
         matches!(self, Self::Connect { .. } | Self::ConnectTimeout { .. })
     }
 
-    /// Whether one of the clocks ran out: for connecting, for the response head, for silence.
+    /// Whether a time limit passed: for connecting, for the response head, or for silence.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(
@@ -167,8 +166,8 @@ impl Error {
         )
     }
 
-    /// Whether no connection was made because nobody we trust vouches for the server's certificate. A stream tries
-    /// again, because networks that ask for a login first do this for a while; a publish does not.
+    /// Whether no connection was made because the server's certificate is not trusted. A stream tries again, because
+    /// networks with a login page show such certificates until the login; a publish does not.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -190,7 +189,7 @@ impl Error {
         }
     }
 
-    /// The whole chain on one line, `: ` between the levels; for a person.
+    /// The error and its causes on one line, separated by `: `; for a person.
     #[must_use]
     pub fn report(&self) -> String {
         let mut line = self.to_string();
@@ -221,7 +220,7 @@ pub(crate) fn place(id: Option<&EventId>, after: &EventId) -> String {
     }
 }
 
-/// An answer that was no stream: status, headers and the beginning of the body.
+/// An answer that was not a stream: status, headers and the beginning of the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub(crate) url: Url,
@@ -256,7 +255,7 @@ impl Refusal {
         &self.body
     }
 
-    /// What the server said in words: `detail` or `title` of an RFC 9457 problem, or a short plain text.
+    /// The server's own explanation: `detail` or `title` of an RFC 9457 problem, or a short plain text.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         #[derive(serde::Deserialize)]

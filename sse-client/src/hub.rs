@@ -1,4 +1,4 @@
-//! What a hub says on its own: the greeting, the heartbeat, and gaps.
+//! The hub's own events: the greeting, the heartbeat, gaps, and refusals.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use sse_protocol::EventBuf;
 
-/// Events that a reader should have got are gone: the hub's `gap` event.
+/// Events are missing: the hub's `gap` event.
 ///
 /// ```
 /// use sse_client::{EventBuf, Gap};
@@ -29,7 +29,7 @@ pub struct Gap {
     /// Up to where events may be missing: beyond `to` when only some of what follows was kept.
     #[serde(default)]
     pub until: Option<String>,
-    /// Why, in the hub's word for it.
+    /// The reason, in the hub's words.
     #[serde(default)]
     pub reason: Option<String>,
 }

@@ -131,15 +131,14 @@ impl PublisherBuilder {
         self
     }
 
-    /// When to try again, and how often. Default: as for streams, but for 60 s at most and no more than ten
-    /// times.
+    /// When to try again, and how often. Default: as for streams, but for at most 60 s and ten attempts.
     pub fn retry(mut self, policy: ReconnectPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Calls `tell` with what went wrong and how long it waits, each time before it tries again. It runs on the
-    /// task that publishes, so it should be short.
+    /// Calls `tell` with the error and the delay each time before it waits and tries again. It runs on the task that
+    /// publishes, so it should be short.
     pub fn on_retry(mut self, tell: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Box::new(tell));
         self
@@ -210,7 +209,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when `url` is no http or https URL.
+    /// [`Error::Config`] when `url` is not an http or https URL.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
@@ -232,7 +231,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// What the hub answered, or why it could not be asked, after the last attempt allowed.
+    /// The hub's refusal, or the failure of the last attempt allowed.
     ///
     /// # Cancel safety
     ///
@@ -254,13 +253,13 @@ impl Publisher {
 
     /// Publishes many events in one request, in order, and gives one result for each.
     ///
-    /// What failed for a passing reason is sent again, from the first such event on, so that the order
-    /// stays; what had been stored already is recognised by its id.
+    /// After a temporary failure, the first event that failed and all after it are sent again, so that the order stays.
+    /// The hub recognises what it had stored already by its id.
     ///
     /// # Errors
     ///
-    /// When no answer could be had, or the request as a whole was refused. Then what was stored is unknown;
-    /// publish the same events under the same ids again to be sure.
+    /// When no answer came, or the request was refused as a whole. Then it is unknown what was stored; publish the same
+    /// events under the same ids again to be sure.
     pub async fn publish_all(
         &mut self,
         publications: impl IntoIterator<Item = Publication>,
@@ -396,7 +395,7 @@ impl Publisher {
                 match tokio::time::timeout(limit, reading).await {
                     Ok(Ok(true)) => {}
                     Ok(Ok(false)) => {
-                        let reason = "it is too long".to_owned();
+                        let reason = "it is too large".to_owned();
                         return Err(Failure::last(Error::Answer { reason }));
                     }
                     Ok(Err(error)) => return Err(Failure::passing(error)),

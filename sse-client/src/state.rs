@@ -25,7 +25,7 @@ pub enum State {
     Open,
     /// Streams failed repeatedly; events are fetched by long polling.
     Polling,
-    /// Until the next attempt.
+    /// Waiting for the next attempt.
     Waiting {
         /// When it begins.
         until: Instant,
@@ -34,7 +34,7 @@ pub enum State {
         /// Why it is needed.
         error: Error,
     },
-    /// For good.
+    /// Ended; nothing follows.
     Closed(CloseReason),
 }
 
@@ -58,7 +58,7 @@ impl State {
 pub enum CloseReason {
     /// [`close`](crate::EventSource::close) was called.
     Closed,
-    /// The server answered 204: it asks not to come back.
+    /// The server answered 204, which asks the client not to reconnect.
     NoContent,
     /// The server ended the stream, and the policy is not to reconnect.
     Ended,
@@ -71,7 +71,7 @@ pub enum CloseReason {
     },
 }
 
-/// What happens to an event source, in order: more than [`next`](crate::EventSource::next) tells.
+/// What happens to an event source, in order; [`next`](crate::EventSource::next) gives only events and the end.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Notice {
@@ -86,8 +86,8 @@ pub enum Notice {
     /// A connection or an attempt failed, and another one will follow; a browser fires `error`. A hub that refuses
     /// in-band, by an event `unavailable`, has refused the attempt: the error has the status that it names.
     Interrupted(Interruption),
-    /// The last event id cannot stand in a header (it has control characters, or is longer than 4 KiB), so the
-    /// resume went without.
+    /// The last event id cannot be sent in a header (it has control characters, or is longer than 4 KiB), so the
+    /// request was sent without it.
     IdNotSent(EventId),
     /// The position could not be saved; it will be tried again with the next event.
     NotSaved(Cause),
@@ -216,7 +216,7 @@ impl Interruption {
         self.retry_at
     }
 
-    /// How long that was away when the failure happened.
+    /// The time from the failure to the next attempt.
     #[must_use]
     pub fn retry_in(&self) -> Duration {
         self.retry_in

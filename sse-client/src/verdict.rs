@@ -23,7 +23,7 @@ pub enum Mode {
 pub(crate) enum Verdict {
     /// Read the stream.
     Open,
-    /// 204: the server asks not to come back.
+    /// 204: the server asks the client not to reconnect.
     NoContent,
     /// Follow it, if the policy allows.
     Redirect,

@@ -1,9 +1,9 @@
 //! `Content-Encoding`: the stream unpacked in small bounded steps.
 //!
 //! The decoder is *pulled*: what arrived is put in with [`push`](ContentDecoder::push), and each
-//! [`next_chunk`](ContentDecoder::next_chunk) unpacks at most 32 KiB of it. So a bomb costs no memory
-//! whatever its ratio, and an event is there as soon as the server flushed it, because all that can be
-//! unpacked is unpacked before more is awaited. What a bomb would cost in time is bounded by a ratio.
+//! [`next_chunk`](ContentDecoder::next_chunk) unpacks at most 32 KiB of it. So a decompression bomb of any ratio costs
+//! no memory, and an event is there as soon as the server flushed it, because all that can be unpacked is unpacked
+//! before more is awaited. A limit on the ratio bounds the time.
 //!
 //! One decoder belongs to one connection. One coding is understood, not several on top of each other: no
 //! honest server does that.
@@ -50,8 +50,8 @@ pub enum ContentError {
         /// The coding's name.
         coding: &'static str,
     },
-    /// More came out per byte than any honest stream holds.
-    #[error("more than {max_ratio} bytes out of each byte of {coding}: a bomb")]
+    /// More bytes came out of each byte than the configured ratio allows.
+    #[error("more than {max_ratio} bytes out of each byte of {coding}, as in a decompression bomb")]
     Bomb {
         /// The coding's name.
         coding: &'static str,
@@ -555,7 +555,7 @@ mod tests {
     fn zstd_frame(kind: u32, bytes: usize) -> Vec<u8> {
         const RAW: u32 = 0;
         let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
-        let head = (u32::try_from(bytes).unwrap() << 3) | (kind << 1) | 1;
+        let head = (u32::try_from(bytes).expect("a small frame") << 3) | (kind << 1) | 1;
         frame.extend_from_slice(&head.to_le_bytes()[..3]);
         frame.resize(frame.len() + if kind == RAW { bytes } else { 1 }, b'r');
         frame

@@ -81,7 +81,9 @@ impl EventSource {
                 if let Some(id) = &id
                     && crate::request::header_value(id).is_none()
                 {
-                    tracing::warn!("the last event id cannot stand in a header; resuming without");
+                    tracing::warn!(
+                        "the last event id cannot be sent in a header; resuming without it"
+                    );
                     self.notices.push_back(Notice::IdNotSent(id.clone()));
                 }
                 let plan = Arc::clone(&self.plan);

@@ -1,6 +1,6 @@
 //! The event source: the shell around the [machine](crate::machine).
 //!
-//! Nothing runs behind the consumer's back but hyper's own connection task. All else happens while
+//! Nothing runs in the background but hyper's own connection task. Everything else happens while
 //! [`next`](EventSource::next) is awaited: bytes are read when the consumer wants the next event and none
 //! is left in the chunk at hand. So back-pressure reaches the socket by itself, memory is one chunk and one
 //! event under construction, dropping the source ends everything, and `next` can be cancelled at any point,
@@ -37,7 +37,7 @@ use crate::watchdog::Watchdog;
 /// It connects when first polled, reconnects when the connection is lost, and tells the server then where
 /// it was. [`next`](Self::next) gives events; an error only when the source has failed for good.
 /// [`next_notice`](Self::next_notice) gives everything that happens, interruptions too, and
-/// [`state`](Self::state) says at any time how things stand.
+/// [`state`](Self::state) tells the current state at any time.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), sse_client::Error> {
@@ -53,7 +53,7 @@ use crate::watchdog::Watchdog;
 /// ```
 ///
 /// Dropping it aborts the request and closes the socket. A kept position is saved then, as of the event
-/// before the one taken last: [`close`](Self::close) says that this one was dealt with too.
+/// before the one taken last: [`close`](Self::close) says that this one was processed too.
 #[must_use = "a source connects only when it is polled"]
 pub struct EventSource {
     plan: Arc<Plan>,
@@ -146,7 +146,7 @@ impl EventSource {
         std::future::poll_fn(|cx| self.poll_notice(cx)).await
     }
 
-    /// How things stand.
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> State {
         self.state.borrow().clone()
@@ -183,8 +183,8 @@ impl EventSource {
         self.decoder.dropped_events()
     }
 
-    /// Leaves the current connection and connects anew, at once. Events already received but not yet taken
-    /// are given up and come again, as far as the server keeps them.
+    /// Drops the current connection and connects again at once. Events that were received and not yet taken are
+    /// dropped; they come again if the server keeps them.
     ///
     /// Nothing happens after the end.
     pub fn reconnect(&mut self) {

@@ -1,8 +1,7 @@
 //! Connections: dial, proxy, TLS, HTTP/1.1 or HTTP/2.
 //!
-//! Every stream has a connection of its own, made by its attempt and gone with it: dropping the
-//! [`Connection`] closes the socket. There is no pool, because a stream fills its connection for as long
-//! as it lives, and a socket that was given back would only be guessed to be alive.
+//! Every attempt makes its own connection; dropping the [`Connection`] closes the socket. There is no pool: a stream
+//! occupies its connection for as long as it lives.
 
 mod io;
 mod tls;
@@ -98,7 +97,7 @@ impl ConnectorBuilder {
         self
     }
 
-    /// Uses no proxy, whatever the environment says.
+    /// Uses no proxy, even if the environment names one.
     pub fn no_proxy(mut self) -> Self {
         self.proxies = None;
         self
@@ -196,7 +195,7 @@ impl Connector {
             Some(proxy) if proxy.uri().scheme_str() != Some("http") => {
                 let scheme = proxy.uri().scheme_str().unwrap_or("no").to_owned();
                 return Err(text(format!(
-                    "a proxy by {scheme} is not supported, only by http"
+                    "a proxy with the scheme {scheme} is not supported, only http"
                 )));
             }
             Some(proxy) if secure => {
@@ -240,7 +239,9 @@ impl Connector {
     #[cfg(not(feature = "tls"))]
     #[allow(clippy::unused_async)]
     async fn encrypt(&self, _: &Url, _: TcpStream) -> Result<(Box<dyn Io>, bool), Cause> {
-        Err(text("built without the feature `tls`".to_owned()))
+        Err(text(
+            "https needs the cargo feature `tls`, which this build lacks".to_owned(),
+        ))
     }
 }
 

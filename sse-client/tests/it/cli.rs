@@ -167,7 +167,10 @@ async fn a_mistake_is_one_line_that_says_what_to_look_at() {
             "text/html instead of text/event-stream",
         ),
         (ssh.addr().to_string(), "is it an HTTP server"),
-        (nowhere.addr().to_string(), "no location given"),
+        (
+            nowhere.addr().to_string(),
+            "the answer has no Location header",
+        ),
     ] {
         let (code, out, err) = run(&["sub", &host, "--max-attempts", "1"]).await;
         assert_eq!((code, out.as_str()), (1, ""));

@@ -23,12 +23,12 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[command(name = "sse", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes:
-  0    it did what was asked
-  1    it failed; one line on standard error says why
+  0    success
+  1    failure; one line on standard error says why
   2    the command line is wrong
   3    events may be missing, and --fail-on-gap was given
   4    sse pub --stdin: some lines could not be published and were skipped; the others are published
-  130  it was interrupted")]
+  130  interrupted")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

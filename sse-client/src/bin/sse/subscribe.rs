@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// Event types to subscribe to, separated by commas
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     subscribe: Vec<String>,
-    /// Resume after this event; `earliest` for all that the hub keeps
+    /// Resume after this event; `earliest` for everything that the hub keeps
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
     /// Keep the position in this file, and resume from it
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// End after this many events
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
-    /// Print one JSON object a line: event, id, data
+    /// Print one JSON object per line: event, id, data
     #[arg(long, conflicts_with = "data")]
     json: bool,
     /// Print only the data
@@ -49,13 +49,13 @@ pub(crate) struct Args {
     /// Also print the hub's own `connected` and `ping` events, and comments
     #[arg(long)]
     all: bool,
-    /// Say nothing about the connection on standard error
+    /// Do not report the connection on standard error
     #[arg(long, short)]
     quiet: bool,
-    /// Leave messages in the compressed envelope as they come
+    /// Do not unpack messages in the compressed envelope
     #[arg(long)]
     raw: bool,
-    /// Leave out events whose id came before
+    /// Skip events whose id was already printed
     #[arg(long)]
     dedupe: bool,
     /// Exit with 3 as soon as the hub says that events may be missing
@@ -73,10 +73,10 @@ pub(crate) struct Args {
     /// Poll at URL/poll when streams fail repeatedly
     #[arg(long)]
     poll_fallback: bool,
-    /// Largest event and longest line, in bytes; K and M are taken. A larger event is told and skipped
+    /// Largest event, in bytes; 512K and 64M are understood. A larger event is reported and skipped
     #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes)]
     max_event: usize,
-    /// Seconds of silence after which the connection is given up; 0 for never
+    /// Seconds of silence after which it reconnects; 0 for never
     #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = parse_seconds, allow_negative_numbers = true)]
     idle_timeout: Duration,
     #[command(flatten)]
@@ -211,7 +211,7 @@ fn tell(notice: &Notice) {
             "{event}; to get such events, raise --max-event"
         )),
         Notice::IdNotSent(id) => complain(format_args!(
-            "the id {:?} cannot be sent; resuming without",
+            "the id {:?} cannot be sent in a header; resuming without it",
             id.as_str()
         )),
         Notice::NotSaved(error) => complain(format_args!("the position was not saved: {error}")),

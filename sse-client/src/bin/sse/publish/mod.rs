@@ -42,16 +42,16 @@ pub(crate) struct Args {
     /// Event type
     #[arg(long = "type", short = 't', value_name = "TYPE")]
     event_type: Option<String>,
-    /// Id of the event; published twice, it is stored once
+    /// Id of the event; an event published twice under one id is stored once
     #[arg(long, value_name = "ID", conflicts_with = "stdin")]
     id: Option<String>,
     /// With --stdin: ids are RUN-1, RUN-2 …; give the same RUN again to repeat a run without duplicates
     #[arg(long, value_name = "RUN", requires = "stdin", conflicts_with_all = ["data", "file"])]
     run_id: Option<String>,
-    /// With --stdin: most events in one request
+    /// With --stdin: the most events in one request
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
-    /// Print receipts as JSON, one a line
+    /// Print receipts as JSON, one per line
     #[arg(long)]
     json: bool,
     /// Print nothing but errors
