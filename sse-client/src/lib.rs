@@ -86,6 +86,7 @@ mod publisher;
 mod redirect;
 mod request;
 mod retry_after;
+mod row;
 mod state;
 mod transport;
 mod typed;

@@ -23,6 +23,7 @@
 use std::time::{Duration, Instant};
 
 use crate::backoff::{ReconnectPolicy, Spread};
+use crate::row::{Row, Stood, Via};
 
 /// The pure part of an event source.
 #[derive(Debug)]
@@ -30,18 +31,9 @@ pub(crate) struct Machine {
     policy: ReconnectPolicy,
     fallback: Option<FallbackPolicy>,
     phase: Phase,
-    /// Attempts in a row that led to nothing that proved good.
-    failures: u32,
-    /// Attempts in a row that opened no stream, or only one with a setback.
-    unopened: u32,
-    /// The latest connection ended with a setback.
-    after_setback: bool,
-    /// When the first of them failed.
-    trouble_since: Option<Instant>,
+    row: Row,
     /// The server's reconnection time, clamped.
     retry: Option<Duration>,
-    /// Failures of the stream alone: answered polls do not excuse it.
-    stream_failures: u32,
     /// While polling: when the stream is given another chance.
     stream_again_at: Option<Instant>,
 }
@@ -60,15 +52,6 @@ enum Phase {
         setback: bool,
     },
     Ended,
-}
-
-/// How events are fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Via {
-    /// By the event stream.
-    Stream,
-    /// By long polling, because streams keep failing.
-    Poll,
 }
 
 /// When to poll instead of streaming.
@@ -125,12 +108,8 @@ impl Machine {
             policy,
             fallback,
             phase: Phase::Waiting { until: now },
-            failures: 0,
-            unopened: 0,
-            after_setback: false,
-            trouble_since: None,
+            row: Row::default(),
             retry: None,
-            stream_failures: 0,
             stream_again_at: None,
         }
     }
@@ -155,7 +134,7 @@ impl Machine {
 
     /// The number of the current or next attempt in a row, from 1.
     pub(crate) fn attempt(&self) -> u32 {
-        self.failures.saturating_add(1)
+        self.row.failures().saturating_add(1)
     }
 
     /// Whether the policy knows other than first attempts.
@@ -188,8 +167,8 @@ impl Machine {
     /// The open stream turned out to be of no use: it told a refusal, or brought an event over the limit. Unless an
     /// event follows, its end counts as a failure, however long it stood.
     pub(crate) fn handle_setback(&mut self, now: Instant) {
-        if !self.after_setback && self.proved_good(now) {
-            self.begin_row();
+        if self.stood(now) == Stood::Proven {
+            self.row.proved_before_setback();
         }
         if let Phase::Open { setback, .. } = &mut self.phase {
             *setback = true;
@@ -205,9 +184,7 @@ impl Machine {
     pub(crate) fn handle_polled(&mut self, now: Instant) {
         if let Phase::Trying { via: Via::Poll } = self.phase {
             self.phase = Phase::Waiting { until: now };
-            self.failures = 0;
-            self.unopened = 0;
-            self.trouble_since = None;
+            self.row.polled();
         }
     }
 
@@ -218,15 +195,14 @@ impl Machine {
             Phase::Trying { via } => via,
             Phase::Open { .. } | Phase::Waiting { .. } => Via::Stream,
         };
-        let growth = self.count_failure(now, via);
-        let began = *self.trouble_since.get_or_insert(now);
+        let began = self.row.fail(self.stood(now), via, now);
         if !self.policy.enabled || repair == Repair::Final {
             return self.end();
         }
         if let (Some(fallback), Via::Stream) = (self.fallback, via)
-            && (self.stream_failures >= fallback.after_failures || repair == Repair::Hopeless)
+            && (self.row.stream_failures() >= fallback.after_failures || repair == Repair::Hopeless)
         {
-            self.stream_failures = self.stream_failures.max(fallback.after_failures);
+            self.row.give_up_stream(fallback.after_failures);
             self.stream_again_at = Some(now + fallback.retry_stream_every);
         } else if repair == Repair::Hopeless {
             return self.end();
@@ -234,13 +210,17 @@ impl Machine {
         if self
             .policy
             .max_attempts
-            .is_some_and(|most| self.failures >= most)
+            .is_some_and(|most| self.row.failures() >= most)
         {
             return self.end();
         }
         let after = match repair {
             Repair::Retry { after } => after,
             Repair::Hopeless | Repair::Final => None,
+        };
+        let growth = match self.policy.spread {
+            Spread::Full => self.row.growth(),
+            Spread::Tenth => self.row.unopened_growth(),
         };
         let until = now + self.policy.delay(growth, self.retry, after, chance);
         if self
@@ -254,50 +234,13 @@ impl Machine {
         Outcome::RetryAt(until)
     }
 
-    /// Counts the failure, and says how many failures before it double the delay.
-    fn count_failure(&mut self, now: Instant, via: Via) -> u32 {
-        let was_open = matches!(self.phase, Phase::Open { setback: false, .. });
-        self.after_setback = matches!(self.phase, Phase::Open { setback: true, .. });
-        let unopened = if was_open { 0 } else { self.unopened };
-        self.unopened = if was_open {
-            0
-        } else {
-            unopened.saturating_add(1)
-        };
-        let failures = if self.proved_good(now) {
-            // Nothing has failed yet: the next attempt is the first of a new row.
-            self.begin_row();
-            0
-        } else {
-            let before = self.failures;
-            self.failures = before.saturating_add(1);
-            if via == Via::Stream {
-                self.stream_failures = self.stream_failures.saturating_add(1);
-            }
-            before
-        };
-        match self.policy.spread {
-            Spread::Full => failures,
-            // The standard's "if the previous attempt failed": a stream that ends is not a failed attempt.
-            Spread::Tenth => unopened,
-        }
-    }
-
-    /// Forgets the failures so far: a connection proved good.
-    fn begin_row(&mut self) {
-        self.failures = 0;
-        self.unopened = 0;
-        self.stream_failures = 0;
-        self.trouble_since = None;
-    }
-
-    /// A caller asks to connect anew: at once, and with a fresh count.
+    /// A caller asks to connect again: at once, and with a fresh count.
     ///
     /// Nothing happens after the end.
     pub(crate) fn reconnect(&mut self, now: Instant) {
         if self.phase != Phase::Ended {
             self.phase = Phase::Waiting { until: now };
-            self.begin_row();
+            self.row = Row::default();
             self.stream_again_at = None;
         }
     }
@@ -312,16 +255,31 @@ impl Machine {
         Outcome::GiveUp
     }
 
-    fn proved_good(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Open { since, events, setback: false }
-            if now.saturating_duration_since(since) >= self.policy.proven_after
-                || events >= self.policy.proven_events)
+    /// How the current connection has stood.
+    fn stood(&self, now: Instant) -> Stood {
+        let Phase::Open {
+            since,
+            events,
+            setback,
+        } = self.phase
+        else {
+            return Stood::Not;
+        };
+        if setback {
+            Stood::Setback
+        } else if now.saturating_duration_since(since) >= self.policy.proven_after
+            || events >= self.policy.proven_events
+        {
+            Stood::Proven
+        } else {
+            Stood::Briefly
+        }
     }
 
     fn choose_via(&mut self, now: Instant) -> Via {
         match self.stream_again_at {
             Some(at) if now < at => Via::Poll,
-            // One chance; a failure finds `stream_failures` high enough and sets the time anew.
+            // One chance; a failure finds the count of stream failures high enough and sets the time again.
             _ => {
                 self.stream_again_at = None;
                 Via::Stream

@@ -6,6 +6,7 @@
 //! event under construction, dropping the source ends everything, and `next` can be cancelled at any point,
 //! because nothing lives in its future.
 
+mod decode;
 mod drive;
 
 use std::collections::VecDeque;

@@ -73,16 +73,7 @@ fn every_program_reads_a_stream_in_gzip_to_its_end() {
             "late" => late_from,
             _ => stuck_from,
         };
-        // Not `assert_eq`, which would show megabytes.
-        let expected = &said[from..];
-        let same = std::iter::zip(&events, expected).take_while(|(a, b)| a == b);
-        let same = same.count();
-        assert!(
-            events == expected,
-            "{name}: {} events, {} were said, and the first {same} are the same",
-            events.len(),
-            expected.len()
-        );
+        assert_same(&name, &events, &said[from..]);
     }
     for (name, from) in [("early", 0), ("late", late_from)] {
         let expected: Vec<u32> = said[from..].iter().map(|data| hash(data)).collect();
@@ -95,6 +86,18 @@ fn every_program_reads_a_stream_in_gzip_to_its_end() {
     }
     // The browser's four, and those of `sse`.
     assert_eq!(relay.codings(), [coding; 7]);
+}
+
+/// Not `assert_eq`, which would show megabytes.
+fn assert_same(name: &str, events: &[String], expected: &[String]) {
+    let same = std::iter::zip(events, expected).take_while(|(a, b)| a == b);
+    let same = same.count();
+    assert!(
+        events == expected,
+        "{name}: {} events, {} were said, and the first {same} are the same",
+        events.len(),
+        expected.len()
+    );
 }
 
 /// Waits until one of the browser's readers has heard all that is expected, and no more, up to a clean end if it sees one.
