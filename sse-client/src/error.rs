@@ -215,7 +215,7 @@ impl Error {
 pub(crate) fn place(id: Option<&EventId>, after: &EventId) -> String {
     match id {
         Some(id) => format!("{:?}", id.as_str()),
-        None if after.is_empty() => "at the beginning".to_owned(),
+        None if after.is_empty() => "at the beginning of the stream".to_owned(),
         None => format!("after {:?}", after.as_str()),
     }
 }

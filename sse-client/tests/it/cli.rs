@@ -248,9 +248,9 @@ async fn sub_tells_an_event_over_the_limit_once_and_goes_on_behind_it() {
     let url = rogue.url("/events");
     let (code, out, err) = run(&["sub", &url, "--data", "--quiet", "--max-event", "1K"]).await;
     assert_eq!((code, out.as_str()), (1, ""));
-    assert_eq!(err.lines().count(), 1, "{err}");
+    assert_eq!(err.lines().count(), 2, "a loss is told: {err}");
     assert!(
-        err.contains("at the beginning is over the limit of 1024 bytes"),
+        err.contains("at the beginning of the stream is over the limit of 1024 bytes"),
         "{err}"
     );
     assert!(err.contains("give --max-event a larger size"), "{err}");

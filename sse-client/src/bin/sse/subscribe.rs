@@ -134,6 +134,10 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
                 return Err(error.into());
             }
             Some(Notice::Closed(_)) | None => return Ok(Exit::Done),
+            // Not about the connection: something is missing in the output.
+            Some(Notice::Dropped(event)) => complain(format_args!(
+                "{event}; to get such events, raise --max-event"
+            )),
             Some(other) => {
                 if !args.quiet {
                     tell(&other);
@@ -206,9 +210,6 @@ fn tell(notice: &Notice) {
             explain(what.error()),
             what.next_attempt(),
             what.retry_in().as_secs_f64()
-        )),
-        Notice::Dropped(event) => complain(format_args!(
-            "{event}; to get such events, raise --max-event"
         )),
         Notice::IdNotSent(id) => complain(format_args!(
             "the id {:?} cannot be sent in a header; resuming without it",

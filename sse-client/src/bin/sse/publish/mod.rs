@@ -21,8 +21,8 @@ Examples:
   sse pub localhost:8080 '{\"progress\": 3}' --type progress --topic job/42
   cargo build --message-format json | sse pub localhost:8080 --stdin --topic build
 
-With --stdin, a line that cannot be published is skipped: one that is longer than 16 MiB or than the hub takes, that is
-not UTF-8, or that the hub refuses for what it holds. Standard error says which line and why. The other lines are
+With --stdin, a line that cannot be published is skipped: one that is longer than 16 MiB or than the hub takes, that is \
+not UTF-8, or that the hub refuses for its content. Standard error says which line and why. The other lines are \
 published, and the exit code is 4.")]
 pub(crate) struct Args {
     /// Where to publish; a host without a path means its /events
