@@ -92,28 +92,32 @@ async fn an_endless_line_costs_little_and_the_connection_is_given_up() {
     );
 }
 
-/// What a source tells until it ends or has delivered `data`: the data of events, and what was dropped.
-async fn told_until(
-    events: &mut EventSource,
-    data: &str,
-) -> (Vec<String>, Vec<String>, Option<Error>) {
-    let (mut seen, mut dropped) = (Vec::new(), Vec::new());
-    loop {
-        match soon(events.next_notice()).await.unwrap() {
-            Notice::Event(event) => {
-                seen.push(event.data().to_owned());
-                if event.data() == data {
-                    return (seen, dropped, None);
+/// What a source told: the data of events, what was dropped, and the error that ended it.
+type Told = (Vec<String>, Vec<String>, Option<Error>);
+
+/// What a source tells until it ends or has delivered `data`.
+async fn told_until(events: &mut EventSource, data: &str) -> Told {
+    // As a whole, so that one that goes on for ever fails.
+    soon(async {
+        let (mut seen, mut dropped) = (Vec::new(), Vec::new());
+        loop {
+            match events.next_notice().await.unwrap() {
+                Notice::Event(event) => {
+                    seen.push(event.data().to_owned());
+                    if event.data() == data {
+                        return (seen, dropped, None);
+                    }
                 }
+                Notice::Dropped(event) => dropped.push(event.to_string()),
+                Notice::Closed(CloseReason::Failed { error, .. }) => {
+                    return (seen, dropped, Some(error));
+                }
+                Notice::Closed(other) => panic!("{other:?}"),
+                _ => {}
             }
-            Notice::Dropped(event) => dropped.push(event.to_string()),
-            Notice::Closed(CloseReason::Failed { error, .. }) => {
-                return (seen, dropped, Some(error));
-            }
-            Notice::Closed(other) => panic!("{other:?}"),
-            _ => {}
         }
-    }
+    })
+    .await
 }
 
 fn huge() -> String {
