@@ -44,7 +44,7 @@ impl EventSource {
     /// the consumer is busy. When the queue is full the task stops reading, and the server is slowed down.
     ///
     /// A [kept position](crate::EventSourceBuilder::position) then says what was put into the queue, not what
-    /// the consumer has dealt with: a crash loses what lay in between. Save positions yourself if that matters.
+    /// the consumer has processed: a crash loses what lay in between. Save positions yourself if that matters.
     ///
     /// # Panics
     ///
@@ -86,7 +86,7 @@ impl BufferedEvents {
         self.queue.recv().await.map(|(event, _share)| event)
     }
 
-    /// How things stand with the source, which may be ahead of what has been taken.
+    /// The state of the source, which may be ahead of what has been taken.
     #[must_use]
     pub fn state(&self) -> State {
         self.state.borrow().clone()

@@ -1,4 +1,4 @@
-//! Describing an event source. Everything is checked once, by [`build`](EventSourceBuilder::build).
+//! The settings of an event source. [`build`](EventSourceBuilder::build) checks them all, once.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use sse_protocol::{EventId, Limits};
 
 use crate::attempt::Plan;
-use crate::backoff::ReconnectPolicy;
+use crate::backoff::{ReconnectPolicy, Spread};
 use crate::clock;
 use crate::content::DEFAULT_MAX_RATIO;
 use crate::credentials::Credentials;
@@ -60,8 +60,24 @@ pub struct EventSourceBuilder {
     fallback: Option<PollFallback>,
 }
 
+impl EventSource {
+    /// A source of events from `url`, with every default: resilient mode, resume, reconnect for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when `url` is not an http or https URL.
+    pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
+        Self::builder(url).build()
+    }
+
+    /// Begins to describe a source; [`build`](EventSourceBuilder::build) checks everything.
+    pub fn builder(url: impl AsRef<str>) -> EventSourceBuilder {
+        EventSourceBuilder::new(url.as_ref())
+    }
+}
+
 impl EventSourceBuilder {
-    pub(crate) fn new(url: &str) -> Self {
+    fn new(url: &str) -> Self {
         Self {
             template: Template::new(url, sse_protocol::media::EVENT_STREAM),
             connector: None,
@@ -231,16 +247,15 @@ impl EventSourceBuilder {
         }
     }
 
-    /// Keeps the position in `store`: loads it now, and saves it while the source is read.
+    /// Keeps the position in `store`: [`build`](Self::build) loads it, and reading the source saves it.
     pub fn position(mut self, store: impl PositionStore) -> Self {
         self.store = Some(Box::new(store));
         self
     }
 
-    /// How far apart positions are saved at least. Default 1 s.
+    /// The shortest time between two saves of the position. Default 1 s.
     ///
-    /// After a crash, events of this time come again; see [`dedupe`](Self::dedupe) for a process that
-    /// lives on.
+    /// After a crash, the events of this time come again.
     pub fn save_interval(mut self, interval: Duration) -> Self {
         self.save_interval = interval;
         self
@@ -252,7 +267,8 @@ impl EventSourceBuilder {
         self
     }
 
-    /// [`Mode::Resilient`] (default) or [`Mode::Standard`].
+    /// [`Mode::Resilient`] (default) or [`Mode::Standard`]. The mode also decides how far delays are spread, whatever
+    /// the [policy](Self::reconnect).
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -285,19 +301,22 @@ impl EventSourceBuilder {
         self
     }
 
-    /// Waits for ever on a silent connection.
+    /// Never gives up a connection because it is silent.
     pub fn no_idle_timeout(mut self) -> Self {
         self.idle_timeout = None;
         self
     }
 
-    /// How long lines and events may be. Default 16 MiB each; a longer event is dropped and told.
+    /// How long lines and events may be. Default 16 MiB each.
+    ///
+    /// A larger event is dropped and told by [`Notice::Dropped`](crate::Notice::Dropped), and the source goes on behind
+    /// it. [`Error::Impassable`] ends the source when that is not possible.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Asks for no compressed content.
+    /// Does not ask for compressed content.
     pub fn no_compression(self) -> Self {
         self.edit(|template| {
             template.decode_content = false;
@@ -305,7 +324,7 @@ impl EventSourceBuilder {
         })
     }
 
-    /// How many bytes may come out of each byte of compressed content before it counts as a bomb.
+    /// How many bytes may come out of each byte of compressed content before it is treated as a decompression bomb.
     /// Default 400; the first MiB is free.
     pub fn max_compression_ratio(mut self, ratio: u32) -> Self {
         self.max_ratio = ratio.max(1);
@@ -318,7 +337,7 @@ impl EventSourceBuilder {
         self
     }
 
-    /// Polls when streams fail repeatedly, or for good. Off by default.
+    /// Polls when streams fail repeatedly, or are refused for good. Off by default.
     pub fn poll_fallback(mut self, fallback: PollFallback) -> Self {
         self.fallback = Some(fallback);
         self
@@ -332,10 +351,14 @@ impl EventSourceBuilder {
     /// cannot be read.
     pub fn build(self) -> Result<EventSource, Error> {
         let template = self.template?;
-        let policy = self.reconnect.unwrap_or_else(|| match self.mode {
-            Mode::Resilient => ReconnectPolicy::default(),
-            Mode::Standard => ReconnectPolicy::standard(),
-        });
+        let (mode_policy, spread) = match self.mode {
+            Mode::Resilient => (ReconnectPolicy::default(), Spread::Full),
+            Mode::Standard => (ReconnectPolicy::standard(), Spread::Tenth),
+        };
+        let policy = ReconnectPolicy {
+            spread,
+            ..self.reconnect.unwrap_or(mode_policy)
+        };
         let mut keeper = Keeper::new(self.store, self.save_interval);
         let stored = keeper.load().map_err(|source| Error::Position {
             source: std::sync::Arc::from(source),

@@ -1,4 +1,4 @@
-//! Who the client is, asked anew before every attempt.
+//! Credentials, asked for before every attempt.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,16 +6,16 @@ use std::pin::Pin;
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
-/// What a provider says when it has no credentials.
+/// The error of a provider that has no credentials.
 pub type CredentialsError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The headers of one attempt, on their way.
+/// The future of one attempt's headers.
 pub type CredentialsFuture<'a> =
     Pin<Box<dyn Future<Output = Result<HeaderMap, CredentialsError>> + Send + 'a>>;
 
-/// Gives the headers that say who the client is: a bearer token, a cookie.
+/// Gives the headers that identify the client: a bearer token, a cookie.
 ///
-/// It is asked before every attempt, so that a token may be renewed while a stream was open. When the server
+/// It is asked before every attempt, so a token may expire while a stream is open. When the server
 /// answers 401 or 403, it is asked once more with [`Ask::refused`] set, and the request is sent again with
 /// what it gave; a second refusal is final. What it gives is never sent to another origin.
 ///

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use sse_protocol::EventId;
 use url::Url;
 
 use crate::redirect::RedirectError;
@@ -29,13 +30,13 @@ pub type Cause = Arc<dyn StdError + Send + Sync>;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What was configured cannot work: a URL that is none, a header with a line break.
+    /// The configuration cannot work: an invalid URL, a header with a line break.
     #[error("bad configuration: {reason}")]
     Config {
         /// What is wrong with it.
         reason: String,
     },
-    /// No connection: refused, unreachable, an unknown name, a proxy that said no, a failed handshake.
+    /// No connection: refused, unreachable, an unknown name, a proxy that refused, a failed handshake.
     #[error("cannot connect to {host}")]
     Connect {
         /// Host and port that were tried.
@@ -51,13 +52,13 @@ pub enum Error {
         /// The configured limit.
         limit: Duration,
     },
-    /// The connection stood, but no response head came in time.
+    /// The connection was made, but no response head came in time.
     #[error("no response within {limit:?}")]
     HeaderTimeout {
         /// The configured limit.
         limit: Duration,
     },
-    /// The server answered with a status that is no stream.
+    /// The server answered with a status other than 200, or told such a status in-band.
     #[error("server answered {}", .0.status())]
     Status(Arc<Refusal>),
     /// The server answered 200, but not with `text/event-stream`.
@@ -75,10 +76,10 @@ pub enum Error {
     /// The server ended the stream.
     #[error("server ended the stream")]
     Ended,
-    /// The server ended the stream within an event, or a compressed one before its end.
+    /// The server ended the stream within an event, or before the end of the compressed content.
     #[error("server ended the stream within an event")]
     CutShort,
-    /// Nothing arrived, not even a comment, for the time of the watchdog.
+    /// Nothing arrived, not even a comment, within the idle timeout.
     #[error("nothing arrived for {limit:?}")]
     Idle {
         /// The configured limit.
@@ -93,8 +94,20 @@ pub enum Error {
         /// The limit of one event.
         limit_bytes: usize,
     },
+    /// An event over the limit came again on the next connection: it has no id before its data to resume after, or the
+    /// server does not go by `Last-Event-ID`. To get it, raise the limit; to go on without it, resume after a later
+    /// event.
+    #[error("the event {} is over the limit of {limit_bytes} bytes and comes again with every connection; raise the limit", place(id.as_ref(), after))]
+    Impassable {
+        /// The limit that it went over.
+        limit_bytes: usize,
+        /// Its id, if that stood before what was too long.
+        id: Option<EventId>,
+        /// The last event id before it; empty if there was none.
+        after: EventId,
+    },
     /// The credentials' provider failed.
-    #[error("no credentials")]
+    #[error("the credentials' provider failed")]
     Credentials {
         /// What it said.
         source: Cause,
@@ -129,8 +142,7 @@ impl Error {
         self.refusal().map(Refusal::status)
     }
 
-    /// Whether the request cannot have reached the server, so that sending it again is safe whatever it
-    /// does.
+    /// Whether the request cannot have reached the server, so that sending it again is safe.
     #[must_use]
     pub fn is_before_request(&self) -> bool {
         matches!(
@@ -145,7 +157,7 @@ impl Error {
         matches!(self, Self::Connect { .. } | Self::ConnectTimeout { .. })
     }
 
-    /// Whether one of the clocks ran out: for connecting, for the response head, for silence.
+    /// Whether a time limit passed: for connecting, for the response head, or for silence.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(
@@ -154,13 +166,13 @@ impl Error {
         )
     }
 
-    /// Whether no connection was made because nobody we trust vouches for the server's certificate. A stream tries
-    /// again, because networks that ask for a login first do this for a while; a publish does not.
+    /// Whether no connection was made because the server's certificate is not trusted. A stream tries again, because
+    /// networks with a login page show such certificates until the login; a publish does not.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
         #[cfg(feature = "tls")]
         if let Self::Connect { source, .. } = self {
-            return crate::transport::is_untrusted(&**source);
+            return crate::untrusted::is_untrusted(&**source);
         }
         false
     }
@@ -177,7 +189,7 @@ impl Error {
         }
     }
 
-    /// The whole chain on one line, `: ` between the levels; for a person.
+    /// The error and its causes on one line, separated by `: `; for a person.
     #[must_use]
     pub fn report(&self) -> String {
         let mut line = self.to_string();
@@ -199,7 +211,16 @@ impl Error {
     }
 }
 
-/// An answer that was no stream: status, headers and the beginning of the body.
+/// Which event of a stream is meant, for a person.
+pub(crate) fn place(id: Option<&EventId>, after: &EventId) -> String {
+    match id {
+        Some(id) => format!("{:?}", id.as_str()),
+        None if after.is_empty() => "at the beginning of the stream".to_owned(),
+        None => format!("after {:?}", after.as_str()),
+    }
+}
+
+/// An answer that was not a stream: status, headers and the beginning of the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub(crate) url: Url,
@@ -234,7 +255,7 @@ impl Refusal {
         &self.body
     }
 
-    /// What the server said in words: `detail` or `title` of an RFC 9457 problem, or a short plain text.
+    /// The server's own explanation: `detail` or `title` of an RFC 9457 problem, or a short plain text.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         #[derive(serde::Deserialize)]

@@ -1,9 +1,12 @@
-//! What a hub says on its own: the greeting, the heartbeat, and gaps.
+//! The hub's own events: the greeting, the heartbeat, gaps, and refusals.
 
+use std::borrow::Cow;
+
+use http::StatusCode;
 use serde::Deserialize;
 use sse_protocol::EventBuf;
 
-/// Events that a reader should have got are gone: the hub's `gap` event.
+/// Events are missing: the hub's `gap` event.
 ///
 /// ```
 /// use sse_client::{EventBuf, Gap};
@@ -26,7 +29,7 @@ pub struct Gap {
     /// Up to where events may be missing: beyond `to` when only some of what follows was kept.
     #[serde(default)]
     pub until: Option<String>,
-    /// Why, in the hub's word for it.
+    /// The reason, in the hub's words.
     #[serde(default)]
     pub reason: Option<String>,
 }
@@ -74,6 +77,28 @@ pub fn is_heartbeat(event: &EventBuf) -> bool {
     event.event_type() == "ping" && event.data() == "keep-alive"
 }
 
+/// The status of a refusal that a hub tells in-band: an event `unavailable` with a problem document, for browsers,
+/// whose `EventSource` gives up for good on any status but 200.
+pub(crate) fn refusal(event_type: &str, data: &str) -> Option<StatusCode> {
+    #[derive(Deserialize)]
+    struct Problem<'a> {
+        status: u16,
+        #[serde(borrow, rename = "title")]
+        _title: Cow<'a, str>,
+    }
+    if event_type != "unavailable" {
+        return None;
+    }
+    let problem: Problem<'_> = serde_json::from_str(data).ok()?;
+    let status = StatusCode::from_u16(problem.status).ok()?;
+    (status.is_client_error() || status.is_server_error()).then_some(status)
+}
+
+/// Whether an event of this type may come before a refusal: a hub says it on its own.
+pub(crate) fn is_preface(event_type: &str) -> bool {
+    matches!(event_type, "connected" | "ping")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +122,26 @@ mod tests {
         );
         assert_eq!(Gap::of(&event("gap", "no json")), Some(Gap::default()));
         assert_eq!(Gap::of(&event("message", "{}")), None);
+    }
+
+    #[test]
+    fn a_refusal_is_a_problem_of_the_type_unavailable() {
+        let full = r#"{"status":503,"title":"Full","detail":"the hub is \"full\"","code":"full"}"#;
+        assert_eq!(
+            refusal("unavailable", full),
+            Some(StatusCode::SERVICE_UNAVAILABLE)
+        );
+        assert_eq!(refusal("message", full), None);
+        for other in [
+            "",
+            "no JSON",
+            "{}",
+            r#"{"status":503}"#,
+            r#"{"status":200,"title":"OK"}"#,
+            r#"{"status":"503","title":"Full"}"#,
+        ] {
+            assert_eq!(refusal("unavailable", other), None, "{other}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A JSON document from a hub, asked for again and again: statistics, health.
+//! A JSON document from a hub that is fetched repeatedly: statistics, health.
 
 use std::fmt;
 
@@ -31,11 +31,11 @@ pub struct JsonDocument {
 }
 
 impl JsonDocument {
-    /// A document at `url`, asked for with these headers. Redirects are not followed.
+    /// A document at `url`, requested with these headers. Redirects are not followed.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when `url` is no http or https URL.
+    /// [`Error::Config`] when `url` is not an http or https URL.
     pub fn new(url: &str, connector: Connector, headers: HeaderMap) -> Result<Self, Error> {
         let mut template = Template::new(url, "application/json")?;
         template.headers.extend(headers);
@@ -53,11 +53,11 @@ impl JsonDocument {
         })
     }
 
-    /// Asks for it, once.
+    /// Fetches it once.
     ///
     /// # Errors
     ///
-    /// Why there is no document: no connection, another status than 200, no JSON, more than 4 MiB.
+    /// When there is no connection, the status is not 200, or the body is not JSON or larger than 4 MiB.
     pub async fn get(&mut self) -> Result<Value, Error> {
         let limit = self.plan.connector.header_timeout();
         let template = &self.plan.template;

@@ -11,44 +11,43 @@
 //! # }
 //! ```
 //!
-//! That loop survives restarts, cut connections, sleeping laptops and proxies that go silent, resumes after
-//! the last event each time, and ends only when it is told to or when going on would be wrong.
+//! That loop survives restarts, cut connections, sleeping laptops and silent proxies, and resumes after the last
+//! event each time. It ends when it is closed, or when another attempt would be wrong.
 //!
 //! # The parts
 //!
 //! | part | for |
 //! |---|---|
-//! | [`EventSource`] | reading: events, or with [`next_notice`](EventSource::next_notice) all that happens |
-//! | [`EventSourceBuilder`] | every choice there is: headers, body, credentials, limits, position, fallback |
-//! | [`ReconnectPolicy`], [`RedirectPolicy`], [`Mode`] | when to try again, whom to follow, how strict to be |
+//! | [`EventSource`] | reading: events, or with [`next_notice`](EventSource::next_notice) everything that happens |
+//! | [`EventSourceBuilder`] | all settings: headers, body, credentials, limits, position, fallback |
+//! | [`ReconnectPolicy`], [`RedirectPolicy`], [`Mode`] | when to try again, which redirects to follow, how strict to be |
 //! | [`Connector`] | time limits, proxies, TLS, the HTTP version; shared by many sources |
-//! | [`Publisher`], [`Publication`] | writing to a hub: one or many, stored once whatever is retried |
+//! | [`Publisher`], [`Publication`] | publishing to a hub: one event or many, each stored once even after retries |
 //! | [`EventSource::json`], [`EventSource::next_message`] | data as values |
-//! | [`llm`] | language models' streams, whose end and errors are said in-band |
+//! | [`llm`] | streams of language models, which tell their end and errors in-band |
 //! | [`FilePosition`], [`PositionStore`] | a position that outlives the process |
 //! | [`EventSource::buffered`] | reading ahead, within bounds |
-//! | [`PollFallback`] | long polling where something on the way breaks streams |
+//! | [`PollFallback`] | long polling where a proxy breaks streams |
 //!
 //! # The design
 //!
-//! **A pure machine in a thin shell.** When to connect, wait, poll or give up is decided by a state machine
-//! that knows no socket; time and chance are its arguments. It is tested in microseconds, over any sequence of
-//! inputs. The shell does as it says.
+//! **A pure machine in a thin shell.** A state machine decides when to connect, wait, poll or give up. It knows no
+//! socket; time and chance are its arguments. So it is tested in microseconds, over any sequence of inputs.
 //!
 //! **Nothing runs behind your back.** A source reads while [`next`](EventSource::next) is awaited. So a slow
 //! consumer slows the server down instead of filling memory, a dropped source is gone, and `next` may be
 //! cancelled anywhere: nothing lives in its future.
 //!
-//! **Polite by default.** Every delay is drawn from a range, the first one too, so that a restarted server is
-//! not met by all its readers in one instant. `retry:` and `Retry-After` are lower bounds, clamped. Delays
-//! grow until a connection *proved* good; a 200 alone proves nothing.
+//! **Polite by default.** Every delay is drawn from a range, the first one too, so that a restarted server does not
+//! meet all its readers at the same instant. `retry:` and `Retry-After` are lower bounds, clamped. Delays grow until a
+//! connection *proves* good; a 200 alone proves nothing.
 //!
 //! **Suspicious by default.** Lines, events, error bodies, queues and the output of decompression have bounds
 //! in bytes. Credentials and positions do not follow a redirect to another origin. TLS is always verified.
 //!
 //! **Errors are kept whole.** An [`Error`] has what the server answered, with headers and the beginning of the
-//! body. An interruption that is being repaired is no error of [`next`](EventSource::next), but a
-//! [`Notice`], a [`State`], and a line in the log (`tracing`).
+//! body. [`next`](EventSource::next) does not return an interruption that is being repaired; a [`Notice`], the
+//! [`State`] and a line in the log (`tracing`) tell it.
 //!
 //! # Features
 //!
@@ -79,6 +78,7 @@ mod hub;
 mod json;
 pub mod llm;
 mod machine;
+mod oversize;
 mod poll;
 mod position;
 mod publication;
@@ -86,9 +86,12 @@ mod publisher;
 mod redirect;
 mod request;
 mod retry_after;
+mod row;
 mod state;
 mod transport;
 mod typed;
+#[cfg(feature = "tls")]
+mod untrusted;
 mod verdict;
 mod watchdog;
 
@@ -108,7 +111,7 @@ pub use publisher::{Publisher, PublisherBuilder};
 pub use redirect::{RedirectError, RedirectPolicy};
 pub use sse_protocol::message::{Message, MessageData, MessageEvent};
 pub use sse_protocol::{EventBuf, EventId, EventType, LimitExceeded, Limits};
-pub use state::{CloseReason, Interruption, Notice, Opened, State};
+pub use state::{CloseReason, DroppedEvent, Interruption, Notice, Opened, State};
 pub use transport::{Connector, ConnectorBuilder, HttpVersion};
 pub use typed::{JsonEvents, Typed, TypedError, plain_data};
 pub use verdict::Mode;

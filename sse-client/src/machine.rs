@@ -16,12 +16,14 @@
 //!
 //! * `Ended` is final: no input leads out of it.
 //! * The count of failures falls back to zero only through a connection that proved good or a poll that
-//!   was answered, never through a 200 alone.
+//!   was answered, never through a 200 alone. A connection that suffered a [setback](Machine::handle_setback) is not
+//!   good until an event arrives.
 //! * There are never more attempts in a row than the policy allows.
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::ReconnectPolicy;
+use crate::backoff::{ReconnectPolicy, Spread};
+use crate::row::{Row, Stood, Via};
 
 /// The pure part of an event source.
 #[derive(Debug)]
@@ -29,33 +31,27 @@ pub(crate) struct Machine {
     policy: ReconnectPolicy,
     fallback: Option<FallbackPolicy>,
     phase: Phase,
-    /// Attempts in a row that led to nothing that proved good.
-    failures: u32,
-    /// When the first of them failed.
-    trouble_since: Option<Instant>,
+    row: Row,
     /// The server's reconnection time, clamped.
     retry: Option<Duration>,
-    /// Failures of the stream alone: answered polls do not excuse it.
-    stream_failures: u32,
     /// While polling: when the stream is given another chance.
     stream_again_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Waiting { until: Instant },
-    Trying { via: Via },
-    Open { since: Instant, events: u32 },
+    Waiting {
+        until: Instant,
+    },
+    Trying {
+        via: Via,
+    },
+    Open {
+        since: Instant,
+        events: u32,
+        setback: bool,
+    },
     Ended,
-}
-
-/// How events are fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Via {
-    /// By the event stream.
-    Stream,
-    /// By long polling, because streams keep failing.
-    Poll,
 }
 
 /// When to poll instead of streaming.
@@ -112,10 +108,8 @@ impl Machine {
             policy,
             fallback,
             phase: Phase::Waiting { until: now },
-            failures: 0,
-            trouble_since: None,
+            row: Row::default(),
             retry: None,
-            stream_failures: 0,
             stream_again_at: None,
         }
     }
@@ -140,7 +134,7 @@ impl Machine {
 
     /// The number of the current or next attempt in a row, from 1.
     pub(crate) fn attempt(&self) -> u32 {
-        self.failures.saturating_add(1)
+        self.row.failures().saturating_add(1)
     }
 
     /// Whether the policy knows other than first attempts.
@@ -154,14 +148,30 @@ impl Machine {
             self.phase = Phase::Open {
                 since: now,
                 events: 0,
+                setback: false,
             };
         }
     }
 
     /// An event arrived on the stream.
     pub(crate) fn handle_event(&mut self) {
-        if let Phase::Open { events, .. } = &mut self.phase {
+        if let Phase::Open {
+            events, setback, ..
+        } = &mut self.phase
+        {
             *events = events.saturating_add(1);
+            *setback = false;
+        }
+    }
+
+    /// The open stream turned out to be of no use: it told a refusal, or brought an event over the limit. Unless an
+    /// event follows, its end counts as a failure, however long it stood.
+    pub(crate) fn handle_setback(&mut self, now: Instant) {
+        if self.stood(now) == Stood::Proven {
+            self.row.proved_before_setback();
+        }
+        if let Phase::Open { setback, .. } = &mut self.phase {
+            *setback = true;
         }
     }
 
@@ -174,8 +184,7 @@ impl Machine {
     pub(crate) fn handle_polled(&mut self, now: Instant) {
         if let Phase::Trying { via: Via::Poll } = self.phase {
             self.phase = Phase::Waiting { until: now };
-            self.failures = 0;
-            self.trouble_since = None;
+            self.row.polled();
         }
     }
 
@@ -186,28 +195,14 @@ impl Machine {
             Phase::Trying { via } => via,
             Phase::Open { .. } | Phase::Waiting { .. } => Via::Stream,
         };
-        let growth = if self.proved_good(now) {
-            // Nothing has failed yet: the next attempt is the first of a new row.
-            self.failures = 0;
-            self.stream_failures = 0;
-            self.trouble_since = None;
-            0
-        } else {
-            let before = self.failures;
-            self.failures = before.saturating_add(1);
-            if via == Via::Stream {
-                self.stream_failures = self.stream_failures.saturating_add(1);
-            }
-            before
-        };
-        let began = *self.trouble_since.get_or_insert(now);
+        let began = self.row.fail(self.stood(now), via, now);
         if !self.policy.enabled || repair == Repair::Final {
             return self.end();
         }
         if let (Some(fallback), Via::Stream) = (self.fallback, via)
-            && (self.stream_failures >= fallback.after_failures || repair == Repair::Hopeless)
+            && (self.row.stream_failures() >= fallback.after_failures || repair == Repair::Hopeless)
         {
-            self.stream_failures = self.stream_failures.max(fallback.after_failures);
+            self.row.give_up_stream(fallback.after_failures);
             self.stream_again_at = Some(now + fallback.retry_stream_every);
         } else if repair == Repair::Hopeless {
             return self.end();
@@ -215,14 +210,17 @@ impl Machine {
         if self
             .policy
             .max_attempts
-            .is_some_and(|most| self.failures >= most)
+            .is_some_and(|most| self.row.failures() >= most)
         {
             return self.end();
         }
-        let after = if let Repair::Retry { after } = repair {
-            after
-        } else {
-            None
+        let after = match repair {
+            Repair::Retry { after } => after,
+            Repair::Hopeless | Repair::Final => None,
+        };
+        let growth = match self.policy.spread {
+            Spread::Full => self.row.growth(),
+            Spread::Tenth => self.row.unopened_growth(),
         };
         let until = now + self.policy.delay(growth, self.retry, after, chance);
         if self
@@ -236,16 +234,14 @@ impl Machine {
         Outcome::RetryAt(until)
     }
 
-    /// A caller asks to connect anew: at once, and with a fresh count.
+    /// A caller asks to connect again: at once, and with a fresh count.
     ///
     /// Nothing happens after the end.
     pub(crate) fn reconnect(&mut self, now: Instant) {
         if self.phase != Phase::Ended {
             self.phase = Phase::Waiting { until: now };
-            self.failures = 0;
-            self.stream_failures = 0;
+            self.row = Row::default();
             self.stream_again_at = None;
-            self.trouble_since = None;
         }
     }
 
@@ -259,16 +255,31 @@ impl Machine {
         Outcome::GiveUp
     }
 
-    fn proved_good(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Open { since, events }
-            if now.saturating_duration_since(since) >= self.policy.proven_after
-                || events >= self.policy.proven_events)
+    /// How the current connection has stood.
+    fn stood(&self, now: Instant) -> Stood {
+        let Phase::Open {
+            since,
+            events,
+            setback,
+        } = self.phase
+        else {
+            return Stood::Not;
+        };
+        if setback {
+            Stood::Setback
+        } else if now.saturating_duration_since(since) >= self.policy.proven_after
+            || events >= self.policy.proven_events
+        {
+            Stood::Proven
+        } else {
+            Stood::Briefly
+        }
     }
 
     fn choose_via(&mut self, now: Instant) -> Via {
         match self.stream_again_at {
             Some(at) if now < at => Via::Poll,
-            // One chance; a failure finds `stream_failures` high enough and sets the time anew.
+            // One chance; a failure finds the count of stream failures high enough and sets the time again.
             _ => {
                 self.stream_again_at = None;
                 Via::Stream
@@ -391,6 +402,86 @@ mod tests {
         );
     }
 
+    /// Opens a stream and loses it at once; says how long the machine waits then.
+    fn open_and_lose(m: &mut Machine, now: &mut Instant, setback: bool) -> Duration {
+        while let Step::Wait { until } = m.poll(*now) {
+            *now = until;
+        }
+        m.handle_open(*now);
+        if setback {
+            m.handle_setback(*now);
+        }
+        match m.handle_failure(*now, RETRY, 0.5) {
+            Outcome::RetryAt(at) => at - *now,
+            Outcome::GiveUp => panic!("there is no limit"),
+        }
+    }
+
+    #[test]
+    fn in_the_standard_mode_only_attempts_that_open_nothing_double_the_delay() {
+        let (mut m, mut now) = machine(ReconnectPolicy::standard());
+        m.handle_retry(SEC(2));
+        for _ in 0..3 {
+            assert_eq!(open_and_lose(&mut m, &mut now, false), SEC(2));
+        }
+        let waits = [2, 4, 8].map(SEC);
+        assert_eq!(
+            waits.map(|_| open_and_lose(&mut m, &mut now, true)),
+            waits,
+            "a stream that only refuses is not one"
+        );
+        assert_eq!(open_and_lose(&mut m, &mut now, false), SEC(2));
+    }
+
+    #[test]
+    fn a_setback_is_a_failure_however_long_the_connection_stood_unless_an_event_follows() {
+        let (mut m, mut now) = machine(ReconnectPolicy::default());
+        for _ in 0..3 {
+            fail(&mut m, &mut now);
+        }
+        now += SEC(60);
+        m.poll(now);
+        m.handle_open(now);
+        m.handle_setback(now);
+        now += SEC(60);
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(8)),
+            "the fourth in its row"
+        );
+        now += SEC(60);
+        m.poll(now);
+        m.handle_open(now);
+        m.handle_setback(now);
+        m.handle_event();
+        now += SEC(60);
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(1))
+        );
+        now += SEC(60);
+        m.poll(now);
+        m.handle_open(now);
+        now += SEC(60);
+        m.handle_setback(now);
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(1)),
+            "the first after a connection that had proved good"
+        );
+        assert_eq!(m.attempt(), 2);
+        now += SEC(60);
+        m.poll(now);
+        m.handle_open(now);
+        now += SEC(60);
+        m.handle_setback(now);
+        assert_eq!(
+            m.handle_failure(now, RETRY, 1.0),
+            Outcome::RetryAt(now + SEC(2)),
+            "setbacks in a row grow, however good each connection was before"
+        );
+    }
+
     #[test]
     fn max_elapsed_counts_from_the_first_failure() {
         let (mut m, mut now) = machine(ReconnectPolicy::default().max_elapsed(SEC(10)));
@@ -505,7 +596,7 @@ mod tests {
             Outcome::RetryAt(_)
         ));
         assert_eq!(
-            m.poll(now),
+            m.poll(now + SEC(1)),
             Step::Begin {
                 attempt: 2,
                 via: Via::Poll
@@ -522,6 +613,7 @@ mod tests {
         Poll,
         Open,
         Event,
+        Setback,
         Fail(Option<u64>, f64),
         Retry(u64),
         Later(u64),
@@ -533,6 +625,7 @@ mod tests {
             4 => Just(Input::Poll),
             2 => Just(Input::Open),
             2 => Just(Input::Event),
+            1 => Just(Input::Setback),
             3 => (proptest::option::of(0u64..100), 0.0f64..1.0).prop_map(|(a, c)| Input::Fail(a, c)),
             1 => any::<u64>().prop_map(Input::Retry),
             3 => (0u64..60_000).prop_map(Input::Later),
@@ -560,6 +653,7 @@ mod tests {
                     },
                     Input::Open => m.handle_open(now),
                     Input::Event => m.handle_event(),
+                    Input::Setback => m.handle_setback(now),
                     Input::Fail(after, chance) => {
                         let repair = Repair::Retry { after: after.map(SEC) };
                         match m.handle_failure(now, repair, chance) {

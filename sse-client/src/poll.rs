@@ -1,4 +1,4 @@
-//! The fallback: the same events as JSON pages, where something on the way breaks streams.
+//! The fallback: the same events as JSON pages, for networks where a proxy breaks streams.
 //!
 //! A page is turned into the bytes of a stream and goes through the same decoder, so that type, id and
 //! position mean the same on both ways.
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::machine::{FallbackPolicy, Repair};
 use crate::request::Template;
 
-/// When to poll instead of streaming, and how: for networks where something on the way breaks streams.
+/// When to poll instead of streaming, and how: for networks where a proxy breaks streams.
 ///
 /// The polling endpoint is that of the hub: JSON pages of events, `after=` an id, held for up to `wait=` seconds
 /// until there is one.

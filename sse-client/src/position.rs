@@ -1,9 +1,9 @@
-//! Where a reader was, kept beyond the process.
+//! The position of a reader, kept beyond the process.
 //!
-//! A position is saved when the consumer comes back for the next event, because only then is the last one
-//! dealt with. Whoever crashes in between gets that event again: at least once, never a hole. Saves are
-//! held apart by an interval, so that a fast stream does not become a disk benchmark; the latest position
-//! is saved when the source is dropped or closed.
+//! A position is saved when the consumer asks for the next event, because only then is the last one
+//! processed. A process that crashes in between gets that event again: at least once, never a gap. An interval lies
+//! between two saves, so that a fast stream does not keep the disk busy; the latest position is saved when the source
+//! is dropped or closed.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sse_protocol::EventId;
 
-/// What a store says when it fails.
+/// The error of a store.
 pub type StoreError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Keeps a position.
@@ -24,15 +24,14 @@ pub trait PositionStore: Send + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever kept it from being read. The source is not built then: to begin somewhere else would be
-    /// a silent gap.
+    /// When it cannot be read. The source is not built then: to begin somewhere else would be a silent gap.
     fn load(&mut self) -> Result<Option<EventId>, StoreError>;
 
     /// Saves a position. Called on the task that reads the source, so it should be short.
     ///
     /// # Errors
     ///
-    /// Whatever kept it from being saved. It becomes a notice, and the next position is tried again.
+    /// When it cannot be saved. The error becomes a notice, and the next position is tried again.
     fn save(&mut self, id: &EventId) -> Result<(), StoreError>;
 }
 
@@ -89,7 +88,7 @@ impl PositionStore for FilePosition {
         if text.len() > MAX_FILE_BYTES {
             return Err(self.is_none("it is too long"));
         }
-        let text = String::from_utf8(text).map_err(|_| self.is_none("it is no text"))?;
+        let text = String::from_utf8(text).map_err(|_| self.is_none("it is not text"))?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let id = EventId::new(text).map_err(|_| self.is_none("it has several lines"))?;
         Ok(Some(id))

@@ -1,4 +1,4 @@
-//! An event to be published, and what the hub says about it.
+//! An event to be published, and the hub's receipt.
 
 use std::time::Duration;
 
@@ -161,16 +161,16 @@ impl Publication {
     }
 }
 
-/// What the hub says about a published event.
+/// The hub's receipt for a published event.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Receipt {
     /// The id under which readers get it.
     pub id: String,
-    /// Where it stands in the hub's log.
+    /// Its position in the hub's log.
     #[serde(default)]
     pub position: Option<String>,
-    /// How safe it is now: `fsync`, `os`, `memory` or `redis`.
+    /// Its durability: `fsync`, `os`, `memory` or `redis`.
     #[serde(default)]
     pub durability: Option<String>,
     /// Whether it had been published before, so that nothing was stored or delivered now.

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -20,7 +21,7 @@ use crate::content::{ContentDecoder, DEFAULT_MAX_RATIO};
 use crate::credentials::{Ask, Credentials};
 use crate::error::{Error, Refusal};
 use crate::publication::{Publication, Receipt};
-use crate::request::Template;
+use crate::request::{Body, Template};
 use crate::retry_after::retry_after;
 use crate::transport::{Connection, Connector};
 
@@ -131,15 +132,14 @@ impl PublisherBuilder {
         self
     }
 
-    /// When to try again, and how often. Default: as for streams, but for 60 s at most and no more than ten
-    /// times.
+    /// When to try again, and how often. Default: as for streams, but for at most 60 s and ten attempts.
     pub fn retry(mut self, policy: ReconnectPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Calls `tell` with what went wrong and how long it waits, each time before it tries again. It runs on the
-    /// task that publishes, so it should be short.
+    /// Calls `tell` with the error and the delay each time before it waits and tries again. It runs on the task that
+    /// publishes, so it should be short.
     pub fn on_retry(mut self, tell: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Box::new(tell));
         self
@@ -210,7 +210,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when `url` is no http or https URL.
+    /// [`Error::Config`] when `url` is not an http or https URL.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
@@ -232,7 +232,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// What the hub answered, or why it could not be asked, after the last attempt allowed.
+    /// The hub's refusal, or the failure of the last attempt allowed.
     ///
     /// # Cancel safety
     ///
@@ -254,13 +254,13 @@ impl Publisher {
 
     /// Publishes many events in one request, in order, and gives one result for each.
     ///
-    /// What failed for a passing reason is sent again, from the first such event on, so that the order
-    /// stays; what had been stored already is recognised by its id.
+    /// After a temporary failure, the first event that failed and all after it are sent again, so that the order stays.
+    /// The hub recognises what it had stored already by its id.
     ///
     /// # Errors
     ///
-    /// When no answer could be had, or the request as a whole was refused. Then what was stored is unknown;
-    /// publish the same events under the same ids again to be sure.
+    /// When no answer came, or the request was refused as a whole. Then it is unknown what was stored; publish the same
+    /// events under the same ids again to be sure.
     pub async fn publish_all(
         &mut self,
         publications: impl IntoIterator<Item = Publication>,
@@ -351,80 +351,114 @@ impl Publisher {
         }))))
     }
 
-    /// Sends one request, on the kept connection if it still stands.
+    /// Sends one request, on the kept connection if it is still open, and once more with new credentials.
     async fn send(&mut self, body: &Bytes, media: &'static str) -> Result<Bytes, Failure> {
         let settings = Arc::clone(&self.settings);
+        let limit = settings.connector.header_timeout() + PUBLISH_TIME;
         let mut refused = None;
         loop {
-            let credentials = match &settings.credentials {
-                None => HeaderMap::new(),
-                Some(provider) => provider.headers(Ask { refused }).await.map_err(|source| {
-                    Failure::passing(Error::Credentials {
-                        source: Arc::from(source),
-                    })
-                })?,
-            };
-            let (mut connection, stale) = match self.connection.take() {
-                Some(connection) if connection.is_usable() => (connection, true),
-                _ => {
-                    let url = &settings.template.url;
-                    let connection = settings.connector.connect(url).await;
-                    (connection.map_err(Failure::connecting)?, false)
-                }
-            };
-            let mut template = settings.template.clone();
-            template.body = body.clone();
-            template
-                .headers
-                .insert(CONTENT_TYPE, HeaderValue::from_static(media));
+            let credentials = settings.ask(refused).await?;
+            let (mut connection, stale) = self.connection().await?;
             let absolute = connection.wants_absolute_form();
-            let request = template
-                .request(&template.first_hop(), None, &credentials, absolute)
-                .map_err(Failure::last)?;
-            let limit = settings.connector.header_timeout() + PUBLISH_TIME;
+            let request = settings.request(body, media, &credentials, absolute)?;
             let response = connection.send(request, limit).await;
             let response = response.map_err(|error| Failure {
                 stale,
                 ..Failure::passing(error)
             })?;
-            let (head, answer) = response.into_parts();
-            let content = ContentDecoder::new(&head.headers, DEFAULT_MAX_RATIO)
-                .map_err(|error| Failure::last(error.into()))?;
-            if head.status.is_success() {
-                let mut text = BytesMut::new();
-                let reading = read_into(answer, content, MAX_ANSWER_BYTES, &mut text);
-                match tokio::time::timeout(limit, reading).await {
-                    Ok(Ok(true)) => {}
-                    Ok(Ok(false)) => {
-                        let reason = "it is too long".to_owned();
-                        return Err(Failure::last(Error::Answer { reason }));
-                    }
-                    Ok(Err(error)) => return Err(Failure::passing(error)),
-                    Err(_) => return Err(Failure::passing(Error::HeaderTimeout { limit })),
-                }
+            if response.status().is_success() {
+                let answer = read_answer(response, limit).await?;
                 self.connection = Some(connection);
-                return Ok(text.freeze());
+                return Ok(answer);
             }
-            let after = retry_after(&head.headers, SystemTime::now());
-            let refusal = Refusal {
-                url: settings.template.url.clone(),
-                status: head.status,
-                headers: head.headers,
-                body: read_some(answer, content, ERROR_BODY_LIMIT_BYTES).await,
-            };
-            let renewable = matches!(head.status.as_u16(), 401 | 403);
+            let renewable = matches!(response.status().as_u16(), 401 | 403);
             if renewable && refused.is_none() && settings.credentials.is_some() {
-                refused = Some(head.status);
+                refused = Some(response.status());
                 continue;
             }
-            let error = Error::Status(Arc::new(refusal));
-            return Err(Failure {
-                retry: is_passing(&error),
-                error,
-                after,
-                stale: false,
-            });
+            return Err(settings.refusal(response).await);
         }
+    }
+
+    /// The kept connection, and that it may be stale; or a new one.
+    async fn connection(&mut self) -> Result<(Connection, bool), Failure> {
+        match self.connection.take() {
+            Some(connection) if connection.is_usable() => Ok((connection, true)),
+            _ => {
+                let url = &self.settings.template.url;
+                let connection = self.settings.connector.connect(url).await;
+                Ok((connection.map_err(Failure::connecting)?, false))
+            }
+        }
+    }
+}
+
+impl Settings {
+    async fn ask(&self, refused: Option<StatusCode>) -> Result<HeaderMap, Failure> {
+        let Some(provider) = &self.credentials else {
+            return Ok(HeaderMap::new());
+        };
+        provider.headers(Ask { refused }).await.map_err(|source| {
+            Failure::passing(Error::Credentials {
+                source: Arc::from(source),
+            })
+        })
+    }
+
+    fn request(
+        &self,
+        body: &Bytes,
+        media: &'static str,
+        credentials: &HeaderMap,
+        absolute: bool,
+    ) -> Result<Request<Body>, Failure> {
+        let mut template = self.template.clone();
+        template.body = body.clone();
+        template
+            .headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        template
+            .request(&template.first_hop(), None, credentials, absolute)
+            .map_err(Failure::last)
+    }
+
+    async fn refusal(&self, response: Response<Incoming>) -> Failure {
+        let (head, body) = response.into_parts();
+        let after = retry_after(&head.headers, SystemTime::now());
+        let body = match ContentDecoder::new(&head.headers, DEFAULT_MAX_RATIO) {
+            Ok(content) => read_some(body, content, ERROR_BODY_LIMIT_BYTES).await,
+            Err(_) => Bytes::new(),
+        };
+        let error = Error::Status(Arc::new(Refusal {
+            url: self.template.url.clone(),
+            status: head.status,
+            headers: head.headers,
+            body,
+        }));
+        Failure {
+            retry: is_passing(&error),
+            error,
+            after,
+            stale: false,
+        }
+    }
+}
+
+/// Reads the body of an answer that says success.
+async fn read_answer(response: Response<Incoming>, limit: Duration) -> Result<Bytes, Failure> {
+    let (head, body) = response.into_parts();
+    let content = ContentDecoder::new(&head.headers, DEFAULT_MAX_RATIO)
+        .map_err(|error| Failure::last(error.into()))?;
+    let mut text = BytesMut::new();
+    let reading = read_into(body, content, MAX_ANSWER_BYTES, &mut text);
+    match tokio::time::timeout(limit, reading).await {
+        Ok(Ok(true)) => Ok(text.freeze()),
+        Ok(Ok(false)) => {
+            let reason = "it is too large".to_owned();
+            Err(Failure::last(Error::Answer { reason }))
+        }
+        Ok(Err(error)) => Err(Failure::passing(error)),
+        Err(_) => Err(Failure::passing(Error::HeaderTimeout { limit })),
     }
 }
 

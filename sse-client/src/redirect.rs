@@ -1,10 +1,9 @@
-//! Which redirects are followed, and what is not taken along.
+//! Which redirects are followed, and what is not sent along.
 //!
-//! A redirect is an instruction from whoever answered. It may move a request to another server, so
-//! what was meant for the first one stays behind as soon as scheme, host or port change: the
-//! `Authorization`, `Cookie` and `Proxy-Authorization` headers, those the caller marked, everything from
-//! the credentials' provider, and the resume position, which can be a secret as well. What was dropped
-//! does not come back when a later hop leads home again.
+//! A redirect may move a request to another server, so what was meant for the first one is dropped as soon as
+//! scheme, host or port change: the `Authorization`, `Cookie` and `Proxy-Authorization` headers, those the caller
+//! marked, everything from the credentials' provider, and the resume position, which can be a secret as well. It is
+//! not sent again when a later hop leads back.
 //!
 //! Every attempt starts from the original URL, as the standard has it: nothing is remembered.
 
@@ -40,7 +39,7 @@ impl Default for RedirectPolicy {
 }
 
 impl RedirectPolicy {
-    /// Follows none: a redirect is an error.
+    /// Follows no redirect: each is an error.
     pub fn none() -> Self {
         Self::default().limit(0)
     }
@@ -150,22 +149,22 @@ impl Hop {
 #[non_exhaustive]
 pub enum RedirectError {
     /// More hops than allowed: most likely a loop.
-    #[error("more than {limit} redirects")]
+    #[error("more than {limit} in a row")]
     TooMany {
         /// The configured limit.
         limit: u32,
     },
     /// A redirect without a `Location`, or with an empty one.
-    #[error("no location given")]
+    #[error("the answer has no Location header")]
     NoLocation,
-    /// A `Location` that is no http or https URL.
-    #[error("cannot go to {location:?}")]
+    /// A `Location` that is not an http or https URL.
+    #[error("{location:?} is not an http or https URL")]
     BadLocation {
         /// Its beginning.
         location: String,
     },
     /// From https to http.
-    #[error("would leave https for http")]
+    #[error("it leads from https to http")]
     Downgrade,
 }
 

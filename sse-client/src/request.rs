@@ -1,4 +1,4 @@
-//! What is asked on every attempt: method, URL, headers, body.
+//! The request of every attempt: method, URL, headers, body.
 //!
 //! A request is repeated on every reconnect, so its body is bytes, which can be sent any number of times;
 //! a stream that can be read only once does not fit the type.
@@ -29,7 +29,7 @@ pub(crate) struct Template {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// Headers that stay at home, beside the well-known ones.
+    /// Headers that are never sent to another origin, besides the well-known ones.
     pub(crate) sensitive: Vec<HeaderName>,
     /// Whether to ask for compressed content.
     pub(crate) decode_content: bool,
@@ -54,7 +54,7 @@ impl Template {
             Url::parse(url).map_err(|error| Error::config(format!("{error}: {url:?}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::config(format!(
-                "no http or https URL: {:?}",
+                "{:?} is not an http or https URL",
                 url.as_str()
             )));
         }

@@ -25,7 +25,7 @@ pub enum State {
     Open,
     /// Streams failed repeatedly; events are fetched by long polling.
     Polling,
-    /// Until the next attempt.
+    /// Waiting for the next attempt.
     Waiting {
         /// When it begins.
         until: Instant,
@@ -34,7 +34,7 @@ pub enum State {
         /// Why it is needed.
         error: Error,
     },
-    /// For good.
+    /// Ended; nothing follows.
     Closed(CloseReason),
 }
 
@@ -58,7 +58,7 @@ impl State {
 pub enum CloseReason {
     /// [`close`](crate::EventSource::close) was called.
     Closed,
-    /// The server answered 204: it asks not to come back.
+    /// The server answered 204, which asks the client not to reconnect.
     NoContent,
     /// The server ended the stream, and the policy is not to reconnect.
     Ended,
@@ -71,7 +71,7 @@ pub enum CloseReason {
     },
 }
 
-/// What happens to an event source, in order: more than [`next`](crate::EventSource::next) tells.
+/// What happens to an event source, in order; [`next`](crate::EventSource::next) gives only events and the end.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Notice {
@@ -81,17 +81,57 @@ pub enum Notice {
     Event(EventBuf),
     /// A comment arrived, often a heartbeat.
     Comment(String),
-    /// An event over a limit was dropped; the position did not move past it.
-    Dropped(LimitExceeded),
-    /// A connection or an attempt failed, and another one will follow; a browser fires `error`.
+    /// An event over a limit was dropped, and the source goes on behind it.
+    Dropped(DroppedEvent),
+    /// A connection or an attempt failed, and another one will follow; a browser fires `error`. A hub that refuses
+    /// in-band, by an event `unavailable`, has refused the attempt: the error has the status that it names.
     Interrupted(Interruption),
-    /// The last event id cannot stand in a header (it has control characters, or is longer than 4 KiB), so the
-    /// resume went without.
+    /// The last event id cannot be sent in a header (it has control characters, or is longer than 4 KiB), so the
+    /// request was sent without it.
     IdNotSent(EventId),
     /// The position could not be saved; it will be tried again with the next event.
     NotSaved(Cause),
     /// The end; nothing follows.
     Closed(CloseReason),
+}
+
+/// An event over one of the [limits](crate::EventSourceBuilder::limits), which was dropped.
+///
+/// If the server wrote its id before its data, a reconnect resumes after it. Otherwise a connection that is lost
+/// before the next event meets it again, and then the source ends with
+/// [`Error::Impassable`](crate::Error::Impassable).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedEvent {
+    pub(crate) limit: LimitExceeded,
+    pub(crate) id: Option<EventId>,
+    pub(crate) after: EventId,
+}
+
+impl DroppedEvent {
+    /// The limit that it went over.
+    #[must_use]
+    pub fn limit(&self) -> LimitExceeded {
+        self.limit
+    }
+
+    /// Its id, if that stood before what was too long.
+    #[must_use]
+    pub fn id(&self) -> Option<&EventId> {
+        self.id.as_ref()
+    }
+
+    /// The last event id before it; empty if there was none.
+    #[must_use]
+    pub fn after(&self) -> &EventId {
+        &self.after
+    }
+}
+
+impl fmt::Display for DroppedEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = crate::error::place(self.id.as_ref(), &self.after);
+        write!(f, "the event {place} was dropped: {}", self.limit)
+    }
 }
 
 /// The head of the response that opened a stream.
@@ -176,7 +216,7 @@ impl Interruption {
         self.retry_at
     }
 
-    /// How long that was away when the failure happened.
+    /// The time from the failure to the next attempt.
     #[must_use]
     pub fn retry_in(&self) -> Duration {
         self.retry_in

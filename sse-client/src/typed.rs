@@ -27,7 +27,7 @@ pub enum TypedError {
         source: serde_json::Error,
     },
     /// The data is not the standard envelope. The next event may be.
-    #[error("data of event {:?} is no envelope", .event.event_type())]
+    #[error("data of event {:?} is not a standard envelope", .event.event_type())]
     Message {
         /// The event.
         event: EventBuf,

@@ -23,7 +23,7 @@ pub enum Mode {
 pub(crate) enum Verdict {
     /// Read the stream.
     Open,
-    /// 204: the server asks not to come back.
+    /// 204: the server asks the client not to reconnect.
     NoContent,
     /// Follow it, if the policy allows.
     Redirect,
@@ -64,6 +64,17 @@ pub(crate) fn judge(
             Verdict::Refused(Remedy::Wait)
         }
         _ => Verdict::Refused(Remedy::None),
+    }
+}
+
+/// What may be done about a refusal that was told within a stream; its sender says that nothing was carried out.
+/// In the standard mode a stream that ends is always followed by another attempt.
+pub(crate) fn judge_in_band(status: StatusCode, mode: Mode) -> Remedy {
+    let is_temporary = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+    if is_temporary || mode == Mode::Standard {
+        Remedy::Wait
+    } else {
+        Remedy::None
     }
 }
 
@@ -167,6 +178,21 @@ mod tests {
         }
         assert_eq!(verdict(204, None, Mode::Standard), Verdict::NoContent);
         assert_eq!(verdict(308, None, Mode::Standard), Verdict::Redirect);
+    }
+
+    #[test]
+    fn a_refusal_within_a_stream_is_final_only_if_waiting_does_not_help() {
+        for (status, in_resilient) in [
+            (503, Remedy::Wait),
+            (507, Remedy::Wait),
+            (429, Remedy::Wait),
+            (410, Remedy::None),
+            (403, Remedy::None),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(judge_in_band(status, Mode::Resilient), in_resilient);
+            assert_eq!(judge_in_band(status, Mode::Standard), Remedy::Wait);
+        }
     }
 
     #[test]

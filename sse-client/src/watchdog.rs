@@ -1,4 +1,4 @@
-//! The idle clock: a connection on which nothing arrives is dead, whatever TCP believes.
+//! The idle timeout: a connection on which nothing arrives is treated as dead, even if TCP keeps it open.
 //!
 //! Any byte counts, comments included; a server that sends a heartbeat every 15 to 30 s keeps a 45 s
 //! watchdog quiet. Two things must not mislead it:

@@ -43,6 +43,8 @@ pub struct Decoder {
     retry: Option<Retry>,
     state: State,
     dropped_events: u64,
+    /// The event that is being skipped had an id, which `block.id` still holds.
+    dropped_has_id: bool,
     limits: Limits,
     /// A comment that was not lent from a chunk.
     comment: String,
@@ -102,6 +104,7 @@ impl Decoder {
             retry: None,
             state: State::Reading,
             dropped_events: 0,
+            dropped_has_id: false,
             limits,
             comment: String::new(),
         }
@@ -169,6 +172,16 @@ impl Decoder {
     #[must_use]
     pub fn dropped_events(&self) -> u64 {
         self.dropped_events
+    }
+
+    /// The id of the event that was [dropped](Decoded::Dropped) last, if it stood before what was too long. `None`
+    /// again as soon as the decoder has passed that event.
+    ///
+    /// The last event id is still the one before. A reader that does not want to fetch the dropped event again can
+    /// resume behind it with this id.
+    #[must_use]
+    pub fn dropped_event_id(&self) -> Option<&str> {
+        (self.dropped_has_id && self.state != State::Reading).then_some(self.block.id.as_str())
     }
 
     /// Why nothing more is decoded: the limit that the stream went over under [`Excess::Fail`].
@@ -607,6 +620,7 @@ impl Decoder {
 
     /// Drops the block under construction and decides how to go on.
     fn exceed(&mut self, limit: LimitExceeded) -> Step<'static> {
+        self.dropped_has_id = self.block.head.has_id;
         self.block.clear();
         self.dropped_events += 1;
         self.state = match self.limits.excess() {

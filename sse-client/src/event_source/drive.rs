@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http_body::Body as _;
-use sse_protocol::{Decoded, Ending, EventId};
+use sse_protocol::{Ending, EventId};
 
-use super::{EventSource, Link, Oversize, Streaming};
+use super::{EventSource, Link, Streaming};
 use crate::attempt::{Answer, Failure, Stream};
 use crate::clock;
 use crate::error::Error;
-use crate::machine::{Outcome, Repair, Step, Via};
+use crate::machine::{Outcome, Repair, Step};
+use crate::row::Via;
 use crate::state::{CloseReason, Interruption, Notice, Opened, State};
 use crate::watchdog::Watchdog;
 
@@ -61,7 +62,7 @@ impl EventSource {
     /// Starts an attempt.
     fn begin(&mut self, attempt: u32, via: Via) {
         self.decoder.reset();
-        self.oversize = Oversize::No;
+        self.oversize.begin();
         let last = self.decoder.last_event_id();
         let id = (!last.is_empty())
             .then(|| EventId::new(last).ok())
@@ -76,7 +77,9 @@ impl EventSource {
                 if let Some(id) = &id
                     && crate::request::header_value(id).is_none()
                 {
-                    tracing::warn!("the last event id cannot stand in a header; resuming without");
+                    tracing::warn!(
+                        "the last event id cannot be sent in a header; resuming without it"
+                    );
                     self.notices.push_back(Notice::IdNotSent(id.clone()));
                 }
                 let plan = Arc::clone(&self.plan);
@@ -98,11 +101,10 @@ impl EventSource {
             Link::Polling(polling) => match polling.as_mut().poll(cx) {
                 Poll::Ready(Ok(page)) => {
                     self.link = Link::None;
-                    self.last_error = None;
                     self.inbox = page.frames;
                     self.machine.handle_polled(now);
                 }
-                Poll::Ready(Err(failure)) => self.fail(failure),
+                Poll::Ready(Err(failure)) => self.fail_poll(failure),
                 Poll::Pending => return self.poll_save(cx, now),
             },
             Link::None | Link::Streaming(_) => {
@@ -117,7 +119,6 @@ impl EventSource {
     fn opened(&mut self, stream: Stream, now: Instant) {
         let attempt = self.machine.attempt();
         self.machine.handle_open(now);
-        self.last_error = None;
         self.url = stream.url.clone();
         self.state.send_replace(State::Open);
         tracing::debug!(url = %stream.url, attempt, "open");
@@ -132,6 +133,7 @@ impl EventSource {
             stream,
             watchdog: self.idle_timeout.map(|limit| Watchdog::new(limit, moment)),
             consumer_away: true,
+            may_refuse: true,
         }));
     }
 
@@ -226,64 +228,25 @@ impl EventSource {
         poll
     }
 
-    /// Decodes until something is worth telling or the inbox is empty.
-    fn decode_one(&mut self) -> Option<Notice> {
-        let mut feed = self.decoder.feed(&self.inbox);
-        let found = loop {
-            match feed.next() {
-                None => break None,
-                Some(Decoded::Event(event)) => {
-                    self.machine.handle_event();
-                    self.oversize = Oversize::No;
-                    let known = match (&mut self.dedupe, event.id()) {
-                        (Some(dedupe), Some(id)) => !dedupe.is_new(id),
-                        _ => false,
-                    };
-                    if known {
-                        self.duplicates += 1;
-                        continue;
-                    }
-                    self.keeper.deliver(event.last_event_id());
-                    break Some(Notice::Event(event.to_buf()));
-                }
-                Some(Decoded::Comment(text)) => break Some(Notice::Comment(text.to_owned())),
-                Some(Decoded::Retry(retry)) => self.machine.handle_retry(retry.as_duration()),
-                Some(Decoded::Dropped(limit)) => {
-                    tracing::warn!(error = %limit, "an event was dropped");
-                    self.oversize = Oversize::Skipping { bytes: 0 };
-                    break Some(Notice::Dropped(limit));
-                }
-                Some(_) => {}
-            }
-        };
-        let used = self.inbox.len() - feed.rest().len();
-        self.inbox.advance(used);
-        if found.is_some() {
-            if let Link::Streaming(streaming) = &mut self.link {
-                streaming.consumer_away = true;
-            }
-        } else if let Oversize::Skipping { bytes } = &mut self.oversize {
-            *bytes = bytes.saturating_add(used);
-            let limit_bytes = self.decoder.limits().max_event_bytes();
-            if *bytes > limit_bytes.max(MIN_SKIP_BYTES) {
-                self.lose(Error::TooLarge { limit_bytes });
+    /// A poll failed. A page over the limit that comes again is the end, as such an event is.
+    fn fail_poll(&mut self, failure: Failure) {
+        if let Error::TooLarge { limit_bytes } = failure.error {
+            let place = self.place(None);
+            if self.oversize.meet(&place) {
+                return self.cannot_pass(place, limit_bytes);
             }
         }
-        if self.decoder.failure().is_some() {
-            let limit_bytes = self.decoder.limits().max_event_bytes();
-            self.lose(Error::TooLarge { limit_bytes });
-        }
-        found
+        self.fail(failure);
     }
 
     /// The open stream is lost.
-    fn lose(&mut self, error: Error) {
+    pub(super) fn lose(&mut self, error: Error) {
         let repair = self.plan.repair_after_sending();
         self.fail(Failure { error, repair });
     }
 
     /// An attempt or a stream failed.
-    fn fail(&mut self, Failure { error, repair }: Failure) {
+    pub(super) fn fail(&mut self, Failure { error, repair }: Failure) {
         self.link = Link::None;
         self.inbox = Bytes::new();
         let now = clock::now();
@@ -295,7 +258,6 @@ impl EventSource {
                 let next_attempt = self.machine.attempt();
                 let retry_in = retry_at.saturating_duration_since(now);
                 tracing::debug!(error = %error.report(), attempt, ?retry_in, "interrupted");
-                self.last_error = Some(error.clone());
                 self.state.send_replace(State::Waiting {
                     until: retry_at,
                     attempt: next_attempt,
@@ -335,6 +297,3 @@ impl EventSource {
         })
     }
 }
-
-/// An event over the limit may go on for this long at least before the connection is given up.
-const MIN_SKIP_BYTES: usize = 1024 * 1024;

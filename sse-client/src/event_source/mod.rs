@@ -1,11 +1,12 @@
 //! The event source: the shell around the [machine](crate::machine).
 //!
-//! Nothing runs behind the consumer's back but hyper's own connection task. All else happens while
+//! Nothing runs in the background but hyper's own connection task. Everything else happens while
 //! [`next`](EventSource::next) is awaited: bytes are read when the consumer wants the next event and none
 //! is left in the chunk at hand. So back-pressure reaches the socket by itself, memory is one chunk and one
 //! event under construction, dropping the source ends everything, and `next` can be cancelled at any point,
 //! because nothing lives in its future.
 
+mod decode;
 mod drive;
 
 use std::collections::VecDeque;
@@ -22,11 +23,11 @@ use tokio::time::Sleep;
 use url::Url;
 
 use crate::attempt::{Answer, Failure, Plan, Stream};
-use crate::builder::EventSourceBuilder;
 use crate::clock;
 use crate::dedupe::Dedupe;
 use crate::error::Error;
 use crate::machine::Machine;
+use crate::oversize::Oversize;
 use crate::poll::{Page, PollPlan};
 use crate::position::Keeper;
 use crate::state::{CloseReason, Notice, State};
@@ -37,7 +38,7 @@ use crate::watchdog::Watchdog;
 /// It connects when first polled, reconnects when the connection is lost, and tells the server then where
 /// it was. [`next`](Self::next) gives events; an error only when the source has failed for good.
 /// [`next_notice`](Self::next_notice) gives everything that happens, interruptions too, and
-/// [`state`](Self::state) says at any time how things stand.
+/// [`state`](Self::state) tells the current state at any time.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), sse_client::Error> {
@@ -53,7 +54,7 @@ use crate::watchdog::Watchdog;
 /// ```
 ///
 /// Dropping it aborts the request and closes the socket. A kept position is saved then, as of the event
-/// before the one taken last: [`close`](Self::close) says that this one was dealt with too.
+/// before the one taken last: [`close`](Self::close) says that this one was processed too.
 #[must_use = "a source connects only when it is polled"]
 pub struct EventSource {
     plan: Arc<Plan>,
@@ -69,7 +70,6 @@ pub struct EventSource {
     duplicates: u64,
     idle_timeout: Option<Duration>,
     oversize: Oversize,
-    last_error: Option<Error>,
     url: Url,
     state: watch::Sender<State>,
     /// Made when it is first needed, so that a source can be built outside the runtime.
@@ -93,31 +93,11 @@ struct Streaming {
     watchdog: Option<Watchdog>,
     /// An item was handed out since the body was last found pending: the consumer may have been away.
     consumer_away: bool,
-}
-
-/// Whether an event over the limit is being skipped, and for how long already.
-#[derive(Clone, Copy)]
-enum Oversize {
-    No,
-    Skipping { bytes: usize },
+    /// Nothing but what a hub says on its own has come, so that it may still refuse.
+    may_refuse: bool,
 }
 
 impl EventSource {
-    /// A source of events from `url`, with every default: resilient mode, resume, reconnect for ever.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] when `url` is no http or https URL.
-    pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
-        Self::builder(url).build()
-    }
-
-    /// Begins to describe a source; everything is checked by
-    /// [`build`](EventSourceBuilder::build).
-    pub fn builder(url: impl AsRef<str>) -> EventSourceBuilder {
-        EventSourceBuilder::new(url.as_ref())
-    }
-
     pub(crate) fn from_parts(parts: Parts) -> Self {
         let now = clock::now();
         let mut decoder = Decoder::with_limits(parts.limits);
@@ -138,8 +118,7 @@ impl EventSource {
             dedupe: parts.dedupe,
             duplicates: 0,
             idle_timeout: parts.idle_timeout,
-            oversize: Oversize::No,
-            last_error: None,
+            oversize: Oversize::default(),
             state,
             timer: None,
             timer_at: now,
@@ -168,7 +147,7 @@ impl EventSource {
         std::future::poll_fn(|cx| self.poll_notice(cx)).await
     }
 
-    /// How things stand.
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> State {
         self.state.borrow().clone()
@@ -193,7 +172,7 @@ impl EventSource {
     }
 
     /// How many events were left out because they had come before; see
-    /// [`dedupe`](EventSourceBuilder::dedupe).
+    /// [`dedupe`](crate::EventSourceBuilder::dedupe).
     #[must_use]
     pub fn duplicates(&self) -> u64 {
         self.duplicates
@@ -205,8 +184,8 @@ impl EventSource {
         self.decoder.dropped_events()
     }
 
-    /// Leaves the current connection and connects anew, at once. Events already received but not yet taken
-    /// are given up and come again, as far as the server keeps them.
+    /// Drops the current connection and connects again at once. Events that were received and not yet taken are
+    /// dropped; they come again if the server keeps them.
     ///
     /// Nothing happens after the end.
     pub fn reconnect(&mut self) {
@@ -217,6 +196,7 @@ impl EventSource {
         self.inbox = Bytes::new();
         self.notices.clear();
         self.decoder.reset();
+        self.oversize = Oversize::default();
         self.machine.reconnect(clock::now());
         self.state.send_replace(State::Connecting { attempt: 1 });
     }

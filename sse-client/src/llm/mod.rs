@@ -1,8 +1,8 @@
 //! Streams of language models.
 //!
-//! Their APIs speak Server-Sent Events with habits of their own: an end that is said in-band (`[DONE]`,
-//! `message_stop`), and errors in the middle of a stream that was answered with 200. A reader that knows
-//! only events takes a stream that broke off for one that ended, and an error for a token. A [`Completion`]
+//! Their APIs add conventions to Server-Sent Events: the end is told in-band (`[DONE]`, `message_stop`), and errors come
+//! in the middle of a stream that was answered with 200. A reader that knows only events mistakes a stream that broke
+//! off for one that ended, and an error for a token. A [`Completion`]
 //! tells them apart: it ends with `None` only after the in-band end.
 //!
 //! ```no_run
@@ -26,8 +26,8 @@
 //! # }
 //! ```
 //!
-//! The request is a POST, so it is not sent again once an answer began: a second answer costs as much as
-//! the first. Refusals that say "later" (429, 503) are waited for; see
+//! The request is a POST, so it is not sent again once an answer has begun: a second answer costs as much as the
+//! first. After a temporary refusal (429, 503) it waits and tries again; see
 //! [`ReconnectPolicy::max_attempts`](crate::ReconnectPolicy::max_attempts) for a limit.
 
 mod anthropic;
@@ -131,7 +131,7 @@ impl ApiError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompletionError {
-    /// The source failed: no connection, or an answer that is no stream.
+    /// The source failed: no connection, or an answer that is not a stream.
     #[error(transparent)]
     Source(#[from] Error),
     /// The API said so in the middle of the stream.

@@ -1,15 +1,14 @@
 //! Connections: dial, proxy, TLS, HTTP/1.1 or HTTP/2.
 //!
-//! Every stream has a connection of its own, made by its attempt and gone with it: dropping the
-//! [`Connection`] closes the socket. There is no pool, because a stream fills its connection for as long
-//! as it lives, and a socket that was given back would only be guessed to be alive.
+//! Every attempt makes its own connection; dropping the [`Connection`] closes the socket. There is no pool: a stream
+//! occupies its connection for as long as it lives.
 
+mod io;
 mod tls;
+mod version;
 
-#[cfg(feature = "tls")]
-pub(crate) use tls::is_untrusted;
+pub use version::HttpVersion;
 
-use std::error::Error as StdError;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,7 +20,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tower_service::Service;
@@ -29,6 +27,7 @@ use url::Url;
 
 use crate::error::{Cause, Error};
 use crate::request::Body;
+use io::{Io, cause, text};
 
 /// How connections are made: time limits, proxies, TLS, the HTTP version.
 ///
@@ -57,19 +56,6 @@ struct Shared {
     proxies: Option<Matcher>,
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     tls: OnceLock<Result<tls::Config, Cause>>,
-}
-
-/// Which HTTP version to speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HttpVersion {
-    /// HTTP/2 where TLS negotiates it, else HTTP/1.1. The default.
-    #[default]
-    Auto,
-    /// HTTP/1.1 always.
-    Http1,
-    /// HTTP/2 always, also without TLS ("prior knowledge").
-    Http2,
 }
 
 impl Default for Connector {
@@ -111,7 +97,7 @@ impl ConnectorBuilder {
         self
     }
 
-    /// Uses no proxy, whatever the environment says.
+    /// Uses no proxy, even if the environment names one.
     pub fn no_proxy(mut self) -> Self {
         self.proxies = None;
         self
@@ -209,7 +195,7 @@ impl Connector {
             Some(proxy) if proxy.uri().scheme_str() != Some("http") => {
                 let scheme = proxy.uri().scheme_str().unwrap_or("no").to_owned();
                 return Err(text(format!(
-                    "a proxy by {scheme} is not supported, only by http"
+                    "a proxy with the scheme {scheme} is not supported, only http"
                 )));
             }
             Some(proxy) if secure => {
@@ -253,13 +239,11 @@ impl Connector {
     #[cfg(not(feature = "tls"))]
     #[allow(clippy::unused_async)]
     async fn encrypt(&self, _: &Url, _: TcpStream) -> Result<(Box<dyn Io>, bool), Cause> {
-        Err(text("built without the feature `tls`".to_owned()))
+        Err(text(
+            "https needs the cargo feature `tls`, which this build lacks".to_owned(),
+        ))
     }
 }
-
-/// Anything bytes go through.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A plain request goes through a proxy that forwards it.
 struct Forward {
@@ -371,14 +355,6 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn cause(error: impl StdError + Send + Sync + 'static) -> Cause {
-    Arc::new(error)
-}
-
-fn text(message: String) -> Cause {
-    Arc::from(Box::<dyn StdError + Send + Sync>::from(message))
 }
 
 /// Three handshakes on a slow mobile network fit; a stated guess.

@@ -1,17 +1,14 @@
-//! TLS by rustls. There is no switch that turns verification off: who wants another trust than the
-//! platform's passes a whole `rustls::ClientConfig`.
+//! TLS by rustls. No switch turns verification off. To trust other certificates than the platform's, a caller
+//! passes a whole `rustls::ClientConfig`.
 
 #[cfg(feature = "tls")]
 pub(super) use with_tls::Config;
-#[cfg(feature = "tls")]
-pub(crate) use with_tls::is_untrusted;
 
 #[cfg(not(feature = "tls"))]
 pub(super) type Config = std::convert::Infallible;
 
 #[cfg(feature = "tls")]
 mod with_tls {
-    use std::error::Error as StdError;
     use std::sync::Arc;
 
     use rustls::ClientConfig;
@@ -22,23 +19,9 @@ mod with_tls {
     use tokio_rustls::TlsConnector;
     use url::Url;
 
-    use super::super::{HttpVersion, Io, cause, text};
+    use super::super::io::{Io, cause, text};
+    use super::super::version::HttpVersion;
     use crate::error::Cause;
-
-    /// Whether a failed dial ended with a certificate that was refused.
-    pub(crate) fn is_untrusted(cause: &(dyn StdError + 'static)) -> bool {
-        let mut next = Some(cause);
-        while let Some(cause) = next {
-            // An I/O error hides what it was made of from `source`.
-            let io: Option<&std::io::Error> = cause.downcast_ref();
-            let tls = io.and_then(|io| io.get_ref()?.downcast_ref());
-            if let Some(rustls::Error::InvalidCertificate(_)) = tls {
-                return true;
-            }
-            next = cause.source();
-        }
-        false
-    }
 
     #[derive(Clone, Debug)]
     pub(crate) struct Config {
@@ -78,7 +61,7 @@ mod with_tls {
         ) -> Result<(Box<dyn Io>, bool), Cause> {
             let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
             let name = ServerName::try_from(host.to_owned())
-                .map_err(|_| text(format!("no server name: {host:?}")))?;
+                .map_err(|_| text(format!("{host:?} is not a valid server name")))?;
             let connector = TlsConnector::from(Arc::clone(&self.client));
             let stream = connector.connect(name, stream).await.map_err(cause)?;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

@@ -1,5 +1,5 @@
-//! Compressed streams, read to their end by whatever is out there: Chromium, curl, `gzip` and `zstd`, Python's zlib, and `sse`. Some
-//! come first, some late, and some take nothing for so long that they have to be served from the log.
+//! Compressed streams, read to their end by whatever is out there: Chromium, curl, `gzip`, Python's zlib, and `sse`. Some come
+//! first, some late, and some take nothing for so long that they have to be served from the log.
 
 use std::time::Duration;
 
@@ -12,17 +12,7 @@ use crate::relay::Relay;
 
 #[test]
 fn every_program_reads_a_stream_in_gzip_to_its_end() {
-    every_program_reads_to_the_end("gzip");
-}
-
-/// Chromium asks for zstd where the way is its own: over TLS and on this machine. The relay takes away what it asks for besides.
-#[cfg(feature = "zstd")]
-#[test]
-fn every_program_reads_a_stream_in_zstd_to_its_end() {
-    every_program_reads_to_the_end("zstd");
-}
-
-fn every_program_reads_to_the_end(coding: &str) {
+    let coding = "gzip";
     let folder = tempfile::tempdir().unwrap();
     let page = Page::serve();
     let hub = Hub::start(&[
@@ -83,16 +73,7 @@ fn every_program_reads_to_the_end(coding: &str) {
             "late" => late_from,
             _ => stuck_from,
         };
-        // Not `assert_eq`, which would show megabytes.
-        let expected = &said[from..];
-        let same = std::iter::zip(&events, expected).take_while(|(a, b)| a == b);
-        let same = same.count();
-        assert!(
-            events == expected,
-            "{name}: {} events, {} were said, and the first {same} are the same",
-            events.len(),
-            expected.len()
-        );
+        assert_same(&name, &events, &said[from..]);
     }
     for (name, from) in [("early", 0), ("late", late_from)] {
         let expected: Vec<u32> = said[from..].iter().map(|data| hash(data)).collect();
@@ -105,6 +86,18 @@ fn every_program_reads_to_the_end(coding: &str) {
     }
     // The browser's four, and those of `sse`.
     assert_eq!(relay.codings(), [coding; 7]);
+}
+
+/// Not `assert_eq`, which would show megabytes.
+fn assert_same(name: &str, events: &[String], expected: &[String]) {
+    let same = std::iter::zip(events, expected).take_while(|(a, b)| a == b);
+    let same = same.count();
+    assert!(
+        events == expected,
+        "{name}: {} events, {} were said, and the first {same} are the same",
+        events.len(),
+        expected.len()
+    );
 }
 
 /// Waits until one of the browser's readers has heard all that is expected, and no more, up to a clean end if it sees one.

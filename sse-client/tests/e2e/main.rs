@@ -156,6 +156,43 @@ fn a_run_that_is_published_twice_is_stored_once() {
 }
 
 #[test]
+fn lines_that_the_hub_does_not_take_are_skipped_and_the_others_are_stored() {
+    let hub = Hub::start(&[]);
+    let mut publisher = Command::new(SSE)
+        .args(["pub", "--stdin", "--topic", "a", &hub.events()])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let large = "x".repeat(3_000_000);
+    let longest = "y".repeat(40 << 20);
+    write_lines(
+        publisher.stdin.as_mut().unwrap(),
+        &[
+            "one".into(),
+            large,
+            "three".into(),
+            longest,
+            LAST_LINE.into(),
+        ],
+    );
+    let output = publisher.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    assert!(
+        told.contains("line 2 was skipped: 3000000 bytes; server answered 413"),
+        "{told}"
+    );
+    assert!(
+        told.contains("line 4 was skipped: longer than 16777216 bytes"),
+        "{told}"
+    );
+    let (_reader, mut lines) = subscriber(&hub.events(), &["--last-event-id", "earliest"]);
+    let events: Vec<Value> = (0..3).map(|_| next(&mut lines)).collect();
+    assert_eq!(data(&events), ["one", "three", LAST_LINE]);
+}
+
+#[test]
 fn a_browser_goes_on_where_it_was_when_the_hub_is_restarted() {
     let page = browser::Page::serve();
     let mut hub = Hub::start(&["--allowed-origin", &page.origin(), "--retry", "200ms"]);

@@ -101,7 +101,10 @@ async fn every_attempt_asks_anew_and_a_provider_that_fails_is_tried_again() {
         panic!()
     };
     assert!(matches!(what.error(), Error::Credentials { .. }));
-    assert_eq!(what.error().report(), "no credentials: the vault is closed");
+    assert_eq!(
+        what.error().report(),
+        "the credentials' provider failed: the vault is closed"
+    );
     take(&mut events, 2).await;
     let tokens: Vec<_> = rogue
         .requests()

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::rogue::{Rogue, soon};
 
-fn sse(arguments: &[&str]) -> Command {
+pub(crate) fn sse(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse"));
     command
         .args(arguments)
@@ -167,7 +167,10 @@ async fn a_mistake_is_one_line_that_says_what_to_look_at() {
             "text/html instead of text/event-stream",
         ),
         (ssh.addr().to_string(), "is it an HTTP server"),
-        (nowhere.addr().to_string(), "no location given"),
+        (
+            nowhere.addr().to_string(),
+            "the answer has no Location header",
+        ),
     ] {
         let (code, out, err) = run(&["sub", &host, "--max-attempts", "1"]).await;
         assert_eq!((code, out.as_str()), (1, ""));
@@ -206,6 +209,76 @@ async fn a_publish_that_waits_says_so() {
         err.starts_with("sse: server answered 503 Service Unavailable; trying again in "),
         "{err}"
     );
+}
+
+#[tokio::test]
+async fn sub_tells_an_event_over_the_limit_once_and_goes_on_behind_it() {
+    let rogue = Rogue::start(|mut peer| async move {
+        let huge = "x".repeat(2000);
+        if peer.request.header("last-event-id") == Some("2") {
+            peer.events("id: 3\ndata: behind\n\n").await;
+            return peer.hang().await;
+        }
+        peer.events(&format!(
+            "id: 1\ndata: before\n\nevent: e\nid: 2\ndata: {huge}\n\n"
+        ))
+        .await;
+    })
+    .await;
+    let url = rogue.url("/events");
+    let (code, out, err) = run(&["sub", &url, "--data", "-n", "2", "--max-event", "1K"]).await;
+    assert_eq!((code, out.as_str()), (0, "before\nbehind\n"));
+    let told: Vec<_> = err
+        .lines()
+        .filter(|line| line.contains("dropped"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#"sse: the event "2" was dropped: event is over the limit of 1024 bytes; to get such events, raise --max-event"#
+        ]
+    );
+    assert_eq!(rogue.requests().len(), 2);
+
+    let huge: &'static str = "x".repeat(2000).leak();
+    let rogue = Rogue::start(move |mut peer| async move {
+        peer.events(&format!("data: {huge}\n\n")).await;
+    })
+    .await;
+    let url = rogue.url("/events");
+    let (code, out, err) = run(&["sub", &url, "--data", "--quiet", "--max-event", "1K"]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(err.lines().count(), 2, "a loss is told: {err}");
+    assert!(
+        err.contains("at the beginning of the stream is over the limit of 1024 bytes"),
+        "{err}"
+    );
+    assert!(err.contains("give --max-event a larger size"), "{err}");
+    assert_eq!(rogue.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn sub_tells_why_a_hub_refuses_within_the_stream() {
+    let problem = r#"{"status":503,"title":"Full","detail":"the hub is full","code":"full"}"#;
+    let rogue = Rogue::start(move |mut peer| async move {
+        let refusal = format!("retry: 1\n\nevent: unavailable\ndata: {problem}\n\n");
+        peer.events(&refusal).await;
+    })
+    .await;
+    let url = rogue.url("/events");
+    let (code, out, err) = run(&["sub", &url, "--max-attempts", "2"]).await;
+    assert_eq!((code, out.as_str()), (1, ""), "it is no event");
+    let told: Vec<_> = err
+        .lines()
+        .filter(|line| !line.contains("connected to"))
+        .collect();
+    assert_eq!(told.len(), 2, "{err}");
+    let refused = "sse: server answered 503 Service Unavailable: the hub is full";
+    assert!(
+        told[0].starts_with(&format!("{refused}; attempt 2 in ")),
+        "{err}"
+    );
+    assert_eq!(told[1], format!("{refused}; given up after 2 attempts"));
 }
 
 #[tokio::test]
@@ -382,6 +455,11 @@ async fn completions_and_manual_pages_are_printed() {
         (["completions", "bash"].as_slice(), "_sse"),
         (&["man"], ".TH sse"),
         (&["man"], "Exit codes"),
+        (
+            &["man"],
+            "some lines could not be published and were skipped",
+        ),
+        (&["pub", "--help"], "the exit code is 4"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_sse"))
             .args(arguments)

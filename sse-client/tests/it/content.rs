@@ -137,3 +137,50 @@ async fn a_coding_that_was_not_asked_for_is_an_error() {
         Error::Content(ContentError::Unknown { .. })
     ));
 }
+
+/// A stream in zstd as it was recorded: forty events, each flushed, in one frame or in many.
+#[cfg(feature = "zstd")]
+#[tokio::test]
+async fn a_recorded_zstd_stream_delivers_each_event_as_it_is_flushed() {
+    for recording in [
+        include_str!("../recorded/zstd-many-frames.hex"),
+        include_str!("../recorded/zstd-one-frame.hex"),
+    ] {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<()>(1);
+        let receiver = std::sync::Arc::new(tokio::sync::Mutex::new(receiver));
+        let rogue = Rogue::start(move |mut peer| {
+            let receiver = std::sync::Arc::clone(&receiver);
+            async move {
+                peer.write(GZIP.replace("gzip", "zstd")).await;
+                for piece in recording.lines() {
+                    let digit = |at| u8::from_str_radix(&piece[at..at + 2], 16).unwrap();
+                    let bytes: Vec<u8> = (0..piece.len()).step_by(2).map(digit).collect();
+                    peer.write(bytes).await;
+                    // The next one is written only when this one has been read.
+                    receiver.lock().await.recv().await;
+                }
+            }
+        })
+        .await;
+        let mut events = rogue
+            .source()
+            .reconnect(sse_client::ReconnectPolicy::never())
+            .build()
+            .unwrap();
+        for n in 0..40 {
+            let event = soon(events.next()).await.unwrap().unwrap();
+            assert_eq!(event.event_type(), "token");
+            assert_eq!(event.id(), Some(n.to_string().as_str()));
+            assert!(event.data().contains(&format!("wörd{}", n * 7919 % 997)));
+            sender.send(()).await.unwrap();
+        }
+        sender.send(()).await.unwrap();
+        drop(sender);
+        assert!(soon(events.next()).await.is_none(), "a clean end");
+        let accepted = rogue.requests()[0]
+            .header("accept-encoding")
+            .unwrap()
+            .to_owned();
+        assert!(accepted.starts_with("zstd"), "{accepted}");
+    }
+}

@@ -6,6 +6,7 @@ mod auth;
 mod cli;
 mod content;
 mod limits;
+mod lines;
 mod llm;
 mod named;
 mod polling;

@@ -13,7 +13,12 @@ fn functions(folder: &Path, found: &mut BTreeSet<String>) {
         if path.is_dir() {
             functions(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let stem = path.file_stem().unwrap().to_str().unwrap();
+            let named = if path.ends_with("mod.rs") {
+                folder
+            } else {
+                &path
+            };
+            let stem = named.file_stem().unwrap().to_str().unwrap();
             let text = fs::read_to_string(&path).unwrap();
             let names = text.split("fn ").skip(1).filter_map(|rest| {
                 rest.split(|c: char| !c.is_alphanumeric() && c != '_')

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sse_client::{Notice, PollFallback, State};
+use sse_client::{Error, Limits, Notice, PollFallback, State};
 
 use crate::rogue::{Rogue, soon, take};
 
@@ -102,4 +102,28 @@ async fn a_stream_refused_for_good_is_polled_at_once_and_a_bad_poll_ends_it() {
     };
     assert_eq!(rest.len(), 1);
     assert!(format!("{end:?}").contains("406"), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_page_over_the_limit_that_comes_again_is_the_end() {
+    let rogue = Rogue::start(|mut peer| async move {
+        if peer.request.line().starts_with("GET /events/poll?") {
+            let huge = "x".repeat(100_000);
+            let event = format!(r#"{{"position":"1-4","data":"{huge}"}}"#);
+            peer.write(json(&format!(r#"{{"events":[{event}],"position":"1-4"}}"#)))
+                .await;
+        } else {
+            peer.reset();
+        }
+    })
+    .await;
+    let mut events = rogue
+        .source()
+        .limits(Limits::new().with_max_event_bytes(1000))
+        .poll_fallback(PollFallback::default().after_failures(1))
+        .build()
+        .unwrap();
+    let error = soon(events.next()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Impassable { .. }), "{error:?}");
+    assert_eq!(rogue.requests().len(), 3, "a stream and two pages");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sse_client::{CloseReason, Error, Mode, Notice, RedirectPolicy, State};
+use sse_client::{CloseReason, Error, Mode, Notice, ReconnectPolicy, RedirectPolicy, State};
 
 use crate::rogue::{Rogue, quick, soon, take};
 
@@ -288,4 +288,115 @@ async fn a_post_that_was_refused_for_now_is_sent_again() {
         "and the end of its stream is the end"
     );
     assert_eq!(rogue.requests().len(), 2);
+}
+
+/// What a hub sends to those who cannot read a status.
+fn unavailable(status: u16) -> String {
+    format!(
+        "retry: 1\n\nevent: unavailable\ndata: {{\"status\":{status},\"title\":\"Unavailable\",\"detail\":\"the hub is full\",\"code\":\"full\"}}\n\n"
+    )
+}
+
+#[tokio::test]
+async fn a_refusal_within_the_stream_is_a_failed_attempt_and_not_an_event() {
+    for mode in [Mode::Resilient, Mode::Standard] {
+        let rogue = Rogue::start(|mut peer| async move {
+            match peer.n {
+                0 => peer.events("id: 7\ndata: before\n\n").await,
+                // The connection stays open: the refusal alone ends it.
+                1..4 => {
+                    peer.events(&unavailable(503)).await;
+                    peer.hang().await;
+                }
+                _ => {
+                    peer.events("data: again\n\n").await;
+                    peer.hang().await;
+                }
+            }
+        })
+        .await;
+        // A single event, or the time that a connection stood, would prove it good.
+        let policy = quick().proven_events(1).proven_after(Duration::ZERO);
+        let mut events = rogue.source().mode(mode).reconnect(policy).build().unwrap();
+        let (mut seen, mut refused) = (Vec::new(), Vec::new());
+        while seen.len() < 2 {
+            match soon(events.next_notice()).await.unwrap() {
+                Notice::Event(event) => seen.push(event.data().to_owned()),
+                Notice::Interrupted(what) => {
+                    if let Some(refusal) = what.error().refusal() {
+                        assert_eq!(refusal.status(), 503);
+                        assert_eq!(refusal.detail().unwrap(), "the hub is full");
+                        refused.push(what.next_attempt());
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(seen, ["before", "again"]);
+        // The first refusal follows a connection that was good.
+        assert_eq!(refused, [2, 3, 4], "{mode:?}");
+        let requests = rogue.requests();
+        assert!(
+            requests[1..]
+                .iter()
+                .all(|r| r.header("last-event-id") == Some("7"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn refusals_within_streams_use_up_the_attempts_and_one_that_waiting_does_not_help_is_final() {
+    for (status, attempts) in [(503, 3), (403, 1)] {
+        let rogue =
+            Rogue::start(move |mut peer| async move { peer.events(&unavailable(status)).await })
+                .await;
+        let policy = quick().max_attempts(3);
+        let mut events = rogue.source().reconnect(policy).build().unwrap();
+        let error = soon(events.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.status().unwrap().as_u16(), status);
+        assert!(
+            error.report().ends_with(": the hub is full"),
+            "{}",
+            error.report()
+        );
+        assert_eq!(rogue.requests().len(), attempts, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_unavailable_after_others_or_of_another_form_is_an_event() {
+    let rogue = Rogue::start(|mut peer| async move {
+        peer.events("event: unavailable\ndata: tomorrow\n\n").await;
+        peer.write(unavailable(503)).await;
+        peer.hang().await;
+    })
+    .await;
+    let mut events = rogue.source().build().unwrap();
+    let data = take(&mut events, 2).await;
+    assert_eq!(data[0], "tomorrow");
+    assert!(data[1].contains("the hub is full"));
+    assert_eq!(rogue.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_mode_decides_how_far_delays_are_spread_whatever_the_policy() {
+    for (mode, low, high) in [(Mode::Standard, 360, 440), (Mode::Resilient, 400, 600)] {
+        for policy in [ReconnectPolicy::standard(), ReconnectPolicy::default()] {
+            let rogue =
+                Rogue::start(|mut peer| async move { peer.events("retry: 400\n\n").await }).await;
+            let mut events = rogue.source().mode(mode).reconnect(policy).build().unwrap();
+            for _ in 0..2 {
+                let retry_in = loop {
+                    if let Notice::Interrupted(what) = soon(events.next_notice()).await.unwrap() {
+                        break what.retry_in();
+                    }
+                };
+                let bounds = Duration::from_millis(low)..=Duration::from_millis(high);
+                assert!(bounds.contains(&retry_in), "{mode:?} {retry_in:?}");
+                if mode == Mode::Resilient {
+                    break; // the next one is twice as long
+                }
+            }
+        }
+    }
 }

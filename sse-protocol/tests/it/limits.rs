@@ -74,6 +74,49 @@ fn an_endless_event_is_dropped_before_its_line_ends() {
 }
 
 #[test]
+fn the_id_of_a_dropped_event_is_told_while_it_is_skipped_if_it_came_first() {
+    let long = "x".repeat(1_000);
+    for (limits, event, id) in [
+        (
+            Limits::new().with_max_line_bytes(100),
+            format!("id: 2\ndata: {long}"),
+            Some("2"),
+        ),
+        (
+            Limits::new().with_max_event_bytes(100),
+            format!("event: e\nid: 2\ndata: {long}"),
+            Some("2"),
+        ),
+        (
+            Limits::new().with_max_event_bytes(100),
+            format!("id:\ndata: {long}"),
+            Some(""),
+        ),
+        (
+            Limits::new().with_max_line_bytes(100),
+            format!("data: {long}\nid: 2"),
+            None,
+        ),
+        (
+            Limits::new().with_max_event_bytes(100),
+            format!("data: {long}"),
+            None,
+        ),
+    ] {
+        let mut decoder = Decoder::with_limits(limits);
+        let mut items = Vec::new();
+        feed(&mut decoder, b"id: 1\ndata: a\n\n", &mut items);
+        assert_eq!(decoder.dropped_event_id(), None);
+        feed(&mut decoder, event.as_bytes(), &mut items);
+        assert!(matches!(items.last(), Some(Item::Dropped(_))), "{items:?}");
+        assert_eq!(decoder.dropped_event_id(), id);
+        assert_eq!(decoder.last_event_id(), "1", "as it was");
+        feed(&mut decoder, b"\n\n", &mut items);
+        assert_eq!(decoder.dropped_event_id(), None, "it is over");
+    }
+}
+
+#[test]
 fn exactly_the_limit_is_allowed() {
     let limits = Limits::new()
         .with_max_line_bytes(16)

@@ -1,8 +1,8 @@
 //! `sse bench`: how a hub delivers to many subscribers.
 //!
-//! Each subscriber is a whole client of this crate on a topic made for the run, so the figures hold the
-//! client's work too, and both sides share the machine unless they run on two. They compare runs on one
-//! machine; they are no hub's limit.
+//! Each subscriber is a whole client of this crate on a topic made for the run, so the figures include
+//! the client's work, and both sides share the machine unless they run on two. They compare runs on one machine; they
+//! are not the limit of a hub.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,19 +26,19 @@ Example:
 pub(crate) struct Args {
     /// Hub to measure; a host without a path means its /events
     url: String,
-    /// Subscribers at once
+    /// Number of concurrent subscribers
     #[arg(long, short, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     subscribers: u32,
-    /// Events published a second
+    /// Events to publish per second
     #[arg(long, short, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
-    /// Seconds to publish
+    /// How long to publish, in seconds
     #[arg(long, short, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds, allow_negative_numbers = true)]
     duration: Duration,
     /// Bytes of data in each event
     #[arg(long, value_name = "BYTES", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     size: u32,
-    /// Topic to use; one of its own by default
+    /// Topic to use; by default a new one
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
     /// Print the result as JSON

@@ -21,16 +21,16 @@ pub(crate) struct Reach {
     /// Header to send, as `Name: value`; may be given several times
     #[arg(long = "header", short = 'H', value_name = "HEADER", value_parser = parse_header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Seconds for connecting
+    /// Time limit for connecting, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds, allow_negative_numbers = true)]
     pub(crate) connect_timeout: Duration,
-    /// Use no proxy, whatever HTTP_PROXY and the like say
+    /// Use no proxy, even if HTTP_PROXY or a similar variable names one
     #[arg(long)]
     pub(crate) no_proxy: bool,
-    /// Speak HTTP/2 also without TLS
+    /// Speak HTTP/2 even without TLS
     #[arg(long)]
     pub(crate) http2: bool,
-    /// Trust the certificates in this PEM file, an authority's or the server's own, instead of the platform's
+    /// Trust the certificates in this PEM file (an authority's or the server's own) instead of the platform's
     #[arg(long, env = "SSE_CA_CERT", value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,
 }
@@ -42,7 +42,9 @@ impl Reach {
         if let Some(token) = &self.bearer {
             let header = sse_client::bearer(token);
             headers.extend(header.map_err(|_| {
-                Stop::Usage("--bearer: characters that no header can carry".to_owned())
+                Stop::Usage(
+                    "--bearer: the token has characters that a header cannot carry".to_owned(),
+                )
             })?);
         }
         Ok(headers)
@@ -69,7 +71,7 @@ fn trusting(path: &Path) -> Result<Arc<ClientConfig>, String> {
         .map_err(|error| format!("cannot read the certificate {}: {error}", path.display()))?;
     let unusable = |error: &dyn std::fmt::Display| {
         format!(
-            "{} is no certificate that can be used: {error}",
+            "{} cannot be used as a certificate: {error}",
             path.display()
         )
     };
@@ -79,7 +81,7 @@ fn trusting(path: &Path) -> Result<Arc<ClientConfig>, String> {
         roots.add(certificate).map_err(|error| unusable(&error))?;
     }
     if roots.is_empty() {
-        return Err(unusable(&"there is no -----BEGIN CERTIFICATE----- in it"));
+        return Err(unusable(&"it has no -----BEGIN CERTIFICATE-----"));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -99,9 +101,9 @@ pub(crate) fn events_url(text: &str) -> Result<String, Stop> {
         format!("http://{text}")
     };
     let url = sse_client::Url::parse(&text)
-        .map_err(|error| Stop::Usage(format!("{text:?} is no URL: {error}")))?;
+        .map_err(|error| Stop::Usage(format!("{text:?} is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Stop::Usage(format!("{text:?} is no http or https URL")));
+        return Err(Stop::Usage(format!("{text:?} is not an http or https URL")));
     }
     let after_scheme = text.split_once("://").map_or("", |(_, rest)| rest);
     if after_scheme.contains('/') || url.path() != "/" {
@@ -117,19 +119,39 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "not a time that can pass".to_owned())
+    Duration::try_from_secs_f64(seconds).map_err(|_| "not a valid number of seconds".to_owned())
+}
+
+/// Bytes; `K` and `M` stand for 1024 and 1024² of them.
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 1024),
+        None => match text.strip_suffix(['M', 'm']) {
+            Some(digits) => (digits, 1024 * 1024),
+            None => (text, 1),
+        },
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| "not a number of bytes, such as 500000, 512K or 64M".to_owned())?;
+    number
+        .checked_mul(unit)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "not a size that an event can have".to_owned())
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("no colon in it")?;
+    let (name, value) = text
+        .split_once(':')
+        .ok_or("it has no colon; write it as `Name: value`")?;
     let name = name
         .trim()
         .parse()
-        .map_err(|_| format!("no header name: {name:?}"))?;
+        .map_err(|_| format!("{name:?} is not a header name"))?;
     let value = value
         .trim()
         .parse()
-        .map_err(|_| "characters that no header can carry".to_owned())?;
+        .map_err(|_| "the value has characters that a header cannot carry".to_owned())?;
     Ok((name, value))
 }
 
@@ -152,6 +174,16 @@ mod tests {
                 Ok(meant.to_owned()),
                 "{given}"
             );
+        }
+    }
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        for (given, meant) in [("1", 1), ("512K", 512 << 10), ("64m", 64 << 20)] {
+            assert_eq!(parse_bytes(given), Ok(meant));
+        }
+        for bad in ["", "0", "-1", "1.5M", "M", "64MB", "99999999999999999999"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
         }
     }
 

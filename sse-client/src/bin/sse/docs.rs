@@ -10,7 +10,7 @@ use crate::output::{Output, Stop};
 
 #[derive(clap::Args)]
 pub(crate) struct Completions {
-    /// Shell to print for
+    /// Shell to print completions for
     shell: clap_complete::Shell,
 }
 

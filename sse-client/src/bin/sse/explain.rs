@@ -17,22 +17,27 @@ fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Connect { .. } if is_refused(error) => "is it running, and on that port?",
         Error::Connect { .. } if error.is_untrusted() => {
-            "give its authority's certificate with --ca-cert or SSE_CA_CERT"
+            "give the certificate of its authority with --ca-cert or SSE_CA_CERT"
         }
         Error::Connect { .. } | Error::Transport { .. } if is_not_what_was_spoken(error) => {
-            "is it an HTTP server, and http or https right?"
+            "is it an HTTP server, and is http or https right?"
         }
-        Error::HeaderTimeout { .. } => "it takes connections and does not answer",
+        Error::HeaderTimeout { .. } => "it accepts connections and does not answer",
+        Error::Impassable { .. } => {
+            "give --max-event a larger size, or skip the event with --last-event-id and the id of a later one"
+        }
         Error::ContentType(_) => {
-            "the URL is no event stream's; a host without a path means its /events"
+            "the URL is not that of an event stream; a host without a path means its /events"
         }
-        Error::Answer { .. } => "the URL is no hub's; a host without a path means its /events",
+        Error::Answer { .. } => {
+            "the URL is not that of a hub; a host without a path means its /events"
+        }
         Error::Status(refusal) => match refusal.status().as_u16() {
-            300..=399 => "give the URL that it leads to",
+            300..=399 => "give the URL that the redirect leads to",
             401 => "give a token with --bearer or SSE_TOKEN",
-            403 => "the token given with --bearer or SSE_TOKEN is not enough",
+            403 => "the token given with --bearer or SSE_TOKEN lacks the right",
             404 | 405 => "is the path right? a host without a path means its /events",
-            407 => "the proxy wants credentials: http://USER:PASSWORD@PROXY",
+            407 => "the proxy needs credentials: http://USER:PASSWORD@PROXY",
             _ => return None,
         },
         _ => return None,

@@ -2,7 +2,7 @@
 //!
 //! Data goes to standard output, everything about the connection to standard error. Exit codes: 0 when it
 //! did what was asked, 1 when it failed, 2 for a wrong command line, 3 when events may be missing and
-//! `--fail-on-gap` was given, 130 after Ctrl-C.
+//! `--fail-on-gap` was given, 4 when `sse pub --stdin` skipped lines, 130 after Ctrl-C.
 
 mod bench;
 mod common;
@@ -23,11 +23,12 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[command(name = "sse", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes:
-  0    it did what was asked
-  1    it failed; one line on standard error says why
+  0    success
+  1    failure; one line on standard error says why
   2    the command line is wrong
   3    events may be missing, and --fail-on-gap was given
-  130  it was interrupted")]
+  4    sse pub --stdin: some lines could not be published and were skipped; the others are published
+  130  interrupted")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -59,6 +60,8 @@ enum Exit {
     /// As clap says it itself.
     Usage,
     Gap,
+    /// Lines were skipped.
+    Skipped,
     Interrupted,
 }
 
@@ -69,6 +72,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Gap => 3,
+            Exit::Skipped => 4,
             Exit::Interrupted => 130,
         })
     }

@@ -8,11 +8,11 @@ use crate::explain::explain;
 /// Why a command stops before its end.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// Nobody reads our output any more, as behind `head`. That is no failure.
+    /// Nobody reads our output any more, as after `| head`. That is not a failure.
     Gone,
     /// Something failed; one line that says what.
     Because(String),
-    /// The command line asks for what cannot be; one line that says what.
+    /// The command line is wrong; one line that says why.
     Usage(String),
 }
 
@@ -62,7 +62,7 @@ impl Output {
     }
 }
 
-/// A line on standard error. It is no failure when nobody reads it.
+/// Writes a line to standard error. It is not a failure when nobody reads it.
 pub(crate) fn complain(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "sse: {line}");
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sse_client::{
-    CloseReason, EventBuf, EventSource, FilePosition, Greeting, Mode, Notice, PollFallback,
+    CloseReason, EventBuf, EventSource, FilePosition, Greeting, Limits, Mode, Notice, PollFallback,
     ReconnectPolicy, is_heartbeat, plain_data,
 };
 
 use crate::Exit;
-use crate::common::{Reach, events_url, parse_seconds};
+use crate::common::{Reach, events_url, parse_bytes, parse_seconds};
 use crate::explain::explain;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Stop, complain, tame};
@@ -19,6 +19,7 @@ use crate::output::{Output, Stop, complain, tame};
 #[command(after_help = "\
 Examples:
   sse sub localhost:8080 --topic news
+  sse sub 'https://hub.example/events?topic=news&topic=alerts'
   sse sub https://hub.example/events --json --save-position reader.pos | jq -r .data
   sse sub localhost:8080 --subscribe progress,complete --count 10")]
 pub(crate) struct Args {
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     /// Event types to subscribe to, separated by commas
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     subscribe: Vec<String>,
-    /// Resume after this event; `earliest` for all that the hub keeps
+    /// Resume after this event; `earliest` for everything that the hub keeps
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
     /// Keep the position in this file, and resume from it
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     /// End after this many events
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
-    /// Print one JSON object a line: event, id, data
+    /// Print one JSON object per line: event, id, data
     #[arg(long, conflicts_with = "data")]
     json: bool,
     /// Print only the data
@@ -48,13 +49,13 @@ pub(crate) struct Args {
     /// Also print the hub's own `connected` and `ping` events, and comments
     #[arg(long)]
     all: bool,
-    /// Say nothing about the connection on standard error
+    /// Do not report the connection on standard error
     #[arg(long, short)]
     quiet: bool,
-    /// Leave messages in the compressed envelope as they come
+    /// Do not unpack messages in the compressed envelope
     #[arg(long)]
     raw: bool,
-    /// Leave out events whose id came before
+    /// Skip events whose id was already printed
     #[arg(long)]
     dedupe: bool,
     /// Exit with 3 as soon as the hub says that events may be missing
@@ -72,7 +73,10 @@ pub(crate) struct Args {
     /// Poll at URL/poll when streams fail repeatedly
     #[arg(long)]
     poll_fallback: bool,
-    /// Seconds of silence after which the connection is given up; 0 for never
+    /// Largest event, in bytes; 512K and 64M are understood. A larger event is reported and skipped
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = parse_bytes)]
+    max_event: usize,
+    /// Seconds of silence after which it reconnects; 0 for never
     #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = parse_seconds, allow_negative_numbers = true)]
     idle_timeout: Duration,
     #[command(flatten)]
@@ -130,6 +134,10 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
                 return Err(error.into());
             }
             Some(Notice::Closed(_)) | None => return Ok(Exit::Done),
+            // Not about the connection: something is missing in the output.
+            Some(Notice::Dropped(event)) => complain(format_args!(
+                "{event}; to get such events, raise --max-event"
+            )),
             Some(other) => {
                 if !args.quiet {
                     tell(&other);
@@ -171,7 +179,10 @@ fn source(args: &Args) -> Result<EventSource, Stop> {
     if let Some(attempts) = args.max_attempts {
         policy = policy.max_attempts(attempts);
     }
-    builder = builder.reconnect(policy);
+    let limits = Limits::new()
+        .with_max_line_bytes(args.max_event.saturating_add(FIELD_NAME_BYTES))
+        .with_max_event_bytes(args.max_event);
+    builder = builder.reconnect(policy).limits(limits);
     if args.dedupe {
         builder = builder.dedupe(REMEMBERED_IDS);
     }
@@ -200,9 +211,8 @@ fn tell(notice: &Notice) {
             what.next_attempt(),
             what.retry_in().as_secs_f64()
         )),
-        Notice::Dropped(limit) => complain(format_args!("an event was dropped: {limit}")),
         Notice::IdNotSent(id) => complain(format_args!(
-            "the id {:?} cannot be sent; resuming without",
+            "the id {:?} cannot be sent in a header; resuming without it",
             id.as_str()
         )),
         Notice::NotSaved(error) => complain(format_args!("the position was not saved: {error}")),
@@ -322,3 +332,5 @@ struct JsonLine<'a> {
 }
 
 const REMEMBERED_IDS: usize = 10_000;
+/// An event that fits, in one line, has `data: ` before it.
+const FIELD_NAME_BYTES: usize = 6;

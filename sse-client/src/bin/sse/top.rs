@@ -17,13 +17,13 @@ use crate::output::{Output, Stop, complain, tame};
 pub(crate) struct Args {
     /// Hub to watch; a host without a path means its /events
     url: String,
-    /// Seconds between two looks
+    /// Seconds between two updates
     #[arg(long, short, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds, allow_negative_numbers = true)]
     interval: Duration,
     /// Print once and end
     #[arg(long)]
     once: bool,
-    /// Print the statistics as JSON, one object a look
+    /// Print the statistics as JSON, one object per update
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Stop> {
             Err(error) => {
                 let line = explain(&error);
                 if trouble.as_ref() != Some(&line) {
-                    complain(format_args!("{line}; looking again every {interval:?}"));
+                    complain(format_args!("{line}; trying again every {interval:?}"));
                     trouble = Some(line);
                 }
             }

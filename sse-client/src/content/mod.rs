@@ -1,9 +1,9 @@
 //! `Content-Encoding`: the stream unpacked in small bounded steps.
 //!
 //! The decoder is *pulled*: what arrived is put in with [`push`](ContentDecoder::push), and each
-//! [`next_chunk`](ContentDecoder::next_chunk) unpacks at most 32 KiB of it. So a bomb costs no memory
-//! whatever its ratio, and an event is there as soon as the server flushed it, because all that can be
-//! unpacked is unpacked before more is awaited. What a bomb would cost in time is bounded by a ratio.
+//! [`next_chunk`](ContentDecoder::next_chunk) unpacks at most 32 KiB of it. So a decompression bomb of any ratio costs
+//! no memory, and an event is there as soon as the server flushed it, because all that can be unpacked is unpacked
+//! before more is awaited. A limit on the ratio bounds the time.
 //!
 //! One decoder belongs to one connection. One coding is understood, not several on top of each other: no
 //! honest server does that.
@@ -16,6 +16,11 @@
         reason = "only identity is left"
     )
 )]
+
+#[cfg(feature = "brotli")]
+mod brotli_coding;
+#[cfg(feature = "zstd")]
+mod zstd_coding;
 
 #[cfg(feature = "decode")]
 use bytes::Buf as _;
@@ -45,8 +50,8 @@ pub enum ContentError {
         /// The coding's name.
         coding: &'static str,
     },
-    /// More came out per byte than any honest stream holds.
-    #[error("more than {max_ratio} bytes out of each byte of {coding}: a bomb")]
+    /// More bytes came out of each byte than the configured ratio allows.
+    #[error("more than {max_ratio} bytes out of each byte of {coding}, as in a decompression bomb")]
     Bomb {
         /// The coding's name.
         coding: &'static str,
@@ -263,140 +268,10 @@ impl Coding {
     }
 }
 
-#[cfg(feature = "zstd")]
-mod zstd_coding {
-    use bytes::{Buf as _, Bytes};
-    use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
-
-    use super::ContentError;
-
-    const DAMAGED: ContentError = ContentError::Damaged { coding: "zstd" };
-
-    pub(super) struct Zstd {
-        decoder: Decoder<'static>,
-        /// What zstd still wants for the current frame; 0 at a frame's end.
-        hint: usize,
-        /// Whether the last step filled its buffer, so that more may come out without more input.
-        filled: bool,
-    }
-
-    impl Zstd {
-        pub(super) fn new() -> Result<Self, ContentError> {
-            let mut decoder = Decoder::new().map_err(|_| DAMAGED)?;
-            // RFC 9659: a sender must not ask for a window over 8 MiB.
-            decoder
-                .set_parameter(DParameter::WindowLogMax(23))
-                .map_err(|_| DAMAGED)?;
-            Ok(Self {
-                decoder,
-                hint: 1,
-                filled: false,
-            })
-        }
-
-        pub(super) fn step(
-            &mut self,
-            input: &mut Bytes,
-            out: &mut Vec<u8>,
-        ) -> Result<(), ContentError> {
-            if input.is_empty() && !self.filled {
-                // Nothing more can come out.
-                return Ok(());
-            }
-            out.resize(super::STEP_BYTES, 0);
-            let mut source = InBuffer::around(input);
-            let mut sink = OutBuffer::around(out.as_mut_slice());
-            self.hint = self
-                .decoder
-                .run(&mut source, &mut sink)
-                .map_err(|_| DAMAGED)?;
-            let (taken, written) = (source.pos(), sink.pos());
-            // At a frame's end nothing is held back, and a call without input would begin a new one.
-            self.filled = written == out.len() && self.hint != 0;
-            out.truncate(written);
-            input.advance(taken);
-            Ok(())
-        }
-
-        pub(super) fn is_complete(&self) -> bool {
-            self.hint == 0
-        }
-    }
-}
-
-#[cfg(feature = "brotli")]
-mod brotli_coding {
-    use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
-    use bytes::{Buf as _, Bytes};
-
-    use super::ContentError;
-
-    type State = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
-
-    pub(super) struct Brotli {
-        state: State,
-        ended: bool,
-    }
-
-    impl Brotli {
-        pub(super) fn new() -> Self {
-            let state = BrotliState::new(
-                StandardAlloc::default(),
-                StandardAlloc::default(),
-                StandardAlloc::default(),
-            );
-            Self {
-                state,
-                ended: false,
-            }
-        }
-
-        pub(super) fn step(
-            &mut self,
-            input: &mut Bytes,
-            out: &mut Vec<u8>,
-        ) -> Result<(), ContentError> {
-            const DAMAGED: ContentError = ContentError::Damaged { coding: "br" };
-            if self.ended {
-                return if input.is_empty() {
-                    Ok(())
-                } else {
-                    Err(DAMAGED)
-                };
-            }
-            out.resize(super::STEP_BYTES, 0);
-            let (mut available_in, mut taken) = (input.len(), 0);
-            let (mut available_out, mut written, mut total) = (out.len(), 0, 0);
-            let result = BrotliDecompressStream(
-                &mut available_in,
-                &mut taken,
-                input,
-                &mut available_out,
-                &mut written,
-                out,
-                &mut total,
-                &mut self.state,
-            );
-            out.truncate(written);
-            input.advance(taken);
-            match result {
-                BrotliResult::ResultFailure => return Err(DAMAGED),
-                BrotliResult::ResultSuccess => self.ended = true,
-                BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
-            }
-            Ok(())
-        }
-
-        pub(super) fn is_complete(&self) -> bool {
-            self.ended
-        }
-    }
-}
-
 /// What one step unpacks at most: large enough that the calls do not count, small enough to stay in cache.
 const STEP_BYTES: usize = 32 * 1024;
 
-/// So much may always be unpacked: a short stream of equal bytes is no attack.
+/// So much may always be unpacked: a short stream of equal bytes is not an attack.
 const RATIO_GRACE_BYTES: u64 = 1024 * 1024;
 
 /// Bytes out of each byte in. Deflate cannot exceed 1032; token and JSON streams reach 3 to 40, the same
@@ -501,7 +376,7 @@ mod tests {
     fn damage_truncation_and_stacks_are_errors() {
         let packed = gzip(&text());
         assert_eq!(
-            unpack("gzip", b"this is no gzip", 100),
+            unpack("gzip", b"this is not gzip", 100),
             Err(ContentError::Damaged { coding: "gzip" })
         );
         let half = &packed[..packed.len() / 2];
@@ -565,7 +440,7 @@ mod tests {
         "03",
     ];
 
-    #[cfg(feature = "brotli")]
+    #[cfg(any(feature = "brotli", feature = "zstd"))]
     fn unhex(text: &str) -> Vec<u8> {
         let digit = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("two hexadecimal digits");
         (0..text.len()).step_by(2).map(digit).collect()
@@ -614,51 +489,107 @@ mod tests {
         ));
     }
 
+    /// A stream of forty events as a hub wrote it, and one as libzstd's own encoder did, flushed after each event.
+    #[cfg(feature = "zstd")]
+    const ZSTD: [(&str, &str); 2] = [
+        (
+            "many frames",
+            include_str!("../../tests/recorded/zstd-many-frames.hex"),
+        ),
+        (
+            "one frame",
+            include_str!("../../tests/recorded/zstd-one-frame.hex"),
+        ),
+    ];
+
+    /// What the recorded streams say.
+    #[cfg(feature = "zstd")]
+    fn recorded(n: usize) -> String {
+        let token = n * 7919 % 997;
+        format!(
+            "id: {n}\nevent: token\ndata: {{\"index\":{n},\"delta\":{{\"content\":\" wörd{token}\"}}}}\n\n"
+        )
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn each_event_of_a_zstd_stream_comes_out_with_its_flush() {
+        for (name, stream) in ZSTD {
+            let mut decoder = decoder("zstd").unwrap();
+            for (n, piece) in stream.lines().enumerate() {
+                let mut out = Vec::new();
+                decoder.push(Bytes::from(unhex(piece)));
+                drain(&mut decoder, &mut out).unwrap();
+                let expected = if n < 40 { recorded(n) } else { String::new() };
+                assert_eq!(out, expected.into_bytes(), "{name} {n}");
+            }
+            decoder.finish().unwrap();
+        }
+    }
+
     #[cfg(feature = "zstd")]
     #[test]
     fn zstd_comes_out_whole_however_it_is_cut() {
-        let text = text();
-        let packed = zstd::stream::encode_all(&*text, 1).unwrap();
-        for cut in [1, 3, 1000, usize::MAX] {
-            assert_eq!(unpack("zstd", &packed, cut).unwrap(), text);
+        let text: String = (0..40).map(recorded).collect();
+        for (name, stream) in ZSTD {
+            let packed: Vec<u8> = stream.lines().flat_map(unhex).collect();
+            for cut in [1, 3, 100, usize::MAX] {
+                let unpacked = unpack("zstd", &packed, cut).unwrap();
+                assert_eq!(unpacked, text.as_bytes(), "{name} {cut}");
+            }
+            let cut_short = unpack("zstd", &packed[..packed.len() - 1], 10);
+            assert_eq!(
+                cut_short,
+                Err(ContentError::CutShort { coding: "zstd" }),
+                "{name}"
+            );
         }
-        assert!(unpack("zstd", &packed[..packed.len() / 2], 10).is_err());
+        assert_eq!(
+            unpack("zstd", b"this is not zstd", 10),
+            Err(ContentError::Damaged { coding: "zstd" })
+        );
+    }
+
+    /// A frame of one block of `bytes` equal bytes, which is stored (raw) or only says how often (RLE).
+    #[cfg(feature = "zstd")]
+    fn zstd_frame(kind: u32, bytes: usize) -> Vec<u8> {
+        const RAW: u32 = 0;
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
+        let head = (u32::try_from(bytes).expect("a small frame") << 3) | (kind << 1) | 1;
+        frame.extend_from_slice(&head.to_le_bytes()[..3]);
+        frame.resize(frame.len() + if kind == RAW { bytes } else { 1 }, b'r');
+        frame
     }
 
     #[cfg(feature = "zstd")]
     #[test]
     fn zstd_frames_behind_each_other_are_one_stream_and_may_end_in_an_empty_block() {
-        use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
-
         const FRAME_END: [u8; 3] = [1, 0, 0];
+        let recorded_text = recorded(0);
+        let begun = unhex(ZSTD[1].1.lines().next().unwrap());
         let (mut packed, mut text) = (Vec::new(), Vec::new());
-        for round in 0..20_u8 {
-            // A frame that is flushed and never ended by its encoder, as a hub has one for many readers.
-            let mut encoder = Encoder::new(1).unwrap();
-            for line in 0..round {
-                let line = format!("data: {round} {line}\n\n");
-                let mut space = [0; 1000];
-                let mut out = OutBuffer::around(&mut space[..]);
-                let mut input = InBuffer::around(line.as_bytes());
-                encoder.run(&mut input, &mut out).unwrap();
-                assert_eq!(encoder.flush(&mut out).unwrap(), 0);
-                let count = out.pos();
-                packed.extend_from_slice(&space[..count]);
-                text.extend_from_slice(line.as_bytes());
-            }
-            if round > 0 {
-                packed.extend_from_slice(&FRAME_END);
-            }
+        for round in 0..20 {
+            // A frame that was flushed, and ended later by an empty block, as a hub does it for many readers.
+            packed.extend_from_slice(&begun);
+            packed.extend_from_slice(&FRAME_END);
+            text.extend_from_slice(recorded_text.as_bytes());
             // A frame of one raw block, sometimes as large as one step of the decoder.
-            let raw_bytes = if round % 10 == 0 { STEP_BYTES } else { 100 };
-            let raw = vec![b'r'; raw_bytes];
-            packed.extend_from_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3]);
-            packed.extend_from_slice(&((raw.len() as u32) << 3 | 1).to_le_bytes()[..3]);
-            packed.extend_from_slice(&raw);
-            text.extend_from_slice(&raw);
+            let bytes = if round % 10 == 0 { STEP_BYTES } else { 100 };
+            packed.extend(zstd_frame(0, bytes));
+            text.resize(text.len() + bytes, b'r');
         }
-        for cut in [1, 7, 1000, usize::MAX] {
+        for cut in [7, 1000, usize::MAX] {
             assert_eq!(unpack("zstd", &packed, cut).unwrap(), text, "{cut}");
         }
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn a_zstd_bomb_is_refused() {
+        let bomb = zstd_frame(1, 64 * 1024).repeat(100);
+        assert!(matches!(
+            unpack("zstd", &bomb, 100),
+            Err(ContentError::Bomb { .. })
+        ));
     }
 }
