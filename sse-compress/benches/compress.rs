@@ -1,6 +1,6 @@
 //! What compression costs, with a copy of the same bytes as the floor. Each benchmark checks its answer first.
 //!
-//! `cargo bench -p sse-compress --features zstd`
+//! `cargo bench -p sse-compress`
 
 use std::{hint::black_box, iter};
 
@@ -172,11 +172,8 @@ fn fan_out(c: &mut Criterion) {
     group.finish();
 }
 
-/// One cohort's encoder in each coding, for tokens of a model (200 bytes) and progress of a job (130 bytes).
-#[cfg(feature = "zstd")]
-fn codings(c: &mut Criterion) {
-    use sse_compress::ZstdCohortEncoder;
-
+/// One cohort's encoder, for tokens of a model (200 bytes) and progress of a job (130 bytes).
+fn cohort(c: &mut Criterion) {
     type Payload = fn(u64) -> String;
     let mut group = c.benchmark_group("cohort_1000_events");
     for (name, payload) in [
@@ -188,18 +185,7 @@ fn codings(c: &mut Criterion) {
         let mut encoder = CohortEncoder::new(Level::Fast);
         let encode = |event: &Bytes| encoder.encode(event.clone()).bytes(Form::Packed).len();
         let gzip: usize = events.iter().map(encode).sum();
-        group.bench_function(BenchmarkId::new("gzip", name), |b| {
-            b.iter(|| {
-                events
-                    .iter()
-                    .map(|event| black_box(encoder.encode(event.clone())).plain().len())
-                    .sum::<usize>()
-            });
-        });
-        let mut encoder = ZstdCohortEncoder::new(Level::Fast);
-        let encode = |event: &Bytes| encoder.encode(event.clone()).packed_len();
-        let zstd: usize = events.iter().map(encode).sum();
-        group.bench_function(BenchmarkId::new("zstd", name), |b| {
+        group.bench_function(name, |b| {
             b.iter(|| {
                 events
                     .iter()
@@ -209,18 +195,13 @@ fn codings(c: &mut Criterion) {
         });
         let plain: usize = events.iter().map(Bytes::len).sum();
         println!(
-            "{name}: {} bytes an event, {} in gzip, {} in zstd; a zstd encoder holds {} bytes",
+            "{name}: {} bytes an event, {} in gzip",
             plain / 1000,
-            gzip / 1000,
-            zstd / 1000,
-            encoder.memory_bytes()
+            gzip / 1000
         );
     }
     group.finish();
 }
 
-#[cfg(not(feature = "zstd"))]
-fn codings(_: &mut Criterion) {}
-
-criterion_group!(benches, messages, streams, fan_out, codings);
+criterion_group!(benches, messages, streams, fan_out, cohort);
 criterion_main!(benches);

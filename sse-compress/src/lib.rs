@@ -15,15 +15,10 @@
 //! A deflate encoder holds about 330 KiB, so ten thousand readers with one each hold 3 GiB and compress the same
 //! event ten thousand times. [`CohortEncoder`] does it once for all readers of the same events: a reader is a
 //! [`CohortReader`] of a few dozen bytes, may join at any time, and still gets a gzip stream of its own with a right
-//! checksum. With the feature `zstd`, `ZstdCohortEncoder` does the same in zstd, whose blocks lean on each other more, and which
-//! therefore works by frames.
+//! checksum.
 //!
 //! What comes back from a network is decoded by [`Decompressor`], which bounds the output of each step, the total and
 //! the ratio, and reports corrupt and truncated input as errors.
-//!
-//! # Features
-//!
-//! `zstd`, which is off: cohorts in zstd and its decoding, with the C library libzstd, which takes some 30 seconds to build.
 //!
 //! This crate knows nothing of events, readers or HTTP types: bytes and header text go in, bytes come out.
 //!
@@ -60,11 +55,7 @@ mod message;
 mod negotiate;
 mod stats;
 mod stream;
-#[cfg(feature = "zstd")]
-mod zstd;
 
-#[cfg(feature = "zstd")]
-pub use self::zstd::{ZstdBlock, ZstdCohortEncoder, ZstdReader};
 pub use cohort::{Block, CohortEncoder, CohortReader, Form};
 pub use decompress::{DecompressError, Decompressor, Limits, Step, decompress_all};
 pub use envelope::{EnvelopeError, open_envelope};

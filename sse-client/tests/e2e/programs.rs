@@ -50,15 +50,13 @@ pub(crate) enum Start {
 }
 
 impl Reader {
-    /// One of each program that can read this coding. One that stores what it reads cannot be made to wait.
+    /// One of each program. One that stores what it reads cannot be made to wait.
     pub(crate) fn all(source: &Source<'_>, name: &str, start: Start) -> Vec<Self> {
         let mut readers = vec![
             Self::curl(source, name, start),
             Self::sse(source, name, start),
+            Self::python(source, name, start),
         ];
-        if source.coding == "gzip" {
-            readers.push(Self::python(source, name, start));
-        }
         if start == Start::AtOnce {
             readers.push(Self::file(source, name));
         }
@@ -71,11 +69,9 @@ impl Reader {
         Self::start(format!("{name} curl"), command, Form::Stream, start)
     }
 
-    /// Keeps the stream as it comes, for the coding's own program.
+    /// Keeps the stream as it comes, for `gzip` to look at.
     fn file(source: &Source<'_>, name: &str) -> Self {
-        let path = source
-            .folder
-            .join(format!("{name}.{}", suffix(source.coding)));
+        let path = source.folder.join(format!("{name}.gz"));
         let mut command = curl(source);
         command.arg("-o").arg(&path);
         let name = format!("{name} {}", source.coding);
@@ -104,7 +100,7 @@ impl Reader {
             .stderr(Stdio::piped())
             .spawn();
         let mut process = Guard(child.unwrap_or_else(|error| {
-            panic!("{command:?}: {error}; curl, gzip, zstd and python3 must be installed")
+            panic!("{command:?}: {error}; curl, gzip and python3 must be installed")
         }));
         let mut reader = Self {
             name,
@@ -171,22 +167,10 @@ fn curl(source: &Source<'_>) -> Command {
     command
 }
 
-fn suffix(coding: &str) -> &str {
-    match coding {
-        "gzip" => "gz",
-        "zstd" => "zst",
-        other => panic!("no program for {other}"),
-    }
-}
-
-/// What `gzip` or `zstd` makes of a file, after it has found nothing wrong with it.
+/// What `gzip` makes of a file, after it has found nothing wrong with it.
 fn unpacked(path: &std::path::Path) -> String {
-    let program = match path.extension().and_then(|it| it.to_str()) {
-        Some("gz") => "gzip",
-        _ => "zstd",
-    };
     let run = |flags: &str| {
-        let mut command = Command::new(program);
+        let mut command = Command::new("gzip");
         let output = command.arg(flags).arg(path).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command:?}: {said}");

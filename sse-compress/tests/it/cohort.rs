@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sse_compress::{Block, CohortEncoder, CohortReader, Form, Level};
 
 use crate::happening::{Happening, happening};
-use crate::payload::{event, noise, summary};
+use crate::payload::{event, noise, summary, token};
 
 /// What one reader was sent, and what it should read.
 struct Client {
@@ -221,6 +221,22 @@ fn a_secret_leaves_no_trace_in_any_length() {
         lengths("correct-horse-battery", "correct-horse-battery"),
         lengths("nothing-of-this-sort-", "correct-horse-battery")
     );
+}
+
+#[test]
+fn small_events_shrink_to_a_fraction() {
+    type Payload = fn(u64) -> String;
+    for (name, payload, bound) in [("token", token as Payload, 0.10), ("progress", event, 0.25)] {
+        let mut cohort = CohortEncoder::new(Level::Fast);
+        let (mut plain, mut packed) = (0, 0);
+        for number in 0..1000 {
+            let block = cohort.encode(payload(number).into());
+            plain += block.plain().len();
+            packed += block.bytes(Form::Packed).len();
+        }
+        let ratio = packed as f64 / plain as f64;
+        assert!(ratio < bound, "{name}: {ratio:.3}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What may happen to two cohorts and their clients, whatever they are compressed in.
+//! What may happen to two cohorts and their clients.
 
 use proptest::prelude::*;
 

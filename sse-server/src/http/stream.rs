@@ -116,14 +116,8 @@ fn wanted_coding(headers: &HeaderMap) -> Coding {
     accepted.choose(OFFERED).unwrap_or_default()
 }
 
-/// What streams come in; among what a client wants alike, the first. Small events take fewer bytes in gzip, so
-/// zstd is for who wants it more, or nothing else (docs/fanout-benchmarks.md).
-const OFFERED: &[Coding] = &[
-    Coding::Gzip,
-    #[cfg(feature = "zstd")]
-    Coding::Zstd,
-    Coding::Identity,
-];
+/// The codings of streams. Among those that a client wants equally, the first is chosen.
+const OFFERED: &[Coding] = &[Coding::Gzip, Coding::Identity];
 
 /// The answer to a reader, poller or subscriber that asked for what cannot be.
 pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {

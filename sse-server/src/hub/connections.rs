@@ -50,8 +50,8 @@ pub struct ConnectionRequest {
     pub durable: Option<Durable>,
     /// How its events are to be written.
     pub form: Format,
-    /// The content coding that its stream is to come in, where there is memory for it: [`EventStream::coding`] tells. Gzip, and
-    /// with the feature `zstd` zstd; the stream comes as it is for any other.
+    /// The content coding that its stream is to come in, where there is memory for it: [`EventStream::coding`] tells.
+    /// There are encoders for gzip; for any other coding the stream comes as it is.
     pub coding: Coding,
     /// The shard of the pool that it is to be on, below [`HubConfig::shards`](super::HubConfig::shards); `None` for the next in turn.
     pub shard: Option<usize>,
@@ -177,7 +177,7 @@ impl Hub {
         let id = request
             .id
             .unwrap_or_else(|| ConnectionId::from_uuid(*uuid::Uuid::new_v4().as_bytes()));
-        let member = if request.coding == Coding::Identity {
+        let member = if request.coding != Coding::Gzip {
             None
         } else {
             let key = CohortKey {
@@ -186,7 +186,6 @@ impl Hub {
                 session: request.session.clone(),
                 user: request.user.clone(),
                 form: request.form,
-                coding: request.coding,
             };
             inner.cohorts.join(key, Arc::clone(&selector))
         };
