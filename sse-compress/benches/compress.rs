@@ -112,6 +112,35 @@ fn streams(c: &mut Criterion) {
     group.finish();
 }
 
+/// What one reader gets alone: an event, and a page of a replay. The floor is a copy and a checksum.
+fn own_bytes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("own_bytes");
+    let event = payload::event(1).into_bytes();
+    let page = payload::job_list(1, 128 * 1024).into_bytes();
+    for (name, plain) in [("event", event), ("page", page)] {
+        let mut out = Vec::with_capacity(2 * plain.len());
+        group.throughput(Throughput::Bytes(plain.len() as u64));
+        group.bench_function(BenchmarkId::new("floor_copy_and_checksum", name), |b| {
+            b.iter(|| {
+                out.clear();
+                out.extend_from_slice(black_box(&plain));
+                let mut crc = flate2::Crc::new();
+                crc.update(&plain);
+                black_box(crc.sum())
+            });
+        });
+        let mut reader = CohortReader::new();
+        group.bench_function(BenchmarkId::new("take_own", name), |b| {
+            b.iter(|| {
+                out.clear();
+                reader.take_own(black_box(&plain), &mut out);
+                assert!(out.len() > plain.len());
+            });
+        });
+    }
+    group.finish();
+}
+
 /// One event for 1000 readers: the shared encoder against one encoder for each. The floor is what identity
 /// costs here, a clone of the same bytes for each reader; beside it one encoder that nobody shares.
 fn fan_out(c: &mut Criterion) {
@@ -203,5 +232,5 @@ fn cohort(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, messages, streams, fan_out, cohort);
+criterion_group!(benches, messages, streams, own_bytes, fan_out, cohort);
 criterion_main!(benches);

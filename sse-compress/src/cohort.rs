@@ -6,6 +6,8 @@
 //!
 //! * The encoder flushes after every batch, so each [`Block`] begins and ends at a byte boundary, and knows its *reach*: how
 //!   far back it may refer.
+//! * Whatever a reader is sent, also stored bytes, ends in an empty stored block, `00 00 FF FF`. Some inflaters, Go's among
+//!   them, hand text on only there.
 //! * A [`CohortReader`] knows how many bytes in a row it has had from this cohort. Is that at least the reach, it takes the
 //!   packed bytes; if not, it takes the same text as stored blocks, which refer to nothing, and comes closer.
 //! * When a newcomer waits, the encoder forgets its history at the next batch, at most once per so many bytes. The reach is
@@ -215,7 +217,7 @@ impl Block {
     /// The bytes for a reader that takes the block in `form`.
     ///
     /// The stored form is made when it is first asked for, and shared from then on. The bytes stand for themselves: a reader
-    /// that takes a block must be sent all of them.
+    /// that takes a block must be sent all of them. They end in an empty stored block.
     #[must_use]
     pub fn bytes(&self, form: Form) -> &Bytes {
         match (form, &self.packed) {
@@ -309,7 +311,8 @@ impl CohortReader {
         }
     }
 
-    /// Appends bytes that only this reader gets, such as its greeting or its replay, to `out` as stored blocks.
+    /// Appends bytes that only this reader gets, such as its greeting or its replay, to `out` as stored blocks, with an empty one
+    /// at the end. That costs ten bytes, and five for each further 64 KiB.
     ///
     /// They stand between this reader and what the cohort may refer to, so it takes stored bytes for a while after them.
     /// What many readers get, heartbeats above all, is therefore better a batch of the cohort.

@@ -8,6 +8,8 @@
 mod cohort;
 mod decompress;
 mod envelope;
+mod flush;
+mod go_inflater;
 mod governor;
 mod happening;
 mod negotiate;
