@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sse_compress::{
     Coding, CohortEncoder, CohortReader, Decompressor, Form, Level, Limits, MessageCompressor,
-    StreamEncoder, open_envelope,
+    open_envelope,
 };
 
 #[path = "../tests/it/payload.rs"]
@@ -76,22 +76,22 @@ fn streams(c: &mut Criterion) {
     });
     for level in Level::ALL {
         group.bench_function(format!("encode_{level}"), |b| {
-            let mut encoder = StreamEncoder::new(level);
-            let mut out = Vec::with_capacity(2 * bytes);
+            let mut encoder = CohortEncoder::new(level);
             b.iter(|| {
-                out.clear();
                 events
                     .iter()
-                    .for_each(|event| encoder.write(black_box(event), &mut out));
+                    .map(|event| black_box(encoder.encode(event.clone())).plain().len())
+                    .sum::<usize>()
             });
         });
     }
 
-    let mut encoder = StreamEncoder::new(Level::Fast);
-    let mut compressed = Vec::new();
-    events
-        .iter()
-        .for_each(|event| encoder.write(event, &mut compressed));
+    let mut encoder = CohortEncoder::new(Level::Fast);
+    let mut compressed = encoder.join().head().to_vec();
+    for event in &events {
+        let block = encoder.encode(event.clone());
+        compressed.extend_from_slice(block.bytes(Form::Packed));
+    }
     group.bench_function("decode", |b| {
         let mut out = Vec::with_capacity(bytes);
         b.iter(|| {
@@ -142,7 +142,7 @@ fn own_bytes(c: &mut Criterion) {
 }
 
 /// One event for 1000 readers: the shared encoder against one encoder for each. The floor is what identity
-/// costs here, a clone of the same bytes for each reader; beside it one encoder that nobody shares.
+/// costs here, a clone of the same bytes for each reader; beside it an encoder that nobody shares.
 fn fan_out(c: &mut Criterion) {
     const READERS: usize = 1000;
     let event: Bytes = payload::event(1).into();
@@ -173,28 +173,24 @@ fn fan_out(c: &mut Criterion) {
             assert_eq!(out.len(), READERS);
         });
     });
-    let mut alone = StreamEncoder::new(Level::Fast);
-    let mut packed = Vec::with_capacity(4096);
+    let mut alone = CohortEncoder::new(Level::Fast);
     group.throughput(Throughput::Elements(1));
     group.bench_function("one_encoder_alone", |b| {
         b.iter(|| {
-            packed.clear();
-            alone.write(black_box(&event), &mut packed);
-            assert!(!packed.is_empty());
+            let block = alone.encode(black_box(&event).clone());
+            assert!(!block.bytes(Form::Packed).is_empty());
         });
     });
 
     // A hundred encoders hold 33 MB already; the cost of a thousand is ten times theirs.
-    let mut encoders: Vec<_> = iter::repeat_with(|| StreamEncoder::new(Level::Fast))
+    let mut encoders: Vec<_> = iter::repeat_with(|| CohortEncoder::new(Level::Fast))
         .take(READERS / 10)
         .collect();
-    let mut out = Vec::with_capacity(4096);
     group.throughput(Throughput::Elements(READERS as u64 / 10));
     group.bench_function("one_encoder_each_for_100", |b| {
         b.iter(|| {
             for encoder in &mut encoders {
-                out.clear();
-                encoder.write(black_box(&event), &mut out);
+                black_box(encoder.encode(event.clone()));
             }
         });
     });

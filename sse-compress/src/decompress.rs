@@ -47,10 +47,13 @@ impl Default for Limits {
 /// Input is taken in steps, so that the caller sees, and can bound, what comes out:
 ///
 /// ```
-/// use sse_compress::{Coding, Decompressor, Level, Limits, StreamEncoder};
+/// use sse_compress::{Coding, CohortEncoder, Decompressor, Level, Limits};
 ///
-/// let mut compressed = Vec::new();
-/// StreamEncoder::new(Level::Fast).write(b"data: hello\n\n", &mut compressed);
+/// let mut cohort = CohortEncoder::new(Level::Fast);
+/// let mut reader = cohort.join();
+/// let block = cohort.encode("data: hello\n\n".into());
+/// let mut compressed = reader.head().to_vec();
+/// compressed.extend_from_slice(block.bytes(reader.take(&block)));
 ///
 /// let mut decoder = Decompressor::new(Coding::Gzip, Limits::default());
 /// let mut plain = Vec::new();

@@ -9,11 +9,11 @@
 //!   third of the gain back, and small events gain nothing, so a threshold stands before it. [`open_envelope`]
 //!   is the way back.
 //! * **The stream.** `Content-Encoding: gzip`, chosen by [`AcceptEncoding`], compresses across events, so that small
-//!   events of one shape shrink to a few bytes each. [`StreamEncoder`] does it for one reader. It flushes at
+//!   events of one shape shrink to a few bytes each. [`CohortEncoder`] does it. It flushes at
 //!   every write: an event that waits in a compressor is an event that has not been delivered.
 //!
-//! A deflate encoder holds about 330 KiB, so ten thousand readers with one each hold 3 GiB and compress the same
-//! event ten thousand times. [`CohortEncoder`] does it once for all readers of the same events: a reader is a
+//! A deflate encoder holds about 330 KiB, so ten thousand readers with one each would hold 3 GiB and compress the same
+//! event ten thousand times. [`CohortEncoder`] compresses it once for all readers of the same events: a reader is a
 //! [`CohortReader`] of a few dozen bytes, may join at any time, and still gets a gzip stream of its own with a right
 //! checksum.
 //!
@@ -54,7 +54,6 @@ mod level;
 mod message;
 mod negotiate;
 mod stats;
-mod stream;
 
 pub use cohort::{Block, CohortEncoder, CohortReader, Form};
 pub use decompress::{DecompressError, Decompressor, Limits, Step, decompress_all};
@@ -64,4 +63,3 @@ pub use level::{Level, ParseLevelError};
 pub use message::{DEFAULT_THRESHOLD_BYTES, MessageCompressor};
 pub use negotiate::{AcceptEncoding, Coding, Quality};
 pub use stats::CompressionStats;
-pub use stream::StreamEncoder;

@@ -14,13 +14,11 @@ mod governor;
 mod happening;
 mod negotiate;
 mod payload;
-mod stream;
 
 #[test]
 fn everything_can_go_to_another_thread() {
     fn is_send<T: Send>() {}
     fn is_shared<T: Send + Sync>() {}
-    is_send::<sse_compress::StreamEncoder>();
     is_send::<sse_compress::CohortEncoder>();
     is_send::<sse_compress::Decompressor>();
     is_shared::<sse_compress::CohortReader>();
