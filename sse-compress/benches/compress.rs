@@ -7,7 +7,7 @@ use std::{hint::black_box, iter};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sse_compress::{
-    Coding, CohortEncoder, CohortReader, Decompressor, Form, Level, Limits, MessageCompressor,
+    BlockForm, Coding, CohortEncoder, CohortReader, Decompressor, Level, Limits, MessageCompressor,
     open_envelope,
 };
 
@@ -90,7 +90,7 @@ fn streams(c: &mut Criterion) {
     let mut compressed = encoder.join().head().to_vec();
     for event in &events {
         let block = encoder.encode(event.clone());
-        compressed.extend_from_slice(block.bytes(Form::Packed));
+        compressed.extend_from_slice(block.bytes(BlockForm::Compressed));
     }
     group.bench_function("decode", |b| {
         let mut out = Vec::with_capacity(bytes);
@@ -158,10 +158,10 @@ fn fan_out(c: &mut Criterion) {
             let packed = readers
                 .iter_mut()
                 .map(|reader| reader.take(&block))
-                .filter(|&form| form == Form::Packed)
+                .filter(|&form| form == BlockForm::Compressed)
                 .count();
             assert_eq!(packed, READERS);
-            black_box(block.bytes(Form::Packed).len())
+            black_box(block.bytes(BlockForm::Compressed).len())
         });
     });
 
@@ -178,7 +178,7 @@ fn fan_out(c: &mut Criterion) {
     group.bench_function("one_encoder_alone", |b| {
         b.iter(|| {
             let block = alone.encode(black_box(&event).clone());
-            assert!(!block.bytes(Form::Packed).is_empty());
+            assert!(!block.bytes(BlockForm::Compressed).is_empty());
         });
     });
 
@@ -208,7 +208,12 @@ fn cohort(c: &mut Criterion) {
         let events: Vec<Bytes> = (0..1000).map(|n| payload(n).into()).collect();
         group.throughput(Throughput::Elements(1000));
         let mut encoder = CohortEncoder::new(Level::Fast);
-        let encode = |event: &Bytes| encoder.encode(event.clone()).bytes(Form::Packed).len();
+        let encode = |event: &Bytes| {
+            encoder
+                .encode(event.clone())
+                .bytes(BlockForm::Compressed)
+                .len()
+        };
         let gzip: usize = events.iter().map(encode).sum();
         group.bench_function(name, |b| {
             b.iter(|| {

@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map(|n| format!("id: {n}\nevent: progress\ndata: {{\"progress\":{n},\"total\":100,\"message\":\"video {n}\"}}\n\n"))
         .collect();
     let plain = events.concat();
-    let mut cohort = CohortEncoder::with_refresh(Level::Fast, 2048);
+    let mut cohort = CohortEncoder::with_full_flush_after(Level::Fast, 2048);
     let mut early = cohort.join();
     let mut late = None;
     let (mut early_body, mut late_body) = (early.head().to_vec(), Vec::new());

@@ -55,7 +55,7 @@ mod message;
 mod negotiate;
 mod stats;
 
-pub use cohort::{Block, CohortEncoder, CohortReader, Form};
+pub use cohort::{BlockForm, CohortBlock, CohortEncoder, CohortReader};
 pub use decompress::{DecompressError, Decompressor, Limits, Step, decompress_all};
 pub use envelope::{EnvelopeError, open_envelope};
 pub use governor::LevelGovernor;

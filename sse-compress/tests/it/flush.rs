@@ -1,7 +1,7 @@
 //! Whoever has received a write can read all of it, also with an inflater that waits longer than zlib's.
 
 use bytes::Bytes;
-use sse_compress::{CohortEncoder, CohortReader, Form, Level};
+use sse_compress::{BlockForm, CohortEncoder, CohortReader, Level};
 
 use crate::go_inflater::GoInflater;
 use crate::payload::{Random, event, noise, summary};
@@ -30,7 +30,7 @@ impl GoClient {
         self.receive(&write, plain);
     }
 
-    fn take(&mut self, cohort: &mut CohortEncoder, plain: impl AsRef<[u8]>, form: Form) {
+    fn take(&mut self, cohort: &mut CohortEncoder, plain: impl AsRef<[u8]>, form: BlockForm) {
         let block = cohort.encode(Bytes::copy_from_slice(plain.as_ref()));
         assert_eq!(self.reader.take(&block), form);
         self.receive(block.bytes(form), plain);
@@ -85,7 +85,7 @@ fn a_reader_that_joins_late_reads_each_event_at_once() {
     let mut client = GoClient::new(cohort.join());
     client.take_own("event: connected\ndata: {}\n\n");
     for number in 1..20 {
-        client.take(&mut cohort, event(number), Form::Stored);
+        client.take(&mut cohort, event(number), BlockForm::Stored);
     }
     client.end();
 }
@@ -96,7 +96,7 @@ fn a_replay_is_read_at_once_whatever_its_size() {
     for bytes in [1, 32_767, 32_768, 65_535, 65_536, 65_537, 200_000] {
         let mut client = GoClient::new(cohort.join());
         client.take_own(summary(1, bytes));
-        client.take(&mut cohort, event(1), Form::Stored);
+        client.take(&mut cohort, event(1), BlockForm::Stored);
         client.end();
     }
 }
@@ -105,11 +105,11 @@ fn a_replay_is_read_at_once_whatever_its_size() {
 fn bytes_of_its_own_and_what_follows_them_are_read_at_once() {
     let mut cohort = CohortEncoder::new(Level::Fast);
     let mut client = GoClient::new(cohort.join());
-    client.take(&mut cohort, event(1), Form::Packed);
+    client.take(&mut cohort, event(1), BlockForm::Compressed);
     client.take_own("event: notice\ndata: for you alone\n\n");
-    client.take(&mut cohort, event(2), Form::Stored);
+    client.take(&mut cohort, event(2), BlockForm::Stored);
     client.take_apart(&mut cohort, "data: {\"token\":\"secret\"}\n\n");
-    client.take(&mut cohort, event(3), Form::Packed);
+    client.take(&mut cohort, event(3), BlockForm::Compressed);
     client.end();
 }
 
@@ -117,10 +117,10 @@ fn bytes_of_its_own_and_what_follows_them_are_read_at_once() {
 fn a_heartbeat_is_read_at_once_in_both_forms() {
     let mut cohort = CohortEncoder::new(Level::Fast);
     let mut client = GoClient::new(cohort.join());
-    client.take(&mut cohort, ": \n\n", Form::Packed);
-    client.take(&mut cohort, ": \n\n", Form::Packed);
+    client.take(&mut cohort, ": \n\n", BlockForm::Compressed);
+    client.take(&mut cohort, ": \n\n", BlockForm::Compressed);
     let mut late = GoClient::new(cohort.join());
-    late.take(&mut cohort, ": \n\n", Form::Stored);
+    late.take(&mut cohort, ": \n\n", BlockForm::Stored);
     late.end();
 }
 
@@ -130,16 +130,16 @@ fn events_of_any_size_and_kind_are_read_at_once_at_every_level() {
         for bytes in [100, 2000, 33_000, 70_000, 200_000] {
             let mut cohort = CohortEncoder::new(level);
             let mut early = GoClient::new(cohort.join());
-            early.take(&mut cohort, summary(1, bytes), Form::Packed);
-            early.take(&mut cohort, noise(1, bytes), Form::Packed);
-            early.take(&mut cohort, random(bytes), Form::Packed);
-            early.take(&mut cohort, "a".repeat(bytes), Form::Packed);
-            early.take(&mut cohort, event(1), Form::Packed);
+            early.take(&mut cohort, summary(1, bytes), BlockForm::Compressed);
+            early.take(&mut cohort, noise(1, bytes), BlockForm::Compressed);
+            early.take(&mut cohort, random(bytes), BlockForm::Compressed);
+            early.take(&mut cohort, "a".repeat(bytes), BlockForm::Compressed);
+            early.take(&mut cohort, event(1), BlockForm::Compressed);
             early.end();
 
             let mut cohort = old_cohort(level);
             let mut late = GoClient::new(cohort.join());
-            late.take(&mut cohort, noise(2, bytes), Form::Stored);
+            late.take(&mut cohort, noise(2, bytes), BlockForm::Stored);
             late.end();
         }
     }

@@ -22,6 +22,6 @@ fn everything_can_go_to_another_thread() {
     is_send::<sse_compress::CohortEncoder>();
     is_send::<sse_compress::Decompressor>();
     is_shared::<sse_compress::CohortReader>();
-    is_shared::<sse_compress::Block>();
+    is_shared::<sse_compress::CohortBlock>();
     is_shared::<sse_compress::MessageCompressor>();
 }

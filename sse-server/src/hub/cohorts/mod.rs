@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use sse_compress::{Block, Coding, CohortEncoder, CohortReader, Form, Level};
+use sse_compress::{BlockForm, Coding, CohortBlock, CohortEncoder, CohortReader, Level};
 use sse_pool::Selector;
 
 use super::encoded_record::{EncodedRecord, Format};
@@ -94,7 +94,7 @@ struct Blocks {
 struct Recent {
     /// The events in it; none for a heartbeat.
     offsets: Vec<u64>,
-    block: Arc<Block>,
+    block: Arc<CohortBlock>,
 }
 
 /// One reader of a cohort.
@@ -234,7 +234,7 @@ impl Member {
             }
         }
         if is_stored {
-            blocks.encoder.welcome();
+            blocks.encoder.request_full_flush();
         }
         drop(blocks);
         writer.finish()
@@ -263,7 +263,7 @@ impl Member {
         // Events that it has not read come before; it is not told of them here.
         self.next = self.next.max(blocks.next - 1);
         if self.take_upto(&blocks, blocks.next - 1, &mut writer) {
-            blocks.encoder.welcome();
+            blocks.encoder.request_full_flush();
         }
         drop(blocks);
         writer.finish()
@@ -316,7 +316,7 @@ impl Member {
                 continue;
             }
             let form = self.reader.take(&recent.block);
-            is_stored |= form == Form::Stored;
+            is_stored |= form == BlockForm::Stored;
             writer.write(recent.block.bytes(form).clone());
         }
         self.next = self.next.max(number + 1);
@@ -360,8 +360,11 @@ impl Blocks {
         taken
     }
 
-    fn push(&mut self, offsets: Vec<u64>, block: Block, counts: &Counts) {
-        let (plain, packed) = (block.plain().len(), block.bytes(Form::Packed).len());
+    fn push(&mut self, offsets: Vec<u64>, block: CohortBlock, counts: &Counts) {
+        let (plain, packed) = (
+            block.plain().len(),
+            block.bytes(BlockForm::Compressed).len(),
+        );
         counts
             .plain_bytes
             .fetch_add(plain as u64, Ordering::Relaxed);
@@ -379,7 +382,7 @@ impl Blocks {
         {
             if let Some(oldest) = self.recent.pop_front() {
                 let block = oldest.block;
-                self.recent_bytes -= block.plain().len() + block.bytes(Form::Packed).len();
+                self.recent_bytes -= block.plain().len() + block.bytes(BlockForm::Compressed).len();
             }
         }
     }
