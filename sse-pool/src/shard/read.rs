@@ -51,7 +51,7 @@ impl<T> Shard<T> {
             State::Parked => return Step::Nothing,
             State::Ready => {}
         }
-        let now = self.moment(now);
+        let now = self.compact(now);
         let Some(reader) = self.readers.get_mut(key.slot) else {
             return Step::Closed(CloseReason::Client);
         };

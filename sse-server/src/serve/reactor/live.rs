@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use sse_pool::{Read, ReaderKey, Taken};
+use sse_pool::{GroupRead, Read, ReaderKey};
 
 use super::Reactor;
 use super::table::Ticks;
@@ -47,7 +47,7 @@ impl Reactor {
     pub(super) fn serve_alike(&mut self, keys: &[ReaderKey], now: Instant) -> usize {
         let taken = self
             .shard
-            .read_alike(keys, now, MAX_CHUNK_BYTES, &mut self.batch);
+            .read_group(keys, now, MAX_CHUNK_BYTES, &mut self.batch);
         let keys = keys.get(..taken.readers).unwrap_or(keys);
         match taken.read {
             Some(Read::Entries) => self.deliver(keys, taken, now),
@@ -69,7 +69,7 @@ impl Reactor {
     }
 
     /// Sends the batch to readers that have got it; those for whom there may be more are served again.
-    fn deliver(&mut self, keys: &[ReaderKey], taken: Taken, now: Instant) {
+    fn deliver(&mut self, keys: &[ReaderKey], taken: GroupRead, now: Instant) {
         self.pace.found(self.batch.len());
         leave_out_expired(&mut self.batch);
         let ticks = Ticks::since(self.origin, now);

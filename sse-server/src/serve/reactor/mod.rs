@@ -345,7 +345,7 @@ impl Reactor {
             Next::Look => {
                 let taken = self
                     .shard
-                    .read_alike(&[key], now, MAX_CHUNK_BYTES, &mut self.batch);
+                    .read_group(&[key], now, MAX_CHUNK_BYTES, &mut self.batch);
                 is_waiting = taken.is_waiting;
                 self.pace.found(self.batch.len());
                 let bytes = session.handle_read(taken.read, reader, &mut self.batch, now);
