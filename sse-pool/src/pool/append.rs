@@ -79,9 +79,7 @@ impl<T: Clone> Pool<T> {
         inner
             .appended_entries
             .fetch_add(outcome.appended as u64, Relaxed);
-        inner
-            .stale_entries
-            .fetch_add(outcome.stale as u64, Relaxed);
+        inner.stale_entries.fetch_add(outcome.stale as u64, Relaxed);
         if outcome.stale == 0 {
             let bytes: usize = entries.iter().map(|entry| entry.size_bytes).sum();
             inner.appended_bytes.fetch_add(bytes as u64, Relaxed);

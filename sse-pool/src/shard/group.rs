@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Shard, park::Waiter, read::account};
+use super::{Shard, park::Waiter};
 use crate::{
     Entry, ReaderKey,
     reader::{Links, Reader, State},
@@ -66,7 +66,7 @@ impl<T> Shard<T> {
             reader.cursor = reader
                 .cursor
                 .max(self.window.offset_before(reader.next_seq));
-            account(reader, &mut self.totals, taken.len(), bytes);
+            self.totals.count_taken(reader, taken.len(), bytes);
             let _parked = self.park(key, Waiter::Batch, &mut None, now);
             count += 1;
         }

@@ -82,6 +82,17 @@ pub(crate) struct Totals {
     pub(crate) closed: [u64; CloseReason::COUNT],
 }
 
+impl Totals {
+    /// Counts what a reader has taken.
+    fn count_taken(&mut self, reader: &mut Reader, entries: usize, bytes: usize) {
+        reader.in_hand = true;
+        reader.delivered_entries += entries as u64;
+        reader.delivered_bytes += bytes as u64;
+        self.delivered_entries += entries as u64;
+        self.delivered_bytes += bytes as u64;
+    }
+}
+
 /// What is left to do once the lock is gone.
 #[derive(Debug)]
 pub(crate) struct Effects<T> {
