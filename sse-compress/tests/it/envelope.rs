@@ -259,6 +259,11 @@ fn texts_that_are_not_envelopes_are_left_to_the_caller() {
         ),
         r#"not json, but "compressed""#,
         r#"{"message": "is it "compressed"?"#,
+        // An array with the members in their order, and a name with an escape in it.
+        r#"[true, "gzip", 5, "compressed"]"#,
+        &format!(
+            r#"{{"\u0063ompressed": true, "encoding": "gzip", "original_size": 5, "data": "{data}"}}"#
+        ),
     ] {
         assert_eq!(open_envelope(text, 1000), Ok(None), "{text}");
     }
