@@ -189,7 +189,7 @@ fn color(server: &str, slot: usize) -> RGBColor {
         "raw" => RGBColor(150, 150, 150),
         "raw-coalesce" => RGBColor(95, 95, 95),
         "hub" => RGBColor(25, 95, 190),
-        "hub-durable" | "hub gzip" | "hub zstd" => RGBColor(110, 165, 230),
+        "hub-durable" | "hub gzip" => RGBColor(110, 165, 230),
         "hub-no-linger" => RGBColor(205, 95, 60),
         _ => [
             RGBColor(205, 95, 60),

@@ -253,7 +253,7 @@ pub(crate) fn stored(json: &Value) -> Vec<(Row, String, f64, Option<f64>)> {
 pub(crate) fn floor_of(shape: &str) -> &'static str {
     if shape.starts_with("flat") {
         "raw-coalesce"
-    } else if shape.starts_with("gzip") || shape.starts_with("zstd") {
+    } else if shape.starts_with("gzip") {
         "hub"
     } else {
         "raw"

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use crate::tally::Tally;
-use crate::unpack::{Coding, Unpacker};
+use crate::unpack::Unpacker;
 use crate::wire::{Framing, Head, events};
 
 /// What a reader does with its stream.
@@ -41,7 +41,7 @@ enum Content {
     /// Compressed and inflated at once; what is inflated and not whole yet is in the writer.
     Inflated(Unpacker),
     /// Compressed and kept.
-    Kept(Coding, Vec<u8>),
+    Kept(Vec<u8>),
 }
 
 pub(crate) struct Reader {
@@ -196,15 +196,13 @@ impl Reader {
     /// sound. What the stream held before is forgotten only when the reader is.
     pub(crate) fn inflate_kept(&self, on_data: impl FnMut(&[u8])) -> bool {
         let State::Body(Body {
-            content: Content::Kept(coding, kept),
+            content: Content::Kept(kept),
             ..
         }) = &self.state
         else {
             return true;
         };
-        let Ok(mut unpacker) = Unpacker::new(*coding) else {
-            return false;
-        };
+        let mut unpacker = Unpacker::new();
         let is_sound = unpacker.feed(kept).is_ok();
         events(unpacker.text(), on_data);
         is_sound
@@ -220,12 +218,10 @@ impl Reader {
 
 impl Body {
     fn of(head: &Head, reading: Reading) -> Self {
-        let content = match (head.coding, reading) {
-            (None, _) => Content::Plain(Vec::new()),
-            (Some(coding), Reading::Keep) => Content::Kept(coding, Vec::new()),
-            (Some(coding), _) => {
-                Content::Inflated(Unpacker::new(coding).expect("memory for a decoder"))
-            }
+        let content = match (head.is_gzip, reading) {
+            (false, _) => Content::Plain(Vec::new()),
+            (true, Reading::Keep) => Content::Kept(Vec::new()),
+            (true, _) => Content::Inflated(Unpacker::new()),
         };
         Self {
             framing: Framing::of(head),
@@ -240,7 +236,7 @@ impl Body {
         };
         let bytes = &bytes[..len];
         match &mut self.content {
-            Content::Kept(_, kept) => kept.extend_from_slice(bytes),
+            Content::Kept(kept) => kept.extend_from_slice(bytes),
             Content::Inflated(inflater) => {
                 if inflater.feed(bytes).is_err() {
                     return false;

@@ -39,8 +39,6 @@ pub(crate) enum Shape {
     OwnTopics,
     /// Readers that accept gzip: processor time and bytes beside those that do not
     Gzip,
-    /// The same with readers that ask for zstd; for a hub that was built with it
-    Zstd,
     /// Ten thousand readers that never read: what the others notice, and memory
     Stalled,
     /// A hundred thousand readers that come and go: what they leave behind
@@ -94,10 +92,9 @@ pub(crate) fn measure(options: &Options, targets: &[Target], figures: &mut Figur
 type Measure = fn(&Options, &Target, &mut Figures) -> Outcome;
 
 /// The shapes that are not basic.
-const OTHERS: [(Shape, Measure); 6] = [
+const OTHERS: [(Shape, Measure); 5] = [
     (Shape::OwnTopics, own_topics::measure),
-    (Shape::Gzip, compressed::gzip),
-    (Shape::Zstd, compressed::zstd),
+    (Shape::Gzip, compressed::measure),
     (Shape::Stalled, stalled::measure),
     (Shape::Churn, churn::measure),
     (Shape::Curve, curve::measure),

@@ -6,15 +6,13 @@
 use memchr::memchr;
 use memchr::memmem::find;
 
-use crate::unpack::Coding;
-
 /// What a response's head says that matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) is_chunked: bool,
     pub(crate) is_event_stream: bool,
-    pub(crate) coding: Option<Coding>,
+    pub(crate) is_gzip: bool,
     pub(crate) content_length: Option<usize>,
     /// Bytes of the head, its empty line included.
     pub(crate) len: usize,
@@ -31,7 +29,7 @@ impl Head {
             status: status.and_then(|word| word.parse().ok()).unwrap_or(0),
             is_chunked: false,
             is_event_stream: false,
-            coding: None,
+            is_gzip: false,
             content_length: None,
             len,
         };
@@ -40,7 +38,7 @@ impl Head {
             match name {
                 "transfer-encoding" => head.is_chunked = value.ends_with("chunked"),
                 "content-type" => head.is_event_stream = value.starts_with("text/event-stream"),
-                "content-encoding" => head.coding = Coding::of_name(value),
+                "content-encoding" => head.is_gzip = value == "gzip",
                 "content-length" => head.content_length = value.parse().ok(),
                 _ => {}
             }

@@ -1,14 +1,14 @@
 //! What compression costs, with a copy of the same bytes as the floor. Each benchmark checks its answer first.
 //!
-//! `cargo bench -p sse-compress --features zstd`
+//! `cargo bench -p sse-compress`
 
 use std::{hint::black_box, iter};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sse_compress::{
-    Coding, CohortEncoder, CohortReader, Decompressor, Form, Level, Limits, MessageCompressor,
-    StreamEncoder, open_envelope,
+    BlockForm, Coding, CohortEncoder, CohortReader, Decompressor, Level, Limits, MessageCompressor,
+    open_envelope,
 };
 
 #[path = "../tests/it/payload.rs"]
@@ -76,22 +76,22 @@ fn streams(c: &mut Criterion) {
     });
     for level in Level::ALL {
         group.bench_function(format!("encode_{level}"), |b| {
-            let mut encoder = StreamEncoder::new(level);
-            let mut out = Vec::with_capacity(2 * bytes);
+            let mut encoder = CohortEncoder::new(level);
             b.iter(|| {
-                out.clear();
                 events
                     .iter()
-                    .for_each(|event| encoder.write(black_box(event), &mut out));
+                    .map(|event| black_box(encoder.encode(event.clone())).plain().len())
+                    .sum::<usize>()
             });
         });
     }
 
-    let mut encoder = StreamEncoder::new(Level::Fast);
-    let mut compressed = Vec::new();
-    events
-        .iter()
-        .for_each(|event| encoder.write(event, &mut compressed));
+    let mut encoder = CohortEncoder::new(Level::Fast);
+    let mut compressed = encoder.join().head().to_vec();
+    for event in &events {
+        let block = encoder.encode(event.clone());
+        compressed.extend_from_slice(block.bytes(BlockForm::Compressed));
+    }
     group.bench_function("decode", |b| {
         let mut out = Vec::with_capacity(bytes);
         b.iter(|| {
@@ -112,8 +112,37 @@ fn streams(c: &mut Criterion) {
     group.finish();
 }
 
+/// What one reader gets alone: an event, and a page of a replay. The floor is a copy and a checksum.
+fn own_bytes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("own_bytes");
+    let event = payload::event(1).into_bytes();
+    let page = payload::job_list(1, 128 * 1024).into_bytes();
+    for (name, plain) in [("event", event), ("page", page)] {
+        let mut out = Vec::with_capacity(2 * plain.len());
+        group.throughput(Throughput::Bytes(plain.len() as u64));
+        group.bench_function(BenchmarkId::new("floor_copy_and_checksum", name), |b| {
+            b.iter(|| {
+                out.clear();
+                out.extend_from_slice(black_box(&plain));
+                let mut crc = flate2::Crc::new();
+                crc.update(&plain);
+                black_box(crc.sum())
+            });
+        });
+        let mut reader = CohortReader::new();
+        group.bench_function(BenchmarkId::new("take_own", name), |b| {
+            b.iter(|| {
+                out.clear();
+                reader.take_own(black_box(&plain), &mut out);
+                assert!(out.len() > plain.len());
+            });
+        });
+    }
+    group.finish();
+}
+
 /// One event for 1000 readers: the shared encoder against one encoder for each. The floor is what identity
-/// costs here, a clone of the same bytes for each reader; beside it one encoder that nobody shares.
+/// costs here, a clone of the same bytes for each reader; beside it an encoder that nobody shares.
 fn fan_out(c: &mut Criterion) {
     const READERS: usize = 1000;
     let event: Bytes = payload::event(1).into();
@@ -129,10 +158,10 @@ fn fan_out(c: &mut Criterion) {
             let packed = readers
                 .iter_mut()
                 .map(|reader| reader.take(&block))
-                .filter(|&form| form == Form::Packed)
+                .filter(|&form| form == BlockForm::Compressed)
                 .count();
             assert_eq!(packed, READERS);
-            black_box(block.bytes(Form::Packed).len())
+            black_box(block.bytes(BlockForm::Compressed).len())
         });
     });
 
@@ -144,39 +173,32 @@ fn fan_out(c: &mut Criterion) {
             assert_eq!(out.len(), READERS);
         });
     });
-    let mut alone = StreamEncoder::new(Level::Fast);
-    let mut packed = Vec::with_capacity(4096);
+    let mut alone = CohortEncoder::new(Level::Fast);
     group.throughput(Throughput::Elements(1));
     group.bench_function("one_encoder_alone", |b| {
         b.iter(|| {
-            packed.clear();
-            alone.write(black_box(&event), &mut packed);
-            assert!(!packed.is_empty());
+            let block = alone.encode(black_box(&event).clone());
+            assert!(!block.bytes(BlockForm::Compressed).is_empty());
         });
     });
 
     // A hundred encoders hold 33 MB already; the cost of a thousand is ten times theirs.
-    let mut encoders: Vec<_> = iter::repeat_with(|| StreamEncoder::new(Level::Fast))
+    let mut encoders: Vec<_> = iter::repeat_with(|| CohortEncoder::new(Level::Fast))
         .take(READERS / 10)
         .collect();
-    let mut out = Vec::with_capacity(4096);
     group.throughput(Throughput::Elements(READERS as u64 / 10));
     group.bench_function("one_encoder_each_for_100", |b| {
         b.iter(|| {
             for encoder in &mut encoders {
-                out.clear();
-                encoder.write(black_box(&event), &mut out);
+                black_box(encoder.encode(event.clone()));
             }
         });
     });
     group.finish();
 }
 
-/// One cohort's encoder in each coding, for tokens of a model (200 bytes) and progress of a job (130 bytes).
-#[cfg(feature = "zstd")]
-fn codings(c: &mut Criterion) {
-    use sse_compress::ZstdCohortEncoder;
-
+/// One cohort's encoder, for tokens of a model (200 bytes) and progress of a job (130 bytes).
+fn cohort(c: &mut Criterion) {
     type Payload = fn(u64) -> String;
     let mut group = c.benchmark_group("cohort_1000_events");
     for (name, payload) in [
@@ -186,20 +208,14 @@ fn codings(c: &mut Criterion) {
         let events: Vec<Bytes> = (0..1000).map(|n| payload(n).into()).collect();
         group.throughput(Throughput::Elements(1000));
         let mut encoder = CohortEncoder::new(Level::Fast);
-        let encode = |event: &Bytes| encoder.encode(event.clone()).bytes(Form::Packed).len();
+        let encode = |event: &Bytes| {
+            encoder
+                .encode(event.clone())
+                .bytes(BlockForm::Compressed)
+                .len()
+        };
         let gzip: usize = events.iter().map(encode).sum();
-        group.bench_function(BenchmarkId::new("gzip", name), |b| {
-            b.iter(|| {
-                events
-                    .iter()
-                    .map(|event| black_box(encoder.encode(event.clone())).plain().len())
-                    .sum::<usize>()
-            });
-        });
-        let mut encoder = ZstdCohortEncoder::new(Level::Fast);
-        let encode = |event: &Bytes| encoder.encode(event.clone()).packed_len();
-        let zstd: usize = events.iter().map(encode).sum();
-        group.bench_function(BenchmarkId::new("zstd", name), |b| {
+        group.bench_function(name, |b| {
             b.iter(|| {
                 events
                     .iter()
@@ -209,18 +225,13 @@ fn codings(c: &mut Criterion) {
         });
         let plain: usize = events.iter().map(Bytes::len).sum();
         println!(
-            "{name}: {} bytes an event, {} in gzip, {} in zstd; a zstd encoder holds {} bytes",
+            "{name}: {} bytes an event, {} in gzip",
             plain / 1000,
-            gzip / 1000,
-            zstd / 1000,
-            encoder.memory_bytes()
+            gzip / 1000
         );
     }
     group.finish();
 }
 
-#[cfg(not(feature = "zstd"))]
-fn codings(_: &mut Criterion) {}
-
-criterion_group!(benches, messages, streams, fan_out, codings);
+criterion_group!(benches, messages, streams, own_bytes, fan_out, cohort);
 criterion_main!(benches);

@@ -4,8 +4,7 @@
 
 use bytes::Bytes;
 use sse_compress::{
-    AcceptEncoding, Coding, CohortEncoder, Level, MessageCompressor, StreamEncoder, decompress_all,
-    open_envelope,
+    AcceptEncoding, Coding, CohortEncoder, Level, MessageCompressor, decompress_all, open_envelope,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,20 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map(|n| format!("id: {n}\nevent: progress\ndata: {{\"progress\":{n},\"total\":100,\"message\":\"video {n}\"}}\n\n"))
         .collect();
     let plain = events.concat();
-    let mut encoder = StreamEncoder::new(Level::Fast);
-    let mut body = Vec::new();
-    events
-        .iter()
-        .for_each(|event| encoder.write(event.as_bytes(), &mut body));
-    encoder.finish(&mut body);
-    println!(
-        "  alone     {} events: {} bytes become {}",
-        events.len(),
-        plain.len(),
-        body.len()
-    );
-
-    let mut cohort = CohortEncoder::with_refresh(Level::Fast, 2048);
+    let mut cohort = CohortEncoder::with_full_flush_after(Level::Fast, 2048);
     let mut early = cohort.join();
     let mut late = None;
     let (mut early_body, mut late_body) = (early.head().to_vec(), Vec::new());
@@ -80,7 +66,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         events[50..].concat().as_bytes()
     );
     println!(
-        "  shared    {} bytes for the first reader, {} for one that came half way",
+        "  {} events: {} bytes become {} for the first reader, {} for one that came half way",
+        events.len(),
+        plain.len(),
         early_body.len(),
         late_body.len()
     );

@@ -4,20 +4,22 @@
 //! that was made once can be sent to every reader whose decoded text ends with the same bytes, as far back as the block may
 //! refer; how those bytes were encoded for that reader does not matter. That gives the whole scheme:
 //!
-//! * The encoder flushes after every batch, so each [`Block`] begins and ends at a byte boundary, and knows its *reach*: how
+//! * The encoder flushes after every batch, so each [`CohortBlock`] begins and ends at a byte boundary, and knows its *reach*: how
 //!   far back it may refer.
+//! * Whatever a reader is sent, also stored bytes, ends in an empty stored block, `00 00 FF FF`. Some inflaters, Go's among
+//!   them, hand text on only there.
 //! * A [`CohortReader`] knows how many bytes in a row it has had from this cohort. Is that at least the reach, it takes the
-//!   packed bytes; if not, it takes the same text as stored blocks, which refer to nothing, and comes closer.
-//! * When a newcomer waits, the encoder forgets its history at the next batch, at most once per so many bytes. The reach is
-//!   then zero and everybody takes the packed bytes.
+//!   compressed bytes; if not, it takes the same text as stored blocks, which refer to nothing, and comes closer.
+//! * When a newcomer waits, the encoder forgets its history at the next batch, which zlib calls a full flush, at most once per
+//!   so many bytes. The reach is then zero and everybody takes the compressed bytes.
 //! * Each reader has a gzip head of its own and, at a clean end, a checksum over what it was sent. The encoder keeps one running
 //!   checksum, and the reader's is worked out from it at the end (see `crc.rs`), so a block costs a reader two comparisons.
 //!
 //! ```text
-//!   text       … │ batch 7 │ batch 8 │ batch 9 │ batch 10 │ …
-//!   reach            20 000    20 400       0       380           (history forgotten before batch 9)
-//!   old reader       packed    packed    packed    packed
-//!   newcomer at 8              stored    packed    packed
+//!   text       … │ batch 7    │ batch 8    │ batch 9    │ batch 10   │ …
+//!   reach            20 000       20 400       0            380           (full flush before batch 9)
+//!   old reader       compressed   compressed   compressed   compressed
+//!   newcomer at 8                 stored       compressed   compressed
 //! ```
 
 use std::{
@@ -65,40 +67,41 @@ pub struct CohortEncoder {
     offset: u64,
     /// Bytes encoded since the history was forgotten.
     history: u64,
-    newcomers: bool,
-    refresh_after_bytes: u64,
+    full_flush_requested: bool,
+    full_flush_after_bytes: u64,
     scratch: Vec<u8>,
 }
 
 impl CohortEncoder {
-    /// How many bytes lie between two refreshes for newcomers, unless configured otherwise: 16 KiB, half of deflate's window.
+    /// How many bytes lie between two full flushes for newcomers, unless configured otherwise: 16 KiB, half of deflate's window.
     ///
-    /// A refresh costs the old readers the gain of a warm history; a wait costs a newcomer up to so many bytes uncompressed.
+    /// A full flush costs the old readers the gain of a warm history; a wait costs a newcomer up to so many bytes uncompressed.
     /// Measured with [`Level::Fast`] when a newcomer waits *all* the time, the worst there is: events of 130 bytes shrink to
-    /// 0.27 with a refresh each 4 KiB, 0.24 with 16 KiB, and 0.21 without any; events of 2 KiB to 0.60, 0.51 and 0.46.
-    pub const DEFAULT_REFRESH_AFTER_BYTES: u64 = 16 * 1024;
+    /// 0.27 with a full flush each 4 KiB, 0.24 with 16 KiB, and 0.21 without any; events of 2 KiB to 0.60, 0.51 and 0.46.
+    pub const DEFAULT_FULL_FLUSH_AFTER_BYTES: u64 = 16 * 1024;
 
-    /// About what one cohort holds, in bytes, whatever the number of its readers.
-    pub const MEMORY_BYTES: usize = crate::StreamEncoder::MEMORY_BYTES;
+    /// About what one cohort holds, in bytes, whatever the number of its readers: for callers that have a budget for encoders.
+    /// Measured as resident memory over 200 encoders that had each taken 64 KiB.
+    pub const MEMORY_BYTES: usize = 332 * 1024;
 
     /// A new cohort. For small events [`Level::Fast`] is the best choice.
     #[must_use]
     pub fn new(level: Level) -> Self {
-        Self::with_refresh(level, Self::DEFAULT_REFRESH_AFTER_BYTES)
+        Self::with_full_flush_after(level, Self::DEFAULT_FULL_FLUSH_AFTER_BYTES)
     }
 
-    /// A cohort that forgets its history for a newcomer only after `refresh_after_bytes` since the last time. Zero serves each
+    /// A cohort that forgets its history for a newcomer only after `full_flush_after_bytes` since the last time. Zero serves each
     /// newcomer at once; [`WINDOW_BYTES`](Self::WINDOW_BYTES) or more never forgets and lets newcomers catch up.
     #[must_use]
-    pub fn with_refresh(level: Level, refresh_after_bytes: u64) -> Self {
+    pub fn with_full_flush_after(level: Level, full_flush_after_bytes: u64) -> Self {
         Self {
             cohort: NEXT_COHORT.fetch_add(1, Relaxed),
             deflater: Deflater::new(level.for_streams()),
             crc: Crc::new(),
             offset: 0,
             history: 0,
-            newcomers: false,
-            refresh_after_bytes,
+            full_flush_requested: false,
+            full_flush_after_bytes,
             scratch: Vec::new(),
         }
     }
@@ -108,45 +111,48 @@ impl CohortEncoder {
 
     /// A new reader, which gets the batches encoded from now on, or any later run of them.
     pub fn join(&mut self) -> CohortReader {
-        self.welcome();
+        self.request_full_flush();
         CohortReader::new()
     }
 
-    /// Says that a reader takes stored bytes for now, so that history is forgotten for it when its time has come.
+    /// Asks for a full flush: as soon as enough bytes lie behind the last one, a batch is encoded that refers to nothing before
+    /// it, and readers that take stored bytes are in step from there on.
     ///
-    /// To be called when [`CohortReader::take`] has answered [`Form::Stored`]: the reader came from another cohort, has caught up
+    /// To be called when [`CohortReader::take`] has answered [`BlockForm::Stored`]: the reader came from another cohort, has caught up
     /// from the log, or was given bytes of its own. Without it such a reader is in step only after a whole window.
-    pub fn welcome(&mut self) {
-        self.newcomers = true;
+    pub fn request_full_flush(&mut self) {
+        self.full_flush_requested = true;
     }
 
     /// Encodes a batch: the bytes of one event or of several that are ready together.
     ///
     /// A batch costs one flush marker (five bytes), so larger batches compress better.
     #[must_use]
-    pub fn encode(&mut self, plain: Bytes) -> Block {
-        if self.newcomers && self.history >= self.refresh_after_bytes.min(Self::WINDOW_BYTES) {
+    pub fn encode(&mut self, plain: Bytes) -> CohortBlock {
+        if self.full_flush_requested
+            && self.history >= self.full_flush_after_bytes.min(Self::WINDOW_BYTES)
+        {
             self.forget();
         }
         let reach = self.history.min(Self::WINDOW_BYTES);
         if reach == 0 {
-            self.newcomers = false;
+            self.full_flush_requested = false;
         }
         self.scratch.clear();
         self.deflater.flush(&plain, &mut self.scratch);
-        let packed = Bytes::copy_from_slice(&self.scratch);
+        let compressed = Bytes::copy_from_slice(&self.scratch);
         if self.scratch.capacity() > MAX_KEPT_SCRATCH_BYTES {
             self.scratch = Vec::new();
         }
         self.history += plain.len() as u64;
-        self.block(plain, reach, Some(packed))
+        self.block(plain, reach, Some(compressed))
     }
 
     /// Passes a batch on uncompressed, outside of every compression context: for secrets.
     ///
     /// Neither its own length nor any later one depends on what is in it. History starts anew after it.
     #[must_use]
-    pub fn encode_apart(&mut self, plain: Bytes) -> Block {
+    pub fn encode_apart(&mut self, plain: Bytes) -> CohortBlock {
         self.forget();
         self.block(plain, 0, None)
     }
@@ -156,18 +162,18 @@ impl CohortEncoder {
         self.history = 0;
     }
 
-    fn block(&mut self, plain: Bytes, reach: u64, packed: Option<Bytes>) -> Block {
+    fn block(&mut self, plain: Bytes, reach: u64, compressed: Option<Bytes>) -> CohortBlock {
         let start = self.mark();
         self.crc.update(&plain);
         self.offset += plain.len() as u64;
         let end = self.mark();
-        Block {
+        CohortBlock {
             cohort: self.cohort,
             start,
             end,
             reach,
             plain,
-            packed,
+            compressed,
             stored: OnceLock::new(),
         }
     }
@@ -186,7 +192,7 @@ impl fmt::Debug for CohortEncoder {
             .field("cohort", &self.cohort)
             .field("offset", &self.offset)
             .field("history", &self.history)
-            .field("newcomers", &self.newcomers)
+            .field("full_flush_requested", &self.full_flush_requested)
             .finish_non_exhaustive()
     }
 }
@@ -198,28 +204,28 @@ struct Mark {
     crc: u32,
 }
 
-/// A batch, encoded. Shared by all readers of the cohort.
+/// A batch, encoded: a run of whole deflate blocks. Shared by all readers of the cohort.
 #[derive(Debug)]
-pub struct Block {
+pub struct CohortBlock {
     cohort: u64,
     start: Mark,
     end: Mark,
     reach: u64,
     plain: Bytes,
     /// `None` for a batch that stays out of the context: its stored form is all there is.
-    packed: Option<Bytes>,
+    compressed: Option<Bytes>,
     stored: OnceLock<Bytes>,
 }
 
-impl Block {
+impl CohortBlock {
     /// The bytes for a reader that takes the block in `form`.
     ///
     /// The stored form is made when it is first asked for, and shared from then on. The bytes stand for themselves: a reader
-    /// that takes a block must be sent all of them.
+    /// that takes a block must be sent all of them. They end in an empty stored block.
     #[must_use]
-    pub fn bytes(&self, form: Form) -> &Bytes {
-        match (form, &self.packed) {
-            (Form::Packed, Some(packed)) => packed,
+    pub fn bytes(&self, form: BlockForm) -> &Bytes {
+        match (form, &self.compressed) {
+            (BlockForm::Compressed, Some(compressed)) => compressed,
             _ => self.stored.get_or_init(|| {
                 let mut stored = Vec::new();
                 gzip::store(&self.plain, &mut stored);
@@ -235,13 +241,13 @@ impl Block {
     }
 }
 
-/// How a reader takes a [`Block`].
+/// How a reader takes a [`CohortBlock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Form {
+pub enum BlockForm {
     /// Compressed, the same bytes for all.
-    Packed,
-    /// Uncompressed, for a reader that has not had what the packed form may refer to. Tell the encoder by
-    /// [`CohortEncoder::welcome`], so that this ends soon.
+    Compressed,
+    /// Uncompressed, for a reader that has not had what the compressed form may refer to. Tell the encoder by
+    /// [`CohortEncoder::request_full_flush`], so that this ends soon.
     Stored,
 }
 
@@ -283,7 +289,7 @@ impl CohortReader {
     ///
     /// A reader may leave blocks out (it lagged, or a filter held them back), or take blocks of another cohort: it then
     /// takes stored bytes until it is in step again. It must not take a block twice, as that is what the reader would see.
-    pub fn take(&mut self, block: &Block) -> Form {
+    pub fn take(&mut self, block: &CohortBlock) -> BlockForm {
         let run = match self.run {
             Some(run) if run.cohort == block.cohort && run.end.offset == block.start.offset => {
                 Run {
@@ -303,13 +309,14 @@ impl CohortReader {
         self.run = Some(run);
         let had = block.start.offset - run.start.offset;
         if had >= block.reach {
-            Form::Packed
+            BlockForm::Compressed
         } else {
-            Form::Stored
+            BlockForm::Stored
         }
     }
 
-    /// Appends bytes that only this reader gets, such as its greeting or its replay, to `out` as stored blocks.
+    /// Appends bytes that only this reader gets, such as its greeting or its replay, to `out` as stored blocks, with an empty one
+    /// at the end. That costs ten bytes, and five for each further 64 KiB.
     ///
     /// They stand between this reader and what the cohort may refer to, so it takes stored bytes for a while after them.
     /// What many readers get, heartbeats above all, is therefore better a batch of the cohort.

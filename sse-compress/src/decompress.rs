@@ -42,16 +42,18 @@ impl Default for Limits {
 /// Decodes a compressed stream as it arrives, in any pieces, within [`Limits`].
 ///
 /// Reads gzip with one or more members (RFC 1952), and `deflate` both as the standard has it, in zlib's wrapper, and bare as
-/// some servers send it. Holds about 48 KiB. With the feature `zstd` also zstd, of one frame or more and a window of 8 MiB at
-/// most (RFC 9659); it then holds that window and about 160 KiB.
+/// some servers send it. Holds about 48 KiB.
 ///
 /// Input is taken in steps, so that the caller sees, and can bound, what comes out:
 ///
 /// ```
-/// use sse_compress::{Coding, Decompressor, Level, Limits, StreamEncoder};
+/// use sse_compress::{Coding, CohortEncoder, Decompressor, Level, Limits};
 ///
-/// let mut compressed = Vec::new();
-/// StreamEncoder::new(Level::Fast).write(b"data: hello\n\n", &mut compressed);
+/// let mut cohort = CohortEncoder::new(Level::Fast);
+/// let mut reader = cohort.join();
+/// let block = cohort.encode("data: hello\n\n".into());
+/// let mut compressed = reader.head().to_vec();
+/// compressed.extend_from_slice(block.bytes(reader.take(&block)));
 ///
 /// let mut decoder = Decompressor::new(Coding::Gzip, Limits::default());
 /// let mut plain = Vec::new();
@@ -72,9 +74,6 @@ impl Default for Limits {
 pub struct Decompressor {
     coding: Coding,
     state: State,
-    /// The decoder of the frame before, to be used for the next.
-    #[cfg(feature = "zstd")]
-    spare: Option<Inflater>,
     limits: Limits,
     total_in: u64,
     total_out: u64,
@@ -83,7 +82,7 @@ pub struct Decompressor {
 /// ```text
 ///            input            end of member
 ///   Idle ───────────▶ Inside ───────────────▶ Idle { ended: true }
-///                        │                         (gzip, zstd: another member or frame may follow)
+///                        │                         (gzip: another member may follow)
 ///                        └── bad input, limit ──▶ Failed
 /// ```
 enum State {
@@ -115,8 +114,6 @@ impl Decompressor {
         Self {
             coding,
             state: State::Idle { ended: false },
-            #[cfg(feature = "zstd")]
-            spare: None,
             limits,
             total_in: 0,
             total_out: 0,
@@ -198,13 +195,6 @@ impl Decompressor {
                         self.state = State::Inside(Inflater::deflate(is_zlib(rest[0])));
                         continue;
                     }
-                    #[cfg(feature = "zstd")]
-                    (Coding::Zstd, _) => {
-                        let spare = self.spare.take().map_or_else(Inflater::zstd, Ok);
-                        let inner = spare.map_err(|_| DecompressError::Corrupt)?;
-                        self.state = State::Inside(inner);
-                        continue;
-                    }
                     // Nothing may follow the one deflate stream.
                     (Coding::Deflate, true) => return Err(DecompressError::Corrupt),
                 },
@@ -231,7 +221,7 @@ impl Decompressor {
             step.produced += produced;
             self.count(consumed, produced)?;
             match status {
-                Ok(Ended::Yes) => self.end(),
+                Ok(Ended::Yes) => self.state = State::Idle { ended: true },
                 // Room was left, so nothing is held back: the decoder wants more input.
                 Ok(_) if produced < piece => {
                     if consumed < rest.len() {
@@ -244,15 +234,6 @@ impl Decompressor {
                 Ok(_) => {}
                 Err(_) => return Err(DecompressError::Corrupt),
             }
-        }
-    }
-
-    fn end(&mut self) {
-        let _ended = std::mem::replace(&mut self.state, State::Idle { ended: true });
-        #[cfg(feature = "zstd")]
-        if let (Coding::Zstd, State::Inside(inner)) = (self.coding, _ended) {
-            // A stream may have a frame for each event, and a decoder is a large allocation.
-            self.spare = Some(inner);
         }
     }
 

@@ -18,7 +18,7 @@ const END: &str = r#""}"#;
 /// Opens the envelope that [`MessageCompressor`](crate::MessageCompressor) makes; `None` if `text` is not one.
 ///
 /// An envelope is a JSON object with just the members `compressed` (true), `encoding`, `original_size` and `data`, in any
-/// order. Any other text, JSON or not, is an ordinary message and gives `None`; so does an object that has more members
+/// order and their names spelled out, without escapes. Any other text, JSON or not, is an ordinary message and gives `None`; so does an object that has more members
 /// or fewer. A text that begins as an envelope and breaks off is an error.
 ///
 /// At most `max_bytes` are produced, and nothing near that is allocated before the data has proved to hold it, so a
@@ -164,6 +164,14 @@ mod tests {
                 }
                 None => assert!(write(size, &[]).len() >= size),
             }
+        }
+    }
+
+    #[test]
+    fn room_for_an_envelope_is_made_once_and_exactly() {
+        for (size, gzipped) in [(5, 1), (99, 2), (100, 3), (70_000, 4), (70_000, 20_000)] {
+            let text = write(size, &vec![0; gzipped]);
+            assert_eq!(text.capacity(), text.len(), "{size}, {gzipped}");
         }
     }
 }

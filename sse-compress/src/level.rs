@@ -66,16 +66,6 @@ impl Level {
             Self::Balanced | Self::Best => self.for_messages(),
         }
     }
-
-    /// The zstd level for pieces of a stream that is flushed often.
-    #[cfg(feature = "zstd")]
-    pub(crate) const fn for_zstd(self) -> i32 {
-        match self {
-            Self::Fast => 1,
-            Self::Balanced => 3,
-            Self::Best => 6,
-        }
-    }
 }
 
 impl fmt::Display for Level {

@@ -9,21 +9,16 @@
 //!   third of the gain back, and small events gain nothing, so a threshold stands before it. [`open_envelope`]
 //!   is the way back.
 //! * **The stream.** `Content-Encoding: gzip`, chosen by [`AcceptEncoding`], compresses across events, so that small
-//!   events of one shape shrink to a few bytes each. [`StreamEncoder`] does it for one reader. It flushes at
+//!   events of one shape shrink to a few bytes each. [`CohortEncoder`] does it. It flushes at
 //!   every write: an event that waits in a compressor is an event that has not been delivered.
 //!
-//! A deflate encoder holds about 330 KiB, so ten thousand readers with one each hold 3 GiB and compress the same
-//! event ten thousand times. [`CohortEncoder`] does it once for all readers of the same events: a reader is a
+//! A deflate encoder holds about 330 KiB, so ten thousand readers with one each would hold 3 GiB and compress the same
+//! event ten thousand times. [`CohortEncoder`] compresses it once for all readers of the same events: a reader is a
 //! [`CohortReader`] of a few dozen bytes, may join at any time, and still gets a gzip stream of its own with a right
-//! checksum. With the feature `zstd`, `ZstdCohortEncoder` does the same in zstd, whose blocks lean on each other more, and which
-//! therefore works by frames.
+//! checksum.
 //!
 //! What comes back from a network is decoded by [`Decompressor`], which bounds the output of each step, the total and
 //! the ratio, and reports corrupt and truncated input as errors.
-//!
-//! # Features
-//!
-//! `zstd`, which is off: cohorts in zstd and its decoding, with the C library libzstd, which takes some 30 seconds to build.
 //!
 //! This crate knows nothing of events, readers or HTTP types: bytes and header text go in, bytes come out.
 //!
@@ -59,13 +54,8 @@ mod level;
 mod message;
 mod negotiate;
 mod stats;
-mod stream;
-#[cfg(feature = "zstd")]
-mod zstd;
 
-#[cfg(feature = "zstd")]
-pub use self::zstd::{ZstdBlock, ZstdCohortEncoder, ZstdReader};
-pub use cohort::{Block, CohortEncoder, CohortReader, Form};
+pub use cohort::{BlockForm, CohortBlock, CohortEncoder, CohortReader};
 pub use decompress::{DecompressError, Decompressor, Limits, Step, decompress_all};
 pub use envelope::{EnvelopeError, open_envelope};
 pub use governor::LevelGovernor;
@@ -73,4 +63,3 @@ pub use level::{Level, ParseLevelError};
 pub use message::{DEFAULT_THRESHOLD_BYTES, MessageCompressor};
 pub use negotiate::{AcceptEncoding, Coding, Quality};
 pub use stats::CompressionStats;
-pub use stream::StreamEncoder;

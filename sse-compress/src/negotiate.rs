@@ -11,9 +11,6 @@ pub enum Coding {
     Gzip,
     /// Deflate in zlib's wrapper (RFC 1950). Readable here; better not offered, since implementations differ on the wrapper.
     Deflate,
-    /// zstd (RFC 8878), with a window of 8 MiB at most (RFC 9659). Known where the crate has its feature `zstd`.
-    #[cfg(feature = "zstd")]
-    Zstd,
 }
 
 impl Coding {
@@ -24,8 +21,6 @@ impl Coding {
             Self::Identity => "identity",
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
-            #[cfg(feature = "zstd")]
-            Self::Zstd => "zstd",
         }
     }
 
@@ -42,13 +37,7 @@ impl Coding {
             .find(|coding| coding.name().eq_ignore_ascii_case(name))
     }
 
-    const ALL: &[Self] = &[
-        Self::Identity,
-        Self::Gzip,
-        Self::Deflate,
-        #[cfg(feature = "zstd")]
-        Self::Zstd,
-    ];
+    const ALL: &[Self] = &[Self::Identity, Self::Gzip, Self::Deflate];
 }
 
 /// How much a client wants something, in thousandths: 0 (not at all) to 1000.
@@ -103,8 +92,6 @@ pub struct AcceptEncoding {
     identity: Option<Quality>,
     gzip: Option<Quality>,
     deflate: Option<Quality>,
-    #[cfg(feature = "zstd")]
-    zstd: Option<Quality>,
     any: Option<Quality>,
 }
 
@@ -117,8 +104,6 @@ impl AcceptEncoding {
             identity: None,
             gzip: None,
             deflate: None,
-            #[cfg(feature = "zstd")]
-            zstd: None,
             any: None,
         }
     }
@@ -139,8 +124,6 @@ impl AcceptEncoding {
                 Some(Coding::Identity) => &mut self.identity,
                 Some(Coding::Gzip) => &mut self.gzip,
                 Some(Coding::Deflate) => &mut self.deflate,
-                #[cfg(feature = "zstd")]
-                Some(Coding::Zstd) => &mut self.zstd,
                 None if name == "*" => &mut self.any,
                 None => continue,
             };
@@ -157,15 +140,12 @@ impl AcceptEncoding {
         self
     }
 
-    /// How much the client wants `coding`. Zstd is wanted only by name, never by `*`. Identity is acceptable unless refused by name or by `*;q=0`.
+    /// How much the client wants `coding`. Identity is acceptable unless refused by name or by `*;q=0`.
     #[must_use]
     pub fn quality(&self, coding: Coding) -> Quality {
         match coding {
             Coding::Gzip => self.gzip.or(self.any).unwrap_or(Quality::NONE),
             Coding::Deflate => self.deflate.or(self.any).unwrap_or(Quality::NONE),
-            // Who says `*` may well be older than zstd: it is for those who name it.
-            #[cfg(feature = "zstd")]
-            Coding::Zstd => self.zstd.unwrap_or(Quality::NONE),
             Coding::Identity => match (self.identity, self.any) {
                 (Some(quality), _) => quality,
                 (None, Some(Quality::NONE)) => Quality::NONE,

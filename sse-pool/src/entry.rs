@@ -32,7 +32,7 @@ pub struct Entry<T> {
     pub recipients: Option<Arc<[ConnectionId]>>,
     /// What a type filter compares. An entry without a label passes every filter.
     pub label: Option<Arc<str>>,
-    /// What [`Overflow::DropLowPriority`](crate::Overflow::DropLowPriority) drops first.
+    /// How important its publisher says that it is. The pool only carries it: order and delivery do not depend on it.
     pub priority: Priority,
 }
 
@@ -87,14 +87,14 @@ impl<T> Routed for Entry<T> {
     }
 }
 
-/// How dear an entry is when not everything can be kept.
+/// How important an entry is, for whoever reads it and cannot keep everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Dropped first.
+    /// Can be left out first.
     Low,
     /// The default.
     #[default]
     Normal,
-    /// Dropped last.
+    /// To be left out last.
     High,
 }

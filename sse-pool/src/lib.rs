@@ -52,20 +52,19 @@
 //! ```
 
 mod admission;
-mod batch;
 mod close;
+mod compact_instant;
 mod config;
 mod connection;
 mod entry;
 mod high_water;
 mod id;
-mod moment;
-mod overflow;
 mod patterns;
 mod pool;
 mod reader;
 mod selector;
 mod shard;
+mod shard_handle;
 mod slab;
 mod stats;
 mod status;
@@ -76,16 +75,15 @@ mod visibility;
 mod window;
 
 pub use admission::{Permit, Refusal};
-pub use batch::{ShardHandle, Taken};
 pub use close::CloseReason;
 pub use config::{Limits, PoolConfig, WindowConfig};
 pub use connection::{ClientInfo, Connection, ConnectionInfo, PackedIp, Read, Start};
 pub use entry::{Entry, Priority};
 pub use id::{ConnectionId, InvalidConnectionId, MAX_CONNECTION_NAME_BYTES};
-pub use overflow::{Budget, Dropped, Missed, Overflow, Resolution};
-pub use pool::{ConnectError, Delivery, Pool, UpdateError};
+pub use pool::{AppendOutcome, ConnectError, Pool, UpdateError};
 pub use selector::{Selector, TopicFilter, TopicPattern};
+pub use shard_handle::{GroupRead, ShardHandle};
 pub use stats::Stats;
 pub use status::{ConnectionStatus, ReaderKey, ReaderState};
-pub use sweep::Swept;
+pub use sweep::SweepOutcome;
 pub use visibility::{Audience, Routed, Visibility};

@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Waker};
 use crate::{
     CloseReason, ConnectionInfo, Entry, Selector, TopicFilter, Visibility,
     admission::AddressKey,
-    moment::Moment,
+    compact_instant::CompactInstant,
     patterns::PatternKeys,
     topics::{ALL, Link},
 };
@@ -47,7 +47,7 @@ pub(crate) struct Reader {
     pub(crate) delivered_entries: u64,
     pub(crate) delivered_bytes: u64,
     /// The last sign of life, or since when it has owed one.
-    pub(crate) since: Moment,
+    pub(crate) since: CompactInstant,
     pub(crate) generation: u32,
     /// How often the cursor was set from outside: a scan under way sees that it must start again.
     pub(crate) seeks: u32,

@@ -4,7 +4,7 @@ use crate::ConnectionId;
 
 /// What a [sweep](crate::Pool::sweep) has closed, and what it has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepOutcome {
     /// Those that owed progress for the send timeout.
     pub stalled: Vec<ConnectionId>,
     /// Those on which nothing happened for the idle timeout.
@@ -17,7 +17,7 @@ pub struct Swept {
     pub most_behind_entries: usize,
 }
 
-impl Swept {
+impl SweepOutcome {
     /// How many were closed.
     #[must_use]
     pub fn len(&self) -> usize {

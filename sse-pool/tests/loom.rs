@@ -115,7 +115,7 @@ fn no_announcement_is_lost_when_the_last_entry_is_taken() {
             while seen.len() < 2 {
                 // As a reactor does: whoever is not waiting is read again, all others are announced.
                 while let Some(key) = keys.pop() {
-                    let taken = shard.read_alike(&[key], now(), usize::MAX, &mut out);
+                    let taken = shard.read_group(&[key], now(), usize::MAX, &mut out);
                     if !taken.is_waiting {
                         keys.push(key);
                     }

@@ -103,7 +103,7 @@ impl Tool {
             Self::Rustfmt => "rustfmt",
             Self::Clippy => "clippy",
             Self::Browser => "chromium",
-            Self::Readers => "one of curl, gzip, zstd and python3",
+            Self::Readers => "one of curl, gzip and python3",
             Self::CargoDeny => "cargo-deny",
             Self::Nightly => "the nightly toolchain",
             Self::Miri => "miri",
@@ -205,7 +205,7 @@ fn tools_dir(workspace: &Workspace) -> PathBuf {
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Programs, and Debian's packages with them.
-const READERS: [&str; 4] = ["curl", "gzip", "zstd", "python3"];
+const READERS: [&str; 3] = ["curl", "gzip", "python3"];
 
 /// The cargo-deny that `deny.toml` is written for.
 const CARGO_DENY_VERSION: &str = "0.20.2";

@@ -1,4 +1,4 @@
-//! Readers that take a coding beside readers that do not, with the payloads compression is for.
+//! Readers that take gzip beside readers that do not, with the payloads compression is for.
 //!
 //! Compressed streams are kept and inflated once nobody measures, each in full; a few are inflated
 //! and checked as they come, and it is they who say when an event has been delivered.
@@ -16,34 +16,17 @@ use crate::process::Server;
 use crate::reader::Reading;
 use crate::tally::number_of;
 use crate::target::Target;
-use crate::unpack::Coding;
 
-pub(super) fn gzip(options: &Options, target: &Target, figures: &mut Figures) -> Outcome {
-    measure(options, target, figures, "gzip", &[Coding::Gzip])
-}
-
-/// Zstd beside gzip beside neither.
-pub(super) fn zstd(options: &Options, target: &Target, figures: &mut Figures) -> Outcome {
-    let codings = [Coding::Gzip, Coding::Zstd];
-    measure(options, target, figures, "zstd", &codings)
-}
-
-fn measure(
-    options: &Options,
-    target: &Target,
-    figures: &mut Figures,
-    shape: &str,
-    codings: &[Coding],
-) -> Outcome {
+pub(super) fn measure(options: &Options, target: &Target, figures: &mut Figures) -> Outcome {
     if !target.is_hub() {
         return Ok(()); // the floor and the peers send what they have
     }
     for payload in [Payload::Token, Payload::Progress] {
-        let shape = format!("{shape} {}", payload.name());
-        for coding in std::iter::once(None).chain(codings.iter().copied().map(Some)) {
+        let shape = format!("gzip {}", payload.name());
+        for coding in [None, Some("gzip")] {
             figures.server = match coding {
                 None => target.name().to_owned(),
-                Some(coding) => format!("{} {}", target.name(), coding.name()),
+                Some(coding) => format!("{} {coding}", target.name()),
             };
             one(options, target, figures, &shape, payload, coding)?;
         }
@@ -57,14 +40,14 @@ fn one(
     figures: &mut Figures,
     shape: &str,
     payload: Payload,
-    coding: Option<Coding>,
+    coding: Option<&'static str>,
 ) -> Outcome {
     let server = Server::start(target, &options.server_args, &[])?;
     let before = server.memory();
     let mut fleet = Fleet::new(&server, Audience::Everyone)?;
     let arrival = |reading| Arrival {
         reading,
-        accept_encoding: coding.map(Coding::name),
+        accept_encoding: coding,
         ..Arrival::default()
     };
     fleet.subscribe(CHECKED_AT_ONCE, arrival(Reading::Check))?;

@@ -1,5 +1,5 @@
-//! Compressed streams, read to their end by whatever is out there: Chromium, curl, `gzip`, Python's zlib, and `sse`. Some come
-//! first, some late, and some take nothing for so long that they have to be served from the log.
+//! Compressed streams, read to their end by whatever is out there: Chromium, curl, `gzip`, Python's zlib, and `sse`. Some
+//! come first, some late, and some take nothing for so long that they have to be served from the log.
 
 use std::time::Duration;
 

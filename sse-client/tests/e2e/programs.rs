@@ -69,7 +69,7 @@ impl Reader {
         Self::start(format!("{name} curl"), command, Form::Stream, start)
     }
 
-    /// Keeps the stream as it comes, for the coding's own program.
+    /// Keeps the stream as it comes, for `gzip` to look at.
     fn file(source: &Source<'_>, name: &str) -> Self {
         let path = source.folder.join(format!("{name}.gz"));
         let mut command = curl(source);

@@ -1,43 +1,56 @@
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
-use flate2::read::GzDecoder;
+use flate2::{Compression, read::GzDecoder, write::DeflateEncoder};
 use proptest::prelude::*;
-use sse_compress::{Block, CohortEncoder, CohortReader, Form, Level};
+use sse_compress::{BlockForm, CohortBlock, CohortEncoder, CohortReader, Level};
 
+use crate::go_inflater::GoInflater;
 use crate::happening::{Happening, happening};
-use crate::payload::{event, noise, summary};
+use crate::payload::{event, noise, summary, token};
 
 /// What one reader was sent, and what it should read.
 struct Client {
     reader: CohortReader,
     sent: Vec<u8>,
+    /// Reads along, as late as a reader may.
+    go: GoInflater,
     expected: Vec<u8>,
-    forms: Vec<Form>,
+    forms: Vec<BlockForm>,
 }
 
 impl Client {
     fn new(reader: CohortReader) -> Self {
         let sent = reader.head().to_vec();
+        let mut go = GoInflater::default();
+        go.feed(&sent);
         Self {
             reader,
             sent,
+            go,
             expected: Vec::new(),
             forms: Vec::new(),
         }
     }
 
-    fn take(&mut self, block: &Block) -> Form {
+    fn take(&mut self, block: &CohortBlock) -> BlockForm {
         let form = self.reader.take(block);
-        self.sent.extend_from_slice(block.bytes(form));
-        self.expected.extend_from_slice(block.plain());
+        self.send(block.bytes(form), block.plain());
         self.forms.push(form);
         form
     }
 
     fn take_own(&mut self, plain: &[u8]) {
-        self.reader.take_own(plain, &mut self.sent);
+        let mut write = Vec::new();
+        self.reader.take_own(plain, &mut write);
+        self.send(&write, plain);
+    }
+
+    fn send(&mut self, write: &[u8], plain: &[u8]) {
+        self.sent.extend_from_slice(write);
         self.expected.extend_from_slice(plain);
+        self.go.feed(write);
+        assert_eq!(self.go.handed_on().len(), self.expected.len());
     }
 
     /// Ends the stream and checks it with another implementation of gzip's framing, checksum included.
@@ -51,6 +64,7 @@ impl Client {
             .expect("a valid gzip stream");
         assert!(decoder.into_inner().is_empty(), "something follows the end");
         assert!(decoded == self.expected, "the reader sees something else");
+        assert!(self.go.handed_on() == self.expected);
     }
 }
 
@@ -63,7 +77,7 @@ proptest! {
         level in prop::sample::select(&Level::ALL[..]),
         refresh in prop::sample::select(vec![0, 500, 16 * 1024, u64::MAX]),
     ) {
-        let mut cohorts = [CohortEncoder::with_refresh(level, refresh), CohortEncoder::with_refresh(level, refresh)];
+        let mut cohorts = [CohortEncoder::with_full_flush_after(level, refresh), CohortEncoder::with_full_flush_after(level, refresh)];
         // A client, the cohort it follows, and whether it misses the next block.
         let mut clients: Vec<(Client, usize, bool)> = Vec::new();
         for happening in happenings {
@@ -78,7 +92,7 @@ proptest! {
                     deliver(&cohorts[cohort].encode_apart(text.into()), cohort, &mut clients);
                 }
                 Happening::Join { cohort } => clients.push((Client::new(cohorts[cohort].join()), cohort, false)),
-                Happening::Welcome { cohort } => cohorts[cohort].welcome(),
+                Happening::RequestFullFlush { cohort } => cohorts[cohort].request_full_flush(),
                 Happening::Lag { client } if !clients.is_empty() => {
                     let index = client.index(clients.len());
                     clients[index].2 = true;
@@ -90,7 +104,7 @@ proptest! {
                 Happening::Move { client } if !clients.is_empty() => {
                     let index = client.index(clients.len());
                     clients[index].1 ^= 1;
-                    cohorts[clients[index].1].welcome();
+                    cohorts[clients[index].1].request_full_flush();
                 }
                 Happening::Leave { client } if !clients.is_empty() => {
                     let index = client.index(clients.len());
@@ -105,7 +119,7 @@ proptest! {
     }
 }
 
-fn deliver(block: &Block, cohort: usize, clients: &mut [(Client, usize, bool)]) {
+fn deliver(block: &CohortBlock, cohort: usize, clients: &mut [(Client, usize, bool)]) {
     for (client, follows, lags) in clients {
         if *follows == cohort && !std::mem::take(lags) {
             client.take(block);
@@ -115,10 +129,10 @@ fn deliver(block: &Block, cohort: usize, clients: &mut [(Client, usize, bool)]) 
 
 #[test]
 fn a_newcomer_takes_stored_bytes_until_the_history_is_forgotten() {
-    let mut cohort = CohortEncoder::with_refresh(Level::Fast, 1000);
+    let mut cohort = CohortEncoder::with_full_flush_after(Level::Fast, 1000);
     let mut old = Client::new(cohort.join());
     let block = cohort.encode(summary(1, 600).into());
-    assert_eq!(old.take(&block), Form::Packed);
+    assert_eq!(old.take(&block), BlockForm::Compressed);
 
     let mut newcomer = Client::new(cohort.join());
     let mut forms = Vec::new();
@@ -126,38 +140,42 @@ fn a_newcomer_takes_stored_bytes_until_the_history_is_forgotten() {
         let block = cohort.encode(event(number).into());
         assert_eq!(
             old.take(&block),
-            Form::Packed,
+            BlockForm::Compressed,
             "the old reader never falls back"
         );
         forms.push(newcomer.take(&block));
     }
     let switched = forms
         .iter()
-        .position(|&form| form == Form::Packed)
+        .position(|&form| form == BlockForm::Compressed)
         .expect("it came in step");
     assert!((1..=5).contains(&switched), "{forms:?}");
-    assert!(forms[switched..].iter().all(|&form| form == Form::Packed));
+    assert!(
+        forms[switched..]
+            .iter()
+            .all(|&form| form == BlockForm::Compressed)
+    );
     old.check();
     newcomer.check();
 }
 
 #[test]
 fn a_newcomer_catches_up_by_itself_once_a_window_has_passed() {
-    let mut cohort = CohortEncoder::with_refresh(Level::Fast, u64::MAX);
+    let mut cohort = CohortEncoder::with_full_flush_after(Level::Fast, u64::MAX);
     let _ = cohort.encode(noise(1, 50_000).into());
     let mut newcomer = Client::new(cohort.join());
-    // `with_refresh` never waits longer than a window, so hide the newcomer from it.
+    // `with_full_flush_after` never waits longer than a window, so hide the newcomer from it.
     let mut hidden = Client::new(CohortReader::new());
     let _ = newcomer.take(&cohort.encode(event(0).into()));
     let mut stored_bytes = 0;
     for number in 1..1000 {
         let block = cohort.encode(event(number).into());
         newcomer.take(&block);
-        if hidden.take(&block) == Form::Stored {
+        if hidden.take(&block) == BlockForm::Stored {
             stored_bytes += block.plain().len() as u64;
         }
     }
-    assert_eq!(hidden.forms.last(), Some(&Form::Packed));
+    assert_eq!(hidden.forms.last(), Some(&BlockForm::Compressed));
     assert!(
         stored_bytes <= CohortEncoder::WINDOW_BYTES + 200,
         "{stored_bytes}"
@@ -168,7 +186,7 @@ fn a_newcomer_catches_up_by_itself_once_a_window_has_passed() {
 
 #[test]
 fn a_reader_with_bytes_of_its_own_is_soon_in_step_again() {
-    let mut cohort = CohortEncoder::with_refresh(Level::Fast, 4096);
+    let mut cohort = CohortEncoder::with_full_flush_after(Level::Fast, 4096);
     let mut client = Client::new(cohort.join());
     let (mut plain_bytes, mut stored_bytes) = (0, 0);
     for number in 0..1000 {
@@ -177,8 +195,8 @@ fn a_reader_with_bytes_of_its_own_is_soon_in_step_again() {
         }
         let block = cohort.encode(event(number).into());
         plain_bytes += block.plain().len();
-        if client.take(&block) == Form::Stored {
-            cohort.welcome();
+        if client.take(&block) == BlockForm::Stored {
+            cohort.request_full_flush();
             stored_bytes += block.plain().len();
         }
     }
@@ -191,17 +209,17 @@ fn a_reader_with_bytes_of_its_own_is_soon_in_step_again() {
 
 #[test]
 fn without_newcomers_nothing_is_forgotten() {
-    // The cohort's bytes are then those of an encoder that one reader has for itself.
-    let mut cohort = CohortEncoder::with_refresh(Level::Fast, 0);
+    // The cohort's bytes are then those of an encoder that one reader has for itself, behind gzip's head.
+    let mut cohort = CohortEncoder::with_full_flush_after(Level::Fast, 0);
     let mut client = Client::new(cohort.join());
-    let mut alone = sse_compress::StreamEncoder::new(Level::Fast);
-    let mut expected = Vec::new();
+    let mut alone = DeflateEncoder::new(client.sent.clone(), Compression::new(1));
     for number in 0..500 {
         let event = event(number);
         client.take(&cohort.encode(event.clone().into()));
-        alone.write(event.as_bytes(), &mut expected);
+        alone.write_all(event.as_bytes()).unwrap();
+        alone.flush().unwrap();
     }
-    assert!(client.sent == expected);
+    assert!(client.sent == *alone.get_ref());
     client.check();
 }
 
@@ -224,14 +242,38 @@ fn a_secret_leaves_no_trace_in_any_length() {
 }
 
 #[test]
+fn small_events_shrink_to_a_fraction() {
+    type Payload = fn(u64) -> String;
+    for (name, level, payload, bound) in [
+        ("token", Level::Fast, token as Payload, 0.10),
+        ("progress", Level::Fast, event, 0.25),
+        ("progress", Level::Balanced, event, 0.23),
+        ("progress", Level::Best, event, 0.22),
+    ] {
+        let mut cohort = CohortEncoder::new(level);
+        let (mut plain, mut packed) = (0, 0);
+        for number in 0..1000 {
+            let block = cohort.encode(payload(number).into());
+            plain += block.plain().len();
+            packed += block.bytes(BlockForm::Compressed).len();
+        }
+        let ratio = packed as f64 / plain as f64;
+        assert!(ratio < bound, "{name} at {level}: {ratio:.3}");
+    }
+}
+
+#[test]
 fn a_block_is_shared_and_made_once() {
     let mut cohort = CohortEncoder::new(Level::Fast);
     let _ = cohort.encode(summary(1, 5000).into());
     let block = cohort.encode(event(7).into());
-    let stored = block.bytes(Form::Stored).as_ptr();
-    assert_eq!(block.bytes(Form::Stored).as_ptr(), stored);
-    assert_eq!(block.bytes(Form::Stored).len(), block.plain().len() + 5);
-    assert!(block.bytes(Form::Packed).len() < block.plain().len());
+    let stored = block.bytes(BlockForm::Stored).as_ptr();
+    assert_eq!(block.bytes(BlockForm::Stored).as_ptr(), stored);
+    assert_eq!(
+        block.bytes(BlockForm::Stored).len(),
+        block.plain().len() + 10
+    );
+    assert!(block.bytes(BlockForm::Compressed).len() < block.plain().len());
 }
 
 #[test]

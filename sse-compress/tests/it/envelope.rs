@@ -1,19 +1,16 @@
-use std::{sync::Arc, thread};
+use std::{io::Write as _, sync::Arc, thread};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
-use sse_compress::{
-    DecompressError, EnvelopeError, Level, MessageCompressor, StreamEncoder, open_envelope,
-};
+use sse_compress::{DecompressError, EnvelopeError, Level, MessageCompressor, open_envelope};
 
 use crate::payload::{job_list, noise, summary};
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut encoder = StreamEncoder::new(Level::Fast);
-    encoder.write(plain, &mut out);
-    encoder.finish(&mut out);
-    out
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
 }
 
 fn envelope(size: u64, gzipped: &[u8]) -> String {
@@ -262,6 +259,11 @@ fn texts_that_are_not_envelopes_are_left_to_the_caller() {
         ),
         r#"not json, but "compressed""#,
         r#"{"message": "is it "compressed"?"#,
+        // An array with the members in their order, and a name with an escape in it.
+        r#"[true, "gzip", 5, "compressed"]"#,
+        &format!(
+            r#"{{"\u0063ompressed": true, "encoding": "gzip", "original_size": 5, "data": "{data}"}}"#
+        ),
     ] {
         assert_eq!(open_envelope(text, 1000), Ok(None), "{text}");
     }

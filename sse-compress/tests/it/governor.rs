@@ -29,6 +29,71 @@ fn a_rush_hour_makes_it_fast_and_the_evening_makes_it_best_again() {
     assert_eq!(lasts(&mut governor, &mut now, 65, 0.3), Level::Best);
 }
 
+/// The level after these loads at these milliseconds, for a governor that was busy until it had come down to `began`.
+fn after(configured: Level, began: Level, loads: &[(f64, u64)]) -> Level {
+    let start = Instant::now();
+    let mut governor = LevelGovernor::new(configured);
+    let mut seconds = 0;
+    while governor.level() != began {
+        governor.observe(1.0, start + Duration::from_secs(seconds));
+        seconds += 10;
+    }
+    for &(cpu, at) in loads {
+        governor.observe(
+            cpu,
+            start + Duration::from_secs(seconds) + Duration::from_millis(at),
+        );
+    }
+    governor.level()
+}
+
+#[test]
+fn it_gets_faster_when_the_load_has_been_at_the_limit_for_its_time_and_not_before() {
+    let busy = |loads| after(Level::Best, Level::Best, loads);
+    assert_eq!(
+        busy(&[(0.85, 0), (0.85, 5000), (0.85, 10_000)]),
+        Level::Balanced
+    );
+    assert_eq!(busy(&[(0.85, 0), (0.85, 9999)]), Level::Best);
+    assert_eq!(busy(&[(0.849, 0), (0.849, 20_000)]), Level::Best);
+    // A look below the limit begins the time anew.
+    assert_eq!(
+        busy(&[(0.9, 0), (0.849, 5000), (0.9, 6000), (0.9, 15_999)]),
+        Level::Best
+    );
+    // One step for each time.
+    assert_eq!(
+        busy(&[(0.9, 0), (0.9, 10_000), (0.9, 19_999), (0.9, 29_998)]),
+        Level::Balanced
+    );
+    assert_eq!(
+        busy(&[(0.9, 0), (0.9, 10_000), (0.9, 19_999), (0.9, 29_999)]),
+        Level::Fast
+    );
+}
+
+#[test]
+fn it_gets_slower_when_the_load_has_been_below_the_limit_for_its_time_and_not_before() {
+    let idle = |loads| after(Level::Best, Level::Fast, loads);
+    assert_eq!(
+        idle(&[(0.499, 0), (0.499, 30_000), (0.499, 60_000)]),
+        Level::Balanced
+    );
+    assert_eq!(idle(&[(0.499, 0), (0.499, 59_999)]), Level::Fast);
+    assert_eq!(idle(&[(0.5, 0), (0.5, 200_000)]), Level::Fast);
+    // A look at the limit begins the time anew.
+    assert_eq!(
+        idle(&[(0.4, 0), (0.5, 30_000), (0.4, 31_000), (0.4, 90_999)]),
+        Level::Fast
+    );
+    // From busy to idle, and back.
+    assert_eq!(idle(&[(0.9, 0), (0.4, 5000), (0.4, 64_999)]), Level::Fast);
+    assert_eq!(
+        idle(&[(0.9, 0), (0.4, 5000), (0.4, 65_000)]),
+        Level::Balanced
+    );
+}
+
 #[test]
 fn a_moment_of_load_changes_nothing() {
     let mut now = Instant::now();

@@ -1,4 +1,4 @@
-//! What may happen to two cohorts and their clients, whatever they are compressed in.
+//! What may happen to two cohorts and their clients.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ pub(crate) enum Happening {
         cohort: usize,
     },
     /// Somebody would be in step again if the cohort began anew.
-    Welcome {
+    RequestFullFlush {
         cohort: usize,
     },
     /// A client misses the next block.
@@ -57,7 +57,7 @@ pub(crate) fn happening(max_run: usize) -> impl Strategy<Value = Happening> {
         12 => (0usize..2, text()).prop_map(|(cohort, text)| Happening::Batch { cohort, text }),
         1 => (0usize..2, text()).prop_map(|(cohort, text)| Happening::Apart { cohort, text }),
         4 => (0usize..2).prop_map(|cohort| Happening::Join { cohort }),
-        2 => (0usize..2).prop_map(|cohort| Happening::Welcome { cohort }),
+        2 => (0usize..2).prop_map(|cohort| Happening::RequestFullFlush { cohort }),
         2 => client().prop_map(|client| Happening::Lag { client }),
         2 => (client(), text()).prop_map(|(client, text)| Happening::Own { client, text }),
         1 => client().prop_map(|client| Happening::Move { client }),

@@ -8,28 +8,20 @@
 mod cohort;
 mod decompress;
 mod envelope;
+mod flush;
+mod go_inflater;
 mod governor;
 mod happening;
 mod negotiate;
 mod payload;
-mod stream;
-#[cfg(feature = "zstd")]
-mod zstd;
 
 #[test]
 fn everything_can_go_to_another_thread() {
     fn is_send<T: Send>() {}
     fn is_shared<T: Send + Sync>() {}
-    is_send::<sse_compress::StreamEncoder>();
     is_send::<sse_compress::CohortEncoder>();
     is_send::<sse_compress::Decompressor>();
     is_shared::<sse_compress::CohortReader>();
-    is_shared::<sse_compress::Block>();
+    is_shared::<sse_compress::CohortBlock>();
     is_shared::<sse_compress::MessageCompressor>();
-    #[cfg(feature = "zstd")]
-    {
-        is_send::<sse_compress::ZstdCohortEncoder>();
-        is_shared::<sse_compress::ZstdReader>();
-        is_shared::<sse_compress::ZstdBlock>();
-    }
 }

@@ -18,6 +18,7 @@ fn the_header_decides() {
         ("gzip;Q=0.5", Some(Gzip)),
         ("", Some(Identity)),
         ("br", Some(Identity)),
+        ("zstd", Some(Identity)),
         ("identity", Some(Identity)),
         ("gzip;q=0", Some(Identity)),
         ("gzip;q=0.000, *;q=1", Some(Identity)),
@@ -72,6 +73,7 @@ fn names_are_read_back() {
         assert_eq!(Coding::from_name(coding.name()), Some(coding));
     }
     assert_eq!(Coding::from_name("br"), None);
+    assert_eq!(Coding::from_name("zstd"), None);
 }
 
 proptest! {

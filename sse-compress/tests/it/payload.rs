@@ -115,7 +115,6 @@ pub(crate) fn event(number: u64) -> String {
 }
 
 /// What a model says, token by token, as its API has it.
-#[cfg_attr(not(feature = "zstd"), allow(dead_code, reason = "for comparisons"))]
 pub(crate) fn token(number: u64) -> String {
     let mut random = Random::new(number / 400);
     let id = random.next();

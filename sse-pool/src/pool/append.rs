@@ -10,7 +10,7 @@ use crate::Entry;
 
 /// What an append did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delivery {
+pub struct AppendOutcome {
     /// Entries that went into the window.
     pub appended: usize,
     /// Entries that were not after the head, and were ignored.
@@ -34,7 +34,7 @@ impl<T: Clone> Pool<T> {
     /// # Panics
     ///
     /// With debug assertions, when two threads append at the same time.
-    pub fn append(&self, entries: &[Arc<Entry<T>>], now: Instant) -> Delivery {
+    pub fn append(&self, entries: &[Arc<Entry<T>>], now: Instant) -> AppendOutcome {
         let inner = &*self.inner;
         debug_assert!(!inner.appending.swap(true, Relaxed), "one writer at a time");
         // Patterns are foreign code: they are asked before anything is locked.
@@ -48,10 +48,10 @@ impl<T: Clone> Pool<T> {
             }
         }
         let mut fx = inner.spare.lock().take().unwrap_or_default();
-        let mut delivery = Delivery::default();
+        let mut outcome = AppendOutcome::default();
         let mut clones;
         for (number, shard) in inner.shards.iter().enumerate() {
-            delivery = Delivery::default();
+            outcome = AppendOutcome::default();
             let mut own = entries;
             if number > 0 {
                 clones = entries
@@ -67,22 +67,20 @@ impl<T: Clone> Pool<T> {
                 let matching = matching.get(start..end).unwrap_or_default();
                 start = end;
                 if shard.append(entry, matching, patterns.last_number, now, &mut fx) {
-                    delivery.appended += 1;
+                    outcome.appended += 1;
                     inner.head.fetch_max(entry.offset, Relaxed);
                 } else {
-                    delivery.stale += 1;
+                    outcome.stale += 1;
                 }
             }
             shard.take_ready_waker(&mut fx);
         }
-        delivery.readers = fx.readers;
+        outcome.readers = fx.readers;
         inner
             .appended_entries
-            .fetch_add(delivery.appended as u64, Relaxed);
-        inner
-            .stale_entries
-            .fetch_add(delivery.stale as u64, Relaxed);
-        if delivery.stale == 0 {
+            .fetch_add(outcome.appended as u64, Relaxed);
+        inner.stale_entries.fetch_add(outcome.stale as u64, Relaxed);
+        if outcome.stale == 0 {
             let bytes: usize = entries.iter().map(|entry| entry.size_bytes).sum();
             inner.appended_bytes.fetch_add(bytes as u64, Relaxed);
         }
@@ -92,7 +90,7 @@ impl<T: Clone> Pool<T> {
         if fx.wakers.capacity() <= MAX_SPARE_WAKERS {
             *inner.spare.lock() = Some(fx);
         }
-        delivery
+        outcome
     }
 }
 

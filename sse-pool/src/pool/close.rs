@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Pool, SLICE};
-use crate::{CloseReason, ConnectionId, Swept, shard::Effects};
+use crate::{CloseReason, ConnectionId, SweepOutcome, shard::Effects};
 
 impl<T> Pool<T> {
     /// Closes a connection: its reader hears [`Closed`](crate::Read::Closed) at once. False when no open one has this
@@ -62,9 +62,9 @@ impl<T> Pool<T> {
     /// [`touch`](crate::Connection::touch) are signs of life.
     ///
     /// Cost: looks at every reader, a slice at a time, so that nobody waits for it long.
-    pub fn sweep(&self, now: Instant) -> Swept {
+    pub fn sweep(&self, now: Instant) -> SweepOutcome {
         let config = &self.inner.config;
-        let mut swept = Swept::default();
+        let mut swept = SweepOutcome::default();
         for shard in &self.inner.shards {
             let mut slot = 0;
             loop {
@@ -78,7 +78,7 @@ impl<T> Pool<T> {
                     slot = slice.end;
                     let behind = shard.most_behind(slice.clone());
                     swept.most_behind_entries = swept.most_behind_entries.max(behind);
-                    let at = shard.moment(now);
+                    let at = shard.compact(now);
                     let (send, idle) = (config.send_timeout, config.idle_timeout);
                     let verdicts: Vec<_> = shard
                         .keys_in(slice)

@@ -8,7 +8,7 @@ use std::{
 use super::{Inner, Pool};
 use crate::{
     Connection, ConnectionId, ConnectionInfo, Permit, ReaderKey, Selector, Start,
-    moment::Moment,
+    compact_instant::CompactInstant,
     reader::{Links, Reader, State},
     shard::Effects,
     sync::Mutex,
@@ -125,7 +125,7 @@ impl<T> Pool<T> {
             direct_after: 0,
             delivered_entries: 0,
             delivered_bytes: 0,
-            since: Moment::default(),
+            since: CompactInstant::default(),
             generation: 0,
             seeks: 0,
             state: State::Ready,

@@ -10,7 +10,7 @@ use std::{
 
 use super::Pool;
 use crate::{
-    CloseReason, ConnectionInfo, Entry, Read, ReaderKey, Selector, Taken,
+    CloseReason, ConnectionInfo, Entry, GroupRead, Read, ReaderKey, Selector,
     reader::{Reader, State},
     shard::{Park, Step, Waiter},
 };
@@ -28,14 +28,14 @@ impl<T> Pool<T> {
     }
 
     /// For a shard's handle, in place of what stands in `out`.
-    pub(crate) fn read_alike(
+    pub(crate) fn read_group(
         &self,
         keys: &[ReaderKey],
         now: Instant,
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
-    ) -> Taken {
-        let mut taken = Taken {
+    ) -> GroupRead {
+        let mut taken = GroupRead {
             readers: 0,
             read: None,
             is_waiting: false,
@@ -43,8 +43,8 @@ impl<T> Pool<T> {
         };
         if let Some((&first, others)) = keys.split_first() {
             taken.readers = 1;
-            let alike = Some((others, &mut taken));
-            taken.read = self.visit(first, now, max_bytes, out, Waiter::Batch, alike);
+            let group = Some((others, &mut taken));
+            taken.read = self.visit(first, now, max_bytes, out, Waiter::Batch, group);
         }
         if taken.read != Some(Read::Entries) {
             out.clear();
@@ -53,7 +53,7 @@ impl<T> Pool<T> {
         taken
     }
 
-    /// With `alike`, what is taken replaces what is in `out`, a reader that took the last of what there is waits from then
+    /// With `group`, what is taken replaces what is in `out`, a reader that took the last of what there is waits from then
     /// on, and others that stand where it stood take the same.
     fn visit(
         &self,
@@ -62,27 +62,27 @@ impl<T> Pool<T> {
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
         waiter: Waiter<'_>,
-        alike: Option<(&[ReaderKey], &mut Taken)>,
+        group: Option<(&[ReaderKey], &mut GroupRead)>,
     ) -> Option<Read> {
         let Some(shard) = self.inner.shards.get(key.shard()) else {
             return Some(Read::Closed(CloseReason::Client));
         };
-        let out_start = if alike.is_some() { 0 } else { out.len() };
+        let out_start = if group.is_some() { 0 } else { out.len() };
         let mut scan = None;
         let mut spare = None;
         loop {
             let mut guard = shard.lock();
-            let place = alike.as_ref().and_then(|_| guard.place(key));
+            let position = group.as_ref().and_then(|_| guard.list_position(key));
             match guard.step(key, now, max_bytes, &mut scan, out, out_start) {
                 Step::Entries { is_all } => {
-                    if let Some((others, taken)) = alike {
+                    if let Some((others, taken)) = group {
                         taken.is_waiting = guard.park_at_end(key, now);
                         taken.may_have_changed =
                             guard.reader(key).is_none_or(|reader| reader.is_changed);
-                        if let Some(place) = place
+                        if let Some(position) = position
                             && is_all
                         {
-                            taken.readers += guard.repeat(place, out, others, now);
+                            taken.readers += guard.repeat(position, out, others, now);
                         }
                     }
                     return Some(Read::Entries);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{Effects, Shard, park::announce};
-use crate::{Entry, ReaderKey, moment::Moment, reader::State, topics::ALL};
+use crate::{Entry, ReaderKey, compact_instant::CompactInstant, reader::State, topics::ALL};
 
 impl<T> Shard<T> {
     /// Appends one entry and readies the parked readers that want it.
@@ -22,7 +22,7 @@ impl<T> Shard<T> {
         if entry.offset <= before {
             return false;
         }
-        let now = self.moment(now);
+        let now = self.compact(now);
         let floor = self.window.floor();
         let seq = self.window.push(Arc::clone(entry));
         let news = News {
@@ -142,5 +142,5 @@ struct News<'a, T> {
     seq: u64,
     /// The head before it.
     before: u64,
-    now: Moment,
+    now: CompactInstant,
 }

@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, collections::binary_heap::PeekMut, sync::Arc};
 
-use super::{Shard, Step, read::account};
+use super::{Shard, Step};
 use crate::{Entry, reader::Reader, topics::Content};
 
 impl<T> Shard<T> {
@@ -118,7 +118,7 @@ impl<T> Shard<T> {
         if taken == 0 {
             return Step::Nothing;
         }
-        account(reader, totals, taken, taken_bytes);
+        totals.count_taken(reader, taken, taken_bytes);
         Step::Entries { is_all }
     }
 }

@@ -25,7 +25,7 @@ impl<T> Shard<T> {
         }
         self.last_generation = self.last_generation.wrapping_add(1);
         reader.generation = self.last_generation;
-        reader.since = self.moment(now);
+        reader.since = self.compact(now);
         reader.direct_after = self.direct_after;
         reader.cursor = match start {
             Start::Live => self.window.head(),

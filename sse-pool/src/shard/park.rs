@@ -53,7 +53,7 @@ impl<T> Shard<T> {
         if reader.state == State::Ready {
             reader.state = State::Parked;
             if let Some(origin) = self.origin {
-                reader.since = reader.since.max(origin.moment(now));
+                reader.since = reader.since.max(origin.compact(now));
             }
             for link in reader.links.as_slice() {
                 if let Some(node) = self.index.node_mut(link.node) {

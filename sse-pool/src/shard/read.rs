@@ -2,11 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Shard, Totals, scan::Scan};
+use super::{Shard, scan::Scan};
 use crate::{
-    CloseReason, ConnectionInfo, Entry, ReaderKey, Selector,
-    reader::{Reader, State},
-    topics::Content,
+    CloseReason, ConnectionInfo, Entry, ReaderKey, Selector, reader::State, topics::Content,
 };
 
 /// What a look at the window gave.
@@ -51,7 +49,7 @@ impl<T> Shard<T> {
             State::Parked => return Step::Nothing,
             State::Ready => {}
         }
-        let now = self.moment(now);
+        let now = self.compact(now);
         let Some(reader) = self.readers.get_mut(key.slot) else {
             return Step::Closed(CloseReason::Client);
         };
@@ -94,13 +92,4 @@ impl<T> Shard<T> {
                 )
             })
     }
-}
-
-/// Counts what a reader has taken.
-pub(super) fn account(reader: &mut Reader, totals: &mut Totals, taken: usize, bytes: usize) {
-    reader.in_hand = true;
-    reader.delivered_entries += taken as u64;
-    reader.delivered_bytes += bytes as u64;
-    totals.delivered_entries += taken as u64;
-    totals.delivered_bytes += bytes as u64;
 }

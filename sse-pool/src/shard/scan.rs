@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Shard, Step, read::account};
+use super::{Shard, Step};
 use crate::{ConnectionInfo, Entry, Selector};
 
 /// How far a pattern reader's read has come between two visits to the lock.
@@ -93,7 +93,7 @@ impl<T> Shard<T> {
             if taken == 0 {
                 return Step::Nothing;
             }
-            account(reader, &mut self.totals, taken, taken_bytes);
+            self.totals.count_taken(reader, taken, taken_bytes);
             return Step::Entries { is_all: false };
         }
         Step::Filter {

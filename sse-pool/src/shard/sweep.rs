@@ -6,11 +6,13 @@ use std::{
 };
 
 use super::Shard;
-use crate::{CloseReason, ReaderKey, moment::Moment, reader::State, topics::Content};
+use crate::{
+    CloseReason, ReaderKey, compact_instant::CompactInstant, reader::State, topics::Content,
+};
 
 impl<T> Shard<T> {
     pub(crate) fn touch(&mut self, key: ReaderKey, now: Instant) {
-        let now = self.moment(now);
+        let now = self.compact(now);
         if let Some(reader) = self.reader_mut(key) {
             reader.since = reader.since.max(now);
         }
@@ -20,7 +22,7 @@ impl<T> Shard<T> {
     pub(crate) fn verdict(
         &self,
         key: ReaderKey,
-        now: Moment,
+        now: CompactInstant,
         send_timeout: Duration,
         idle_timeout: Duration,
     ) -> Option<CloseReason> {

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod admission;
-mod alike;
-mod batch;
+mod group;
 mod model;
 mod reading;
+mod shard_handle;
 mod support;
 mod sweeping;
 mod threads;

@@ -1,14 +1,14 @@
 use std::{sync::Arc, task::Poll, time::Instant};
 
 use sse_pool::{
-    Audience, ClientInfo, CloseReason, ConnectError, Delivery, Entry, Limits, Pool, PoolConfig,
-    Read, ReaderState, Selector, Start, TopicFilter, TopicPattern, UpdateError, Visibility,
-    WindowConfig,
+    AppendOutcome, Audience, ClientInfo, CloseReason, ConnectError, Entry, Limits, Pool,
+    PoolConfig, Read, ReaderState, Selector, Start, TopicFilter, TopicPattern, UpdateError,
+    Visibility, WindowConfig,
 };
 
 use crate::support::*;
 
-fn append(pool: &Pool<u64>, entries: &[Arc<Entry<u64>>]) -> Delivery {
+fn append(pool: &Pool<u64>, entries: &[Arc<Entry<u64>>]) -> AppendOutcome {
     pool.append(entries, Instant::now())
 }
 
@@ -22,7 +22,7 @@ fn a_reader_takes_everything_that_is_ready_in_one_read() {
         .collect();
     assert_eq!(
         append(&pool, &all),
-        Delivery {
+        AppendOutcome {
             appended: 6,
             stale: 0,
             readers: 1

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sse_pool::{CloseReason, Pool, Read, Selector, Start, Swept};
+use sse_pool::{CloseReason, Pool, Read, Selector, Start, SweepOutcome};
 
 use crate::support::*;
 
@@ -25,7 +25,7 @@ fn a_reader_that_does_not_fetch_its_entries_is_stalled() {
     let swept = pool.sweep(late + SECOND);
     assert_eq!(
         swept,
-        Swept {
+        SweepOutcome {
             stalled: vec![id("r")],
             idle: vec![],
             most_behind_entries: 1,
@@ -88,7 +88,7 @@ fn a_sweep_says_how_far_the_slowest_reader_is_behind() {
         shards: 2,
         ..config(4)
     });
-    assert_eq!(pool.sweep(Instant::now()), Swept::default());
+    assert_eq!(pool.sweep(Instant::now()), SweepOutcome::default());
     let mut quick = Client::connect(&pool, "quick", Selector::topics(["t"]), Start::Live);
     let mut slow = Client::connect(&pool, "slow", Selector::all(), Start::Live);
     let mut asleep = Client::connect(&pool, "asleep", Selector::topics(["other"]), Start::Live);
@@ -120,7 +120,7 @@ fn a_sweep_says_how_far_the_slowest_reader_is_behind() {
         (3, 4),
         "those it closes are seen too"
     );
-    assert_eq!(pool.sweep(now + 400 * SECOND), Swept::default());
+    assert_eq!(pool.sweep(now + 400 * SECOND), SweepOutcome::default());
 }
 
 #[test]

@@ -259,7 +259,7 @@ pub struct Settings {
     )]
     pub compression_level: Option<LevelSetting>,
 
-    /// Memory for compressing streams (Content-Encoding: gzip, and zstd where it is built in), about half a MiB for each set of subscriptions that
+    /// Memory for compressing streams (Content-Encoding: gzip), about half a MiB for each set of subscriptions that
     /// readers have in common; beyond it streams are not compressed; 0 for never [default: 32MiB]
     #[arg(
         long,

@@ -54,7 +54,7 @@ pub struct HubConfig {
     pub compression_threshold_bytes: usize,
     /// Effort of that compression.
     pub compression_level: Level,
-    /// Memory for compressing streams (`Content-Encoding: gzip`, and `zstd` with that feature), about half a MiB for each
+    /// Memory for compressing streams (`Content-Encoding: gzip`), about half a MiB for each
     /// set of subscriptions that readers have in common. Where it is used up, further ones are not compressed. Zero for none.
     pub stream_compression_bytes: usize,
     /// Topics whose events are never compressed together with others: for secrets in streams that also carry

@@ -107,7 +107,7 @@ pub struct CompressionJson {
     pub bytes_out: u64,
     /// After over before.
     pub ratio: f64,
-    /// What came of `Content-Encoding`: gzip and, where the hub has it, zstd together.
+    /// What came of `Content-Encoding`: streams in gzip.
     pub streams: StreamCompressionJson,
 }
 

@@ -219,14 +219,13 @@ impl Hub {
         request: &ConnectionRequest,
         selector: &Arc<Selector>,
     ) -> Option<crate::hub::Member> {
-        if request.coding == Coding::Identity {
+        if request.coding != Coding::Gzip {
             return None;
         }
         let key = CohortKey {
             interest: request.interest.clone(),
             visibility: request.caller.visibility().clone(),
             format: request.format,
-            coding: request.coding,
         };
         self.cohorts().join(key, Arc::clone(selector))
     }

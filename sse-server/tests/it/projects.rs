@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::client::eventually;
 use crate::server::{Server, is_rfc3339};
 
 #[test]

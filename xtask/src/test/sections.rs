@@ -37,8 +37,7 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
             tally,
             // What is off by default is tested too.
             Cmd::cargo(["test", "--workspace", "--no-fail-fast"])
-                .args(["--features", "sse-client/brotli,sse-client/zstd"])
-                .args(["--features", "sse-compress/zstd,sse-server/zstd"]),
+                .args(["--features", "sse-client/brotli,sse-client/zstd"]),
         ),
         Section::Fanout => fanout(workspace, tally),
         Section::Loom => loom(workspace, tally),

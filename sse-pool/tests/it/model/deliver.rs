@@ -75,7 +75,7 @@ impl World {
             .take(self.readers.len() - 1)
             .filter(|&other| matches!(self.readers[other].handle, Handle::Batch(..)))
             .collect();
-        let mut alike = 1;
+        let mut group = 1;
         let waker = Waker::from(Arc::clone(&self.readers[index].calls));
         let read = match &mut self.readers[index].handle {
             Handle::Task(connection) => {
@@ -95,14 +95,14 @@ impl World {
                     .collect();
                 // In place of what another reader got, as a reactor does.
                 out.clone_from(&self.last_taken);
-                let taken = shard.read_alike(&keys, now, max_bytes, &mut out);
-                (alike, waits) = (taken.readers, taken.is_waiting);
+                let taken = shard.read_group(&keys, now, max_bytes, &mut out);
+                (group, waits) = (taken.readers, taken.is_waiting);
                 taken.read
             }
         };
         self.last_taken.clone_from(&out);
         let these = std::iter::once(index).chain(others);
-        for index in these.take(alike) {
+        for index in these.take(group) {
             self.took(index, read, &out, waits, max_bytes);
         }
     }

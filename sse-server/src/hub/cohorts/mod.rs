@@ -1,15 +1,13 @@
-//! Streams with a `Content-Encoding`: compressed once for all readers that get the same events.
+//! Streams with `Content-Encoding: gzip`: compressed once for all readers that get the same events.
 //!
-//! Readers with the same subscriptions, rights, form and coding are a *cohort*. What one of them reads first is encoded as a block,
+//! Readers with the same subscriptions, rights and form are a *cohort*. What one of them reads first is encoded as a block,
 //! and the others take the same bytes. A reader that has something else to hear (its greeting, a replay, an event for it
 //! alone, a batch that does not fall on the blocks' borders) gets that as stored bytes of its own and is back in step
-//! soon after; see [`sse_compress::CohortEncoder`], and `ZstdCohortEncoder` beside it. So the cost of an event does not
+//! soon after; see [`sse_compress::CohortEncoder`]. So the cost of an event does not
 //! depend on the number of readers, and neither does the memory: a cohort holds about as much as one connection's
 //! own encoder would.
 //!
 //! Two cohorts share nothing, so what one reader may see never shapes the bytes of another who may not.
-
-mod coding;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,10 +15,9 @@ use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use sse_compress::Coding;
+use sse_compress::{BlockForm, Coding, CohortBlock, CohortEncoder, CohortReader, Level};
 use sse_pool::{Selector, Visibility};
 
-use self::coding::{Block, Encoder, Reader};
 use super::encoded_record::EncodedRecord;
 use super::interest::Interest;
 use super::reader::Batch;
@@ -32,7 +29,6 @@ pub(crate) struct CohortKey {
     pub(crate) interest: Interest,
     pub(crate) visibility: Visibility,
     pub(crate) format: Format,
-    pub(crate) coding: Coding,
 }
 
 /// All cohorts of a hub, within a budget of memory.
@@ -71,9 +67,6 @@ pub(crate) struct CohortStats {
 #[derive(Debug)]
 struct Cohort {
     inner: Mutex<Blocks>,
-    coding: Coding,
-    /// What it takes of the budget.
-    bytes: usize,
     budget: Arc<Budget>,
     counts: Arc<Counts>,
 }
@@ -81,14 +74,14 @@ struct Cohort {
 impl Drop for Cohort {
     fn drop(&mut self) {
         self.budget.cohorts.fetch_sub(1, Ordering::Relaxed);
-        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(COHORT_BYTES, Ordering::Relaxed);
     }
 }
 
 /// The encoder and its last blocks.
 #[derive(Debug)]
 struct Blocks {
-    encoder: Encoder,
+    encoder: CohortEncoder,
     recent: VecDeque<Recent>,
     recent_bytes: usize,
     /// The number of the block that comes next.
@@ -101,14 +94,14 @@ struct Blocks {
 struct Recent {
     /// The events in it; none for a heartbeat.
     offsets: Vec<u64>,
-    block: Arc<Block>,
+    block: Arc<CohortBlock>,
 }
 
 /// One reader of a cohort.
 #[derive(Debug)]
 pub(crate) struct Member {
     cohort: Arc<Cohort>,
-    reader: Reader,
+    reader: CohortReader,
     /// What it was subscribed to when it joined. When that changes, it gets bytes of its own.
     selector: Arc<Selector>,
     is_detached: bool,
@@ -131,36 +124,32 @@ impl Cohorts {
         }
     }
 
-    /// A place in the cohort of this key; `None` when there is none and no memory is left for one, or nothing
-    /// is to be compressed.
+    /// A place in the cohort of this key; `None` when there is no such cohort and no memory is left for one.
     pub(crate) fn join(&self, key: CohortKey, selector: Arc<Selector>) -> Option<Member> {
-        let bytes = Encoder::memory_bytes(key.coding)? + MAX_RECENT_BYTES;
         let mut cohorts = self.cohorts.lock();
         let known = cohorts.get(&key).and_then(Weak::upgrade);
         let cohort = match known {
             Some(cohort) => cohort,
             None => {
                 // Only here are cohorts counted up, and the lock is held.
-                if self.budget.bytes.load(Ordering::Relaxed) + bytes > self.budget.max_bytes {
+                if self.budget.bytes.load(Ordering::Relaxed) + COHORT_BYTES > self.budget.max_bytes
+                {
                     return None;
                 }
-                let encoder = Encoder::new(key.coding)?;
-                self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.budget.bytes.fetch_add(COHORT_BYTES, Ordering::Relaxed);
                 self.budget.cohorts.fetch_add(1, Ordering::Relaxed);
                 let cohort = Arc::new(Cohort {
                     inner: Mutex::new(Blocks {
-                        encoder,
+                        encoder: CohortEncoder::new(Level::Fast),
                         recent: VecDeque::new(),
                         recent_bytes: 0,
                         next: 0,
                         upto: 0,
                     }),
-                    coding: key.coding,
-                    bytes,
                     budget: Arc::clone(&self.budget),
                     counts: Arc::clone(&self.counts),
                 });
-                if cohorts.len() >= 2 * (self.budget.max_bytes / bytes).max(8) {
+                if cohorts.len() >= 2 * (self.budget.max_bytes / COHORT_BYTES).max(8) {
                     cohorts.retain(|_, cohort| cohort.strong_count() > 0);
                 }
                 cohorts.insert(key, Arc::downgrade(&cohort));
@@ -193,8 +182,8 @@ impl Cohorts {
 
 impl Member {
     /// What its bytes are in.
-    pub(crate) fn coding(&self) -> Coding {
-        self.cohort.coding
+    pub(crate) const fn coding(&self) -> Coding {
+        Coding::Gzip
     }
 
     /// Bytes that only this reader gets.
@@ -245,7 +234,7 @@ impl Member {
             }
         }
         if is_stored {
-            blocks.encoder.welcome();
+            blocks.encoder.request_full_flush();
         }
         drop(blocks);
         writer.finish()
@@ -274,16 +263,16 @@ impl Member {
         // Events that it has not read come before; it is not told of them here.
         self.next = self.next.max(blocks.next - 1);
         if self.take_upto(&blocks, blocks.next - 1, &mut writer) {
-            blocks.encoder.welcome();
+            blocks.encoder.request_full_flush();
         }
         drop(blocks);
         writer.finish()
     }
 
-    /// The end of the stream, as its coding has it.
+    /// The clean end of the stream.
     pub(crate) fn finish(mut self) -> Bytes {
         let mut out = self.begin();
-        self.reader.finish(&mut out);
+        out.extend_from_slice(&self.reader.finish());
         out.into()
     }
 
@@ -326,9 +315,9 @@ impl Member {
             if at < number && !recent.offsets.is_empty() {
                 continue;
             }
-            let (form, bytes) = self.reader.take(&recent.block);
-            is_stored |= form == sse_compress::Form::Stored;
-            writer.write(bytes);
+            let form = self.reader.take(&recent.block);
+            is_stored |= form == BlockForm::Stored;
+            writer.write(recent.block.bytes(form).clone());
         }
         self.next = self.next.max(number + 1);
         is_stored
@@ -371,8 +360,11 @@ impl Blocks {
         taken
     }
 
-    fn push(&mut self, offsets: Vec<u64>, block: Block, counts: &Counts) {
-        let (plain, packed) = (block.plain_len(), block.packed_len());
+    fn push(&mut self, offsets: Vec<u64>, block: CohortBlock, counts: &Counts) {
+        let (plain, packed) = (
+            block.plain().len(),
+            block.bytes(BlockForm::Compressed).len(),
+        );
         counts
             .plain_bytes
             .fetch_add(plain as u64, Ordering::Relaxed);
@@ -389,7 +381,8 @@ impl Blocks {
             && (self.recent.len() > MAX_RECENT || self.recent_bytes > MAX_RECENT_BYTES)
         {
             if let Some(oldest) = self.recent.pop_front() {
-                self.recent_bytes -= oldest.block.plain_len() + oldest.block.packed_len();
+                let block = oldest.block;
+                self.recent_bytes -= block.plain().len() + block.bytes(BlockForm::Compressed).len();
             }
         }
     }
@@ -440,3 +433,5 @@ impl Writer {
 const MAX_RECENT: usize = 64;
 /// The same in bytes, before and after compression. A stated guess.
 const MAX_RECENT_BYTES: usize = 128 << 10;
+/// What a cohort takes of the budget.
+const COHORT_BYTES: usize = CohortEncoder::MEMORY_BYTES + MAX_RECENT_BYTES;

@@ -5,7 +5,7 @@
 //! kernel has driven out of the processor's caches meanwhile, and a lock that waits for what the kernel has written. So
 //! a few readers are looked up one right after the other, in one visit to the lock, before the first is written to.
 
-use sse_pool::{Read, ReaderKey, Taken};
+use sse_pool::{GroupRead, Read, ReaderKey};
 
 use super::Reactor;
 use super::table::Ticks;
@@ -32,7 +32,7 @@ impl Reactor {
         }
         let mut rest = &group[..];
         while !rest.is_empty() {
-            let served = self.serve_alike(rest, moment);
+            let served = self.serve_group_read(rest, moment);
             rest = rest.get(served..).unwrap_or_default();
         }
         group.clear();
@@ -44,10 +44,10 @@ impl Reactor {
     }
 
     /// Serves the first of `keys` and those behind it that get the same; says how many. They are live.
-    pub(super) fn serve_alike(&mut self, keys: &[ReaderKey], moment: Moment) -> usize {
+    pub(super) fn serve_group_read(&mut self, keys: &[ReaderKey], moment: Moment) -> usize {
         let taken = self
             .shard
-            .read_alike(keys, moment.now, MAX_CHUNK_BYTES, &mut self.batch);
+            .read_group(keys, moment.now, MAX_CHUNK_BYTES, &mut self.batch);
         let keys = keys.get(..taken.readers).unwrap_or(keys);
         match taken.read {
             Some(Read::Entries) => self.deliver(keys, taken, moment),
@@ -69,7 +69,7 @@ impl Reactor {
     }
 
     /// Sends the batch to readers that have got it; those for whom there may be more are served again.
-    fn deliver(&mut self, keys: &[ReaderKey], taken: Taken, moment: Moment) {
+    fn deliver(&mut self, keys: &[ReaderKey], taken: GroupRead, moment: Moment) {
         self.pace.found(self.batch.len());
         leave_out_expired(&mut self.batch, moment);
         let ticks = Ticks::since(self.origin, moment.now);

@@ -317,7 +317,7 @@ impl Reactor {
             }
             let goes_on = match entry.more.as_mut().and_then(|more| more.session.take()) {
                 None => {
-                    self.serve_alike(&[key], moment);
+                    self.serve_group_read(&[key], moment);
                     return;
                 }
                 Some(session) => self.serve_session(key, session, moment),
@@ -342,7 +342,7 @@ impl Reactor {
             Next::Look => {
                 let taken =
                     self.shard
-                        .read_alike(&[key], moment.now, MAX_CHUNK_BYTES, &mut self.batch);
+                        .read_group(&[key], moment.now, MAX_CHUNK_BYTES, &mut self.batch);
                 is_waiting = taken.is_waiting;
                 self.pace.found(self.batch.len());
                 let bytes = session.handle_read(taken.read, reader, &mut self.batch, moment);

@@ -169,7 +169,7 @@ fn a_reader_that_took_the_last_waits_at_once_and_one_that_did_not_does_not() {
         let mut out = Vec::new();
         let taken = reactor
             .shard
-            .read_alike(&[key], reactor.now, max_bytes, &mut out);
+            .read_group(&[key], reactor.now, max_bytes, &mut out);
         let offsets: Vec<_> = out.iter().map(|entry| entry.offset).collect();
         (taken.read, offsets, taken.is_waiting)
     };

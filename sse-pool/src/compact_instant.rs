@@ -1,14 +1,14 @@
-//! A point in time in half the bytes of an `Instant`, of which every reader keeps one.
+//! An instant in half the bytes of an `Instant`, of which every reader keeps one.
 
 use std::time::{Duration, Instant};
 
 /// Nanoseconds since an [`Origin`], or before it: 292 years each way, beyond which time stands still.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(i64);
+pub(crate) struct CompactInstant(i64);
 
-/// What moments are counted from: the first `now` that was given, whatever it was.
+/// What compact instants are counted from: the first `now` that was given, whatever it was.
 ///
-/// The pool reads no clock, so it has no better one; and as a moment may be before it, none is needed.
+/// The pool reads no clock, so it has no better one; and as an instant may be before it, none is needed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin(Instant);
 
@@ -17,16 +17,16 @@ impl Origin {
         Self(now)
     }
 
-    pub(crate) fn moment(self, at: Instant) -> Moment {
-        Moment(match at.checked_duration_since(self.0) {
+    pub(crate) fn compact(self, at: Instant) -> CompactInstant {
+        CompactInstant(match at.checked_duration_since(self.0) {
             Some(after) => nanos(after),
             None => -nanos(self.0.saturating_duration_since(at)),
         })
     }
 
-    pub(crate) fn instant(self, moment: Moment) -> Instant {
-        let span = Duration::from_nanos(moment.0.unsigned_abs());
-        let at = match moment.0 {
+    pub(crate) fn instant(self, compact: CompactInstant) -> Instant {
+        let span = Duration::from_nanos(compact.0.unsigned_abs());
+        let at = match compact.0 {
             0.. => self.0.checked_add(span),
             _ => self.0.checked_sub(span),
         };
@@ -34,7 +34,7 @@ impl Origin {
     }
 }
 
-impl Moment {
+impl CompactInstant {
     /// How long this is after `earlier`; zero when it is before.
     pub(crate) fn saturating_since(self, earlier: Self) -> Duration {
         let nanos = self.0.saturating_sub(earlier.0);
@@ -61,13 +61,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn moments_are_instants_to_the_nanosecond(
+        fn compact_instants_are_instants_to_the_nanosecond(
             origin in 0..FAR / 2, one in 0..FAR / 2, other in 0..FAR / 2,
         ) {
             let epoch = Instant::now();
             let [origin, one, other] = [origin, one, other].map(|n| epoch + Duration::from_nanos(n));
             let origin = Origin::new(origin);
-            let [first, second] = [one, other].map(|at| origin.moment(at));
+            let [first, second] = [one, other].map(|at| origin.compact(at));
             prop_assert_eq!(origin.instant(first), one);
             prop_assert_eq!(first.cmp(&second), one.cmp(&other));
             prop_assert_eq!(
@@ -83,12 +83,12 @@ mod tests {
         let Some(far) = now.checked_add(Duration::from_secs(400 * 365 * 86_400)) else {
             panic!("this platform's instants reach four centuries");
         };
-        assert!(Origin::new(now).moment(far) > Origin::new(now).moment(now));
-        assert!(Origin::new(far).moment(now) < Origin::new(far).moment(far));
+        assert!(Origin::new(now).compact(far) > Origin::new(now).compact(now));
+        assert!(Origin::new(far).compact(now) < Origin::new(far).compact(far));
         assert_eq!(
             Origin::new(far)
-                .moment(now)
-                .saturating_since(Origin::new(now).moment(far)),
+                .compact(now)
+                .saturating_since(Origin::new(now).compact(far)),
             Duration::ZERO
         );
     }

@@ -6,7 +6,7 @@ use sse_pool::{
     Audience, ClientInfo, ConnectionInfo, Entry, Pool, Read, ReaderKey, Selector, Start, Visibility,
 };
 
-use crate::{batch::Reactor, support::*};
+use crate::{shard_handle::Reactor, support::*};
 
 /// How many were read, what they got, and whether they wait.
 type Got = (usize, Option<Read>, Vec<u64>, bool);
@@ -20,7 +20,7 @@ fn read_up_to(reactor: &Reactor, keys: &[ReaderKey], max_bytes: usize) -> Got {
     let mut out = vec![entry(77, &["t"])];
     let taken = reactor
         .shard
-        .read_alike(keys, reactor.now, max_bytes, &mut out);
+        .read_group(keys, reactor.now, max_bytes, &mut out);
     let offsets = out.iter().map(|entry| entry.offset).collect();
     (taken.readers, taken.read, offsets, taken.is_waiting)
 }
@@ -143,7 +143,7 @@ fn whose_selector_was_changed_is_told_apart() {
         let mut out = Vec::new();
         let taken = reactor
             .shard
-            .read_alike(keys, reactor.now, usize::MAX, &mut out);
+            .read_group(keys, reactor.now, usize::MAX, &mut out);
         (taken.readers, taken.may_have_changed)
     };
     assert_eq!(changed(&[a, b]), (1, false));

@@ -19,7 +19,7 @@ use std::{
     task::Waker,
 };
 
-pub use self::{append::Delivery, connect::ConnectError, update::UpdateError};
+pub use self::{append::AppendOutcome, connect::ConnectError, update::UpdateError};
 use crate::{
     Permit, PoolConfig, Refusal, ShardHandle,
     admission::Admission,

@@ -7,10 +7,10 @@
 //! This file is what a shard is and how a reader is found on it; what it does is in the files below, one idea
 //! each.
 
-mod alike;
 mod append;
 mod cursor;
 mod exact;
+mod group;
 mod links;
 mod membership;
 mod park;
@@ -38,8 +38,8 @@ pub(crate) use self::{
 };
 use crate::{
     CloseReason, ConnectionId, Entry, ReaderKey, WindowConfig,
+    compact_instant::{CompactInstant, Origin},
     high_water::HighWater,
-    moment::{Moment, Origin},
     patterns::PatternKeys,
     reader::{Reader, State},
     slab::Slab,
@@ -67,7 +67,7 @@ pub(crate) struct Shard<T> {
     last_generation: u32,
     hasher: RandomState,
     totals: Totals,
-    /// What the readers' moments are counted from; there as soon as a reader is.
+    /// What the readers' instants are counted from; there as soon as a reader is.
     origin: Option<Origin>,
     /// The heads of the lists being merged; kept for its capacity.
     heads: BinaryHeap<Head>,
@@ -80,6 +80,17 @@ pub(crate) struct Totals {
     pub(crate) delivered_bytes: u64,
     pub(crate) lagged: u64,
     pub(crate) closed: [u64; CloseReason::COUNT],
+}
+
+impl Totals {
+    /// Counts what a reader has taken.
+    fn count_taken(&mut self, reader: &mut Reader, entries: usize, bytes: usize) {
+        reader.in_hand = true;
+        reader.delivered_entries += entries as u64;
+        reader.delivered_bytes += bytes as u64;
+        self.delivered_entries += entries as u64;
+        self.delivered_bytes += bytes as u64;
+    }
 }
 
 /// What is left to do once the lock is gone.
@@ -137,11 +148,11 @@ impl<T> Shard<T> {
         &self.totals
     }
 
-    /// The moment of an instant; the first one ever asked about becomes the origin.
-    pub(crate) fn moment(&mut self, now: Instant) -> Moment {
+    /// An instant in few bytes; the first one ever asked about becomes the origin.
+    pub(crate) fn compact(&mut self, now: Instant) -> CompactInstant {
         self.origin
             .get_or_insert_with(|| Origin::new(now))
-            .moment(now)
+            .compact(now)
     }
 
     /// The open reader with this id.

@@ -115,14 +115,14 @@ impl<T> ShardHandle<T> {
     /// labels that the entries have, or may see what others may not, is read alone.
     ///
     /// Each read is otherwise as [`read`](Self::read). Cost: that of one read, and a few nanoseconds for each reader more.
-    pub fn read_alike(
+    pub fn read_group(
         &self,
         keys: &[ReaderKey],
         now: Instant,
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
-    ) -> Taken {
-        self.pool.read_alike(keys, now, max_bytes, out)
+    ) -> GroupRead {
+        self.pool.read_group(keys, now, max_bytes, out)
     }
 
     /// Sets the cursor, as [`Connection::rejoin`](crate::Connection::rejoin). Read it afterwards.
@@ -147,9 +147,9 @@ impl<T> ShardHandle<T> {
     }
 }
 
-/// What [`ShardHandle::read_alike`] gave each of the readers it has read.
+/// What [`ShardHandle::read_group`] gave each of the readers it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct GroupRead {
     /// How many of the keys were read, from the first on: at least one, unless there were none.
     pub readers: usize,
     /// As [`ShardHandle::read`].

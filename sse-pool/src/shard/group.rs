@@ -1,8 +1,8 @@
-//! Readers in the same place of the same topic get the same entries, so one look at the window serves them all.
+//! Readers at the same position of the same topic get the same entries, so one look at the window serves them all.
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Shard, park::Waiter, read::account};
+use super::{Shard, park::Waiter};
 use crate::{
     Entry, ReaderKey,
     reader::{Links, Reader, State},
@@ -10,13 +10,13 @@ use crate::{
 
 /// Where a reader stands in the one list that it follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ListPosition {
     node: u32,
     cursor: u64,
     is_changed: bool,
 }
 
-impl Place {
+impl ListPosition {
     fn of(reader: &Reader) -> Option<Self> {
         match (&reader.links, reader.state) {
             (Links::One(link), State::Ready) if reader.batch => Some(Self {
@@ -30,18 +30,18 @@ impl Place {
 }
 
 impl<T> Shard<T> {
-    /// Where a reader stands, if others may stand in the same place.
-    pub(crate) fn place(&self, key: ReaderKey) -> Option<Place> {
+    /// Where a reader stands, if others may stand there too.
+    pub(crate) fn list_position(&self, key: ReaderKey) -> Option<ListPosition> {
         // Entries for single readers are in lists of their own.
         let is_alone = key.shard != self.number || !self.directs.is_empty();
-        Place::of(self.reader(key).filter(|_| !is_alone)?)
+        ListPosition::of(self.reader(key).filter(|_| !is_alone)?)
     }
 
-    /// Lets the first few of `keys` take what a reader took that stood in `place`, was left nothing out and waits now;
+    /// Lets the first few of `keys` take what a reader took that stood at `position`, was left nothing out and waits now;
     /// says how many did. The others are to be read.
     pub(crate) fn repeat(
         &mut self,
-        place: Place,
+        position: ListPosition,
         taken: &[Arc<Entry<T>>],
         keys: &[ReaderKey],
         now: Instant,
@@ -53,7 +53,7 @@ impl<T> Shard<T> {
         let bytes = taken.iter().map(|entry| entry.size_bytes).sum();
         let mut count = 0;
         for &key in keys {
-            if self.place(key) != Some(place) || self.has_lost(key.slot) {
+            if self.list_position(key) != Some(position) || self.has_lost(key.slot) {
                 break;
             }
             let Some(reader) = self.readers.get_mut(key.slot) else {
@@ -66,7 +66,7 @@ impl<T> Shard<T> {
             reader.cursor = reader
                 .cursor
                 .max(self.window.offset_before(reader.next_seq));
-            account(reader, &mut self.totals, taken.len(), bytes);
+            self.totals.count_taken(reader, taken.len(), bytes);
             let _parked = self.park(key, Waiter::Batch, &mut None, now);
             count += 1;
         }
