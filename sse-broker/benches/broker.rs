@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use redb::{Database, TableDefinition};
 use sse_broker::{
-    Broker, DurableBroker, DurableConfig, MemoryBroker, MemoryConfig, NewRecord, ReadRequest,
-    Record, Retention, Scope, Tail, Topic,
+    Broker, DiskBroker, DiskConfig, MemoryBroker, MemoryConfig, NewRecord, ReadRequest, Record,
+    Retention, Scope, Tail, Topic,
 };
 use sse_protocol::{Event, EventId};
 
@@ -68,12 +68,12 @@ impl Tail for Silent {
     }
 }
 
-fn durable(folder: &Path) -> Arc<DurableBroker> {
-    let config = DurableConfig {
+fn durable(folder: &Path) -> Arc<DiskBroker> {
+    let config = DiskConfig {
         retention: Retention::UNBOUNDED,
-        ..DurableConfig::default()
+        ..DiskConfig::default()
     };
-    let broker = DurableBroker::open(folder, config).expect("a log");
+    let broker = DiskBroker::open(folder, config).expect("a log");
     broker.follow(Arc::new(Silent));
     broker
 }

@@ -7,37 +7,37 @@
 //! * [`topic`](Topic), [`position`](Position), [`record`](Record): what the log is made of.
 //! * [`broker`](Broker): the promises, the same for every backend and tested by one suite.
 //! * [`retention`](Retention): how long it remembers, all and by topic; [`pattern`](TopicPattern): which
-//!   topics; `thinning`: what the rules of topics take, the same for every backend.
+//!   topics; `topic_retention`: what the rules of topics take, the same for every backend.
 //! * [`replay`](ResumeFrom) and [`splice`](Splice): where a reader goes on, and how it gets from the
 //!   log into the live window: pure, with nothing lost, nothing twice, or the [`Gap`] first.
 //! * [`state`](StateChange): small things beside the log that outlive a restart.
 //! * [`MemoryBroker`]: as long as the process lives.
-//! * `DurableBroker`, by the feature `durable` (default): on disk, safe once acknowledged; `StoppedLog` and
+//! * `DiskBroker`, by the feature `disk` (default): on disk, safe once acknowledged; `StoppedLog` and
 //!   `LogImport` are its tools.
 
 mod broker;
-#[cfg(feature = "durable")]
-mod durable;
+#[cfg(feature = "disk")]
+mod disk;
 mod memory;
 mod pattern;
 mod position;
 mod queue;
 mod record;
-mod removed;
 mod replay;
 mod retention;
 mod splice;
 mod state;
-mod thinning;
+mod tombstones;
 mod topic;
+mod topic_retention;
 
 pub use broker::{
     AppendError, Appended, Bounds, BoxFuture, Broker, Durability, Page, ReadError, ReadRequest,
     Render, Rendered, Scope, Tail,
 };
-#[cfg(feature = "durable")]
-pub use durable::{
-    Done, DurableBroker, DurableConfig, Imported, Inspection, LogImport, LogProblem, LogToolError,
+#[cfg(feature = "disk")]
+pub use disk::{
+    DiskBroker, DiskConfig, Done, Imported, Inspection, LogImport, LogProblem, LogToolError,
     OpenError, StoppedLog, Verification,
 };
 pub use memory::{DEFAULT_MAX_PENDING_BYTES, MemoryBroker, MemoryConfig};

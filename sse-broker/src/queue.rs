@@ -38,7 +38,7 @@ pub(crate) struct Batch<R = NewRecord> {
     pub(crate) answer: oneshot::Sender<Answered<R>>,
 }
 
-#[cfg(feature = "durable")]
+#[cfg(feature = "disk")]
 impl<R> Batch<R> {
     /// Answers it. Whoever dropped the future does not want the answer.
     pub(crate) fn answer(self, answer: Answer) {
@@ -67,7 +67,7 @@ impl<R> Waiting<R> {
         self.batches.is_empty()
     }
 
-    #[cfg(feature = "durable")]
+    #[cfg(feature = "disk")]
     pub(crate) fn len(&self) -> usize {
         self.batches.len()
     }

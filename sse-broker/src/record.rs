@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use sse_protocol::{Event, EventId, EventType, Retry};
 
-#[cfg(feature = "durable")]
-use crate::durable::Texts;
+#[cfg(feature = "disk")]
+use crate::disk::Texts;
 use crate::{Position, Topic};
 
 /// Milliseconds since the Unix epoch.
@@ -275,7 +275,7 @@ impl<'a> From<&'a Record> for RecordRef<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Names<'a> {
     Topics(&'a [Topic]),
-    #[cfg(feature = "durable")]
+    #[cfg(feature = "disk")]
     Texts(Texts<'a>),
 }
 
@@ -288,7 +288,7 @@ impl<'a> Names<'a> {
                 *topics = rest;
                 Some(first.as_str())
             }
-            #[cfg(feature = "durable")]
+            #[cfg(feature = "disk")]
             Self::Texts(texts) => texts.next(),
         })
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use sse_broker::{
-    AppendError, Broker, DurableBroker, MemoryBroker, MemoryConfig, NewRecord, Retention, Scope,
+    AppendError, Broker, DiskBroker, MemoryBroker, MemoryConfig, NewRecord, Retention, Scope,
     StoppedLog, TopicRetention,
 };
 
-use crate::durable::config;
+use crate::disk::config;
 use crate::faults::{open_on, seeds};
 use crate::sim_disk::SimDisk;
 use crate::support::*;
@@ -35,7 +35,7 @@ fn kept(broker: &dyn Broker) -> Vec<u64> {
 fn other_rules_after_a_restart_are_kept_for_what_was_there_before() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = |topics| {
-        let broker = DurableBroker::open(folder.path(), config(with_rules(topics)));
+        let broker = DiskBroker::open(folder.path(), config(with_rules(topics)));
         let broker = broker.expect("a log");
         block_on(settle(&*broker));
         broker
@@ -84,7 +84,7 @@ fn the_order_goes_on_after_a_rule_has_taken_everything() {
     };
     let retention = with_rules(vec![soon]);
     for round in 0..3u64 {
-        let broker = DurableBroker::open(folder.path(), config(retention.clone())).expect("a log");
+        let broker = DiskBroker::open(folder.path(), config(retention.clone())).expect("a log");
         assert_eq!(
             (broker.bounds().floor, broker.bounds().head),
             (0, round * 5)
@@ -105,7 +105,7 @@ fn the_bounds_of_the_log_count_what_is_kept_and_not_what_the_rules_have_taken() 
     };
     let mut head = 0;
     for _ in 0..3 {
-        let broker = DurableBroker::open(folder.path(), config(retention.clone())).expect("a log");
+        let broker = DiskBroker::open(folder.path(), config(retention.clone())).expect("a log");
         for n in 0..200u64 {
             block_on(append_one(
                 &*broker,
@@ -117,7 +117,7 @@ fn the_bounds_of_the_log_count_what_is_kept_and_not_what_the_rules_have_taken() 
         assert_eq!(kept(&*broker), (head - 9..=head).collect::<Vec<_>>());
         assert_eq!(broker.bounds().floor, 0, "nobody hears of a gap");
     }
-    let broker = DurableBroker::open(folder.path(), config(retention)).expect("a log");
+    let broker = DiskBroker::open(folder.path(), config(retention)).expect("a log");
     block_on(append(
         &*broker,
         (0..25).map(|_| record("other", "x")).collect(),
@@ -288,6 +288,6 @@ fn in_memory_everyone_hears_of_a_gap_when_the_account_is_too_large() {
 #[ignore = "takes half a minute without optimisation: part of the long run"]
 fn on_disk_everyone_hears_of_a_gap_when_the_account_is_too_large() {
     let folder = tempfile::tempdir().expect("a folder");
-    let broker = DurableBroker::open(folder.path(), config(one_of_many())).expect("a log");
+    let broker = DiskBroker::open(folder.path(), config(one_of_many())).expect("a log");
     an_account_that_is_too_large_is_forgotten(&*broker);
 }

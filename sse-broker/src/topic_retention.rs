@@ -42,7 +42,7 @@ impl Rules {
     }
 
     /// A number that changes with the rules; 0 for none.
-    #[cfg(feature = "durable")]
+    #[cfg(feature = "disk")]
     pub(crate) fn fingerprint(rules: &[TopicRetention]) -> u64 {
         if rules.is_empty() {
             return 0;

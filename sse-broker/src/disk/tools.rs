@@ -19,7 +19,7 @@ use super::index::Index;
 use super::open::{FILE_NAME, LogState, Opened, Place, panic_message, read_as_it_is};
 use super::states;
 use super::tables::{BLOCKS, IDS, SNAPSHOTS, STATES, TOPICS, checked, run_key, run_offsets};
-use super::{OpenError, read, removed};
+use super::{OpenError, read, tombstones};
 use crate::{Bounds, Offset, Position, ReadError, Record, StoredState, Topic, UnixMillis};
 
 /// The log in a folder that no hub has open.
@@ -561,7 +561,7 @@ impl StoppedLog {
     ///
     /// When the storage fails.
     pub fn removed(&self) -> Result<Vec<(Topic, Offset)>, LogToolError> {
-        caught(|| Ok(removed::all(&self.db)?))
+        caught(|| Ok(tombstones::all(&self.db)?))
     }
 
     /// The other states beside the log.

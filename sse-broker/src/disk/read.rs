@@ -18,11 +18,11 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::block::Block;
 use super::codec::{Damaged, RecordView, TopicCache};
-use super::courtesy::Courtesy;
 use super::index::Index;
 use super::open::{Prepare, panic_message, read_floor, read_thinned};
-use super::removed;
 use super::tables::{BLOCKS, META, SNAPSHOTS, TOPICS, checked, run_key, run_offsets};
+use super::tombstones;
+use super::yield_budget::Courtesy;
 use crate::broker::BoxFuture;
 use crate::{
     Bounds, Epoch, Offset, Page, Position, ReadError, ReadRequest, Record, Render, Rendered, Scope,
@@ -228,7 +228,7 @@ fn read<S: Sink>(
         None => bounds.head,
     };
     let start = request.after.max(floor);
-    let removed = removed::newest(&txn, &thinned, request.after, &request.scope);
+    let removed = tombstones::newest(&txn, &thinned, request.after, &request.scope);
     let removed = removed.map_err(storage_error)?;
     let new_page = |sink| PageBuilder {
         thinned_upto: thinned.newest,
@@ -621,7 +621,7 @@ pub(super) fn locate(
         let is_it = match found {
             Some(is_it) => is_it,
             // A rule may have taken it, and its id is remembered.
-            None => removed::had_id(&txn, offset, id.as_str()).map_err(storage_error)?,
+            None => tombstones::had_id(&txn, offset, id.as_str()).map_err(storage_error)?,
         };
         if is_it {
             return Ok(Some(offset));

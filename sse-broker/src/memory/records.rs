@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use sse_protocol::EventId;
 
-use crate::removed::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
-use crate::thinning::{Account, RuleStore, Seen};
+use crate::tombstones::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
+use crate::topic_retention::{Account, RuleStore, Seen};
 use crate::{NewRecord, Offset, Record, Scope, Topic, UnixMillis};
 
 /// Records, their indexes, and the account of what was removed.
 #[derive(Default)]
-pub(super) struct Shelf {
+pub(super) struct Records {
     records: BTreeMap<Offset, Arc<Record>>,
     weight_bytes: u64,
     by_topic: HashMap<Topic, VecDeque<Offset>>,
@@ -31,7 +31,7 @@ pub(super) struct Shelf {
     old_ids: BTreeMap<Offset, (EventId, u64)>,
 }
 
-impl Shelf {
+impl Records {
     pub(super) fn new(rules: usize) -> Self {
         Self {
             queues: vec![<(Account, BTreeSet<Offset>)>::default(); rules],
@@ -219,7 +219,7 @@ impl Seen for Arc<Record> {
     }
 }
 
-impl RuleStore for Shelf {
+impl RuleStore for Records {
     type Seen = Arc<Record>;
     type Error = Infallible;
 

@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableTable, WriteTransaction};
 
-use super::DurableConfig;
+use super::DiskConfig;
 use super::block::{Block, each_block};
 use super::codec::{RecordView, TopicCache, seal};
 use super::ids::IdAt;
 use super::index::Index;
 use super::open::{LogState, panic_message};
-use super::removed;
 use super::states::{self, StateCall};
 use super::tables::{BLOCKS, META, SNAPSHOTS, with_checksum};
-use super::thin;
+use super::tombstones;
+use super::topic_retention;
 use super::trim::{Piece, Trimming, trim};
 use super::write::Encoded;
 use crate::queue::Batch;
-use crate::thinning::Rules;
+use crate::topic_retention::Rules;
 use crate::{Appended, Durability, NewRecord, Offset, Position, Snapshot, UnixMillis};
 
 /// What is to be committed.
@@ -42,7 +42,7 @@ pub(super) struct Done {
     new_ids: Vec<IdAt>,
     gone_ids: Vec<IdAt>,
     /// What the rules of topics have taken.
-    gone: removed::ByTopic,
+    gone: tombstones::ByTopic,
 }
 
 impl Done {
@@ -79,7 +79,7 @@ fn forget(index: &Index, ids: &[IdAt]) {
 /// One transaction. When it fails, nothing has changed in the log nor in its index.
 pub(super) fn commit(
     db: &Database,
-    config: &DurableConfig,
+    config: &DiskConfig,
     rules: &mut Rules,
     before: &LogState,
     index: &Index,
@@ -103,7 +103,7 @@ pub(super) fn commit(
 
 fn run(
     db: &Database,
-    config: &DurableConfig,
+    config: &DiskConfig,
     rules: &mut Rules,
     before: &LogState,
     index: &Index,
@@ -122,7 +122,7 @@ fn run(
         store(&txn, group.batches, &outcomes, &mut state)?;
     }
     states::store(&txn, group.states)?;
-    let thinning = thin::thin(&txn, rules, before.head, group.now, &mut state)?;
+    let thinning = topic_retention::thin(&txn, rules, before.head, group.now, &mut state)?;
     let mut trimming = Trimming::default();
     if !thinning.has_more {
         // What the rules have not been shown yet may become less: the bounds wait for them.
@@ -141,7 +141,7 @@ fn run(
         trimming.ids.extend(recent.ids_upto(state.floor));
     }
     // Now the file's indexes have all that was recent.
-    removed::take_out_of_indexes(&txn, index, &thinning.removed, &mut trimming.ids)?;
+    tombstones::take_out_of_indexes(&txn, index, &thinning.removed, &mut trimming.ids)?;
     let is_flush = config.durability == Durability::Memory && is_trim_called;
     let has_changed = state != *before;
     if has_changed || is_flush || recent.is_some() || !group.states.is_empty() {
@@ -213,15 +213,14 @@ fn decide(
                         None => match retained(txn, at)? {
                             Some(known) => compare(&known, at),
                             // A rule may have taken it, and what it said is remembered.
-                            None => removed::said_the_same(txn, before.thinned, at, content)?.map(
-                                |is_same| {
+                            None => tombstones::said_the_same(txn, before.thinned, at, content)?
+                                .map(|is_same| {
                                     if is_same {
                                         Appended::Duplicate(position(at))
                                     } else {
                                         Appended::Conflict(position(at))
                                     }
-                                },
-                            ),
+                                }),
                         },
                     };
                     if let Some(known) = known {

@@ -28,9 +28,9 @@ use super::storage::{Guarded, Watch};
 use super::tables::{
     BLOCKS, IDS, META, SNAPSHOTS, STATES, TOPICS, checked, look_at_each, with_checksum,
 };
-use super::thin::{self, Thinned};
-use super::{DurableConfig, Offset, tools};
-use crate::thinning::Rules;
+use super::topic_retention::{self, Thinned};
+use super::{DiskConfig, Offset, tools};
+use crate::topic_retention::Rules;
 use crate::{Durability, Epoch};
 
 /// The version of tables and values that is written, and the only one that is read.
@@ -177,7 +177,7 @@ impl Place {
     /// tells a clean end from a crash.
     pub(super) fn open(
         &self,
-        config: &DurableConfig,
+        config: &DiskConfig,
         known_epoch: Option<Epoch>,
     ) -> Result<Opened, OpenError> {
         let path = || self.path.clone();
@@ -408,7 +408,7 @@ impl<E: Into<redb::Error>> From<E> for Prepare {
 /// log as open. What it writes is synced, whatever the level.
 fn prepare(
     db: &Database,
-    config: &DurableConfig,
+    config: &DiskConfig,
     known_epoch: Option<Epoch>,
 ) -> Result<Found, Prepare> {
     // Looked at first without writing, so that a log that is refused is left as it is.
@@ -545,7 +545,7 @@ fn read_state(
 pub(super) fn read_thinned(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<Thinned, Prepare> {
-    let bytes = get_meta::<{ Thinned::BYTES }>(meta, thin::NAME)?;
+    let bytes = get_meta::<{ Thinned::BYTES }>(meta, topic_retention::NAME)?;
     Ok(bytes.as_ref().map(Thinned::from_bytes).unwrap_or_default())
 }
 

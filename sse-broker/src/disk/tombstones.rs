@@ -13,8 +13,8 @@ use super::index::Index;
 use super::tables::{
     IDS, OLD_IDS, REMOVED, REMOVED_ORDER, TOPICS, checked, take_out_of_runs, with_checksum,
 };
-use super::thin::Thinned;
-use crate::removed::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
+use super::topic_retention::Thinned;
+use crate::tombstones::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
 use crate::{NewRecord, Offset, Scope, Topic};
 
 /// Offsets by topic.

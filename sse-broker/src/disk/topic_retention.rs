@@ -12,12 +12,12 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::block::Block;
 use super::codec::{RecordView, TopicCache};
 use super::open::{LogState, put_meta};
-use super::removed;
 use super::tables::{
     ACCOUNTS, BLOCKS, MAX_RUN, META, NEWEST, QUEUES, checked, run_key, run_offsets, run_value,
     take_out_of_runs, with_checksum,
 };
-use crate::thinning::{self, Account, RuleStore, Rules, Seen};
+use super::tombstones;
+use crate::topic_retention::{self, Account, RuleStore, Rules, Seen};
 use crate::{Offset, UnixMillis};
 
 /// Where the rules stand, and what they have taken. All zero when there never was one.
@@ -118,7 +118,7 @@ pub(super) struct Thinning {
     /// Whether there is more to do.
     pub(super) has_more: bool,
     /// What is still to be taken out of the indexes.
-    pub(super) removed: removed::Batch,
+    pub(super) removed: tombstones::Batch,
 }
 
 /// Shows the rules what was committed `upto` here, and takes what is too much and, at `now`, too old.
@@ -142,10 +142,10 @@ pub(super) fn thin(
     state.thinned.shown_upto = shown_upto;
     done.has_more = shown_upto < upto;
     for (offset, seen) in &piece {
-        thinning::feed(rules, &mut shelf, *offset, seen)?;
+        topic_retention::feed(rules, &mut shelf, *offset, seen)?;
     }
     if let (Some(now), false) = (now, done.has_more) {
-        done.has_more = !thinning::expire(rules, &mut shelf, now, MAX_PIECE)?;
+        done.has_more = !topic_retention::expire(rules, &mut shelf, now, MAX_PIECE)?;
     }
     done.taken = shelf.taken.records;
     done.removed = shelf.finish(txn, state)?;
@@ -167,13 +167,13 @@ pub(super) fn trimmed(
         let mut shelf = Shelf::open(txn, rules, state)?;
         for (offset, seen) in gone {
             if *offset <= state.thinned.shown_upto {
-                thinning::trimmed(rules, &mut shelf, *offset, seen)?;
+                topic_retention::trimmed(rules, &mut shelf, *offset, seen)?;
             }
         }
         shelf.forget_queues_upto(state.floor)?;
         shelf.finish(txn, state)?;
     }
-    removed::forget_upto(txn, state.floor)?;
+    tombstones::forget_upto(txn, state.floor)?;
     state.thinned.shown_upto = state.thinned.shown_upto.max(state.floor);
     Ok(state.thinned.put(&mut txn.open_table(META)?)?)
 }
@@ -222,7 +222,7 @@ struct Shelf<'txn> {
     rules: Vec<Queue>,
     /// The newest of topics that were asked for, and what they were before.
     loaded: HashMap<Box<str>, (VecDeque<Offset>, Vec<Offset>)>,
-    removed: removed::Batch,
+    removed: tombstones::Batch,
     taken: Thinned,
 }
 
@@ -261,7 +261,7 @@ impl<'txn> Shelf<'txn> {
             floor: state.floor,
             rules: (0..rules.all().len()).map(queue).collect(),
             loaded: HashMap::new(),
-            removed: removed::Batch::default(),
+            removed: tombstones::Batch::default(),
             taken: Thinned::default(),
         })
     }
@@ -356,7 +356,7 @@ impl<'txn> Shelf<'txn> {
         mut self,
         txn: &WriteTransaction,
         state: &mut LogState,
-    ) -> Result<removed::Batch, redb::Error> {
+    ) -> Result<tombstones::Batch, redb::Error> {
         self.rewrite_blocks()?;
         let Self {
             blocks,

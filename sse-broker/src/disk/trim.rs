@@ -9,8 +9,8 @@ use super::codec::RecordView;
 use super::ids::{self, IdAt};
 use super::open::{LogState, put_meta};
 use super::tables::{BLOCKS, IDS, META, TOPICS, run_key, run_offsets};
-use super::thin::{self, Taken};
-use crate::thinning::Rules;
+use super::topic_retention::{self, Taken};
+use crate::topic_retention::Rules;
 use crate::{Offset, Retention, UnixMillis};
 
 impl LogState {
@@ -151,7 +151,7 @@ pub(super) fn trim(
     }
     blocks.retain_in(..=state.floor, |_, _| false)?;
     drop(blocks);
-    thin::trimmed(txn, rules, &gone, state)?;
+    topic_retention::trimmed(txn, rules, &gone, state)?;
 
     let mut lists = txn.open_table(IDS)?;
     lists.retain_in(..=state.floor, |last, value| {

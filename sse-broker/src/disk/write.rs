@@ -25,9 +25,9 @@ use super::ids::{IdHash, Ids};
 use super::open::{LogState, Place, panic_message};
 use super::states::StateCall;
 use super::storage::{Failure, Watch};
-use super::{DurableConfig, Shared};
+use super::{DiskConfig, Shared};
 use crate::queue::Batch;
-use crate::thinning::Rules;
+use crate::topic_retention::Rules;
 use crate::{AppendError, Epoch, NewRecord, Position, Record, Trimmed, UnixMillis};
 
 /// A record with its bytes, which the publisher's own thread has made, and frees.
@@ -87,7 +87,7 @@ const PATIENCE: u32 = 8;
 pub(super) struct Writer {
     shared: Arc<Shared>,
     place: Place,
-    config: DurableConfig,
+    config: DiskConfig,
     rules: Rules,
     watch: Arc<Watch>,
     state: LogState,
@@ -124,7 +124,7 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         place: Place,
-        config: DurableConfig,
+        config: DiskConfig,
         watch: Arc<Watch>,
         state: LogState,
     ) -> Self {

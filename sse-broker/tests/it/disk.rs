@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable};
 use sse_broker::{
-    AppendError, Appended, Broker, Durability, DurableBroker, DurableConfig, OpenError, Retention,
-    Scope, StoppedLog,
+    AppendError, Appended, Broker, DiskBroker, DiskConfig, Durability, OpenError, Retention, Scope,
+    StoppedLog,
 };
 use tempfile::TempDir;
 
@@ -14,19 +14,19 @@ use crate::contract::{Backend, EPOCH, Reopened, contract};
 use crate::support::*;
 
 /// No reserve: the tests' folders may be on a small disk.
-pub(crate) fn config(retention: Retention) -> DurableConfig {
-    DurableConfig {
+pub(crate) fn config(retention: Retention) -> DiskConfig {
+    DiskConfig {
         retention,
         epoch: Some(EPOCH),
         min_free_bytes: 0,
         full_retry_after: std::time::Duration::ZERO,
         cache_bytes: 4 << 20,
-        ..DurableConfig::default()
+        ..DiskConfig::default()
     }
 }
 
-pub(crate) fn open(folder: &Path) -> Arc<DurableBroker> {
-    DurableBroker::open(folder, config(Retention::UNBOUNDED)).expect("a log")
+pub(crate) fn open(folder: &Path) -> Arc<DiskBroker> {
+    DiskBroker::open(folder, config(Retention::UNBOUNDED)).expect("a log")
 }
 
 mod fsync {
@@ -35,14 +35,13 @@ mod fsync {
     struct Durable {
         folder: TempDir,
         retention: Retention,
-        broker: Option<Arc<DurableBroker>>,
+        broker: Option<Arc<DiskBroker>>,
     }
 
     impl Backend for Durable {
         fn new(retention: Retention) -> Self {
             let folder = tempfile::tempdir().expect("a folder");
-            let broker =
-                DurableBroker::open(folder.path(), config(retention.clone())).expect("a log");
+            let broker = DiskBroker::open(folder.path(), config(retention.clone())).expect("a log");
             Self {
                 folder,
                 retention,
@@ -56,7 +55,7 @@ mod fsync {
 
         fn reopen(&mut self) -> Reopened {
             self.broker = None;
-            let broker = DurableBroker::open(self.folder.path(), config(self.retention.clone()));
+            let broker = DiskBroker::open(self.folder.path(), config(self.retention.clone()));
             self.broker = Some(broker.expect("the same log"));
             Reopened::Kept
         }
@@ -69,7 +68,7 @@ mod fsync {
 fn a_second_hub_on_the_same_folder_is_refused_and_the_first_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = open(folder.path());
-    let second = DurableBroker::open(folder.path(), DurableConfig::default());
+    let second = DiskBroker::open(folder.path(), DiskConfig::default());
     let error = second.expect_err("in use");
     assert!(matches!(error, OpenError::InUse { .. }));
     assert!(!error.to_string().contains('\n'));
@@ -81,7 +80,7 @@ fn a_folder_that_cannot_be_used_is_said_in_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     std::fs::write(&file, "in the way").expect("written");
-    let error = DurableBroker::open(&file.join("log"), DurableConfig::default()).expect_err("no");
+    let error = DiskBroker::open(&file.join("log"), DiskConfig::default()).expect_err("no");
     assert!(matches!(error, OpenError::Unusable { .. }), "{error:?}");
     assert!(!error.to_string().contains('\n'));
 }
@@ -97,8 +96,7 @@ fn a_file_that_is_no_log_is_refused_and_left_alone() {
         b"Dear diary, today I was mistaken for a log.",
     ] {
         std::fs::write(&path, content).expect("written");
-        let error =
-            DurableBroker::open(folder.path(), DurableConfig::default()).expect_err("no log");
+        let error = DiskBroker::open(folder.path(), DiskConfig::default()).expect_err("no log");
         assert!(matches!(error, OpenError::NotALog { .. }), "{error:?}");
         assert_eq!(std::fs::read(&path).expect("still there"), content);
     }
@@ -130,7 +128,7 @@ fn another_format_is_refused_and_left_alone() {
         block_on(append_one(&*open(folder.path()), record("a", "x")));
         let path = folder.path().join("events.redb");
         let other = set_format(&path, format);
-        let error = DurableBroker::open(folder.path(), DurableConfig::default());
+        let error = DiskBroker::open(folder.path(), DiskConfig::default());
         match error.expect_err("another") {
             OpenError::OlderFormat { found, .. } => assert_eq!((found, format), (1, 1)),
             OpenError::NewerFormat { found, .. } => assert_eq!((found, format), (3, 3)),
@@ -156,7 +154,7 @@ fn the_indexes_of_a_log_that_was_not_closed_are_made_up_for() {
         ..Retention::UNBOUNDED
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let broker = DurableBroker::open(folder.path(), config(retention.clone())).expect("a log");
+    let broker = DiskBroker::open(folder.path(), config(retention.clone())).expect("a log");
     let of = |n: u64| {
         let mut record = record_with_id(&format!("t/{}", n % 7), "x", &format!("id {n}"));
         record.topics.push(topic(&format!("rare/{}", n / 1_000)));
@@ -166,7 +164,7 @@ fn the_indexes_of_a_log_that_was_not_closed_are_made_up_for() {
         let records = (group * 500..group * 500 + 500).map(of).collect();
         block_on(append(&*broker, records));
     }
-    let check = |broker: &DurableBroker| {
+    let check = |broker: &DiskBroker| {
         assert_eq!(
             (broker.bounds().floor, broker.bounds().head),
             (4_000, 10_000)
@@ -208,19 +206,19 @@ fn the_indexes_of_a_log_that_was_not_closed_are_made_up_for() {
         assert_eq!(verified.problems, []);
         drop(stopped);
         // The second time it was closed.
-        check(&DurableBroker::open(copy.path(), config(retention.clone())).expect("a log"));
+        check(&DiskBroker::open(copy.path(), config(retention.clone())).expect("a log"));
     }
 }
 
 #[test]
 fn the_epoch_stays_with_the_log() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = || DurableConfig {
+    let config = || DiskConfig {
         epoch: None,
         ..config(Retention::UNBOUNDED)
     };
     let epoch = || {
-        DurableBroker::open(folder.path(), config())
+        DiskBroker::open(folder.path(), config())
             .expect("a log")
             .bounds()
             .epoch
@@ -228,7 +226,7 @@ fn the_epoch_stays_with_the_log() {
     let first = epoch();
     assert_eq!(epoch(), first);
     let other = tempfile::tempdir().expect("a folder");
-    let other = DurableBroker::open(other.path(), config())
+    let other = DiskBroker::open(other.path(), config())
         .expect("a log")
         .bounds()
         .epoch;
@@ -240,11 +238,11 @@ fn below_fsync_a_clean_end_keeps_the_epoch_and_the_records() {
     for durability in [Durability::Os, Durability::Memory] {
         let folder = tempfile::tempdir().expect("a folder");
         for round in 1..=3 {
-            let config = DurableConfig {
+            let config = DiskConfig {
                 durability,
                 ..config(Retention::UNBOUNDED)
             };
-            let broker = DurableBroker::open(folder.path(), config).expect("a log");
+            let broker = DiskBroker::open(folder.path(), config).expect("a log");
             assert_eq!(broker.durability(), durability);
             assert_eq!(broker.bounds().epoch, EPOCH);
             assert_eq!(
@@ -259,11 +257,11 @@ fn below_fsync_a_clean_end_keeps_the_epoch_and_the_records() {
 fn what_waits_behind_a_slow_commit_is_bounded() {
     let folder = tempfile::tempdir().expect("a folder");
     let weight = record("a", "x").weight_bytes();
-    let config = DurableConfig {
+    let config = DiskConfig {
         max_pending_bytes: 20 * weight,
         ..config(Retention::UNBOUNDED)
     };
-    let broker = DurableBroker::open(folder.path(), config).expect("a log");
+    let broker = DiskBroker::open(folder.path(), config).expect("a log");
     let calls: Vec<_> = (0..5_000)
         .map(|_| broker.append(vec![record("a", "x")]))
         .collect();

@@ -13,9 +13,9 @@ use super::open::{FILE_NAME, LogState, Opened, Place, lock_folder, put_meta};
 use super::tables::{BLOCKS, META, SNAPSHOTS, with_checksum};
 use super::tools::{caught, is_empty};
 use super::write::Encoded;
-use super::{DurableConfig, LogToolError, OpenError, removed, states};
+use super::{DiskConfig, LogToolError, OpenError, states, tombstones};
 use crate::queue::Batch;
-use crate::thinning::Rules;
+use crate::topic_retention::Rules;
 use crate::{Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, StateChange, Topic};
 
 /// A log that is being written from a copy of one.
@@ -26,7 +26,7 @@ use crate::{Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, Sta
 pub struct LogImport {
     place: Place,
     db: Database,
-    config: DurableConfig,
+    config: DiskConfig,
     state: LogState,
     index: Index,
     waiting: Vec<Encoded>,
@@ -67,7 +67,7 @@ impl LogImport {
             return Err(LogToolError::NotEmpty(folder.to_owned()));
         }
         let lock = lock_folder(folder)?;
-        let config = DurableConfig {
+        let config = DiskConfig {
             epoch: Some(epoch),
             ..Self::config()
         };
@@ -108,16 +108,16 @@ impl LogImport {
     }
 
     /// Synced, and nothing is trimmed: the hub will do it, when its own retention says so.
-    fn config() -> DurableConfig {
-        DurableConfig {
+    fn config() -> DiskConfig {
+        DiskConfig {
             retention: Retention::UNBOUNDED,
-            ..DurableConfig::default()
+            ..DiskConfig::default()
         }
     }
 
     fn new(
         place: Place,
-        config: DurableConfig,
+        config: DiskConfig,
         opened: Opened,
         target: Target,
     ) -> Result<Self, LogToolError> {
@@ -221,7 +221,7 @@ impl LogImport {
             state.thinned.newest_weight = state.head_weight;
             state.thinned.records = upto.saturating_sub(state.floor).saturating_sub(kept);
             let of_topics = topics.iter().map(|(topic, upto)| (topic.as_str(), *upto));
-            state.thinned.forgotten_upto = removed::note_removed(&txn, of_topics)?;
+            state.thinned.forgotten_upto = tombstones::note_removed(&txn, of_topics)?;
             state.thinned.put(&mut txn.open_table(META)?)?;
             Ok(txn.commit()?)
         })

@@ -26,26 +26,26 @@
 //!
 //! The file grows to what retention keeps and is reused from there on; pages that become free at its end
 //! are given back with the next commits, those in its middle when the file is compacted: when it is opened and is
-//! mostly free ([`DurableConfig::compact_above_bytes`]), or by [`StoppedLog::compact`].
+//! mostly free ([`DiskConfig::compact_above_bytes`]), or by [`StoppedLog::compact`].
 
 mod block;
 mod codec;
 mod commit;
-mod courtesy;
 mod ids;
 mod import;
 mod index;
 mod open;
 mod read;
-mod removed;
-mod slot;
+mod shared_database;
 mod states;
 mod storage;
 mod tables;
-mod thin;
+mod tombstones;
 mod tools;
+mod topic_retention;
 mod trim;
 mod write;
+mod yield_budget;
 
 use std::future::ready;
 use std::io;
@@ -75,13 +75,13 @@ use crate::{
 use index::Index;
 use open::{LogState, Opened, Place};
 use read::Readers;
-use slot::Slot;
+use shared_database::Slot;
 use states::StateCall;
 use write::{Encoded, Pace, TrimCall, Work, Writer};
 
-/// How a [`DurableBroker`] is set up.
+/// How a [`DiskBroker`] is set up.
 #[derive(Clone, Debug)]
-pub struct DurableConfig {
+pub struct DiskConfig {
     /// How safe an acknowledged record is.
     ///
     /// [`Durability::Os`] leaves out the sync: a crash of the process loses nothing, a crash of the
@@ -112,7 +112,7 @@ pub struct DurableConfig {
     pub full_retry_after: Duration,
 }
 
-impl Default for DurableConfig {
+impl Default for DiskConfig {
     /// [`Durability::Fsync`], the default retention, a random epoch, 64 MiB of cache and of what may
     /// wait, 4 MiB in a commit, two threads that read, files of more than 64 MiB made small when they are opened,
     /// 16 MiB of the disk left free, a second between tries on a full disk.
@@ -138,23 +138,23 @@ impl Default for DurableConfig {
 /// is under way.
 ///
 /// ```
-/// use sse_broker::{Broker, DurableBroker, DurableConfig, NewRecord, Topic};
+/// use sse_broker::{Broker, DiskBroker, DiskConfig, NewRecord, Topic};
 /// use sse_protocol::Event;
 ///
 /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let folder = folder.path();
 /// # runtime.block_on(async {
-/// let broker = DurableBroker::open(folder, DurableConfig::default())?;
+/// let broker = DiskBroker::open(folder, DiskConfig::default())?;
 /// let record = NewRecord::new(Topic::new("job/42")?, Event::new("42 %"), 1_700_000_000_000);
 /// broker.append(vec![record]).await?; // it is on the disk now
 /// broker.close().await;
 ///
-/// let again = DurableBroker::open(folder, DurableConfig::default())?;
+/// let again = DiskBroker::open(folder, DiskConfig::default())?;
 /// assert_eq!(again.bounds().head, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
-pub struct DurableBroker {
+pub struct DiskBroker {
     shared: Arc<Shared>,
     readers: Readers,
     durability: Durability,
@@ -185,7 +185,7 @@ enum Life {
     Closed,
 }
 
-impl DurableBroker {
+impl DiskBroker {
     /// Opens the log in `folder`, and makes folder and log when there are none.
     ///
     /// Blocks: a log that was not closed is checked from end to end first, at about the disk's speed.
@@ -193,7 +193,7 @@ impl DurableBroker {
     /// # Errors
     ///
     /// [`OpenError`]; the log is left as it was.
-    pub fn open(folder: &Path, config: DurableConfig) -> Result<Arc<Self>, OpenError> {
+    pub fn open(folder: &Path, config: DiskConfig) -> Result<Arc<Self>, OpenError> {
         Self::open_at(Place::folder(folder)?, config)
     }
 
@@ -203,12 +203,12 @@ impl DurableBroker {
     pub fn open_on(
         open: impl Fn() -> io::Result<Box<dyn StorageBackend>> + Send + 'static,
         available_bytes: impl Fn() -> Option<u64> + Send + 'static,
-        config: DurableConfig,
+        config: DiskConfig,
     ) -> Result<Arc<Self>, OpenError> {
         Self::open_at(Place::storage(open, available_bytes), config)
     }
 
-    fn open_at(place: Place, config: DurableConfig) -> Result<Arc<Self>, OpenError> {
+    fn open_at(place: Place, config: DiskConfig) -> Result<Arc<Self>, OpenError> {
         let path = place.path.clone();
         let opened = place.open(&config, None)?;
         let index = opened.index().map_err(|error| OpenError::Damaged {
@@ -350,7 +350,7 @@ impl Shared {
     }
 }
 
-impl Broker for DurableBroker {
+impl Broker for DiskBroker {
     fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'static, Answer> {
         let weight_bytes = weight_bytes(&records);
         let ids = &self.shared.index.ids;
@@ -487,7 +487,7 @@ impl Broker for DurableBroker {
     }
 }
 
-impl Drop for DurableBroker {
+impl Drop for DiskBroker {
     /// Closes the log and waits for it, so that the folder can be opened again at once.
     fn drop(&mut self) {
         let Some(mut when_closed) = self.begin_closing() else {
@@ -510,9 +510,9 @@ const MAX_PENDING_STATE_BYTES: usize = 16 << 20;
 /// How often a dropped log looks whether it is closed. It has no runtime to wait in.
 const CLOSE_POLL: Duration = Duration::from_millis(1);
 
-impl std::fmt::Debug for DurableBroker {
+impl std::fmt::Debug for DiskBroker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DurableBroker")
+        f.debug_struct("DiskBroker")
             .field("bounds", &self.bounds())
             .finish_non_exhaustive()
     }

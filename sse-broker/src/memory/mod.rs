@@ -5,7 +5,7 @@
 //! the call, and the order of the calls is the order of the log. Three locks, all leaves: one around
 //! what waits, one around what is stored, one around the states; none is held while the tail is told.
 
-mod shelf;
+mod records;
 mod store;
 
 use std::collections::BTreeMap;
