@@ -18,6 +18,8 @@
 mod broker;
 #[cfg(feature = "disk")]
 mod disk;
+#[cfg(feature = "disk")]
+mod encoding;
 mod memory;
 mod pattern;
 mod position;
@@ -37,12 +39,13 @@ pub use broker::{
 };
 #[cfg(feature = "disk")]
 pub use disk::{
-    DiskBroker, DiskConfig, Done, Imported, Inspection, LogImport, LogProblem, LogToolError,
-    OpenError, StoppedLog, Verification,
+    DiskBroker, DiskConfig, Imported, Inspection, LogImport, LogProblem, LogToolError, OpenError,
+    Progress, StoppedLog, Verification,
 };
-pub use memory::{DEFAULT_MAX_PENDING_BYTES, MemoryBroker, MemoryConfig};
+pub use memory::{MemoryBroker, MemoryConfig};
 pub use pattern::TopicPattern;
 pub use position::{Epoch, Offset, ParsePositionError, Position};
+pub use queue::DEFAULT_MAX_PENDING_BYTES;
 pub use record::{NewRecord, Priority, Record, RecordRef, Snapshot, UnixMillis};
 pub use replay::{Gap, GapReason, ResumeFrom};
 pub use retention::{Retention, TopicRetention, Trimmed};

@@ -47,6 +47,9 @@ impl<R> Batch<R> {
     }
 }
 
+/// How much may wait to be committed: 64 MiB, some seconds of what a disk takes. A stated guess.
+pub const DEFAULT_MAX_PENDING_BYTES: usize = 64 << 20;
+
 /// Batches that wait, bounded in bytes.
 pub(crate) struct Waiting<R = NewRecord> {
     batches: VecDeque<Batch<R>>,

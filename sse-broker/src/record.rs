@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sse_protocol::{Event, EventId, EventType, Retry};
 
 #[cfg(feature = "disk")]
-use crate::disk::Texts;
+use crate::encoding::Texts;
 use crate::{Position, Topic};
 
 /// Milliseconds since the Unix epoch.

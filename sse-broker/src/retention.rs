@@ -129,6 +129,11 @@ impl TopicRetention {
         }
     }
 
+    /// Whether it is for this topic, unless another rule before it is.
+    pub(crate) fn means(&self, topic: &str) -> bool {
+        self.topics.iter().any(|pattern| pattern.matches(topic))
+    }
+
     /// The rule as it was written, for comparing.
     fn said(&self) -> impl PartialEq {
         let texts: Vec<_> = self.topics.iter().map(|topic| topic.as_str()).collect();

@@ -1,8 +1,8 @@
-//! What the rules of topics take from the log: decided here for every backend.
+//! Topic retention: which records the rules of topics remove, decided here for every backend.
 //!
-//! The rules look at each record once, in the order of the log, after it was committed. A record belongs to
-//! the one rule that all its topics have, or to none. The rule's account and the lists of its topics' newest
-//! records say then what is too much, and the oldest of that goes. So the cost is that of the records that
+//! The rules are applied to each record once, in the order of the log, after it was committed. A record belongs
+//! to the one rule that all its topics have, or to none. The rule's account and the lists of its topics' newest
+//! records then say what is too much, and the oldest of that is removed. So the cost is that of the records that
 //! came and went, and the outcome does not depend on how they were grouped into commits.
 //!
 //! A backend keeps what must be remembered in between, behind [`RuleStore`]:
@@ -13,13 +13,15 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::{Offset, TopicRetention, UnixMillis};
 
 /// The rules, and which topic has which.
 pub(crate) struct Rules {
     rules: Arc<[TopicRetention]>,
     /// Topics that were asked about before: patterns are matched once as long as this has room.
-    known: HashMap<Box<str>, Option<usize>>,
+    known: Mutex<HashMap<Box<str>, Option<usize>>>,
 }
 
 /// As many topics as are remembered with their rule; then it is all forgotten. Some ten megabytes.
@@ -29,7 +31,7 @@ impl Rules {
     pub(crate) fn new(rules: &[TopicRetention]) -> Self {
         Self {
             rules: rules.into(),
-            known: HashMap::new(),
+            known: Mutex::default(),
         }
     }
 
@@ -63,26 +65,28 @@ impl Rules {
     }
 
     /// The rule that all these topics have.
-    pub(crate) fn rule_of<'a>(
-        &mut self,
-        mut topics: impl Iterator<Item = &'a str>,
-    ) -> Option<usize> {
+    pub(crate) fn rule_of<'a>(&self, mut topics: impl Iterator<Item = &'a str>) -> Option<usize> {
         let rule = self.rule_of_topic(topics.next()?)?;
         topics
             .all(|topic| self.rule_of_topic(topic) == Some(rule))
             .then_some(rule)
     }
 
-    fn rule_of_topic(&mut self, topic: &str) -> Option<usize> {
-        if let Some(known) = self.known.get(topic) {
+    /// The first rule that means the topic.
+    pub(crate) fn rule_of_topic(&self, topic: &str) -> Option<usize> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        if let Some(known) = self.known.lock().get(topic) {
             return *known;
         }
-        let is_meant = |rule: &TopicRetention| rule.topics.iter().any(|t| t.matches(topic));
-        let found = self.rules.iter().position(is_meant);
-        if self.known.len() >= MAX_KNOWN {
-            self.known.clear();
+        // Patterns are matched while no lock is held.
+        let found = self.rules.iter().position(|rule| rule.means(topic));
+        let mut known = self.known.lock();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
         }
-        self.known.insert(topic.into(), found);
+        known.insert(topic.into(), found);
         found
     }
 }
@@ -108,8 +112,8 @@ impl Account {
     }
 }
 
-/// A record as the rules see it.
-pub(crate) trait Seen {
+/// What the rules look at in a record.
+pub(crate) trait RecordSummary {
     fn topics(&self) -> impl Iterator<Item = &str>;
     fn published_at(&self) -> UnixMillis;
     fn weight_bytes(&self) -> u64;
@@ -117,7 +121,7 @@ pub(crate) trait Seen {
 
 /// What a backend keeps for the rules.
 pub(crate) trait RuleStore {
-    type Seen: Seen;
+    type Summary: RecordSummary;
     type Error;
 
     fn account(&mut self, rule: usize) -> Result<&mut Account, Self::Error>;
@@ -130,36 +134,36 @@ pub(crate) trait RuleStore {
     /// The newest records of a topic, oldest first; for changing.
     fn newest(&mut self, topic: &str) -> Result<&mut VecDeque<Offset>, Self::Error>;
     /// A record, when it is there and whole.
-    fn seen(&mut self, offset: Offset) -> Result<Option<Self::Seen>, Self::Error>;
-    /// Takes a record out of the log; `announced` when its topics' readers are to hear of it.
+    fn summary(&mut self, offset: Offset) -> Result<Option<Self::Summary>, Self::Error>;
+    /// Removes a record from the log; `announced` when its topics' readers are to hear of it.
     fn remove(
         &mut self,
         offset: Offset,
-        seen: Self::Seen,
+        summary: Self::Summary,
         announced: bool,
     ) -> Result<(), Self::Error>;
 }
 
-/// Shows the next record of the log to the rules, and takes what is too much then.
-pub(crate) fn feed<S: RuleStore>(
-    rules: &mut Rules,
+/// Applies the rules to the next record of the log, and removes what is too much then.
+pub(crate) fn apply<S: RuleStore>(
+    rules: &Rules,
     store: &mut S,
     offset: Offset,
-    seen: &S::Seen,
+    summary: &S::Summary,
 ) -> Result<(), S::Error> {
-    let Some(number) = rules.rule_of(seen.topics()) else {
+    let Some(number) = rules.rule_of(summary.topics()) else {
         return Ok(());
     };
     let all = Arc::clone(rules.all());
     let rule = &all[number];
     if rule.is_counted() {
-        store.account(number)?.add(seen.weight_bytes());
+        store.account(number)?.add(summary.weight_bytes());
         store.enqueue(number, offset);
     }
     if let Some(keep) = rule.keep_latest {
         let keep = keep.get().min(TopicRetention::MAX_KEEP_LATEST);
         let mut superseded = BTreeSet::new();
-        for topic in seen.topics() {
+        for topic in summary.topics() {
             let newest = store.newest(topic)?;
             if newest.back() != Some(&offset) {
                 newest.push_back(offset);
@@ -170,12 +174,12 @@ pub(crate) fn feed<S: RuleStore>(
         }
         for offset in superseded {
             // A value that another replaced is no loss; what is gone of a history is one.
-            take(
+            remove(
                 rule,
                 number,
                 store,
                 offset,
-                Why::Superseded {
+                Reason::Superseded {
                     announced: keep > 1,
                 },
             )?;
@@ -194,11 +198,11 @@ pub(crate) fn feed<S: RuleStore>(
             *store.account(number)? = Account::default();
             return Ok(());
         };
-        take(rule, number, store, first, Why::TooMuch)?;
+        remove(rule, number, store, first, Reason::TooMuch)?;
     }
 }
 
-/// Takes what is too old at `now`, `budget` records at most; false when there is more of it.
+/// Removes what is too old at `now`, `budget` records at most; false when there is more of it.
 pub(crate) fn expire<S: RuleStore>(
     rules: &Rules,
     store: &mut S,
@@ -211,7 +215,7 @@ pub(crate) fn expire<S: RuleStore>(
             continue;
         };
         while let Some(first) = store.first(number)? {
-            let published_at = store.seen(first)?.map(|seen| seen.published_at());
+            let published_at = store.summary(first)?.map(|it| it.published_at());
             if published_at.is_some_and(|at| at > too_old) {
                 break;
             }
@@ -219,40 +223,40 @@ pub(crate) fn expire<S: RuleStore>(
                 return Ok(false);
             }
             left -= 1;
-            take(rule, number, store, first, Why::TooMuch)?;
+            remove(rule, number, store, first, Reason::TooMuch)?;
         }
     }
     Ok(true)
 }
 
-/// Tells the rules that the bounds of the whole log have taken a record which they had been shown.
-pub(crate) fn trimmed<S: RuleStore>(
-    rules: &mut Rules,
+/// Takes a record that the bounds of the whole log have removed out of what is kept for its rule.
+pub(crate) fn forget<S: RuleStore>(
+    rules: &Rules,
     store: &mut S,
     offset: Offset,
-    seen: &S::Seen,
+    summary: &S::Summary,
 ) -> Result<(), S::Error> {
-    let Some(number) = rules.rule_of(seen.topics()) else {
+    let Some(number) = rules.rule_of(summary.topics()) else {
         return Ok(());
     };
     let all = Arc::clone(rules.all());
-    leave(&all[number], number, store, offset, seen)
+    forget_in(&all[number], number, store, offset, summary)
 }
 
 #[derive(Clone, Copy)]
-enum Why {
+enum Reason {
     Superseded { announced: bool },
     TooMuch,
 }
 
-fn take<S: RuleStore>(
+fn remove<S: RuleStore>(
     rule: &TopicRetention,
     number: usize,
     store: &mut S,
     offset: Offset,
-    why: Why,
+    reason: Reason,
 ) -> Result<(), S::Error> {
-    let Some(seen) = store.seen(offset)? else {
+    let Some(summary) = store.summary(offset)? else {
         // Damaged: it is out of the rule's account, and stays in the log to be announced.
         if rule.is_counted() {
             store.account(number)?.subtract(0);
@@ -260,36 +264,36 @@ fn take<S: RuleStore>(
         }
         return Ok(());
     };
-    let announced = match why {
-        Why::Superseded { announced } => {
+    let announced = match reason {
+        Reason::Superseded { announced } => {
             // One of its other topics may still have it among its newest.
-            for topic in seen.topics() {
+            for topic in summary.topics() {
                 if store.newest(topic)?.contains(&offset) {
                     return Ok(());
                 }
             }
             announced
         }
-        Why::TooMuch => true,
+        Reason::TooMuch => true,
     };
-    leave(rule, number, store, offset, &seen)?;
-    store.remove(offset, seen, announced)
+    forget_in(rule, number, store, offset, &summary)?;
+    store.remove(offset, summary, announced)
 }
 
 /// Takes a record out of all that is kept for its rule.
-fn leave<S: RuleStore>(
+fn forget_in<S: RuleStore>(
     rule: &TopicRetention,
     number: usize,
     store: &mut S,
     offset: Offset,
-    seen: &S::Seen,
+    summary: &S::Summary,
 ) -> Result<(), S::Error> {
     if rule.is_counted() {
-        store.account(number)?.subtract(seen.weight_bytes());
+        store.account(number)?.subtract(summary.weight_bytes());
         store.dequeue(number, offset);
     }
     if rule.keep_latest.is_some() {
-        for topic in seen.topics() {
+        for topic in summary.topics() {
             let newest = store.newest(topic)?;
             if newest.contains(&offset) {
                 newest.retain(|at| *at != offset);
@@ -321,7 +325,7 @@ mod tests {
     fn a_record_has_the_rule_that_all_its_topics_have() {
         let exact = TopicRetention::of([Arc::new(Topic::new("job/1").expect("a topic")) as _]);
         let jobs = TopicRetention::of([Arc::new(Beginning("job/")) as _]);
-        let mut rules = Rules::new(&[exact, jobs]);
+        let rules = Rules::new(&[exact, jobs]);
         for (topics, rule) in [
             (&["job/1"][..], Some(0)),
             (&["job/2"], Some(1)),

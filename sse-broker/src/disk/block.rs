@@ -8,25 +8,25 @@
 //! the records, one after the other, each as `codec` writes it, with a checksum of its own
 //! ```
 //!
-//! A record that the rule of a topic has taken has no bytes there any more.
+//! A record that the rule of a topic has removed has no bytes there any more.
 //!
 //! The key is the offset of the last record, so that a position is found by going forward. A block
 //! holds records of one commit. Damage of a record is the record's own; damage of what stands before
 //! them is the block's.
 
-use super::codec::Damaged;
 use crate::Offset;
+use crate::encoding::Damaged;
 
 /// A block, taken apart but not copied.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block<'a> {
+pub(super) struct RecordBlock<'a> {
     pub(super) first: Offset,
     pub(super) last: Offset,
     ends: &'a [[u8; END_BYTES]],
     records: &'a [u8],
 }
 
-impl<'a> Block<'a> {
+impl<'a> RecordBlock<'a> {
     /// Reads the block of which `last` is the key.
     pub(super) fn decode(last: Offset, bytes: &'a [u8]) -> Result<Self, Damaged> {
         let (first, rest) = bytes.split_first_chunk::<8>().ok_or(Damaged)?;
@@ -185,7 +185,7 @@ mod tests {
             let records: Vec<_> = (0u8..=255).cycle().zip(&lens).map(|(n, len)| vec![n; *len]).collect();
             let mut expected = first;
             for (last, bytes) in blocks(first, &records) {
-                let block = Block::decode(last, &bytes).expect("whole");
+                let block = RecordBlock::decode(last, &bytes).expect("whole");
                 prop_assert_eq!((block.first, block.last), (expected, last));
                 for (offset, record) in block.records_from(0) {
                     prop_assert_eq!(record, &*records[(offset - first) as usize]);
@@ -203,12 +203,12 @@ mod tests {
             let (last, mut bytes) = blocks(7, &[vec![1; 9], vec![2; 20]]).remove(0);
             let at = at.index(HEAD_BYTES + 2 * END_BYTES + CHECKSUM_BYTES);
             bytes[at] ^= 1 << bit;
-            prop_assert_eq!(Block::decode(last, &bytes).err(), Some(Damaged));
+            prop_assert_eq!(RecordBlock::decode(last, &bytes).err(), Some(Damaged));
         }
 
         #[test]
         fn any_bytes_are_read_without_a_panic(last: Offset, bytes: Vec<u8>, offset: Offset) {
-            if let Ok(block) = Block::decode(last, &bytes) {
+            if let Ok(block) = RecordBlock::decode(last, &bytes) {
                 let _ = block.record(offset);
             }
         }
@@ -217,9 +217,9 @@ mod tests {
     #[test]
     fn a_block_in_anothers_place_or_cut_short_has_no_records_that_are_not_its_own() {
         let (last, bytes) = blocks(7, &[vec![1; 9], vec![2; 20]]).remove(0);
-        assert_eq!(Block::decode(last + 1, &bytes).err(), Some(Damaged));
+        assert_eq!(RecordBlock::decode(last + 1, &bytes).err(), Some(Damaged));
         for len in 0..bytes.len() {
-            if let Ok(block) = Block::decode(last, &bytes[..len]) {
+            if let Ok(block) = RecordBlock::decode(last, &bytes[..len]) {
                 assert_eq!(block.record(last), None);
             }
         }

@@ -2,23 +2,25 @@
 
 use std::collections::VecDeque;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::{Database, WriteTransaction};
 
-use super::DiskConfig;
-use super::block::{Block, each_block};
-use super::codec::{RecordView, TopicCache, seal};
+use super::block::each_block;
+use super::checked::with_checksum;
+use super::codec::{TopicCache, seal};
+use super::config::DiskConfig;
 use super::ids::IdAt;
 use super::index::Index;
-use super::open::{LogState, panic_message};
-use super::states::{self, StateCall};
-use super::tables::{BLOCKS, META, SNAPSHOTS, with_checksum};
+use super::log_state::LogState;
+use super::panics::caught;
+use super::pending::{Encoded, StateCall};
+use super::scan::view_at;
+use super::states;
+use super::tables::{BLOCKS, META, SNAPSHOTS};
 use super::tombstones;
 use super::topic_retention;
-use super::trim::{Piece, Trimming, trim};
-use super::write::Encoded;
+use super::trim::{self, Limits};
 use crate::queue::Batch;
 use crate::topic_retention::Rules;
 use crate::{Appended, Durability, NewRecord, Offset, Position, Snapshot, UnixMillis};
@@ -27,13 +29,13 @@ use crate::{Appended, Durability, NewRecord, Offset, Position, Snapshot, UnixMil
 pub(super) struct Group<'a> {
     pub(super) batches: &'a mut VecDeque<Batch<Encoded>>,
     pub(super) states: &'a [StateCall],
-    /// The time, when trimming is called: what is too old then is to go.
+    /// The time, when trimmed is called: what is too old then is to go.
     pub(super) now: Option<UnixMillis>,
 }
 
-/// What a commit did to the file. It is to be told to the index, by [`note`](Done::note) or, when the
-/// storage failed after all, by [`take_back`](Done::take_back).
-pub(super) struct Done {
+/// What a commit did to the file. It is to be told to the index, by [`note`](Committed::note) or, when the
+/// storage failed after all, by [`take_back`](Committed::take_back).
+pub(super) struct Committed {
     pub(super) outcomes: Vec<Vec<Appended>>,
     pub(super) state: LogState,
     pub(super) trimmed: u64,
@@ -41,11 +43,11 @@ pub(super) struct Done {
     /// These are in the index already, so that a group does not store an id twice.
     new_ids: Vec<IdAt>,
     gone_ids: Vec<IdAt>,
-    /// What the rules of topics have taken.
+    /// What the rules of topics have removed.
     gone: tombstones::ByTopic,
 }
 
-impl Done {
+impl Committed {
     /// Tells the index in memory of what is committed, before any reader hears of it.
     pub(super) fn note(&self, index: &Index, group: &VecDeque<Batch<Encoded>>) {
         forget(index, &self.gone_ids);
@@ -80,23 +82,21 @@ fn forget(index: &Index, ids: &[IdAt]) {
 pub(super) fn commit(
     db: &Database,
     config: &DiskConfig,
-    rules: &mut Rules,
+    rules: &Rules,
     before: &LogState,
     index: &Index,
     group: Group<'_>,
-) -> Result<Done, Arc<str>> {
+) -> Result<Committed, Arc<str>> {
     let mut new_ids = Vec::new();
-    let run = || run(db, config, rules, before, index, group, &mut new_ids);
-    // A damaged file may make redb panic.
-    let done = catch_unwind(AssertUnwindSafe(run)).map_or_else(
-        |panic| Err(panic_message(&*panic).into()),
-        |done| done.map_err(|error| error.to_string().into()),
-    );
-    match done {
-        Ok(done) => Ok(Done { new_ids, ..done }),
+    let run = || {
+        let done = run(db, config, rules, before, index, group, &mut new_ids);
+        done.map_err(|error| error.to_string())
+    };
+    match caught(run, std::convert::identity) {
+        Ok(done) => Ok(Committed { new_ids, ..done }),
         Err(reason) => {
             forget(index, &new_ids);
-            Err(reason)
+            Err(reason.into())
         }
     }
 }
@@ -104,12 +104,12 @@ pub(super) fn commit(
 fn run(
     db: &Database,
     config: &DiskConfig,
-    rules: &mut Rules,
+    rules: &Rules,
     before: &LogState,
     index: &Index,
     group: Group<'_>,
     new_ids: &mut Vec<IdAt>,
-) -> Result<Done, redb::Error> {
+) -> Result<Committed, redb::Error> {
     let mut state = *before;
     let mut txn = db.begin_write()?;
     let is_trim_called = group.now.is_some();
@@ -122,26 +122,26 @@ fn run(
         store(&txn, group.batches, &outcomes, &mut state)?;
     }
     states::store(&txn, group.states)?;
-    let thinning = topic_retention::thin(&txn, rules, before.head, group.now, &mut state)?;
-    let mut trimming = Trimming::default();
-    if !thinning.has_more {
+    let applied = topic_retention::apply(&txn, rules, before.head, group.now, &mut state)?;
+    let mut trimmed = trim::Trimmed::default();
+    if !applied.has_more {
         // What the rules have not been shown yet may become less: the bounds wait for them.
         let settled = if rules.is_empty() { state } else { *before };
-        let piece = Piece {
+        let limits = Limits {
             retention: &config.retention,
             too_old: group.now.and_then(|now| config.retention.too_old_at(now)),
             settled,
         };
-        trimming = trim(&txn, &piece, rules, &mut state)?;
+        trimmed = trim::trim(&txn, &limits, rules, &mut state)?;
     }
     // What was recent before this group; its own is noted when it is committed.
     let recent = index.freeze(before.head, false);
     if let Some(recent) = &recent {
         recent.write(&txn, state.floor)?;
-        trimming.ids.extend(recent.ids_upto(state.floor));
+        trimmed.ids.extend(recent.ids_upto(state.floor));
     }
     // Now the file's indexes have all that was recent.
-    tombstones::take_out_of_indexes(&txn, index, &thinning.removed, &mut trimming.ids)?;
+    tombstones::take_out_of_indexes(&txn, &index.ids, &applied.removed, &mut trimmed.ids)?;
     let is_flush = config.durability == Durability::Memory && is_trim_called;
     let has_changed = state != *before;
     if has_changed || is_flush || recent.is_some() || !group.states.is_empty() {
@@ -149,14 +149,14 @@ fn run(
     } else {
         txn.abort()?;
     }
-    Ok(Done {
+    Ok(Committed {
         outcomes,
         state,
-        trimmed: trimming.records + thinning.taken,
-        has_more_to_trim: trimming.has_more || thinning.has_more,
+        trimmed: trimmed.records + applied.records,
+        has_more_to_trim: trimmed.has_more || applied.has_more,
         new_ids: Vec::new(),
-        gone_ids: trimming.ids,
-        gone: thinning.removed.by_topic(),
+        gone_ids: trimmed.ids,
+        gone: applied.removed.by_topic(),
     })
 }
 
@@ -213,7 +213,7 @@ fn decide(
                         None => match retained(txn, at)? {
                             Some(known) => compare(&known, at),
                             // A rule may have taken it, and what it said is remembered.
-                            None => tombstones::said_the_same(txn, before.thinned, at, content)?
+                            None => tombstones::said_the_same(txn, before.retention, at, content)?
                                 .map(|is_same| {
                                     if is_same {
                                         Appended::Duplicate(position(at))
@@ -245,16 +245,10 @@ fn decide(
 /// The record at an offset. One that is damaged is as good as gone: its id may be stored anew.
 fn retained(txn: &WriteTransaction, offset: Offset) -> Result<Option<NewRecord>, redb::Error> {
     let blocks = txn.open_table(BLOCKS)?;
-    let Some(entry) = blocks.range(offset..)?.next() else {
-        return Ok(None);
-    };
-    let (last, bytes) = entry?;
-    let record = Block::decode(last.value(), bytes.value())
-        .ok()
-        .and_then(|block| block.record(offset))
-        .and_then(|bytes| RecordView::decode(offset, bytes).ok())
-        .and_then(|view| view.to_record(&mut TopicCache::default()).ok());
-    Ok(record)
+    let copy = view_at(&blocks, offset, |view| {
+        view.to_record(&mut TopicCache::default()).ok()
+    })?;
+    Ok(copy.flatten())
 }
 
 /// Writes the records that are new, and the snapshots.
@@ -329,9 +323,6 @@ pub(super) fn write_end(db: &Database, state: &LogState, index: &Index) -> Resul
         txn.open_table(META)?.remove("session")?;
         Ok(txn.commit()?)
     };
-    // A damaged file may make redb panic.
-    catch_unwind(AssertUnwindSafe(write)).map_or_else(
-        |panic| Err(panic_message(&*panic).into()),
-        |written| written.map_err(|error| error.to_string().into()),
-    )
+    let written = || write().map_err(|error| error.to_string());
+    caught(written, std::convert::identity).map_err(Arc::from)
 }

@@ -15,9 +15,9 @@ use hashbrown::{HashTable, hash_table};
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 
-use super::codec::{Damaged, Rest, put_number};
-use super::tables::{checked, with_checksum};
+use super::checked::{checked, with_checksum};
 use crate::Offset;
+use crate::encoding::{Damaged, Rest, put_number};
 
 /// 40 bits of an id's hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +31,18 @@ pub(super) struct Ids {
     key: IdKey,
     /// By the first eight bits. Parts, so that growing moves a small part of all at a time, and each
     /// under its own lock, so that a reader who looks for an id waits for nobody.
-    shards: Box<[Mutex<HashTable<Entry>>]>,
+    shards: Box<[Mutex<HashTable<IdEntry>>]>,
     loaded: OnceLock<()>,
 }
 
 /// The other 32 bits, and the lower half of the offset: no log holds four billion records.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Entry {
+struct IdEntry {
     hash: u32,
     offset: u32,
 }
 
-impl Entry {
+impl IdEntry {
     /// What the hash table takes for a hash: it wants the upper bits to differ, too.
     fn spread(&self) -> u64 {
         u64::from(self.hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -63,7 +63,7 @@ impl Ids {
     /// Makes room for so many, so that loading them does not move them again and again.
     pub(super) fn reserve(&self, count: usize) {
         for shard in &self.shards {
-            shard.lock().reserve(count / SHARDS, Entry::spread);
+            shard.lock().reserve(count / SHARDS, IdEntry::spread);
         }
     }
 
@@ -81,8 +81,8 @@ impl Ids {
         IdHash(hasher.finish() & HASH_MASK)
     }
 
-    fn place(&self, hash: IdHash, offset: Offset) -> (&Mutex<HashTable<Entry>>, Entry) {
-        let entry = Entry {
+    fn place(&self, hash: IdHash, offset: Offset) -> (&Mutex<HashTable<IdEntry>>, IdEntry) {
+        let entry = IdEntry {
             hash: hash.0 as u32,
             offset: offset as u32,
         };
@@ -111,10 +111,10 @@ impl Ids {
         floor: Offset,
     ) -> Option<Vec<Offset>> {
         let (shard, entry) = self.place(hash, offset);
-        let is_alike = |other: &Entry| other.hash == entry.hash;
+        let is_alike = |other: &IdEntry| other.hash == entry.hash;
         let mut shard = shard.lock();
         if let hash_table::Entry::Vacant(vacant) =
-            shard.entry(entry.spread(), is_alike, Entry::spread)
+            shard.entry(entry.spread(), is_alike, IdEntry::spread)
         {
             vacant.insert(entry);
             return None;
@@ -127,7 +127,7 @@ impl Ids {
         let (shard, entry) = self.place(hash, offset);
         shard
             .lock()
-            .insert_unique(entry.spread(), entry, Entry::spread);
+            .insert_unique(entry.spread(), entry, IdEntry::spread);
     }
 
     pub(super) fn remove(&self, hash: IdHash, offset: Offset) {

@@ -7,13 +7,20 @@ use std::path::{Path, PathBuf};
 use redb::Database;
 use tokio::sync::oneshot;
 
+use super::checked::with_checksum;
 use super::commit::{self, Group};
-use super::index::{Index, for_each_record};
-use super::open::{FILE_NAME, LogState, Opened, Place, lock_folder, put_meta};
-use super::tables::{BLOCKS, META, SNAPSHOTS, with_checksum};
-use super::tools::{caught, is_empty};
-use super::write::Encoded;
-use super::{DiskConfig, LogToolError, OpenError, states, tombstones};
+use super::config::DiskConfig;
+use super::error::{LogToolError, OpenError, caught};
+use super::index::Index;
+use super::location::{FILE_NAME, Location, is_empty, lock_folder};
+use super::log_state::LogState;
+use super::meta::put_meta;
+use super::open::{Opened, open};
+use super::pending::{Encoded, StateCall};
+use super::scan::for_each_record;
+use super::states;
+use super::tables::{BLOCKS, META, SNAPSHOTS};
+use super::tombstones;
 use crate::queue::Batch;
 use crate::topic_retention::Rules;
 use crate::{Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, StateChange, Topic};
@@ -24,7 +31,7 @@ use crate::{Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, Sta
 /// leaves nothing that looks like a log. Records that are appended to a log are committed in groups as
 /// they come.
 pub struct LogImport {
-    place: Place,
+    location: Location,
     db: Database,
     config: DiskConfig,
     state: LogState,
@@ -71,8 +78,8 @@ impl LogImport {
             epoch: Some(epoch),
             ..Self::config()
         };
-        let place = Place::folder(&folder.join(BUILD_FOLDER))?;
-        let mut opened = place.open(&config, None)?;
+        let location = Location::folder(&folder.join(BUILD_FOLDER))?;
+        let mut opened = open(&location, &config, None)?;
         opened.state.floor = floor;
         opened.state.head = floor;
         let target = Target::New {
@@ -86,7 +93,7 @@ impl LogImport {
             put_meta(&mut txn.open_table(META)?, "floor", &value)?;
             Ok(txn.commit()?)
         })?;
-        Self::new(place, config, opened, target)
+        Self::new(location, config, opened, target)
     }
 
     /// The log in `folder`: records get new positions behind those that are there.
@@ -101,10 +108,10 @@ impl LogImport {
             }
             .into());
         }
-        let place = Place::folder(folder)?;
+        let location = Location::folder(folder)?;
         let config = Self::config();
-        let opened = place.open(&config, None)?;
-        Self::new(place, config, opened, Target::Existing)
+        let opened = open(&location, &config, None)?;
+        Self::new(location, config, opened, Target::Existing)
     }
 
     /// Synced, and nothing is trimmed: the hub will do it, when its own retention says so.
@@ -116,7 +123,7 @@ impl LogImport {
     }
 
     fn new(
-        place: Place,
+        location: Location,
         config: DiskConfig,
         opened: Opened,
         target: Target,
@@ -128,7 +135,7 @@ impl LogImport {
         })?;
         let Opened { db, state, .. } = opened;
         Ok(Self {
-            place,
+            location,
             db,
             config,
             state,
@@ -145,7 +152,7 @@ impl LogImport {
     pub fn bounds(&self) -> Bounds {
         Bounds {
             head: self.state.head + self.waiting.len() as u64,
-            ..super::bounds(&self.state)
+            ..self.state.bounds()
         }
     }
 
@@ -193,7 +200,7 @@ impl LogImport {
         })
     }
 
-    /// Notes what the rules of topics have taken from the log that a new one is the copy of: that records up
+    /// Notes what the rules of topics have removed from the log that a new one is the copy of: that records up
     /// to `upto` are missing because of it, and of which topics readers are to hear. To be called after the
     /// last record; a log that is appended to has its own account.
     ///
@@ -217,12 +224,12 @@ impl LogImport {
                 kept += 1
             })?;
             state.head = state.head.max(upto);
-            state.thinned.newest = upto;
-            state.thinned.newest_weight = state.head_weight;
-            state.thinned.records = upto.saturating_sub(state.floor).saturating_sub(kept);
+            state.retention.newest_removed = upto;
+            state.retention.newest_removed_weight = state.head_weight;
+            state.retention.records = upto.saturating_sub(state.floor).saturating_sub(kept);
             let of_topics = topics.iter().map(|(topic, upto)| (topic.as_str(), *upto));
-            state.thinned.forgotten_upto = tombstones::note_removed(&txn, of_topics)?;
-            state.thinned.put(&mut txn.open_table(META)?)?;
+            state.retention.forgotten_upto = tombstones::note_removed(&txn, of_topics)?;
+            state.retention.put(&mut txn.open_table(META)?)?;
             Ok(txn.commit()?)
         })
     }
@@ -234,7 +241,7 @@ impl LogImport {
     /// When the storage fails.
     pub fn put_states(&mut self, changes: Vec<StateChange>) -> Result<(), LogToolError> {
         let (answer, _) = oneshot::channel();
-        let call = states::StateCall {
+        let call = StateCall {
             changes,
             weight_bytes: 0,
             answer,
@@ -266,7 +273,7 @@ impl LogImport {
             now: None,
         };
         let (db, config, state) = (&self.db, &self.config, &self.state);
-        let rules = &mut Rules::new(&[]);
+        let rules = &Rules::new(&[]);
         let done = commit::commit(db, config, rules, state, &self.index, to_commit)
             .map_err(|reason| LogToolError::Storage(reason.to_string()))?;
         done.note(&self.index, &group);
@@ -304,14 +311,14 @@ impl LogImport {
         commit::write_end(&self.db, &self.state, &self.index)
             .map_err(|reason| LogToolError::Storage(reason.to_string()))?;
         let Self {
-            place,
+            location,
             db,
             target,
             imported,
             ..
         } = self;
         drop(db);
-        drop(place);
+        drop(location);
         if let Target::New { folder, _lock } = &target {
             let build = folder.join(BUILD_FOLDER);
             let move_it = || -> std::io::Result<()> {

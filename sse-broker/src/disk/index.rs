@@ -7,17 +7,19 @@
 //! from the records themselves.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, WriteTransaction};
 
-use super::block::Block;
-use super::codec::{RecordView, TopicCache};
+use super::codec::TopicCache;
 use super::ids::{IdAt, Ids, MAX_LIST, list, list_value};
-use super::open::{LogState, put_meta};
-use super::tables::{BLOCKS, IDS, MAX_RUN, META, TOPICS, run_key, run_value};
+use super::log_state::LogState;
+use super::meta::put_meta;
+use super::panics::caught;
+use super::runs::{MAX_RUN, run_key, run_value};
+use super::scan::for_each_record;
+use super::tables::{BLOCKS, IDS, META, TOPICS};
 use crate::{Offset, Topic};
 
 /// What is needed to find records by topic and id.
@@ -222,12 +224,9 @@ impl Index {
             }
             Ok(())
         };
-        // A damaged file may make redb panic.
-        let loaded = catch_unwind(AssertUnwindSafe(load));
+        let loaded = caught(load, redb::Error::Corrupted);
         self.ids.has_loaded();
-        loaded.unwrap_or_else(|panic| {
-            Err(redb::Error::Corrupted(super::open::panic_message(&*panic)))
-        })
+        loaded
     }
 }
 
@@ -253,30 +252,6 @@ pub(super) fn read_recent(
         }
     })?;
     Ok(recent)
-}
-
-/// Shows the whole records of a stretch of the log.
-pub(super) fn for_each_record(
-    blocks: &impl ReadableTable<Offset, &'static [u8]>,
-    from: Offset,
-    upto: Offset,
-    mut show: impl FnMut(Offset, RecordView<'_>),
-) -> Result<(), redb::Error> {
-    for entry in blocks.range(from..)? {
-        let (last, bytes) = entry?;
-        let Ok(block) = Block::decode(last.value(), bytes.value()) else {
-            continue;
-        };
-        for (offset, bytes) in block.records_from(from) {
-            if offset > upto {
-                return Ok(());
-            }
-            if let Ok(view) = RecordView::decode(offset, bytes) {
-                show(offset, view);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// How many records may be there that the file's indexes do not cover: some milliseconds of reading

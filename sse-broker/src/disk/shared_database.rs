@@ -8,7 +8,7 @@ use redb::Database;
 /// Where the database is.
 ///
 /// Nobody reads or writes the disk under this lock: a reader borrows the database and gives it back.
-pub(super) struct Slot {
+pub(super) struct SharedDatabase {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -26,7 +26,7 @@ enum State {
     Closed,
 }
 
-impl Slot {
+impl SharedDatabase {
     pub(super) fn new(db: Database) -> Self {
         let state = State::There {
             db: Arc::new(db),
@@ -47,7 +47,7 @@ impl Slot {
                     *lent += 1;
                     return Some(Lease {
                         db: Some(Arc::clone(db)),
-                        slot: self,
+                        database: self,
                     });
                 }
                 State::Away { .. } => self.changed.wait(&mut state),
@@ -91,7 +91,7 @@ impl Slot {
 pub(super) struct Lease<'a> {
     /// Gone only while it is dropped.
     db: Option<Arc<Database>>,
-    slot: &'a Slot,
+    database: &'a SharedDatabase,
 }
 
 impl std::ops::Deref for Lease<'_> {
@@ -108,7 +108,7 @@ impl Drop for Lease<'_> {
     fn drop(&mut self) {
         // The count goes down after the reference is gone, so that who waits for zero is the last.
         self.db = None;
-        let mut state = self.slot.state.lock();
+        let mut state = self.database.state.lock();
         let (State::There { lent, .. } | State::Away { lent }) = &mut *state else {
             return;
         };
@@ -116,7 +116,7 @@ impl Drop for Lease<'_> {
         let is_last = *lent == 0;
         drop(state);
         if is_last {
-            self.slot.changed.notify_all();
+            self.database.changed.notify_all();
         }
     }
 }

@@ -2,17 +2,11 @@
 
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
-use tokio::sync::oneshot;
 
-use super::tables::{STATES, checked, with_checksum};
-use crate::{AppendError, ReadError, StateChange, StoredState};
-
-/// A call of `put_states` that waits for its commit.
-pub(super) struct StateCall {
-    pub(super) changes: Vec<StateChange>,
-    pub(super) weight_bytes: usize,
-    pub(super) answer: oneshot::Sender<Result<(), AppendError>>,
-}
+use super::checked::{checked, with_checksum};
+use super::pending::StateCall;
+use super::tables::STATES;
+use crate::{ReadError, StoredState};
 
 /// Writes the changes, in the order of the calls.
 pub(super) fn store(txn: &WriteTransaction, calls: &[StateCall]) -> Result<(), redb::Error> {

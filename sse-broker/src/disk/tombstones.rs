@@ -1,4 +1,7 @@
-//! The account of what the rules of topics have taken: of which topic, up to where, and with which ids.
+//! Tombstones: what is remembered of the records that the rules of topics have removed.
+//!
+//! Of each topic the newest removed offset, so that its readers can be told; and the ids of removed records, so
+//! that a late retry does not store one again.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,13 +10,12 @@ use redb::{
     WriteTransaction,
 };
 
-use super::codec::Damaged;
-use super::ids::{self, IdAt};
-use super::index::Index;
-use super::tables::{
-    IDS, OLD_IDS, REMOVED, REMOVED_ORDER, TOPICS, checked, take_out_of_runs, with_checksum,
-};
-use super::topic_retention::Thinned;
+use super::checked::{checked, with_checksum};
+use super::ids::{IdAt, Ids, list, list_value};
+use super::log_state::RuleProgress;
+use super::runs::take_out_of_runs;
+use super::tables::{IDS, OLD_IDS, REMOVED, REMOVED_ORDER, TOPICS};
+use crate::encoding::Damaged;
 use crate::tombstones::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
 use crate::{NewRecord, Offset, Scope, Topic};
 
@@ -160,7 +162,7 @@ fn remember_ids<'a>(
 /// out of its lists; `gone_ids` are then to be forgotten in memory, too.
 pub(super) fn take_out_of_indexes(
     txn: &WriteTransaction,
-    index: &Index,
+    ids: &Ids,
     batch: &Batch,
     gone_ids: &mut Vec<IdAt>,
 ) -> Result<(), redb::Error> {
@@ -185,7 +187,7 @@ pub(super) fn take_out_of_indexes(
         if let Ok((_, id)) = old_id(offset, value.value())
             && let Ok(id) = std::str::from_utf8(id)
         {
-            gone.insert(offset, (index.ids.hash(id), offset));
+            gone.insert(offset, (ids.hash(id), offset));
         }
     }
     let mut lists = txn.open_table(IDS)?;
@@ -196,16 +198,16 @@ pub(super) fn take_out_of_indexes(
             Some(entry) => {
                 let (last, value) = entry?;
                 let last = last.value();
-                (last, ids::list(&last.to_le_bytes(), value.value()))
+                (last, list(&last.to_le_bytes(), value.value()))
             }
         };
-        let (last, list) = found;
-        if let Ok(mut list) = list {
-            list.retain(|(_, offset)| !gone.contains_key(offset));
-            if list.is_empty() {
+        let (last, found_ids) = found;
+        if let Ok(mut kept) = found_ids {
+            kept.retain(|(_, offset)| !gone.contains_key(offset));
+            if kept.is_empty() {
                 lists.remove(last)?;
             } else {
-                lists.insert(last, &*ids::list_value(&last.to_le_bytes(), &list))?;
+                lists.insert(last, &*list_value(&last.to_le_bytes(), &kept))?;
             }
         }
         from = last + 1;
@@ -240,11 +242,11 @@ pub(super) fn forget_upto(txn: &WriteTransaction, floor: Offset) -> Result<(), r
 /// not known or had another.
 pub(super) fn said_the_same(
     txn: &WriteTransaction,
-    thinned: Thinned,
+    progress: RuleProgress,
     offset: Offset,
     record: &NewRecord,
 ) -> Result<Option<bool>, redb::Error> {
-    if offset > thinned.newest {
+    if offset > progress.newest_removed {
         return Ok(None);
     }
     let old = txn.open_table(OLD_IDS)?;
@@ -270,14 +272,14 @@ pub(super) fn had_id(txn: &ReadTransaction, offset: Offset, id: &str) -> Result<
 /// The newest removed offset after `after` of a topic within the scope.
 pub(super) fn newest(
     txn: &ReadTransaction,
-    thinned: &Thinned,
+    progress: &RuleProgress,
     after: Offset,
     scope: &Scope,
 ) -> Result<Option<Offset>, redb::Error> {
-    if thinned.newest <= after && thinned.forgotten_upto <= after {
+    if progress.newest_removed <= after && progress.forgotten_upto <= after {
         return Ok(None);
     }
-    let mut newest = thinned.forgotten_upto;
+    let mut newest = progress.forgotten_upto;
     match scope {
         Scope::Topics(topics) => {
             if let Some(removed) = opened(txn.open_table(REMOVED))? {
@@ -285,7 +287,7 @@ pub(super) fn newest(
                     if let Some(value) = removed.get(topic.as_str())? {
                         // An account that is damaged names everything.
                         let upto = removed_upto(topic.as_str(), value.value());
-                        newest = newest.max(upto.unwrap_or(thinned.newest));
+                        newest = newest.max(upto.unwrap_or(progress.newest_removed));
                     }
                 }
             }

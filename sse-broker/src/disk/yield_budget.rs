@@ -1,20 +1,20 @@
-//! How a thread that is busy for long lets others go first.
+//! How a thread that is busy for long yields its processor.
 
 use std::time::{Duration, Instant};
 
-/// A thread that reads for a long time, and lets who waits for its processor go first every now and then.
+/// How long a reading thread may go on before it yields.
 ///
-/// A thread that is woken waits until a running one has used up its share, some milliseconds, where no processor is
-/// idle: and a publish is several threads that wake each other. The reader gives its processor up every 20 µs
-/// instead, which costs half a microsecond when nobody wants it. Half as long as the others took then is its own next
-/// turn, so that a machine that is busy with something else slows a replay down to a third and not to nothing.
+/// Where no processor is idle, a thread that is woken waits until a running one has used up its time slice, some
+/// milliseconds; and a publish is several threads that wake each other. A reading thread therefore yields every
+/// 20 µs, which costs half a microsecond when nobody waits. Its next turn is half as long as the others took, so
+/// that a busy machine slows a replay down to a third and cannot stop it.
 #[derive(Debug)]
-pub(super) struct Courtesy {
-    /// Until then it is this thread's turn.
+pub(super) struct YieldBudget {
+    /// Until then this thread may go on.
     turn_ends: Instant,
 }
 
-impl Default for Courtesy {
+impl Default for YieldBudget {
     fn default() -> Self {
         Self {
             turn_ends: Instant::now() + TURN,
@@ -22,9 +22,9 @@ impl Default for Courtesy {
     }
 }
 
-impl Courtesy {
-    /// Lets others go first, when this thread has had its turn.
-    pub(super) fn after_you(&mut self) {
+impl YieldBudget {
+    /// Yields the processor when the turn is over.
+    pub(super) fn yield_when_spent(&mut self) {
         let begun = Instant::now();
         if begun >= self.turn_ends {
             std::thread::yield_now();
@@ -34,5 +34,5 @@ impl Courtesy {
     }
 }
 
-/// So long nobody waits for a reader: much less than a commit takes, and much more than asking costs.
+/// How long others may have to wait: much less than a commit takes, and much more than the check costs.
 const TURN: Duration = Duration::from_micros(20);

@@ -19,7 +19,7 @@ use sse_protocol::EventId;
 use tokio::sync::oneshot;
 
 use crate::broker::BoxFuture;
-use crate::queue::{Answer, Answered, Batch, Waiting, weight_bytes};
+use crate::queue::{Answer, Answered, Batch, DEFAULT_MAX_PENDING_BYTES, Waiting, weight_bytes};
 use crate::{
     AppendError, Appended, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
     ReadRequest, Record, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
@@ -48,9 +48,6 @@ impl Default for MemoryConfig {
         }
     }
 }
-
-/// How much may wait to be committed: 64 MiB, some seconds of what a disk takes. A stated guess.
-pub const DEFAULT_MAX_PENDING_BYTES: usize = 64 << 20;
 
 /// A log that lives as long as the process.
 ///

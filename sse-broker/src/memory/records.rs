@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sse_protocol::EventId;
 
 use crate::tombstones::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
-use crate::topic_retention::{Account, RuleStore, Seen};
+use crate::topic_retention::{Account, RecordSummary, RuleStore};
 use crate::{NewRecord, Offset, Record, Scope, Topic, UnixMillis};
 
 /// Records, their indexes, and the account of what was removed.
@@ -205,7 +205,7 @@ impl Records {
     }
 }
 
-impl Seen for Arc<Record> {
+impl RecordSummary for Arc<Record> {
     fn topics(&self) -> impl Iterator<Item = &str> {
         self.content.topics.iter().map(Topic::as_str)
     }
@@ -220,7 +220,7 @@ impl Seen for Arc<Record> {
 }
 
 impl RuleStore for Records {
-    type Seen = Arc<Record>;
+    type Summary = Arc<Record>;
     type Error = Infallible;
 
     fn account(&mut self, rule: usize) -> Result<&mut Account, Infallible> {
@@ -249,19 +249,19 @@ impl RuleStore for Records {
             .expect("it was put there one line above"))
     }
 
-    fn seen(&mut self, offset: Offset) -> Result<Option<Arc<Record>>, Infallible> {
+    fn summary(&mut self, offset: Offset) -> Result<Option<Arc<Record>>, Infallible> {
         Ok(self.get(offset).cloned())
     }
 
     fn remove(
         &mut self,
         offset: Offset,
-        seen: Arc<Record>,
+        summary: Arc<Record>,
         announced: bool,
     ) -> Result<(), Infallible> {
         self.take_all_but_its_id(offset);
-        self.remember_id(offset, &seen);
-        for topic in &seen.content.topics {
+        self.remember_id(offset, &summary);
+        for topic in &summary.content.topics {
             if announced {
                 self.note_removed(offset, topic);
             }

@@ -107,7 +107,7 @@ impl Store {
         self.head = offset;
         self.records.put(Arc::clone(&kept));
         if !self.rules.is_empty() {
-            let Ok(()) = topic_retention::feed(&mut self.rules, &mut self.records, offset, &kept);
+            let Ok(()) = topic_retention::apply(&self.rules, &mut self.records, offset, &kept);
         }
         stored.push(told);
         Appended::Stored(position)
@@ -121,8 +121,7 @@ impl Store {
         let offset = record.position.offset;
         self.floor = offset;
         if !self.rules.is_empty() {
-            let Ok(()) =
-                topic_retention::trimmed(&mut self.rules, &mut self.records, offset, &record);
+            let Ok(()) = topic_retention::forget(&self.rules, &mut self.records, offset, &record);
         }
         self.records.take(offset);
         self.records.forget_upto(offset);

@@ -15,78 +15,29 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::codec::encode;
-use super::commit::{self, Done, Group};
-use super::ids::{IdHash, Ids};
-use super::open::{LogState, Place, panic_message};
-use super::states::StateCall;
+use super::commit::{self, Committed, Group};
+use super::config::DiskConfig;
+use super::location::Location;
+use super::log_state::LogState;
+use super::open::open;
+use super::panics::caught;
+use super::pending::{Encoded, StateCall, TrimCall};
+use super::shared::{Pace, Shared, Work};
 use super::storage::{Failure, Watch};
-use super::{DiskConfig, Shared};
 use crate::queue::Batch;
 use crate::topic_retention::Rules;
-use crate::{AppendError, Epoch, NewRecord, Position, Record, Trimmed, UnixMillis};
-
-/// A record with its bytes, which the publisher's own thread has made, and frees.
-pub(super) struct Encoded {
-    /// As the tail gets it, but for the position, which the commit gives it.
-    pub(super) record: Arc<Record>,
-    pub(super) bytes: Vec<u8>,
-    /// Of the publisher's id.
-    pub(super) id_hash: Option<IdHash>,
-}
-
-impl Encoded {
-    pub(super) fn new(content: NewRecord, ids: &Ids) -> Self {
-        let bytes = encode(&content);
-        let id_hash = content.publisher_id().map(|id| ids.hash(id.as_str()));
-        let nowhere = Position {
-            epoch: Epoch(0),
-            offset: 0,
-        };
-        Self {
-            record: Arc::new(Record {
-                position: nowhere,
-                content,
-            }),
-            bytes,
-            id_hash,
-        }
-    }
-}
-
-/// A call of `trim` that waits for its end.
-pub(super) struct TrimCall {
-    pub(super) now: UnixMillis,
-    pub(super) answer: oneshot::Sender<Result<Trimmed, AppendError>>,
-}
-
-/// What the writer takes from the queue at once.
-pub(super) struct Work {
-    pub(super) group: VecDeque<Batch<Encoded>>,
-    pub(super) trims: Vec<TrimCall>,
-    pub(super) states: Vec<StateCall>,
-    pub(super) is_closing: bool,
-}
-
-/// What the last commit says about the next.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Pace {
-    /// How many publishers it answered.
-    pub(super) last_group: usize,
-    /// How long is worth waiting for them: a small part of what it took.
-    pub(super) patience: Duration,
-}
+use crate::{AppendError, Trimmed, UnixMillis};
 
 /// What part of a commit's time is worth spending on a fuller group.
 const PATIENCE: u32 = 8;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    place: Place,
+    location: Location,
     config: DiskConfig,
     rules: Rules,
     watch: Arc<Watch>,
@@ -123,7 +74,7 @@ const COMMIT_FACTOR: u64 = 4;
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
-        place: Place,
+        location: Location,
         config: DiskConfig,
         watch: Arc<Watch>,
         state: LogState,
@@ -132,10 +83,10 @@ impl Writer {
         let is_behind = config
             .retention
             .is_over(state.records(), state.weight_bytes())
-            || !rules.is_empty() && state.thinned.shown_upto < state.head;
+            || !rules.is_empty() && state.retention.applied_upto < state.head;
         Self {
             shared,
-            place,
+            location,
             rules,
             config,
             watch,
@@ -181,7 +132,7 @@ impl Writer {
 
     /// Before anything is written, but while readers are served already.
     fn load_ids(&mut self) {
-        let loaded = match self.shared.slot.lend() {
+        let loaded = match self.shared.database.lend() {
             Some(db) => self.shared.index.load_ids(&db, &self.state),
             None => Ok(()),
         };
@@ -207,7 +158,7 @@ impl Writer {
             return self.refuse(group, states, &error);
         }
         let outcome = {
-            let Some(db) = self.shared.slot.lend() else {
+            let Some(db) = self.shared.database.lend() else {
                 return self.refuse(group, states, &AppendError::Closed);
             };
             let group = Group {
@@ -215,7 +166,7 @@ impl Writer {
                 states: &states,
                 now: self.trimming.as_ref().map(|calls| calls.now),
             };
-            let (rules, index) = (&mut self.rules, &self.shared.index);
+            let (rules, index) = (&self.rules, &self.shared.index);
             commit::commit(&db, &self.config, rules, &self.state, index, group)
         };
         let outcome = match (self.watch.failure(), outcome) {
@@ -263,7 +214,7 @@ impl Writer {
             let needed = (weight as u64).saturating_mul(COMMIT_FACTOR) + COMMIT_RESERVE_BYTES;
             let needed = needed.saturating_add(self.config.min_free_bytes);
             if self
-                .place
+                .location
                 .available_bytes()
                 .is_some_and(|available| available < needed)
             {
@@ -287,10 +238,10 @@ impl Writer {
     /// Opens the log anew after a full disk, and takes out what the failed commit may have left: its
     /// publishers were told that nothing was stored.
     fn reopen(&mut self) -> Result<(), Arc<str>> {
-        self.shared.slot.take_away();
-        let opened = self.place.open(&self.config, Some(self.state.epoch));
+        self.shared.database.take_away();
+        let opened = open(&self.location, &self.config, Some(self.state.epoch));
         let opened = opened.map_err(|error| {
-            self.shared.slot.close();
+            self.shared.database.close();
             Arc::from(format!("after the disk was full: {error}"))
         })?;
         self.watch = Arc::clone(&opened.watch);
@@ -302,15 +253,12 @@ impl Writer {
             index.replace(opened.read_recent(&index.ids)?);
             Ok(())
         };
-        // A damaged file may make redb panic.
-        let undone = catch_unwind(AssertUnwindSafe(undo)).map_or_else(
-            |panic| Err(panic_message(&*panic).into()),
-            |undone| undone.map_err(|error| Arc::from(error.to_string())),
-        );
+        let undo = || undo().map_err(|error| error.to_string());
+        let undone = caught(undo, std::convert::identity).map_err(Arc::from);
         self.state.floor = opened.state.floor;
         self.state.floor_weight = opened.state.floor_weight;
-        self.state.thinned = opened.state.thinned;
-        self.shared.slot.bring(opened.db);
+        self.state.retention = opened.state.retention;
+        self.shared.database.bring(opened.db);
         undone
     }
 
@@ -337,7 +285,7 @@ impl Writer {
         self.is_behind = false;
     }
 
-    fn finish(&mut self, group: VecDeque<Batch<Encoded>>, states: Vec<StateCall>, done: Done) {
+    fn finish(&mut self, group: VecDeque<Batch<Encoded>>, states: Vec<StateCall>, done: Committed) {
         let before = self.state.head;
         self.state = done.state;
         self.is_behind = done.has_more_to_trim;
@@ -376,15 +324,15 @@ impl Writer {
     /// Writes what is left, notes that this was a clean end, and lets the file go.
     fn close(self) {
         if matches!(self.mode, Mode::Writing)
-            && let Some(db) = self.shared.slot.lend()
+            && let Some(db) = self.shared.database.lend()
         {
             self.watch.skip_sync(false);
             // When it fails, the next to open the log takes this for a crash: rightly.
             let _ = commit::write_end(&db, &self.state, &self.shared.index);
         }
-        let close = || self.shared.slot.close();
+        let close = || self.shared.database.close();
         let _ = catch_unwind(AssertUnwindSafe(close));
-        drop(self.place);
+        drop(self.location);
     }
 }
 
