@@ -289,6 +289,7 @@ fn seek(c: &mut Criterion) {
                             scope,
                             max_records: 1,
                             max_bytes,
+                            now: 0,
                         };
                         let page = runtime.block_on(broker.read(request)).expect("a page");
                         assert_eq!(page.records.len(), 1);
@@ -331,6 +332,7 @@ fn replay(runtime: &tokio::runtime::Runtime, broker: &dyn Broker, scope: Scope) 
             scope: scope.clone(),
             max_records: 1024,
             max_bytes: usize::MAX,
+            now: 0,
         };
         let page = runtime.block_on(broker.read(request)).expect("a page");
         count += page.records.len() as u64;

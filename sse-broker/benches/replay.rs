@@ -66,6 +66,7 @@ fn request(after: Offset, max_bytes: usize) -> ReadRequest {
         scope: Scope::All,
         max_records: usize::MAX,
         max_bytes,
+        now: 0,
     }
 }
 

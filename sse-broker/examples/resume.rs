@@ -88,6 +88,7 @@ async fn follow_up(
                     scope,
                     max_records: 100,
                     max_bytes: 1 << 20,
+                    now: 0,
                 };
                 let page = broker.read(request).await?;
                 if let Some(gap) = splice.handle_page(&page) {

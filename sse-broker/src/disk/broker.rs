@@ -1,5 +1,6 @@
 //! [`DiskBroker`]: the broker's promises, kept by one thread that writes and a few that read.
 
+use std::collections::VecDeque;
 use std::future::ready;
 use std::io;
 use std::path::Path;
@@ -12,10 +13,13 @@ use redb::StorageBackend;
 use sse_protocol::EventId;
 use tokio::sync::oneshot;
 
+use super::commit::{self, Group};
 use super::config::DiskConfig;
+use super::due::ReadRetention;
 use super::error::OpenError;
 use super::index::Index;
 use super::location::Location;
+use super::log_state::LogState;
 use super::lookup;
 use super::open::{self, Opened};
 use super::page;
@@ -24,9 +28,11 @@ use super::readers::Readers;
 use super::shared::{Life, Queue, Shared};
 use super::shared_database::SharedDatabase;
 use super::states;
+use super::topic_retention::MAX_PIECE;
 use super::writer::Writer;
 use crate::broker::BoxFuture;
 use crate::queue::{Answer, Batch, Waiting, weight_bytes};
+use crate::topic_retention::Rules;
 use crate::{
     AppendError, Bounds, Broker, Durability, NewRecord, Offset, Page, ReadError, ReadRequest,
     Render, Rendered, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
@@ -63,7 +69,8 @@ pub struct DiskBroker {
 impl DiskBroker {
     /// Opens the log in `folder`, and makes folder and log when there are none.
     ///
-    /// Blocks: a log that was not closed is checked from end to end first, at about the disk's speed.
+    /// Blocks: a log that was not closed is checked from end to end first, at about the disk's speed, and rules for
+    /// topics that are new to it are applied to all of it.
     ///
     /// # Errors
     ///
@@ -91,8 +98,24 @@ impl DiskBroker {
             reason: error.to_string(),
         })?;
         let Opened {
-            db, watch, state, ..
+            db,
+            watch,
+            mut state,
+            ..
         } = opened;
+        let retention = ReadRetention::new(&config.retention);
+        settle(&db, &config, &retention.rules, &index, &mut state).map_err(|reason| {
+            OpenError::Storage {
+                path: path.clone(),
+                reason: reason.to_string(),
+            }
+        })?;
+        if let Some(failure) = watch.failure() {
+            return Err(OpenError::Storage {
+                path,
+                reason: failure.reason.to_string(),
+            });
+        }
         let shared = Arc::new(Shared {
             database: SharedDatabase::new(db),
             index,
@@ -106,6 +129,7 @@ impl DiskBroker {
             bounds: Mutex::new(state.bounds()),
             tail: OnceLock::new(),
             max_group_bytes: config.max_group_bytes,
+            retention,
         });
         let unusable = |source| OpenError::Unusable {
             path: path.clone(),
@@ -127,7 +151,7 @@ impl DiskBroker {
 
     fn read_with<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&redb::Database, &Index, Bounds) -> Result<T, ReadError> + Send + 'static,
+        read: impl FnOnce(&redb::Database, &Shared, Bounds) -> Result<T, ReadError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, ReadError>> {
         let shared = Arc::clone(&self.shared);
         self.readers.run(move || {
@@ -135,7 +159,7 @@ impl DiskBroker {
             // Taken after the database and before its transaction: the bounds are of something that
             // the transaction sees.
             let bounds = *shared.bounds.lock();
-            read(&db, &shared.index, bounds)
+            read(&db, &shared, bounds)
         })
     }
 
@@ -190,7 +214,7 @@ impl Broker for DiskBroker {
     }
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
-        self.read_with(move |db, index, bounds| page::read(db, index, bounds, &request))
+        self.read_with(move |db, shared, bounds| page::read(db, shared, bounds, &request))
     }
 
     fn render(
@@ -198,14 +222,14 @@ impl Broker for DiskBroker {
         request: ReadRequest,
         render: Render,
     ) -> BoxFuture<'static, Result<Rendered, ReadError>> {
-        self.read_with(move |db, index, bounds| page::render(db, index, bounds, &request, render))
+        self.read_with(move |db, shared, bounds| page::render(db, shared, bounds, &request, render))
     }
 
     fn locate(&self, id: EventId) -> BoxFuture<'static, Result<Option<Offset>, ReadError>> {
         if id.is_empty() {
             return Box::pin(ready(Ok(None)));
         }
-        self.read_with(move |db, index, bounds| lookup::locate(db, index, bounds, &id))
+        self.read_with(move |db, shared, bounds| lookup::locate(db, &shared.index, bounds, &id))
     }
 
     fn snapshots(
@@ -214,6 +238,14 @@ impl Broker for DiskBroker {
     ) -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>> {
         let prefix = prefix.to_owned();
         self.read_with(move |db, _, _| lookup::snapshots(db, &prefix))
+    }
+
+    fn has_rule_for(&self, topic: &str) -> bool {
+        self.shared.retention.rules.rule_of_topic(topic).is_some()
+    }
+
+    fn has_topic_rules(&self) -> bool {
+        !self.shared.retention.rules.is_empty()
     }
 
     fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>> {
@@ -290,6 +322,31 @@ impl Broker for DiskBroker {
             }
         })
     }
+}
+
+/// Applies rules that are new to a log, or to most of it, before anybody reads: what is left then is little.
+fn settle(
+    db: &redb::Database,
+    config: &DiskConfig,
+    rules: &Rules,
+    index: &Index,
+    state: &mut LogState,
+) -> Result<(), Arc<str>> {
+    let is_far_behind = |state: &LogState| {
+        let applied_upto = state.retention.applied_upto.max(state.floor);
+        state.head.saturating_sub(applied_upto) > MAX_PIECE as u64
+    };
+    while !rules.is_empty() && is_far_behind(state) {
+        let group = Group {
+            batches: &mut VecDeque::new(),
+            states: &[],
+            now: None,
+        };
+        let done = commit::commit(db, config, rules, state, index, group)?;
+        done.note(index, &VecDeque::new());
+        *state = done.state;
+    }
+    Ok(())
 }
 
 impl Drop for DiskBroker {

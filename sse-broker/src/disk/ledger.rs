@@ -4,6 +4,7 @@
 //! [`Ledger::finish`]; a reader, which only wants to know what the rules will remove, drops them.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
@@ -156,9 +157,38 @@ where
         Ok((records, upto.max(after)))
     }
 
+    /// The next offsets of a rule's queue after `after`, some of them; none at its end.
+    pub(super) fn queue_after(
+        &self,
+        rule: usize,
+        after: Offset,
+    ) -> Result<Vec<Offset>, redb::Error> {
+        let queue = &self.rules[rule];
+        let (first, here) = (run_key(&queue.name, 0), run_key(&queue.name, after));
+        let last = run_key(&queue.name, Offset::MAX);
+        let before = self.queues.range::<&[u8]>(&*first..=&*here)?.next_back();
+        let later = (Bound::Excluded(&*here), Bound::Included(&*last));
+        for entry in before.into_iter().chain(self.queues.range::<&[u8]>(later)?) {
+            let (key, value) = entry?;
+            let run = run_offsets(key.value(), value.value()).unwrap_or_default();
+            let is_next = |at: &Offset| *at > after.max(self.floor) && !queue.gone.contains(at);
+            let next: Vec<_> = run.into_iter().filter(is_next).collect();
+            if !next.is_empty() {
+                return Ok(next);
+            }
+        }
+        let later = (Bound::Excluded(after), Bound::Unbounded);
+        Ok(queue.come.range(later).copied().collect())
+    }
+
     /// How many records were removed.
     pub(super) fn removed_records(&self) -> u64 {
         self.totals.records
+    }
+
+    /// What was removed, when nothing is to be written.
+    pub(super) fn removed(&mut self) -> tombstones::Batch {
+        std::mem::take(&mut self.removed)
     }
 }
 

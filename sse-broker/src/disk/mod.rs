@@ -35,6 +35,7 @@ mod codec;
 mod commit;
 mod compact;
 mod config;
+mod due;
 mod error;
 mod ids;
 mod import;

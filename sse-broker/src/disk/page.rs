@@ -6,14 +6,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
 
 use super::block::RecordBlock;
 use super::codec::RecordView;
-use super::index::Index;
+use super::due::{Due, LogView};
 use super::log_state::{read_floor, read_progress};
 use super::read_error::{damaged_meta, storage_error};
+use super::shared::Shared;
 use super::sink::{Added, Copies, Renders, Sink};
 use super::tables::{BLOCKS, META, TOPICS};
 use super::tombstones;
@@ -27,11 +29,11 @@ use crate::{
 /// Reads a page of what was committed up to `bounds.head`.
 pub(super) fn read(
     db: &Database,
-    index: &Index,
+    shared: &Shared,
     bounds: Bounds,
     request: &ReadRequest,
 ) -> Result<Page, ReadError> {
-    let page = fill(db, index, bounds, request, Copies::default())?;
+    let page = fill(db, shared, bounds, request, Copies::default())?;
     Ok(Page {
         upto: page.upto(),
         trimmed: page.trimmed,
@@ -43,7 +45,7 @@ pub(super) fn read(
 /// The same, as the bytes that `render` makes of it.
 pub(super) fn render(
     db: &Database,
-    index: &Index,
+    shared: &Shared,
     bounds: Bounds,
     request: &ReadRequest,
     render: Render,
@@ -53,7 +55,7 @@ pub(super) fn render(
         rendered: Rendered::default(),
         max_bytes: request.max_bytes,
     };
-    let page = fill(db, index, bounds, request, sink)?;
+    let page = fill(db, shared, bounds, request, sink)?;
     Ok(Rendered {
         upto: page.upto(),
         trimmed: page.trimmed,
@@ -65,17 +67,18 @@ pub(super) fn render(
 
 fn fill<S: Sink>(
     db: &Database,
-    index: &Index,
+    shared: &Shared,
     bounds: Bounds,
     request: &ReadRequest,
     sink: S,
 ) -> Result<PageBuilder<S>, ReadError> {
-    // Before the transaction begins: what the index no longer has is in the file then.
+    // Both before the transaction begins: what the index no longer has, and what was trimmed, is seen by it then.
+    let trimmed_at = shared.retention.trimmed_at();
     let recent: Vec<_> = match &request.scope {
         Scope::All | Scope::Matching(_) => Vec::new(),
         Scope::Topics(topics) => topics
             .iter()
-            .map(|topic| index.recent_of(topic.as_str(), request.after))
+            .map(|topic| shared.index.recent_of(topic.as_str(), request.after))
             .collect(),
     };
     let txn = db.begin_read().map_err(storage_error)?;
@@ -93,13 +96,25 @@ fn fill<S: Sink>(
             .max(bounds.floor),
         None => bounds.head,
     };
+    let view = LogView {
+        progress,
+        floor,
+        head: bounds.head,
+    };
+    let due = shared
+        .retention
+        .due(&txn, &blocks, view, trimmed_at, request);
+    let due = Arc::new(due.map_err(storage_error)?);
+    let floor = floor.max(due.floor);
     let start = request.after.max(floor);
     let removed = tombstones::newest(&txn, &progress, request.after, &request.scope);
-    let removed = removed.map_err(storage_error)?;
+    let removed = removed.map_err(storage_error)?.max(due.removed);
+    // Up to the floor everything may be gone, which `trimmed` says.
+    let removed = removed.filter(|offset| *offset > floor);
     let new_page = |sink| PageBuilder {
         removed_upto: progress.newest_removed,
         removed,
-        ..PageBuilder::new(request, bounds, floor, sink)
+        ..PageBuilder::new(request, bounds, floor, sink, Arc::clone(&due))
     };
     let mut page = new_page(sink);
     match &request.scope {
@@ -142,6 +157,8 @@ struct PageBuilder<S> {
     /// The newest record that a rule of a topic has removed: up to it there are holes that are no damage.
     removed_upto: Offset,
     removed: Option<Offset>,
+    /// What is in the file and not for readers any more.
+    due: Arc<Due>,
     yield_budget: YieldBudget,
 }
 
@@ -149,7 +166,7 @@ struct PageBuilder<S> {
 const MAX_PAGE_RECORDS: usize = 8 * 1024;
 
 impl<S: Sink> PageBuilder<S> {
-    fn new(request: &ReadRequest, bounds: Bounds, floor: Offset, sink: S) -> Self {
+    fn new(request: &ReadRequest, bounds: Bounds, floor: Offset, sink: S, due: Arc<Due>) -> Self {
         Self {
             epoch: bounds.epoch,
             head: bounds.head,
@@ -163,6 +180,7 @@ impl<S: Sink> PageBuilder<S> {
             trimmed: request.after < floor,
             removed_upto: 0,
             removed: None,
+            due,
             yield_budget: YieldBudget::default(),
         }
     }
@@ -277,6 +295,9 @@ impl<S: Sink> PageBuilder<S> {
         let Ok(view) = RecordView::decode(offset, bytes) else {
             return self.skip_damaged(offset);
         };
+        if self.due.has(offset, &view) {
+            return true;
+        }
         let is_first = self.first.is_none();
         let bytes_left = { self.bytes_left }.and_then(|left| left.checked_sub(view.data_len()));
         let is_full = self.records_left == 0 || bytes_left.is_none();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
+use super::due::ReadRetention;
 use super::index::Index;
 use super::log_state::LogState;
 use super::pending::{Encoded, StateCall, TrimCall};
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) bounds: Mutex<Bounds>,
     pub(super) tail: OnceLock<Arc<dyn Tail>>,
     pub(super) max_group_bytes: usize,
+    pub(super) retention: ReadRetention,
 }
 
 pub(super) struct Queue {

@@ -4,6 +4,7 @@
 //! that a late retry does not store one again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError,
@@ -59,6 +60,19 @@ impl Batch {
 
     pub(super) fn has(&self, offset: Offset) -> bool {
         self.records.contains_key(&offset)
+    }
+
+    /// The newest record after `after` that a topic within the scope has lost, as far as its readers are to hear.
+    pub(super) fn newest(&self, after: Offset, scope: &Scope) -> Option<Offset> {
+        let beyond = (Bound::Excluded(after), Bound::Unbounded);
+        let announced = { self.records.range(beyond).rev() }.filter(|(_, record)| record.announced);
+        let mut concerned = announced.filter(|(_, record)| match scope {
+            Scope::All => true,
+            Scope::Topics(wanted) => { record.topics.iter() }
+                .any(|topic| wanted.iter().any(|wanted| wanted.as_str() == &**topic)),
+            Scope::Matching(pattern) => record.topics.iter().any(|topic| pattern.matches(topic)),
+        });
+        concerned.next().map(|(offset, _)| *offset)
     }
 
     /// What was removed of each topic, in order.

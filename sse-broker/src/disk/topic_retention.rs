@@ -22,15 +22,21 @@ pub(super) fn begin(
     rules: u64,
     floor: Offset,
 ) -> Result<(), redb::Error> {
-    if progress.fingerprint == rules {
-        return Ok(());
+    if progress.fingerprint != rules {
+        txn.delete_table(QUEUES)?;
+        txn.delete_table(ACCOUNTS)?;
+        txn.delete_table(NEWEST)?;
+        progress.fingerprint = rules;
+        progress.applied_upto = floor;
+        progress.put(meta)?;
     }
-    txn.delete_table(QUEUES)?;
-    txn.delete_table(ACCOUNTS)?;
-    txn.delete_table(NEWEST)?;
-    progress.fingerprint = rules;
-    progress.applied_upto = floor;
-    Ok(progress.put(meta)?)
+    if rules != 0 {
+        // Readers look at them too.
+        txn.open_table(QUEUES)?;
+        txn.open_table(ACCOUNTS)?;
+        txn.open_table(NEWEST)?;
+    }
+    Ok(())
 }
 
 /// What the rules have done in a commit.
@@ -104,4 +110,4 @@ pub(super) fn forget_trimmed(
 }
 
 /// To how many records the rules are applied in a commit, and how many too old ones it removes: some milliseconds.
-const MAX_PIECE: usize = 4096;
+pub(super) const MAX_PIECE: usize = 4096;

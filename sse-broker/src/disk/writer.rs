@@ -39,7 +39,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     location: Location,
     config: DiskConfig,
-    rules: Rules,
+    rules: Arc<Rules>,
     watch: Arc<Watch>,
     state: LogState,
     mode: Mode,
@@ -79,7 +79,7 @@ impl Writer {
         watch: Arc<Watch>,
         state: LogState,
     ) -> Self {
-        let rules = Rules::new(&config.retention.topics);
+        let rules = Arc::clone(&shared.retention.rules);
         let is_behind = config
             .retention
             .is_over(state.records(), state.weight_bytes())
@@ -314,6 +314,7 @@ impl Writer {
                     records: trimming.records,
                     floor: self.state.floor,
                 };
+                self.shared.retention.has_trimmed(trimming.now);
                 for answer in self.trimming.take().into_iter().flat_map(|t| t.answers) {
                     let _ = answer.send(Ok(trimmed));
                 }

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::broker::BoxFuture;
 use crate::queue::{Answer, Answered, Batch, DEFAULT_MAX_PENDING_BYTES, Waiting, weight_bytes};
+use crate::topic_retention::Rules;
 use crate::{
     AppendError, Appended, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
     ReadRequest, Record, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
@@ -71,6 +72,7 @@ pub struct MemoryBroker {
     store: Mutex<Store>,
     states: Mutex<BTreeMap<Box<str>, Bytes>>,
     tail: OnceLock<Arc<dyn Tail>>,
+    rules: Arc<Rules>,
 }
 
 struct Queue {
@@ -87,6 +89,7 @@ impl MemoryBroker {
     /// An empty log.
     #[must_use]
     pub fn new(config: MemoryConfig) -> Arc<Self> {
+        let rules = Arc::new(Rules::new(&config.retention.topics));
         Arc::new(Self {
             queue: Mutex::new(Queue {
                 waiting: Waiting::new(config.max_pending_bytes),
@@ -94,9 +97,14 @@ impl MemoryBroker {
                 closed: None,
                 closing: Vec::new(),
             }),
-            store: Mutex::new(Store::new(config.epoch, config.retention)),
+            store: Mutex::new(Store::new(
+                config.epoch,
+                config.retention,
+                Arc::clone(&rules),
+            )),
             states: Mutex::default(),
             tail: OnceLock::new(),
+            rules,
         })
     }
 
@@ -219,7 +227,17 @@ impl Broker for MemoryBroker {
     }
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
-        let page = self.store.lock().read(&request);
+        let page = loop {
+            let mut evicted = Vec::new();
+            let mut store = self.store.lock();
+            // What is due at the time of reading goes first, as a call of `trim` would have it.
+            let (_, is_done) = store.trim(request.now, TRIM_CHUNK, &mut evicted);
+            let page = is_done.then(|| store.read(&request));
+            drop(store);
+            if let Some(page) = page {
+                break page;
+            }
+        };
         Box::pin(ready(Ok(page)))
     }
 
@@ -234,6 +252,14 @@ impl Broker for MemoryBroker {
     ) -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>> {
         let snapshots = self.store.lock().snapshots(prefix);
         Box::pin(ready(Ok(snapshots)))
+    }
+
+    fn has_rule_for(&self, topic: &str) -> bool {
+        self.rules.rule_of_topic(topic).is_some()
+    }
+
+    fn has_topic_rules(&self) -> bool {
+        !self.rules.is_empty()
     }
 
     fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>> {

@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Store {
     epoch: Epoch,
     retention: Retention,
-    rules: Rules,
+    rules: Arc<Rules>,
     records: Records,
     /// Everything up to here is gone.
     floor: Offset,
@@ -29,10 +29,10 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(epoch: Epoch, retention: Retention) -> Self {
+    pub(super) fn new(epoch: Epoch, retention: Retention, rules: Arc<Rules>) -> Self {
         Self {
             epoch,
-            rules: Rules::new(&retention.topics),
+            rules,
             records: Records::new(retention.topics.len()),
             retention,
             floor: 0,
@@ -205,7 +205,8 @@ impl Store {
             }
         }
         Page {
-            removed: self.records.removed(request.after, &request.scope),
+            removed: { self.records.removed(request.after, &request.scope) }
+                .filter(|offset| *offset > self.floor),
             ..page.finish(self.floor, self.head)
         }
     }

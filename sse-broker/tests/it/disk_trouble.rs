@@ -231,6 +231,7 @@ fn races(broker: Arc<dyn Broker>, replays: u32) {
                 scope: topics(&[name]),
                 max_records: 7,
                 max_bytes: usize::MAX,
+                now: 0,
             };
             let page = block_on(broker.read(request)).expect("a page");
             if let Some(removed) = page.removed.filter(|removed| *removed > told) {

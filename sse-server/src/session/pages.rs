@@ -124,6 +124,7 @@ pub(crate) fn page_request(reader: Reader<'_>, after: Offset) -> ReadRequest {
         scope,
         max_records: MAX_CHUNK_BYTES / BYTES_PER_RECORD,
         max_bytes: MAX_CHUNK_BYTES,
+        now: clock::unix_millis(),
     }
 }
 

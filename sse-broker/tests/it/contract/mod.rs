@@ -90,6 +90,11 @@ macro_rules! contract {
                 only_readers_of_what_a_rule_has_taken_hear_of_it,
                 a_record_of_several_topics_is_kept_while_one_of_them_keeps_it,
                 an_id_that_a_rule_has_taken_is_not_stored_again,
+                a_superseded_value_is_not_read_whether_or_not_it_was_trimmed,
+                what_is_beyond_a_rules_number_is_not_read_whether_or_not_it_was_trimmed,
+                what_is_too_old_is_not_read_whether_or_not_it_was_trimmed,
+                as_time_goes_on_readers_get_less_without_any_trimming,
+                a_broker_says_which_topics_have_a_rule,
             }
         }
     };

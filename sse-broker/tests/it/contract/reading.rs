@@ -180,6 +180,7 @@ pub(crate) async fn a_page_ends_at_its_bounds_and_says_how_far_it_reaches<B: Bac
             scope,
             max_records,
             max_bytes,
+            now: 0,
         });
         async move {
             let page = page.await.expect("a page");
@@ -223,6 +224,7 @@ pub(crate) async fn a_page_has_one_record_at_least<B: Backend>() {
             scope,
             max_records: 0,
             max_bytes: 0,
+            now: 0,
         };
         let page = broker.read(request).await.expect("a page");
         assert_eq!((offsets(&page.records), page.upto), (vec![1], 1));
