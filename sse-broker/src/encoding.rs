@@ -75,6 +75,12 @@ pub(crate) struct Texts<'a> {
     bytes: &'a [u8],
 }
 
+impl Texts<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
 impl<'a> Iterator for Texts<'a> {
     type Item = &'a str;
 

@@ -4,7 +4,7 @@
 //! [`Retention`] says. It knows nothing of who is connected: what it has committed it hands, in order,
 //! to one [`Tail`], and what a reader has missed it reads back in [`Page`]s.
 //!
-//! * [`topic`](Topic), [`position`](Position), [`record`](Record): what the log is made of.
+//! * [`topic`](Topic), [`position`](Position), [`record`](Record), [`audience`](Audience): what the log is made of.
 //! * [`broker`](Broker): the promises, the same for every backend and tested by one suite.
 //! * [`retention`](Retention): how long it remembers, all and by topic; [`pattern`](TopicPattern): which
 //!   topics; `topic_retention`: what the rules of topics take, the same for every backend.
@@ -15,6 +15,7 @@
 //! * `DiskBroker`, by the feature `disk` (default): on disk, safe once acknowledged; `StoppedLog` and
 //!   `LogImport` are its tools.
 
+mod audience;
 mod broker;
 #[cfg(feature = "disk")]
 mod disk;
@@ -33,6 +34,7 @@ mod tombstones;
 mod topic;
 mod topic_retention;
 
+pub use audience::{Audience, AudienceRef, TopicNames};
 pub use broker::{
     AppendError, Appended, Bounds, BoxFuture, Broker, Durability, Page, ReadError, ReadRequest,
     Render, Rendered, Scope, Tail,

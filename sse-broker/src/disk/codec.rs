@@ -6,7 +6,7 @@
 //! u8   priority (2 bits), then which of the optional fields follow, in this order
 //! u64  published at     [u64 expires at]  [u64 retry]
 //! [text id]  [text type]  [text label]
-//! list of topics        list of audience
+//! list of topics        list of owners, who may see it; none for everyone, or for those it is granted to
 //! text data
 //! u32  CRC-32 of the offset and all the bytes before
 //! ```
@@ -20,11 +20,15 @@ use std::collections::HashSet;
 use sse_protocol::{Event, EventId, EventType, Retry};
 
 use crate::encoding::{Damaged, Rest, Texts, put_number, put_text};
-use crate::record::Names;
-use crate::{NewRecord, Offset, Position, Priority, RecordRef, Topic};
+use crate::{
+    Audience, AudienceRef, NewRecord, Offset, Position, Priority, RecordRef, Topic, TopicNames,
+};
 
 /// The layout that is written. Readers know this one and all before it.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The layout without [`IS_GRANTED`].
+const VERSION_1: u8 = 1;
 
 const PRIORITY_BITS: u8 = 0b11;
 const HAS_EXPIRES: u8 = 1 << 2;
@@ -32,6 +36,8 @@ const HAS_RETRY: u8 = 1 << 3;
 const HAS_ID: u8 = 1 << 4;
 const HAS_TYPE: u8 = 1 << 5;
 const HAS_LABEL: u8 = 1 << 6;
+/// Only who was granted one of its topics may see it.
+const IS_GRANTED: u8 = 1 << 7;
 
 const RUNNING_WEIGHT_BYTES: usize = 8;
 const CHECKSUM_BYTES: usize = 4;
@@ -50,6 +56,7 @@ pub(super) fn encode(record: &NewRecord) -> Vec<u8> {
     flag(HAS_ID, event.id.is_some());
     flag(HAS_TYPE, event.event_type.is_some());
     flag(HAS_LABEL, record.label.is_some());
+    flag(IS_GRANTED, record.audience.is_granted());
 
     let mut out = Vec::with_capacity(record.weight_bytes());
     out.extend_from_slice(&[0; RUNNING_WEIGHT_BYTES]);
@@ -67,7 +74,7 @@ pub(super) fn encode(record: &NewRecord) -> Vec<u8> {
     for text in [id, event_type, label].into_iter().flatten() {
         put_text(&mut out, text);
     }
-    for list in [&record.topics, &record.audience] {
+    for list in [&record.topics[..], record.audience.owners()] {
         put_number(&mut out, list.len() as u64);
         for topic in list {
             put_text(&mut out, topic.as_str());
@@ -109,7 +116,8 @@ pub(super) struct RecordView<'a> {
     retry: Option<u64>,
     event_type: Option<&'a str>,
     label: Option<&'a str>,
-    audience: Texts<'a>,
+    owners: Texts<'a>,
+    is_granted: bool,
     data: &'a str,
 }
 
@@ -122,7 +130,9 @@ impl<'a> RecordView<'a> {
         let mut rest = Rest(body);
         let running_weight = rest.u64()?;
         let [version, flags] = *rest.take_array()?;
-        if version != VERSION {
+        let is_granted = flags & IS_GRANTED != 0;
+        let is_known = version == VERSION || version == VERSION_1 && !is_granted;
+        if !is_known {
             return Err(Damaged);
         }
         let has = |bit: u8| flags & bit != 0;
@@ -142,7 +152,8 @@ impl<'a> RecordView<'a> {
             event_type: has(HAS_TYPE).then(|| rest.text()).transpose()?,
             label: has(HAS_LABEL).then(|| rest.text()).transpose()?,
             topics: rest.texts()?,
-            audience: rest.texts()?,
+            owners: rest.texts()?,
+            is_granted,
             data: rest.text()?,
         })
     }
@@ -159,7 +170,7 @@ impl<'a> RecordView<'a> {
     /// What [`NewRecord::weight_bytes`] says of it.
     pub(super) fn weight_bytes(&self) -> u64 {
         let texts = [self.label, self.id, self.event_type, Some(self.data)];
-        let topics = self.topics.chain(self.audience);
+        let topics = self.topics.chain(self.owners);
         crate::record::weight_bytes(topics, texts.into_iter().flatten()) as u64
     }
 
@@ -175,8 +186,14 @@ impl<'a> RecordView<'a> {
             priority: self.priority,
             published_at: self.published_at,
             expires_at: self.expires_at,
-            topics: Names::Texts(self.topics),
-            audience: Names::Texts(self.audience),
+            audience: if self.is_granted {
+                AudienceRef::Granted
+            } else if self.owners.is_empty() {
+                AudienceRef::Everyone
+            } else {
+                AudienceRef::Owners(TopicNames::of_texts(self.owners))
+            },
+            topics: TopicNames::of_texts(self.topics),
         }
     }
 
@@ -185,7 +202,13 @@ impl<'a> RecordView<'a> {
         let event_type = |text: Option<&str>| text.map(EventType::new).transpose();
         Ok(NewRecord {
             topics: topics.all(self.topics)?,
-            audience: topics.all(self.audience)?,
+            audience: if self.is_granted {
+                Audience::Granted
+            } else if self.owners.is_empty() {
+                Audience::Everyone
+            } else {
+                Audience::Owners(topics.all(self.owners)?)
+            },
             label: event_type(self.label).map_err(|_| Damaged)?,
             event: Event {
                 id: self.id.map(EventId::new).transpose().map_err(|_| Damaged)?,
@@ -244,7 +267,12 @@ mod tests {
         let topics = || proptest::collection::vec("[^*\\p{Cc}]{1,20}", 0..4);
         let event_type = || proptest::option::of("[^\r\n]{1,20}");
         (
-            (topics(), topics(), event_type(), event_type()),
+            (
+                topics(),
+                proptest::option::of(topics()),
+                event_type(),
+                event_type(),
+            ),
             (
                 proptest::option::of("[^\r\n\0]{0,20}"),
                 ".{0,300}",
@@ -264,7 +292,8 @@ mod tests {
                         |t: Option<String>| t.map(|t| EventType::new(t).expect("an event type"));
                     NewRecord {
                         topics: all(topics),
-                        audience: all(audience),
+                        audience: audience
+                            .map_or(Audience::Granted, |names| Audience::Owners(all(names))),
                         label: a_type(label),
                         event: Event {
                             id: id.map(|id| EventId::new(id).expect("an id")),

@@ -14,8 +14,11 @@ use redb::{ReadableTable, StorageError, Table};
 
 use super::checked::{checked, with_checksum};
 
-/// The version of tables and values that is written, and the only one that is read.
-pub(super) const FORMAT: u32 = 2;
+/// The version of tables and values that is written.
+pub(super) const FORMAT: u32 = 3;
+
+/// The oldest that is read. It knew no records for those they are granted to.
+const OLDEST_FORMAT: u32 = 2;
 
 /// Why the table cannot be used.
 pub(super) enum MetaError {
@@ -36,7 +39,7 @@ pub(super) fn known_format(
     meta: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<u32, MetaError> {
     match get_meta::<4>(meta, "format")?.map(u32::from_le_bytes) {
-        Some(FORMAT) => Ok(FORMAT),
+        Some(found @ OLDEST_FORMAT..=FORMAT) => Ok(found),
         Some(found) if found > FORMAT => Err(MetaError::NewerFormat(found)),
         Some(found) => Err(MetaError::OlderFormat(found)),
         None => Err(MetaError::Damaged(

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use sse_broker::{Record, RecordRef, Topic};
+use sse_broker::{Audience, AudienceRef, Record, RecordRef, Topic};
 use sse_compress::MessageCompressor;
 use sse_pool::{ConnectionId, Entry, Selector};
 use sse_protocol::encoder::{self, TextEvent};
@@ -129,6 +129,9 @@ fn job_event_name(record: &RecordRef<'_>) -> Option<&'static str> {
     }
 }
 
+/// What no reader is: a topic is never called so.
+const NOBODY: &str = "*";
+
 /// The pool's view of a record: where it goes and who may see it.
 pub(crate) fn entry<T>(record: &Record, payload: T, size_bytes: usize) -> Entry<T> {
     let content = &record.content;
@@ -145,7 +148,10 @@ pub(crate) fn entry<T>(record: &Record, payload: T, size_bytes: usize) -> Entry<
         payload,
         size_bytes,
         topics: names(&content.topics),
-        audience: names(&content.audience),
+        audience: match &content.audience {
+            Audience::Granted => [Arc::from(NOBODY)].into(),
+            audience => names(audience.owners()),
+        },
         recipients: recipients.into(),
         label: Some(label.map_or_else(|| MESSAGE.into(), |label| label.as_str().into())),
         priority: match content.priority {
@@ -163,6 +169,12 @@ pub(crate) fn is_recipient(
     identities: &[Arc<str>],
     id: &ConnectionId,
 ) -> bool {
+    let owners = match record.audience {
+        AudienceRef::Everyone => None,
+        AudienceRef::Owners(owners) => Some(owners),
+        AudienceRef::Granted => return false,
+    };
+    let owners = owners.into_iter().flatten();
     let label = record.label.or(record.event_type).unwrap_or(MESSAGE);
     let mut recipients = record
         .topics()
@@ -170,10 +182,10 @@ pub(crate) fn is_recipient(
         .map(recipient)
         .peekable();
     if recipients.peek().is_some() {
-        return selector.allows_names(record.audience(), Some(label), identities)
+        return selector.allows_names(owners, Some(label), identities)
             && recipients.any(|recipient| recipient == *id);
     }
-    selector.wants_names(record.topics(), record.audience(), Some(label), identities)
+    selector.wants_names(record.topics(), owners, Some(label), identities)
 }
 
 /// A name that no connection can have still makes the event private: to nobody.
