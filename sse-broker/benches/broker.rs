@@ -1,6 +1,6 @@
 //! Appends, seeks and replays, each beside its floor in the same run.
 //!
-//! The floor of a durable append is redb alone: as many bytes put into one table and committed in
+//! The floor of an append to disk is redb alone: as many bytes put into one table and committed in
 //! groups of the same size. Whatever ours costs beyond it is the indexes of topics and ids, the hand-over to
 //! the writer's thread and back, and the tail. `latencies` prints percentiles and ratios, which criterion
 //! does not; the argument `latencies` runs nothing else.
@@ -68,7 +68,7 @@ impl Tail for Silent {
     }
 }
 
-fn durable(folder: &Path) -> Arc<DiskBroker> {
+fn on_disk(folder: &Path) -> Arc<DiskBroker> {
     let config = DiskConfig {
         retention: Retention::UNBOUNDED,
         ..DiskConfig::default()
@@ -188,9 +188,9 @@ fn append(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("floor_bare_redb", in_flight), |b| {
             b.iter_custom(|count| bare_commits(&db, Floor::Values, count, in_flight, |_| {}));
         });
-        for (name, has_id) in [("durable", false), ("durable_with_ids", true)] {
+        for (name, has_id) in [("disk", false), ("disk_with_ids", true)] {
             let folder = tempfile::tempdir().expect("a folder");
-            let broker: Arc<dyn Broker> = durable(folder.path());
+            let broker: Arc<dyn Broker> = on_disk(folder.path());
             group.bench_function(BenchmarkId::new(name, in_flight), |b| {
                 b.iter_custom(|count| append_in_flight(&broker, count, in_flight, has_id, None));
             });
@@ -262,7 +262,7 @@ fn seek(c: &mut Criterion) {
     for history in HISTORIES {
         let folder = tempfile::tempdir().expect("a folder");
         let brokers: [(&str, Arc<dyn Broker>); 2] = [
-            ("durable", durable(folder.path())),
+            ("disk", on_disk(folder.path())),
             (
                 "memory",
                 MemoryBroker::new(MemoryConfig {
@@ -363,7 +363,7 @@ fn latencies() {
             let folder = tempfile::tempdir().expect("a folder");
             let db = Database::create(folder.path().join("bare.redb")).expect("a database");
             let other = tempfile::tempdir().expect("a folder");
-            let broker: Arc<dyn Broker> = durable(other.path());
+            let broker: Arc<dyn Broker> = on_disk(other.path());
             let mut rounds = Vec::new();
             for _ in 0..ROUNDS {
                 let mut bare = Vec::new();

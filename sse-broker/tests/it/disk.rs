@@ -1,4 +1,4 @@
-//! The durable broker keeps the contract, and keeps what it was told.
+//! The log on disk keeps the contract, and keeps what it was told.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,13 +32,13 @@ pub(crate) fn open(folder: &Path) -> Arc<DiskBroker> {
 mod fsync {
     use super::*;
 
-    struct Durable {
+    struct OnDisk {
         folder: TempDir,
         retention: Retention,
         broker: Option<Arc<DiskBroker>>,
     }
 
-    impl Backend for Durable {
+    impl Backend for OnDisk {
         fn new(retention: Retention) -> Self {
             let folder = tempfile::tempdir().expect("a folder");
             let broker = DiskBroker::open(folder.path(), config(retention.clone())).expect("a log");
@@ -61,7 +61,7 @@ mod fsync {
         }
     }
 
-    contract!(Durable);
+    contract!(OnDisk);
 }
 
 #[test]

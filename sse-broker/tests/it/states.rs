@@ -1,11 +1,9 @@
-//! States beside the log: the same for every backend, and what the durable one keeps.
+//! States beside the log: the same for every backend, and what the log on disk keeps.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sse_broker::{
-    AppendError, Broker, MemoryBroker, MemoryConfig, Retention, StateChange, StoredState,
-};
+use sse_broker::{AppendError, Broker, MemoryBroker, MemoryConfig, StateChange, StoredState};
 
 use crate::support::*;
 
@@ -73,9 +71,9 @@ fn states_are_read_by_prefix_and_change_in_the_order_of_the_calls() {
 }
 
 #[cfg(feature = "disk")]
-mod durable {
+mod disk {
     use redb::{Database, TableDefinition};
-    use sse_broker::DiskBroker;
+    use sse_broker::{DiskBroker, Retention};
 
     use super::*;
     use crate::disk::{config, open};
