@@ -8,12 +8,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
+use redb::{
+    AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+};
 
 use super::block::RecordBlock;
 use super::codec::RecordView;
 use super::due::{Due, LogView};
-use super::log_state::{read_floor, read_progress};
+use super::log_state::{RuleProgress, read_floor, read_progress};
 use super::read_error::{damaged_meta, storage_error};
 use super::shared::Shared;
 use super::sink::{Added, Copies, Renders, Sink};
@@ -24,6 +26,7 @@ use super::yield_budget::YieldBudget;
 use crate::encoding::Damaged;
 use crate::{
     Bounds, Epoch, Offset, Page, Position, ReadError, ReadRequest, Render, Rendered, Scope, Topic,
+    UnixMillis,
 };
 
 /// Reads a page of what was committed up to `bounds.head`.
@@ -72,23 +75,19 @@ fn fill<S: Sink>(
     request: &ReadRequest,
     sink: S,
 ) -> Result<PageBuilder<S>, ReadError> {
-    // Both before the transaction begins: what the index no longer has, and what was trimmed, is seen by it then.
-    let trimmed_at = shared.retention.trimmed_at();
-    let recent: Vec<_> = match &request.scope {
-        Scope::All | Scope::Matching(_) => Vec::new(),
-        Scope::Topics(topics) => topics
-            .iter()
-            .map(|topic| shared.index.recent_of(topic.as_str(), request.after))
-            .collect(),
-    };
-    let txn = db.begin_read().map_err(storage_error)?;
+    let Snapshot {
+        txn,
+        bounds,
+        progress,
+        trimmed_at,
+        recent,
+    } = Snapshot::take(db, shared, bounds, request)?;
     let blocks = txn.open_table(BLOCKS).map_err(storage_error)?;
     // What this transaction sees, rather than what the bounds say: they may be of different moments.
-    let meta = txn.open_table(META).map_err(storage_error)?;
-    let progress = read_progress(&meta).map_err(damaged_meta)?;
     let floor = match blocks.first().map_err(storage_error)? {
         // A rule may have removed the oldest, and not only them.
         _ if progress.newest_removed > bounds.floor => {
+            let meta = txn.open_table(META).map_err(storage_error)?;
             bounds.floor.max(read_floor(&meta).map_err(damaged_meta)?)
         }
         Some((last, bytes)) => RecordBlock::decode(last.value(), bytes.value())
@@ -135,6 +134,55 @@ fn fill<S: Sink>(
         }
     }
     Ok(page)
+}
+
+/// A transaction, and what belongs to it.
+struct Snapshot {
+    txn: ReadTransaction,
+    bounds: Bounds,
+    progress: RuleProgress,
+    trimmed_at: UnixMillis,
+    /// Of each topic that is asked for, what the file's index may not have.
+    recent: Vec<Vec<Offset>>,
+}
+
+impl Snapshot {
+    /// Takes one in which no record up to the bounds' head was removed for one after it: two commits may have
+    /// passed since the bounds were looked at, and a topic of one value would seem to have none.
+    fn take(
+        db: &Database,
+        shared: &Shared,
+        mut bounds: Bounds,
+        request: &ReadRequest,
+    ) -> Result<Self, ReadError> {
+        loop {
+            // Before the transaction begins: what the index no longer has, and what was trimmed, is seen by it then.
+            let trimmed_at = shared.retention.trimmed_at();
+            let recent = match &request.scope {
+                Scope::All | Scope::Matching(_) => Vec::new(),
+                Scope::Topics(topics) => topics
+                    .iter()
+                    .map(|topic| shared.index.recent_of(topic.as_str(), request.after))
+                    .collect(),
+            };
+            let txn = db.begin_read().map_err(storage_error)?;
+            let meta = txn.open_table(META).map_err(storage_error)?;
+            let progress = read_progress(&meta).map_err(damaged_meta)?;
+            drop(meta);
+            // What the rules were applied to had been acknowledged before, so the bounds have moved since.
+            let bounds_now = *shared.bounds.lock();
+            if progress.applied_upto <= bounds.head || bounds_now.head == bounds.head {
+                return Ok(Self {
+                    txn,
+                    bounds,
+                    progress,
+                    trimmed_at,
+                    recent,
+                });
+            }
+            bounds = bounds_now;
+        }
+    }
 }
 
 type Blocks = ReadOnlyTable<Offset, &'static [u8]>;

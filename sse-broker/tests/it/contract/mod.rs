@@ -93,6 +93,7 @@ macro_rules! contract {
                 a_superseded_value_is_not_read_whether_or_not_it_was_trimmed,
                 what_is_beyond_a_rules_number_is_not_read_whether_or_not_it_was_trimmed,
                 what_is_too_old_is_not_read_whether_or_not_it_was_trimmed,
+                a_topic_of_one_value_has_one_at_any_moment,
                 as_time_goes_on_readers_get_less_without_any_trimming,
                 a_broker_says_which_topics_have_a_rule,
             }

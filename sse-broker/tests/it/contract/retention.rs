@@ -522,3 +522,32 @@ pub(crate) async fn a_broker_says_which_topics_have_a_rule<B: Backend>() {
     assert!(!backend.broker().has_topic_rules());
     assert!(!backend.broker().has_rule_for("ruled/a"));
 }
+
+pub(crate) async fn a_topic_of_one_value_has_one_at_any_moment<B: Backend>() {
+    let backend = B::new(ruled(|rule| TopicRetention {
+        keep_latest: NonZeroU32::new(1),
+        ..rule
+    }));
+    let broker = backend.broker();
+    append_one(&*broker, record("ruled/a", "0")).await;
+    let publisher = std::thread::spawn({
+        let broker = broker.clone();
+        move || {
+            block_on(async {
+                for n in 1..200u64 {
+                    append_one(&*broker, record("ruled/a", &n.to_string())).await;
+                }
+            });
+        }
+    });
+    let value = topics(&["ruled/a"]);
+    let mut reads = 0;
+    while !publisher.is_finished() || reads == 0 {
+        reads += 1;
+        for scope in [&value, &Scope::All] {
+            let (kept, removed) = page(&*broker, 0, scope.clone()).await;
+            assert_eq!((kept.len(), removed), (1, None), "{scope:?}: {kept:?}");
+        }
+    }
+    publisher.join().expect("a publisher that got through");
+}
