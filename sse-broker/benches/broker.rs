@@ -1,6 +1,6 @@
 //! Appends, seeks and replays, each beside its floor in the same run.
 //!
-//! The floor of a durable append is redb alone: as many bytes put into one table and committed in
+//! The floor of an append to disk is redb alone: as many bytes put into one table and committed in
 //! groups of the same size. Whatever ours costs beyond it is the indexes of topics and ids, the hand-over to
 //! the writer's thread and back, and the tail. `latencies` prints percentiles and ratios, which criterion
 //! does not; the argument `latencies` runs nothing else.
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use redb::{Database, TableDefinition};
 use sse_broker::{
-    Broker, DurableBroker, DurableConfig, MemoryBroker, MemoryConfig, NewRecord, ReadRequest,
-    Record, Retention, Scope, Tail, Topic,
+    Broker, DiskBroker, DiskConfig, MemoryBroker, MemoryConfig, NewRecord, ReadRequest, Record,
+    Retention, Scope, Tail, Topic,
 };
 use sse_protocol::{Event, EventId};
 
@@ -68,12 +68,12 @@ impl Tail for Silent {
     }
 }
 
-fn durable(folder: &Path) -> Arc<DurableBroker> {
-    let config = DurableConfig {
+fn on_disk(folder: &Path) -> Arc<DiskBroker> {
+    let config = DiskConfig {
         retention: Retention::UNBOUNDED,
-        ..DurableConfig::default()
+        ..DiskConfig::default()
     };
-    let broker = DurableBroker::open(folder, config).expect("a log");
+    let broker = DiskBroker::open(folder, config).expect("a log");
     broker.follow(Arc::new(Silent));
     broker
 }
@@ -188,9 +188,9 @@ fn append(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("floor_bare_redb", in_flight), |b| {
             b.iter_custom(|count| bare_commits(&db, Floor::Values, count, in_flight, |_| {}));
         });
-        for (name, has_id) in [("durable", false), ("durable_with_ids", true)] {
+        for (name, has_id) in [("disk", false), ("disk_with_ids", true)] {
             let folder = tempfile::tempdir().expect("a folder");
-            let broker: Arc<dyn Broker> = durable(folder.path());
+            let broker: Arc<dyn Broker> = on_disk(folder.path());
             group.bench_function(BenchmarkId::new(name, in_flight), |b| {
                 b.iter_custom(|count| append_in_flight(&broker, count, in_flight, has_id, None));
             });
@@ -262,7 +262,7 @@ fn seek(c: &mut Criterion) {
     for history in HISTORIES {
         let folder = tempfile::tempdir().expect("a folder");
         let brokers: [(&str, Arc<dyn Broker>); 2] = [
-            ("durable", durable(folder.path())),
+            ("disk", on_disk(folder.path())),
             (
                 "memory",
                 MemoryBroker::new(MemoryConfig {
@@ -289,6 +289,7 @@ fn seek(c: &mut Criterion) {
                             scope,
                             max_records: 1,
                             max_bytes,
+                            now: 0,
                         };
                         let page = runtime.block_on(broker.read(request)).expect("a page");
                         assert_eq!(page.records.len(), 1);
@@ -331,6 +332,7 @@ fn replay(runtime: &tokio::runtime::Runtime, broker: &dyn Broker, scope: Scope) 
             scope: scope.clone(),
             max_records: 1024,
             max_bytes: usize::MAX,
+            now: 0,
         };
         let page = runtime.block_on(broker.read(request)).expect("a page");
         count += page.records.len() as u64;
@@ -361,7 +363,7 @@ fn latencies() {
             let folder = tempfile::tempdir().expect("a folder");
             let db = Database::create(folder.path().join("bare.redb")).expect("a database");
             let other = tempfile::tempdir().expect("a folder");
-            let broker: Arc<dyn Broker> = durable(other.path());
+            let broker: Arc<dyn Broker> = on_disk(other.path());
             let mut rounds = Vec::new();
             for _ in 0..ROUNDS {
                 let mut bare = Vec::new();

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sse_broker::{
-    Broker, DurableBroker, DurableConfig, NewRecord, Offset, ReadRequest, RecordRef, Rendered,
-    Retention, Scope, Topic,
+    Broker, DiskBroker, DiskConfig, NewRecord, Offset, ReadRequest, RecordRef, Rendered, Retention,
+    Scope, Topic,
 };
 use sse_protocol::encoder::{self, TextEvent};
 use sse_protocol::{Event, EventId};
@@ -26,12 +26,12 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-fn open(folder: &Path) -> Arc<DurableBroker> {
-    let config = DurableConfig {
+fn open(folder: &Path) -> Arc<DiskBroker> {
+    let config = DiskConfig {
         retention: Retention::UNBOUNDED,
-        ..DurableConfig::default()
+        ..DiskConfig::default()
     };
-    DurableBroker::open(folder, config).expect("a log")
+    DiskBroker::open(folder, config).expect("a log")
 }
 
 fn record(topics: &[Topic], n: u64) -> NewRecord {
@@ -47,7 +47,7 @@ fn topics() -> Vec<Topic> {
         .collect()
 }
 
-fn fill(broker: &DurableBroker, count: u64) {
+fn fill(broker: &DiskBroker, count: u64) {
     let topics = topics();
     let begun = Instant::now();
     runtime().block_on(async {
@@ -66,6 +66,7 @@ fn request(after: Offset, max_bytes: usize) -> ReadRequest {
         scope: Scope::All,
         max_records: usize::MAX,
         max_bytes,
+        now: 0,
     }
 }
 
@@ -79,7 +80,7 @@ fn write_event(record: &RecordRef<'_>, out: &mut Vec<u8>) {
     assert!(encoder::text_event(event, out));
 }
 
-async fn page(broker: &DurableBroker, after: Offset, max_bytes: usize) -> Rendered {
+async fn page(broker: &DiskBroker, after: Offset, max_bytes: usize) -> Rendered {
     let render = Box::new(write_event);
     let page = broker.render(request(after, max_bytes), render).await;
     page.expect("a page")
@@ -93,7 +94,7 @@ fn percentile(latencies: &mut [Duration], percent: f64) -> Duration {
 
 /// The time to the first event after a random position, and to the place of a random id, in a short history and in a
 /// long one, in rounds that alternate.
-fn resume(few: &DurableBroker, many: &DurableBroker) {
+fn resume(few: &DiskBroker, many: &DiskBroker) {
     let runtime = runtime();
     let mut random = fastrand::Rng::with_seed(1);
     let topic = Scope::Topics([topics()[3].clone()].into());
@@ -152,7 +153,7 @@ fn print_times(what: &str, count: u64, times: &mut [Duration]) {
 }
 
 /// Opens a log as a kill leaves it (a copy of its file while it is open), and one that was closed.
-fn reopen(folder: &Path, broker: Arc<DurableBroker>) -> Arc<DurableBroker> {
+fn reopen(folder: &Path, broker: Arc<DiskBroker>) -> Arc<DiskBroker> {
     let copy = tempfile::tempdir().expect("a folder");
     let file = |folder: &Path| folder.join("events.redb");
     let bytes = std::fs::copy(file(folder), file(copy.path())).expect("copied");
@@ -180,7 +181,7 @@ fn reopen(folder: &Path, broker: Arc<DurableBroker>) -> Arc<DurableBroker> {
 
 /// Replays everything to a socket, the next page being read while one is written; beside it the same
 /// number of bytes written from memory.
-fn socket(broker: &DurableBroker, count: u64) {
+fn socket(broker: &DiskBroker, count: u64) {
     let runtime = runtime();
     for chunk in [32 << 10, 256 << 10] {
         let mut expected = 0;
@@ -261,7 +262,7 @@ fn to_socket(expected: u64, write: impl FnOnce(&mut TcpStream)) -> Duration {
 
 /// The latency of acknowledged appends, one at a time, alone and while a hundred readers replay
 /// everything over and over.
-fn live(broker: &Arc<DurableBroker>, count: u64) {
+fn live(broker: &Arc<DiskBroker>, count: u64) {
     const READERS: usize = 100;
     const ROUNDS: usize = 3;
     const APPENDS: u64 = 2_000;

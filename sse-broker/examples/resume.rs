@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sse_broker::{
-    Broker, DurableBroker, DurableConfig, NewRecord, ReadRequest, Record, ResumeFrom, Scope,
-    Splice, Step, Tail, Topic,
+    Broker, DiskBroker, DiskConfig, NewRecord, ReadRequest, Record, ResumeFrom, Scope, Splice,
+    Step, Tail, Topic,
 };
 use sse_protocol::{Event, EventId};
 
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
 
     println!("a publisher says three things, and one of them twice:");
-    let broker = DurableBroker::open(folder.path(), DurableConfig::default())?;
+    let broker = DiskBroker::open(folder.path(), DiskConfig::default())?;
     broker.follow(Arc::new(Window));
     for (id, data) in [
         ("a", "started"),
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     broker.close().await;
 
     println!("the hub starts again, and a reader that had seen `a` comes back:");
-    let broker = DurableBroker::open(folder.path(), DurableConfig::default())?;
+    let broker = DiskBroker::open(folder.path(), DiskConfig::default())?;
     let from = ResumeFrom::last_event_id(&*broker, "a").await?;
     follow_up(&*broker, &job, from).await?;
 
@@ -88,6 +88,7 @@ async fn follow_up(
                     scope,
                     max_records: 100,
                     max_bytes: 1 << 20,
+                    now: 0,
                 };
                 let page = broker.read(request).await?;
                 if let Some(gap) = splice.handle_page(&page) {

@@ -43,7 +43,10 @@ pub trait Broker: Send + Sync + 'static {
         records: Vec<NewRecord>,
     ) -> BoxFuture<'static, Result<Vec<Appended>, AppendError>>;
 
-    /// Reads the next page of the log after an offset.
+    /// Reads the next page of the log after an offset, by what retention says at `request.now`.
+    ///
+    /// What is too old by then, or too much, is not in the page, and the page tells of it like of what was
+    /// trimmed: whether [`trim`](Self::trim) was called since makes no difference.
     ///
     /// # Errors
     ///
@@ -96,6 +99,20 @@ pub trait Broker: Send + Sync + 'static {
     fn snapshots(&self, prefix: &str)
     -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>>;
 
+    /// Whether the retention of single topics has a rule for this topic.
+    ///
+    /// A reader of such a topic is to be served from the log: what is kept elsewhere, a window of the newest
+    /// events for instance, does not know the rules. Cheap: patterns are matched once for each topic.
+    fn has_rule_for(&self, topic: &str) -> bool {
+        let _ = topic;
+        false
+    }
+
+    /// Whether there is any rule for single topics; for readers that name none.
+    fn has_topic_rules(&self) -> bool {
+        false
+    }
+
     /// Removes what is too old at `now`, oldest first; called now and then by who has the clock.
     ///
     /// Costs what it removes. What is beyond the retention's count or bytes goes without it, as
@@ -132,12 +149,6 @@ pub trait Broker: Send + Sync + 'static {
     fn states(&self, prefix: &str) -> BoxFuture<'static, Result<Vec<StoredState>, ReadError>> {
         let _ = prefix;
         Box::pin(ready(Ok(Vec::new())))
-    }
-
-    /// Whether rules for single topics take records out of the log that others around them outlive; then only the log
-    /// itself can tell what is kept.
-    fn retains_by_topic(&self) -> bool {
-        false
     }
 
     /// What the log covers now.
@@ -219,6 +230,8 @@ pub struct ReadRequest {
     pub max_records: usize,
     /// At most so many bytes of event data, but always one record.
     pub max_bytes: usize,
+    /// The time, by which records are too old or not. It is the same clock that [`Broker::trim`] is told.
+    pub now: UnixMillis,
 }
 
 /// Which records concern a reader. It may be too wide, never too narrow: the reader filters again.
@@ -243,9 +256,9 @@ pub struct Page {
     /// Whether records after `request.after` may have been trimmed before they were read: then this
     /// page begins with the oldest that is left.
     pub trimmed: bool,
-    /// The newest offset after `request.after` at which the retention of a topic within the scope has removed
-    /// something, whether or not this page reaches so far. May name one where nothing within the scope was
-    /// removed when very many topics are concerned, and never misses one.
+    /// The newest offset after `request.after` and the log's floor at which the retention of a topic within the scope
+    /// has removed something, whether or not this page reaches so far. May name one where nothing within the scope
+    /// was removed when very many topics are concerned, and never misses one.
     pub removed: Option<Offset>,
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Batch<R = NewRecord> {
     pub(crate) answer: oneshot::Sender<Answered<R>>,
 }
 
-#[cfg(feature = "durable")]
+#[cfg(feature = "disk")]
 impl<R> Batch<R> {
     /// Answers it. Whoever dropped the future does not want the answer.
     pub(crate) fn answer(self, answer: Answer) {
@@ -46,6 +46,9 @@ impl<R> Batch<R> {
         let _ = self.answer.send(Answered { answer, left });
     }
 }
+
+/// How much may wait to be committed: 64 MiB, some seconds of what a disk takes. A stated guess.
+pub const DEFAULT_MAX_PENDING_BYTES: usize = 64 << 20;
 
 /// Batches that wait, bounded in bytes.
 pub(crate) struct Waiting<R = NewRecord> {
@@ -67,7 +70,7 @@ impl<R> Waiting<R> {
         self.batches.is_empty()
     }
 
-    #[cfg(feature = "durable")]
+    #[cfg(feature = "disk")]
     pub(crate) fn len(&self) -> usize {
         self.batches.len()
     }

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use sse_protocol::{Event, EventId, EventType, Retry};
 
-#[cfg(feature = "durable")]
-use crate::durable::Texts;
-use crate::{Position, Topic};
+use crate::{Audience, AudienceRef, Position, Topic, TopicNames};
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMillis = u64;
@@ -27,9 +25,8 @@ pub enum Priority {
 pub struct NewRecord {
     /// Where it goes; at least one. A reader of any of them gets it, once.
     pub topics: Vec<Topic>,
-    /// Who may see it: every topic here must be one that the reader *is* (`session/…`, `user/…`).
-    /// Empty means everyone.
-    pub audience: Vec<Topic>,
+    /// Who of these readers may see it.
+    pub audience: Audience,
     /// What a filter by event type compares, when that is not the event's own type.
     pub label: Option<EventType>,
     /// The event. Its `id`, where there is one, is the publisher's and is stored once.
@@ -50,7 +47,7 @@ impl NewRecord {
     pub fn new(topic: Topic, event: Event, published_at: UnixMillis) -> Self {
         Self {
             topics: vec![topic],
-            audience: Vec::new(),
+            audience: Audience::Everyone,
             label: None,
             event,
             priority: Priority::Normal,
@@ -98,9 +95,12 @@ impl NewRecord {
         for text in [label, event_type, id, Some(&*event.data)] {
             hash.text(text.unwrap_or("\0"));
         }
-        for topics in [&self.topics, &self.audience] {
+        for topics in [&self.topics[..], self.audience.owners()] {
             hash.number(topics.len() as u64);
             topics.iter().for_each(|topic| hash.text(topic.as_str()));
+        }
+        if self.audience.is_granted() {
+            hash.number(1);
         }
         hash.0
     }
@@ -116,7 +116,7 @@ impl NewRecord {
             event.event_type.as_ref().map(EventType::as_str),
             Some(&*event.data),
         ];
-        let topics = self.topics.iter().chain(&self.audience);
+        let topics = self.topics.iter().chain(self.audience.owners());
         weight_bytes(topics.map(Topic::as_str), texts.into_iter().flatten())
     }
 }
@@ -230,19 +230,16 @@ pub struct RecordRef<'a> {
     pub published_at: UnixMillis,
     /// See [`NewRecord::expires_at`].
     pub expires_at: Option<UnixMillis>,
-    pub(crate) topics: Names<'a>,
-    pub(crate) audience: Names<'a>,
+    /// See [`NewRecord::audience`].
+    pub audience: AudienceRef<'a>,
+    pub(crate) topics: TopicNames<'a>,
 }
 
 impl<'a> RecordRef<'a> {
     /// See [`NewRecord::topics`].
-    pub fn topics(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.topics.iter()
-    }
-
-    /// See [`NewRecord::audience`].
-    pub fn audience(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.audience.iter()
+    #[must_use]
+    pub fn topics(&self) -> TopicNames<'a> {
+        self.topics
     }
 
     /// See [`Record::is_expired`].
@@ -265,31 +262,8 @@ impl<'a> From<&'a Record> for RecordRef<'a> {
             priority: record.content.priority,
             published_at: record.content.published_at,
             expires_at: record.content.expires_at,
-            topics: Names::Topics(&record.content.topics),
-            audience: Names::Topics(&record.content.audience),
+            audience: record.content.audience.as_ref(),
+            topics: TopicNames::of(&record.content.topics),
         }
-    }
-}
-
-/// The names of topics, as a record has them in memory or on disk.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Names<'a> {
-    Topics(&'a [Topic]),
-    #[cfg(feature = "durable")]
-    Texts(Texts<'a>),
-}
-
-impl<'a> Names<'a> {
-    fn iter(self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let mut names = self;
-        std::iter::from_fn(move || match &mut names {
-            Self::Topics(topics) => {
-                let (first, rest) = topics.split_first()?;
-                *topics = rest;
-                Some(first.as_str())
-            }
-            #[cfg(feature = "durable")]
-            Self::Texts(texts) => texts.next(),
-        })
     }
 }

@@ -8,12 +8,12 @@ use crate::{Offset, TopicPattern, UnixMillis};
 
 /// How long records are kept: as long as every bound that is set allows.
 ///
-/// Trimming takes the oldest records first and so only ever moves the log's floor upwards; what was
+/// Trimming removes the oldest records first and so only ever moves the log's floor upwards; what was
 /// trimmed is a gap that is announced, never a hole. Bounds by count and bytes are kept as records
-/// arrive and always leave the newest record; the bound by age is kept by
-/// [`Broker::trim`](crate::Broker::trim), which is told the time. The default is 7 days and 1 GiB.
+/// arrive and always leave the newest record; what is too old goes when the time is told, by
+/// [`Broker::trim`](crate::Broker::trim), and a reader does not get it meanwhile. The default is 7 days and 1 GiB.
 ///
-/// Within these bounds [`topics`](Self::topics) may ask for less of some topics. What they take is missing
+/// Within these bounds [`topics`](Self::topics) may ask for less of some topics. What they remove is missing
 /// from the middle of the log, and is accounted for by topic, so that those readers hear of it whom it
 /// concerns, and nobody else.
 ///
@@ -56,6 +56,18 @@ impl Retention {
         topics: Vec::new(),
     };
 
+    /// The rule for a topic: the first of [`topics`](Self::topics) that means it.
+    #[must_use]
+    pub fn rule_for(&self, topic: &str) -> Option<&TopicRetention> {
+        self.topics.iter().find(|rule| rule.means(topic))
+    }
+
+    /// Whether there is any rule for single topics.
+    #[must_use]
+    pub fn has_topic_rules(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
     /// Whether a log of so many records and bytes holds too much. The newest record is never too much.
     pub(crate) fn is_over(&self, records: u64, bytes: u64) -> bool {
         records > 1
@@ -73,8 +85,8 @@ impl Retention {
 ///
 /// Age, number and bytes bound all records of the rule together, and the oldest go first.
 /// [`keep_latest`](Self::keep_latest) bounds each topic by itself. What is beyond number, bytes or the newest
-/// of a topic goes with a commit after the one that made it so: nothing is taken for a record that is not
-/// safe itself.
+/// of a topic leaves the file with a commit after the one that made it so: nothing is removed for a record that
+/// is not safe itself. Readers do not get it meanwhile.
 ///
 /// * **A record of several topics** follows a rule when all its topics do. Where they have different rules,
 ///   or one of them none, the bounds of the log alone count: nobody loses a record by another topic's rule.
@@ -82,7 +94,7 @@ impl Retention {
 ///   record of a topic that it wants was removed after its position. `keep_latest` of 1 makes a topic a
 ///   *value*, of which each record replaces the one before: what was replaced is not missing, and no gap.
 ///   With more than 1 a topic is a history, and it is.
-/// * **The id of a record that a rule has taken** is remembered for the newest 100,000 of these: published
+/// * **The id of a record that a rule has removed** is remembered for the newest 100,000 of these: published
 ///   again it is not stored again, lest an old value replace a new one, and a reader may resume after it.
 ///
 /// ```
@@ -129,6 +141,11 @@ impl TopicRetention {
         }
     }
 
+    /// Whether it is for this topic, unless another rule before it is.
+    pub(crate) fn means(&self, topic: &str) -> bool {
+        self.topics.iter().any(|pattern| pattern.matches(topic))
+    }
+
     /// The rule as it was written, for comparing.
     fn said(&self) -> impl PartialEq {
         let texts: Vec<_> = self.topics.iter().map(|topic| topic.as_str()).collect();
@@ -169,8 +186,19 @@ impl PartialEq for TopicRetention {
 impl Eq for TopicRetention {}
 
 fn too_old_at(max_age: Option<Duration>, now: UnixMillis) -> Option<UnixMillis> {
-    let max_age = u64::try_from(max_age?.as_millis()).unwrap_or(u64::MAX);
-    now.checked_sub(max_age)
+    now.checked_sub(millis(max_age?))
+}
+
+/// From when on a record that was published then is too old.
+#[cfg(feature = "disk")]
+pub(crate) fn due_at(max_age: Option<Duration>, published_at: UnixMillis) -> UnixMillis {
+    max_age.map_or(UnixMillis::MAX, |max_age| {
+        published_at.saturating_add(millis(max_age))
+    })
+}
+
+fn millis(max_age: Duration) -> UnixMillis {
+    u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a call of [`Broker::trim`](crate::Broker::trim) did.

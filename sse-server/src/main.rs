@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use sse_broker::{Broker, DurableBroker, DurableConfig, Epoch, MemoryBroker, MemoryConfig};
+use sse_broker::{Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig};
 use sse_server::config::{Config, Settings, Storage, read_file};
 use sse_server::http::HubService;
 use sse_server::hub::Hub;
@@ -164,12 +164,12 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
         }
         Storage::Disk { path, durability } => (path, *durability),
     };
-    let durable = DurableConfig {
+    let durable = DiskConfig {
         durability,
         retention: config.retention.clone(),
-        ..DurableConfig::default()
+        ..DiskConfig::default()
     };
-    match DurableBroker::open(path, durable) {
+    match DiskBroker::open(path, durable) {
         Ok(broker) => Ok(broker),
         Err(error) => Err(format!(
             "cannot keep events in {}: {error}; choose another folder with --data-dir, or keep them in memory with --ephemeral",

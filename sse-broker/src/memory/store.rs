@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sse_protocol::EventId;
 
-use super::shelf::Shelf;
-use crate::thinning::{self, Rules};
+use super::records::Records;
+use crate::topic_retention::{self, Rules};
 use crate::{
     Appended, Bounds, Epoch, NewRecord, Offset, Page, Position, ReadRequest, Record, Retention,
     Scope, Snapshot, Topic, UnixMillis,
@@ -20,8 +20,8 @@ use crate::{
 pub(super) struct Store {
     epoch: Epoch,
     retention: Retention,
-    rules: Rules,
-    shelf: Shelf,
+    rules: Arc<Rules>,
+    records: Records,
     /// Everything up to here is gone.
     floor: Offset,
     head: Offset,
@@ -29,11 +29,11 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(epoch: Epoch, retention: Retention) -> Self {
+    pub(super) fn new(epoch: Epoch, retention: Retention, rules: Arc<Rules>) -> Self {
         Self {
             epoch,
-            rules: Rules::new(&retention.topics),
-            shelf: Shelf::new(retention.topics.len()),
+            rules,
+            records: Records::new(retention.topics.len()),
             retention,
             floor: 0,
             head: 0,
@@ -70,17 +70,17 @@ impl Store {
             .collect();
         while self
             .retention
-            .is_over(self.shelf.len() as u64, self.shelf.weight_bytes())
+            .is_over(self.records.len() as u64, self.records.weight_bytes())
         {
             self.evict();
         }
-        evicted.append(&mut self.shelf.evicted);
+        evicted.append(&mut self.records.evicted);
         appended
     }
 
     fn append_one(&mut self, content: NewRecord, stored: &mut Vec<Arc<Record>>) -> Appended {
         if let Some(id) = content.publisher_id() {
-            match self.shelf.known(id, &content) {
+            match self.records.known(id, &content) {
                 Some((at, true)) => return Appended::Duplicate(self.position(at)),
                 Some((at, false)) => return Appended::Conflict(self.position(at)),
                 None => {}
@@ -105,9 +105,9 @@ impl Store {
             Arc::clone(&told)
         };
         self.head = offset;
-        self.shelf.put(Arc::clone(&kept));
+        self.records.put(Arc::clone(&kept));
         if !self.rules.is_empty() {
-            let Ok(()) = thinning::feed(&mut self.rules, &mut self.shelf, offset, &kept);
+            let Ok(()) = topic_retention::apply(&self.rules, &mut self.records, offset, &kept);
         }
         stored.push(told);
         Appended::Stored(position)
@@ -115,16 +115,16 @@ impl Store {
 
     /// Takes out the oldest record and what the indexes know of it.
     fn evict(&mut self) {
-        let Some(record) = self.shelf.oldest().map(Arc::clone) else {
+        let Some(record) = self.records.oldest().map(Arc::clone) else {
             return;
         };
         let offset = record.position.offset;
         self.floor = offset;
         if !self.rules.is_empty() {
-            let Ok(()) = thinning::trimmed(&mut self.rules, &mut self.shelf, offset, &record);
+            let Ok(()) = topic_retention::forget(&self.rules, &mut self.records, offset, &record);
         }
-        self.shelf.take(offset);
-        self.shelf.forget_upto(offset);
+        self.records.take(offset);
+        self.records.forget_upto(offset);
     }
 
     /// Takes out at most `max` records that are too old; returns the floor, and whether that was all.
@@ -134,23 +134,23 @@ impl Store {
         max: usize,
         evicted: &mut Vec<Arc<Record>>,
     ) -> (Offset, bool) {
-        let Ok(is_done) = thinning::expire(&self.rules, &mut self.shelf, now, max);
+        let Ok(is_done) = topic_retention::expire(&self.rules, &mut self.records, now, max);
         if let Some(too_old) = self.retention.too_old_at(now) {
-            while self.shelf.evicted.len() < max
+            while self.records.evicted.len() < max
                 && self
-                    .shelf
+                    .records
                     .oldest()
                     .is_some_and(|r| r.content.published_at <= too_old)
             {
                 self.evict();
             }
         }
-        evicted.append(&mut self.shelf.evicted);
+        evicted.append(&mut self.records.evicted);
         (self.floor, is_done && evicted.len() < max)
     }
 
     pub(super) fn locate(&self, id: &EventId) -> Option<Offset> {
-        self.shelf.locate(id)
+        self.records.locate(id)
     }
 
     pub(super) fn snapshots(&self, prefix: &str) -> Vec<(Topic, Bytes)> {
@@ -166,7 +166,7 @@ impl Store {
         let mut page = PageBuilder::new(request);
         match &request.scope {
             Scope::All | Scope::Matching(_) => {
-                for record in self.shelf.after(start) {
+                for record in self.records.after(start) {
                     if !page.push(record) {
                         break;
                     }
@@ -177,7 +177,7 @@ impl Store {
                 // topics comes up several times in a row.
                 let mut cursors: BinaryHeap<_> = topics
                     .iter()
-                    .filter_map(|topic| self.shelf.of_topic(topic))
+                    .filter_map(|topic| self.records.of_topic(topic))
                     .map(|offsets| offsets.range(offsets.partition_point(|at| *at <= start)..))
                     .filter_map(|mut rest| {
                         Some(Cursor {
@@ -191,7 +191,7 @@ impl Store {
                     let offset = cursor.at.0;
                     if offset != last {
                         last = offset;
-                        if let Some(record) = self.shelf.get(offset)
+                        if let Some(record) = self.records.get(offset)
                             && !page.push(record)
                         {
                             break;
@@ -205,7 +205,8 @@ impl Store {
             }
         }
         Page {
-            removed: self.shelf.removed(request.after, &request.scope),
+            removed: { self.records.removed(request.after, &request.scope) }
+                .filter(|offset| *offset > self.floor),
             ..page.finish(self.floor, self.head)
         }
     }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use sse_broker::{Broker, Durability, DurableBroker, DurableConfig, Retention, Scope};
+use sse_broker::{Broker, DiskBroker, DiskConfig, Durability, Retention, Scope};
 
-use crate::durable::{config, open};
+use crate::disk::{config, open};
 use crate::support::*;
 
 const PUBLISHERS: usize = 4;
@@ -30,8 +30,8 @@ fn event(publisher: usize, n: u64) -> sse_broker::NewRecord {
     )
 }
 
-fn at_level(durability: Durability) -> DurableConfig {
-    DurableConfig {
+fn at_level(durability: Durability) -> DiskConfig {
+    DiskConfig {
         durability,
         ..config(Retention::UNBOUNDED)
     }
@@ -54,7 +54,7 @@ fn the_process_that_is_killed() {
         .split(',')
         .map(|n| n.parse().expect("a number"))
         .collect();
-    let broker = DurableBroker::open(&folder, at_level(durability)).expect("a log");
+    let broker = DiskBroker::open(&folder, at_level(durability)).expect("a log");
     let publishers: Vec<_> = from
         .into_iter()
         .enumerate()
@@ -175,7 +175,7 @@ fn survives_being_killed(
     for (kill, death) in deaths.enumerate() {
         run_and_kill(folder.path(), level, &mut acked, &death);
         let begun = std::time::Instant::now();
-        let broker = DurableBroker::open(folder.path(), at_level(durability)).expect("the log");
+        let broker = DiskBroker::open(folder.path(), at_level(durability)).expect("the log");
         slowest = slowest.max(begun.elapsed());
         assert_eq!(
             broker.bounds().epoch,

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use sse_broker::{
-    AppendError, Broker, DurableBroker, MemoryBroker, MemoryConfig, Retention, Scope,
-    TopicRetention,
+    AppendError, Broker, DiskBroker, MemoryBroker, MemoryConfig, Retention, Scope, TopicRetention,
 };
 
-use crate::durable::config;
+use crate::disk::config;
 use crate::faults::{numbered, open_on, seeds};
 use crate::sim_disk::SimDisk;
 use crate::support::*;
@@ -137,7 +136,7 @@ fn a_hub_that_publishes_for_ever_has_a_file_that_does_not_grow() {
         let file = std::fs::metadata(folder.path().join("events.redb"));
         file.expect("a file").len()
     };
-    let broker = DurableBroker::open(folder.path(), config(retention)).expect("a log");
+    let broker = DiskBroker::open(folder.path(), config(retention)).expect("a log");
     let mut sizes = Vec::new();
     for round in 0..12u64 {
         for batch in 0..10u64 {
@@ -171,11 +170,11 @@ fn a_file_that_is_mostly_free_gives_it_back_when_it_is_opened() {
             max_records,
             ..Retention::UNBOUNDED
         };
-        let config = sse_broker::DurableConfig {
+        let config = sse_broker::DiskConfig {
             compact_above_bytes: 2 << 20,
             ..config(retention)
         };
-        DurableBroker::open(folder.path(), config).expect("a log")
+        DiskBroker::open(folder.path(), config).expect("a log")
     };
     let broker = open(None);
     for batch in 0..40u64 {
@@ -232,6 +231,7 @@ fn races(broker: Arc<dyn Broker>, replays: u32) {
                 scope: topics(&[name]),
                 max_records: 7,
                 max_bytes: usize::MAX,
+                now: 0,
             };
             let page = block_on(broker.read(request)).expect("a page");
             if let Some(removed) = page.removed.filter(|removed| *removed > told) {
@@ -293,7 +293,7 @@ fn five_hundred_replays_race_with_retention_and_have_no_silent_hole() {
     );
     let folder = tempfile::tempdir().expect("a folder");
     races(
-        DurableBroker::open(folder.path(), config(retention())).expect("a log"),
+        DiskBroker::open(folder.path(), config(retention())).expect("a log"),
         500,
     );
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sse_broker::{
-    AppendError, Appended, Broker, Durability, DurableBroker, DurableConfig, NewRecord, OpenError,
+    AppendError, Appended, Broker, DiskBroker, DiskConfig, Durability, NewRecord, OpenError,
     ReadError, Retention, Scope,
 };
 
-use crate::durable::config;
+use crate::disk::config;
 use crate::sim_disk::SimDisk;
 use crate::support::*;
 
@@ -28,12 +28,9 @@ pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
     }
 }
 
-pub(crate) fn open_on(
-    disk: &SimDisk,
-    config: DurableConfig,
-) -> Result<Arc<DurableBroker>, OpenError> {
+pub(crate) fn open_on(disk: &SimDisk, config: DiskConfig) -> Result<Arc<DiskBroker>, OpenError> {
     let disk = disk.clone();
-    DurableBroker::open_on(move || disk.file(), || None, config)
+    DiskBroker::open_on(move || disk.file(), || None, config)
 }
 
 pub(crate) fn numbered(n: u64) -> NewRecord {
@@ -47,7 +44,7 @@ pub(crate) fn numbered(n: u64) -> NewRecord {
 
 /// Appends batches until the power goes; what was acknowledged goes into `acked`, by number.
 async fn append_until_it_fails(
-    broker: &DurableBroker,
+    broker: &DiskBroker,
     next: &mut u64,
     acked: &mut BTreeMap<u64, u64>,
     random: &mut fastrand::Rng,
@@ -155,7 +152,7 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_operation() {
 #[test]
 fn below_fsync_a_power_cut_that_may_have_lost_something_is_another_epoch() {
     let disk = SimDisk::new();
-    let config = |durability| DurableConfig {
+    let config = |durability| DiskConfig {
         durability,
         epoch: None,
         ..config(Retention::UNBOUNDED)
@@ -275,10 +272,10 @@ fn a_disk_with_less_than_the_reserve_takes_nothing_until_there_is_space() {
     let disk = SimDisk::new();
     let available = Arc::new(AtomicU64::new(u64::MAX));
     let (file, free) = (disk.clone(), Arc::clone(&available));
-    let broker = DurableBroker::open_on(
+    let broker = DiskBroker::open_on(
         move || file.file(),
         move || Some(free.load(Ordering::Relaxed)),
-        DurableConfig {
+        DiskConfig {
             min_free_bytes: 1 << 20,
             ..config(Retention::UNBOUNDED)
         },
@@ -312,11 +309,11 @@ fn a_small_disk_that_fills_up_answers_full_and_recovers_by_itself() {
     let outcome = std::panic::catch_unwind(|| {
         for min_free_bytes in [0, 4 << 20] {
             std::fs::write(&filler, vec![1; 8 << 20]).expect("written");
-            let config = || DurableConfig {
+            let config = || DiskConfig {
                 min_free_bytes,
                 ..config(Retention::UNBOUNDED)
             };
-            let broker = DurableBroker::open(&log, config()).expect("a log");
+            let broker = DiskBroker::open(&log, config()).expect("a log");
             let before = broker.bounds().head;
             let mut stored = before;
             let refused = loop {

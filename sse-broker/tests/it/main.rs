@@ -1,22 +1,22 @@
 //! The crate's behaviour, through its public API.
 
 mod contract;
-#[cfg(feature = "durable")]
+#[cfg(feature = "disk")]
 mod crash;
-#[cfg(feature = "durable")]
+#[cfg(feature = "disk")]
+mod disk;
+#[cfg(feature = "disk")]
 mod disk_trouble;
-#[cfg(feature = "durable")]
-mod durable;
-#[cfg(feature = "durable")]
+#[cfg(feature = "disk")]
 mod faults;
 mod memory;
 mod model;
-#[cfg(feature = "durable")]
+#[cfg(feature = "disk")]
 mod sim_disk;
 mod splice;
 mod states;
 mod support;
-#[cfg(feature = "durable")]
-mod thinning;
-#[cfg(feature = "durable")]
+#[cfg(feature = "disk")]
 mod tools;
+#[cfg(feature = "disk")]
+mod topic_retention;

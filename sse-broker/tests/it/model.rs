@@ -9,7 +9,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sse_broker::{
-    Appended, NewRecord, Position, ReadRequest, Retention, Scope, Snapshot, Topic, TopicRetention,
+    Appended, NewRecord, Page, Position, ReadRequest, Retention, Scope, Snapshot, Topic,
+    TopicRetention,
 };
 
 use crate::contract::{Backend, Reopened};
@@ -226,8 +227,12 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Op {
     Append(Vec<NewRecord>),
-    Trim { now: u64 },
+    Trim {
+        now: u64,
+    },
     Read(ReadRequest),
+    /// A read at a later time, before and after a trim.
+    ReadAt(ReadRequest),
     Locate(String),
     Snapshots(&'static str),
     Reopen,
@@ -297,22 +302,29 @@ fn any_rule() -> impl Strategy<Value = TopicRetention> {
     )
 }
 
-fn any_op() -> impl Strategy<Value = Op> {
-    let read = (
-        0..60u64,
-        any_scope(),
-        0..12usize,
-        prop_oneof![0..80usize, Just(usize::MAX)],
+fn any_request() -> impl Strategy<Value = ReadRequest> {
+    let max_bytes = prop_oneof![0..80usize, Just(usize::MAX)];
+    (0..60u64, any_scope(), 0..12usize, max_bytes).prop_map(
+        |(after, scope, max_records, max_bytes)| ReadRequest {
+            after,
+            scope,
+            max_records,
+            max_bytes,
+            now: 0,
+        },
     )
-        .prop_map(|(after, scope, max_records, max_bytes)| {
-            Op::Read(ReadRequest {
-                after,
-                scope,
-                max_records,
-                max_bytes,
-            })
-        });
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let read = any_request().prop_map(Op::Read);
+    let read_at = (any_request(), 0..80u64).prop_map(|(request, seconds)| {
+        Op::ReadAt(ReadRequest {
+            now: seconds * 1_000,
+            ..request
+        })
+    });
     prop_oneof![
+        2 => read_at,
         6 => proptest::collection::vec(any_record(), 0..6).prop_map(Op::Append),
         1 => (0..80u64).prop_map(|seconds| Op::Trim { now: seconds * 1_000 }),
         6 => read,
@@ -354,6 +366,8 @@ pub(crate) fn check<B: Backend>() {
 
 async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestCaseError> {
     let mut backend = B::new(retention.clone());
+    let is_bounded_by_rules_alone =
+        retention.max_records.is_none() && retention.max_bytes.is_none();
     let mut model = Model::new(retention);
     let mut broker = backend.broker();
     let epoch = broker.bounds().epoch;
@@ -369,8 +383,13 @@ async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestC
                 let heard = offsets(&listener.heard());
                 let expected: Vec<_> = (heard_before + 1..=model.log.len() as u64).collect();
                 prop_assert_eq!(heard, expected);
-                // The rules of topics may be kept a commit later.
+                // The file follows the rules of topics a commit later; readers are told as if it did already.
                 model.trim(0);
+                if is_bounded_by_rules_alone {
+                    let request = everything_after(0);
+                    let page = broker.read(request.clone()).await.expect("a page");
+                    prop_assert_eq!(told_by(&page), model.read(&request));
+                }
                 settle(&*broker).await;
             }
             Op::Trim { now } => {
@@ -382,17 +401,19 @@ async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestC
             }
             Op::Read(request) => {
                 let page = broker.read(request.clone()).await.expect("a page");
-                let read = (
-                    offsets(&page.records),
-                    page.upto,
-                    page.trimmed,
-                    page.removed,
-                );
-                prop_assert_eq!(read, model.read(&request));
+                prop_assert_eq!(told_by(&page), model.read(&request));
                 for record in page.records {
                     let said = model.at(record.position.offset);
                     prop_assert_eq!(&record.content, said);
                 }
+            }
+            Op::ReadAt(request) => {
+                let before = broker.read(request.clone()).await.expect("a page");
+                model.trim(request.now);
+                prop_assert_eq!(told_by(&before), model.read(&request));
+                let _ = broker.trim(request.now).await.expect("a trim that works");
+                let after = broker.read(request.clone()).await.expect("a page");
+                prop_assert_eq!(told_by(&after), model.read(&request));
             }
             Op::Locate(text) => {
                 let located = broker.locate(id(&text)).await.expect("readable");
@@ -431,6 +452,16 @@ async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestC
     prop_assert_eq!(offsets(&rest), model.kept.into_iter().collect::<Vec<_>>());
     drop::<Vec<Arc<_>>>(rest);
     Ok(())
+}
+
+fn told_by(page: &Page) -> (Vec<u64>, u64, bool, Option<u64>) {
+    let Page {
+        records,
+        upto,
+        trimmed,
+        removed,
+    } = page;
+    (offsets(records), *upto, *trimmed, *removed)
 }
 
 fn told(appended: &Appended, expected_epoch: sse_broker::Epoch) -> (&'static str, u64) {

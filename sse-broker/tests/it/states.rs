@@ -1,11 +1,9 @@
-//! States beside the log: the same for every backend, and what the durable one keeps.
+//! States beside the log: the same for every backend, and what the log on disk keeps.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sse_broker::{
-    AppendError, Broker, MemoryBroker, MemoryConfig, Retention, StateChange, StoredState,
-};
+use sse_broker::{AppendError, Broker, MemoryBroker, MemoryConfig, StateChange, StoredState};
 
 use crate::support::*;
 
@@ -72,13 +70,13 @@ fn states_are_read_by_prefix_and_change_in_the_order_of_the_calls() {
     });
 }
 
-#[cfg(feature = "durable")]
-mod durable {
+#[cfg(feature = "disk")]
+mod disk {
     use redb::{Database, TableDefinition};
-    use sse_broker::DurableBroker;
+    use sse_broker::{DiskBroker, Retention};
 
     use super::*;
-    use crate::durable::{config, open};
+    use crate::disk::{config, open};
     use crate::sim_disk::SimDisk;
 
     /// Puts `n` under two keys in one call, again and again, until the power goes; the last `n` that was
@@ -103,7 +101,7 @@ mod durable {
             let disk = SimDisk::new();
             let open = || {
                 let disk = disk.clone();
-                DurableBroker::open_on(move || disk.file(), || None, config(Retention::UNBOUNDED))
+                DiskBroker::open_on(move || disk.file(), || None, config(Retention::UNBOUNDED))
             };
             let broker = open().expect("a new log");
             disk.cut_power_after(random.u64(1..200));
@@ -151,7 +149,7 @@ mod durable {
                 max_records: Some(1),
                 ..Retention::UNBOUNDED
             };
-            let broker = DurableBroker::open(folder.path(), config(one)).expect("a log");
+            let broker = DiskBroker::open(folder.path(), config(one)).expect("a log");
             broker.put_states(vec![put("a", "b")]).await.expect("kept");
             append(&*broker, vec![record("a", "x"), record("a", "y")]).await;
             assert_eq!(broker.bounds().floor, 1);

@@ -53,6 +53,7 @@ pub(crate) fn everything_after(after: Offset) -> ReadRequest {
         scope: Scope::All,
         max_records: usize::MAX,
         max_bytes: usize::MAX,
+        now: 0,
     }
 }
 
@@ -97,6 +98,7 @@ pub(crate) async fn read_all(
         scope,
         max_records,
         max_bytes: usize::MAX,
+        now: 0,
     };
     while request.after < broker.bounds().head {
         let page: Page = broker.read(request.clone()).await.expect("a readable log");

@@ -6,12 +6,12 @@ use std::path::Path;
 use bytes::Bytes;
 use redb::{Database, ReadableTable, TableDefinition};
 use sse_broker::{
-    Broker, DurableBroker, Epoch, LogImport, LogProblem, LogToolError, NewRecord, OpenError,
-    Record, Retention, Snapshot, StateChange, StoppedLog, Verification,
+    Broker, DiskBroker, Epoch, LogImport, LogProblem, LogToolError, NewRecord, OpenError, Record,
+    Retention, Snapshot, StateChange, StoppedLog, Verification,
 };
 
 use crate::contract::EPOCH;
-use crate::durable::{config, open};
+use crate::disk::{config, open};
 use crate::faults::seeds;
 use crate::support::*;
 
@@ -27,7 +27,7 @@ fn fill(folder: &Path) {
             max_records: Some(10),
             ..Retention::UNBOUNDED
         };
-        let broker = DurableBroker::open(folder, config(ten)).expect("a log");
+        let broker = DiskBroker::open(folder, config(ten)).expect("a log");
         for n in 1..=12 {
             let mut record = record_with_id("a", &format!("data {n}"), &format!("id {n}"));
             record.topics.push(topic(["b", "c"][n % 2]));
@@ -264,7 +264,7 @@ fn compacting_gives_space_back_and_keeps_everything() {
             max_records: Some(3),
             ..Retention::UNBOUNDED
         };
-        let broker = DurableBroker::open(folder.path(), config(few)).expect("a log");
+        let broker = DiskBroker::open(folder.path(), config(few)).expect("a log");
         append(&*broker, vec![large(), record("b", "last")]).await;
         broker.close().await;
     });
@@ -374,11 +374,11 @@ fn a_new_log_wants_an_empty_folder_and_records_in_order() {
 fn an_appended_copy_gets_new_positions_and_stores_no_id_twice() {
     let (old, other) = (filled(), tempfile::tempdir().expect("a folder"));
     block_on(async {
-        let config = sse_broker::DurableConfig {
+        let config = sse_broker::DiskConfig {
             epoch: Some(Epoch(1)),
             ..config(Retention::UNBOUNDED)
         };
-        let broker = DurableBroker::open(other.path(), config).expect("a log");
+        let broker = DiskBroker::open(other.path(), config).expect("a log");
         append(
             &*broker,
             vec![record("a", "first"), record_with_id("a", "mine", "id 12")],

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sse_broker::{NewRecord, RecordRef, Scope, Topic, TopicPattern};
+use sse_broker::{AudienceRef, NewRecord, RecordRef, Scope, Topic, TopicPattern};
 use sse_pool::{Audience, ConnectionId, Routed, TopicFilter, Visibility};
 
 /// Topics that are a reader rather than a place: what is published to them is private to it.
@@ -26,11 +26,15 @@ impl Routed for Logged<'_> {
     }
 
     fn owners(&self) -> impl Iterator<Item = &str> {
-        self.0.audience()
+        let names = match self.0.audience {
+            AudienceRef::Owners(names) => Some(names),
+            _ => None,
+        };
+        names.into_iter().flatten()
     }
 
     fn needs_grant(&self) -> bool {
-        false
+        matches!(self.0.audience, AudienceRef::Granted)
     }
 
     fn is_addressed(&self) -> bool {
@@ -53,15 +57,11 @@ impl Routed for Logged<'_> {
 
 /// The same for a record on its way to the pool: whom it is for, and the connections it is addressed to.
 pub(crate) fn audience(content: &NewRecord) -> (Audience, Option<Arc<[ConnectionId]>>) {
-    let owners: Arc<[Arc<str>]> = content
-        .audience
-        .iter()
-        .map(|topic| topic.as_arc().clone())
-        .collect();
-    let audience = if owners.is_empty() {
-        Audience::Everyone
-    } else {
-        Audience::Owners(owners)
+    let owners = content.audience.owners();
+    let audience = match content.audience {
+        sse_broker::Audience::Granted => Audience::Granted,
+        _ if owners.is_empty() => Audience::Everyone,
+        _ => Audience::Owners(owners.iter().map(|topic| topic.as_arc().clone()).collect()),
     };
     let mut names = content
         .topics

@@ -32,8 +32,8 @@ use sse_broker::{
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
 use sse_pool::{
-    ClientInfo, CloseReason, Pool, PoolConfig, ReaderState, Selector, ShardHandle, Visibility,
-    WindowConfig,
+    ClientInfo, CloseReason, Connection, Pool, PoolConfig, ReaderState, Selector, ShardHandle,
+    TopicFilter, Visibility, WindowConfig,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
@@ -264,9 +264,21 @@ impl Hub {
         self.inner.broker.bounds()
     }
 
-    /// Whether rules of single topics take events out of the log that others around them outlive.
-    pub(crate) fn retains_by_topic(&self) -> bool {
-        self.inner.broker.retains_by_topic()
+    /// Whether a rule takes events of a reader's topics out of the log that others around them outlive: then only the log
+    /// can tell what is kept.
+    pub(crate) fn has_retention_rule(&self, connection: &Connection<Arc<EncodedRecord>>) -> bool {
+        let broker = &self.inner.broker;
+        if !broker.has_topic_rules() {
+            return false;
+        }
+        match &connection.selector().topics {
+            TopicFilter::Topics { exact, patterns } if patterns.is_empty() => {
+                let info = connection.info();
+                let mut names = exact.iter().chain(info.client.visibility.own());
+                names.any(|name| broker.has_rule_for(name))
+            }
+            _ => true,
+        }
     }
 
     /// The newest offset that readers can have, as it changes.

@@ -90,6 +90,7 @@ impl Hub {
                         scope: scope.clone(),
                         max_records: request.limit - records.len(),
                         max_bytes: MAX_POLL_BYTES - bytes,
+                        now: clock::unix_millis(),
                     })
                     .await?;
                 let found = splice.handle_page(&page);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sse_broker::{NewRecord, Priority, Snapshot, Topic, UnixMillis};
+use sse_broker::{Audience, NewRecord, Priority, Snapshot, Topic, UnixMillis};
 use sse_protocol::{Event, EventId, EventType, Retry};
 
 /// The topic of an event that names none.
@@ -106,7 +106,7 @@ impl Publication {
             .map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         NewRecord {
             topics: self.topics,
-            audience: self.audience,
+            audience: Audience::Owners(self.audience),
             label: self.subscription_filter,
             event: Event {
                 id: self.id,
@@ -135,7 +135,7 @@ mod tests {
         let record = Publication::new("x").into_record(0);
         assert_eq!(
             (record.topics, record.audience),
-            (vec![topic("public")], vec![])
+            (vec![topic("public")], Audience::Everyone)
         );
     }
 
@@ -148,7 +148,8 @@ mod tests {
             .to_topic(topic("session/s"))
             .into_record(0);
         assert_eq!(by_filter, by_topic);
-        assert_eq!(by_filter.audience, vec![topic("session/s")]);
+        let owners = Audience::Owners(vec![topic("session/s")]);
+        assert_eq!(by_filter.audience, owners);
     }
 
     #[test]
@@ -159,7 +160,10 @@ mod tests {
             .into_record(0);
         assert_eq!(
             (record.topics, record.audience),
-            (vec![topic("job/1")], vec![topic("session/s")])
+            (
+                vec![topic("job/1")],
+                Audience::Owners(vec![topic("session/s")])
+            )
         );
     }
 

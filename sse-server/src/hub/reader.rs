@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sse_broker::{Bounds, Offset, ReadRequest, Scope};
+use sse_broker::{Bounds, Offset, ReadRequest, Scope, UnixMillis};
 use sse_pool::{CloseReason, ConnectionId, ConnectionInfo, Entry, ReaderKey, Selector};
 
 use super::{EncodedRecord, Hub};
@@ -98,6 +98,7 @@ impl Reader<'_> {
         after: Offset,
         max_records: usize,
         max_bytes: usize,
+        now: UnixMillis,
     ) -> ReadRequest {
         let scope = match (self.selector(), self.info()) {
             (Some(selector), Some(info)) => {
@@ -111,6 +112,7 @@ impl Reader<'_> {
             scope,
             max_records,
             max_bytes,
+            now,
         }
     }
 }

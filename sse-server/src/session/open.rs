@@ -266,7 +266,7 @@ impl Hub {
         } else {
             let after = splice.position().offset;
             // Where a rule for single topics has taken events out of the log, the window may hold them still.
-            reads_log_first = self.retains_by_topic() && after < self.bounds().head;
+            reads_log_first = after < self.bounds().head && self.has_retention_rule(&connection);
             let lagged = match reads_log_first {
                 true => Some(after),
                 false => look(&mut connection, moment, &mut at_hand),
@@ -277,7 +277,9 @@ impl Hub {
                     hub: self,
                     key: connection.key(),
                 };
-                let page = self.read(reader.page_request(after, 1, 0)).await?;
+                let page = self
+                    .read(reader.page_request(after, 1, 0, moment.unix_millis))
+                    .await?;
                 let thinned = splice.handle_removed(page.removed);
                 gap = match (gap, thinned) {
                     (Some(gap), Some(thinned)) => Some(Gap {

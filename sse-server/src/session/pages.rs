@@ -64,7 +64,12 @@ impl Pages {
         } else {
             FIRST_PAGE_BYTES
         };
-        let request = reader.page_request(after, max_bytes / BYTES_PER_RECORD, max_bytes);
+        let request = reader.page_request(
+            after,
+            max_bytes / BYTES_PER_RECORD,
+            max_bytes,
+            moment.unix_millis,
+        );
         self.selector = reader.selector();
         let (selector, info) = (self.selector.clone(), reader.info());
         let compressor = hub.message_compressor();

@@ -153,7 +153,7 @@ fn loom(workspace: &Workspace, tally: &mut Tally) -> Outcome {
 fn crash(tally: &mut Tally) -> Outcome {
     let ideas = [
         "faults::",
-        "thinning::",
+        "topic_retention::",
         "disk_trouble::",
         "tools::a_flipped",
         "crash::",
@@ -182,7 +182,7 @@ fn crash(tally: &mut Tally) -> Outcome {
         "it",
         "--",
     ])
-    .args(["thinning::", "--ignored", "--nocapture"]);
+    .args(["topic_retention::", "--ignored", "--nocapture"]);
     test(tally, cmd)?;
     if !Cmd::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "true"])

@@ -1,6 +1,6 @@
 //! A publisher's id names one content, and is stored once.
 
-use sse_broker::{Appended, NewRecord, Priority, Retention, Snapshot};
+use sse_broker::{Appended, Audience, NewRecord, Priority, Retention, Snapshot};
 use sse_protocol::{EventType, Retry};
 
 use crate::support::*;
@@ -46,7 +46,7 @@ pub(crate) async fn an_id_is_compared_by_its_whole_content<B: Backend>() {
     let broker = backend.broker();
     let mut original = record_with_id("a", "x", "1");
     original.expires_at = Some(original.published_at + 60_000);
-    original.audience = vec![topic("user/7")];
+    original.audience = Audience::Owners(vec![topic("user/7")]);
     append_one(&*broker, original.clone()).await;
 
     let is_duplicate = |appended| matches!(appended, Appended::Duplicate(_));
@@ -60,9 +60,10 @@ pub(crate) async fn an_id_is_compared_by_its_whole_content<B: Backend>() {
     );
 
     type Change = fn(&mut NewRecord);
-    let changes: [Change; 8] = [
+    let changes: [Change; 9] = [
         |r| r.topics.push(topic("b")),
-        |r| r.audience.clear(),
+        |r| r.audience = Audience::Everyone,
+        |r| r.audience = Audience::Granted,
         |r| r.label = Some(EventType::new("t").expect("a type")),
         |r| r.event.data = "y".into(),
         |r| r.event.event_type = Some(EventType::new("t").expect("a type")),

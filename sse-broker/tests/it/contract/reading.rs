@@ -1,7 +1,9 @@
 //! Pages: everything about a record, in order, within bounds, of the topics asked for.
 
 use bytes::Bytes;
-use sse_broker::{NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope, Snapshot};
+use sse_broker::{
+    Audience, AudienceRef, NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope, Snapshot,
+};
 use sse_protocol::{Event, EventType, Retry};
 
 use crate::support::*;
@@ -12,7 +14,7 @@ pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
     let mut backend = B::new(Retention::UNBOUNDED);
     let full = NewRecord {
         topics: vec![topic("job/42"), topic("project/π"), topic("job/42")],
-        audience: vec![topic("user/ä"), topic("session/1")],
+        audience: Audience::Owners(vec![topic("user/ä"), topic("session/1")]),
         label: Some(EventType::new("summary\u{0}label").expect("a type")),
         event: Event::new("zwei\r\nZeilen \u{0} \u{1F980}")
             .with_id(id("event-12345"))
@@ -25,6 +27,7 @@ pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
     };
     let plain = NewRecord {
         priority: Priority::Low,
+        audience: Audience::Granted,
         ..record("a", "")
     };
     {
@@ -63,7 +66,11 @@ pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
 /// All that a record says, as one line.
 fn line(record: &RecordRef<'_>, out: &mut Vec<u8>) {
     let topics: Vec<_> = record.topics().collect();
-    let audience: Vec<_> = record.audience().collect();
+    let audience: Vec<_> = match record.audience {
+        AudienceRef::Everyone => Vec::new(),
+        AudienceRef::Granted => vec!["granted"],
+        AudienceRef::Owners(names) => names.collect(),
+    };
     let all = (
         (record.position, record.id, record.event_type, record.data),
         (record.retry, record.label, record.priority),
@@ -79,7 +86,7 @@ pub(crate) async fn what_is_rendered_is_what_is_read<B: Backend>() {
         let mut record = record(["a", "b", "c"][n as usize % 3], &format!("data {n}\n"));
         record.topics.push(topic("all"));
         if n % 2 == 0 {
-            record.audience = vec![topic("user/ä"), topic("session/1")];
+            record.audience = Audience::Owners(vec![topic("user/ä"), topic("session/1")]);
             record.label = Some(EventType::new("label").expect("a type"));
             record.event = record
                 .event
@@ -88,6 +95,9 @@ pub(crate) async fn what_is_rendered_is_what_is_read<B: Backend>() {
                 .with_retry(Retry::from_millis(n));
             record.priority = Priority::High;
             record.expires_at = Some(n);
+        }
+        if n % 5 == 0 {
+            record.audience = Audience::Granted;
         }
         append(&*broker, vec![record]).await;
     }
@@ -180,6 +190,7 @@ pub(crate) async fn a_page_ends_at_its_bounds_and_says_how_far_it_reaches<B: Bac
             scope,
             max_records,
             max_bytes,
+            now: 0,
         });
         async move {
             let page = page.await.expect("a page");
@@ -223,6 +234,7 @@ pub(crate) async fn a_page_has_one_record_at_least<B: Backend>() {
             scope,
             max_records: 0,
             max_bytes: 0,
+            now: 0,
         };
         let page = broker.read(request).await.expect("a page");
         assert_eq!((offsets(&page.records), page.upto), (vec![1], 1));

@@ -137,6 +137,7 @@ pub(crate) async fn a_replay_that_races_with_retention_has_no_silent_hole<B: Bac
                     scope: scope.clone(),
                     max_records: 7,
                     max_bytes: usize::MAX,
+                    now: 0,
                 };
                 let page = broker.read(request).await.expect("a page");
                 assert!(page.upto > after);
@@ -328,4 +329,225 @@ pub(crate) async fn an_id_that_a_rule_has_taken_is_not_stored_again<B: Backend>(
         page(&*broker, 1, topics(&["value/a"])).await,
         (vec![2], None)
     );
+}
+
+/// Each second one record of each topic, from second 1 to `seconds`; the clock stands at the last of them.
+async fn publish_each_second(broker: &dyn Broker, names: &[&str], seconds: u64) {
+    for second in 1..=seconds {
+        for name in names {
+            let content = NewRecord {
+                published_at: second * 1_000,
+                ..record(name, "x")
+            };
+            append_one(broker, content).await;
+        }
+    }
+}
+
+type Told = (Vec<u64>, bool, Option<u64>);
+
+/// What a reader is told at a time: the records, whether older ones are gone, and what rules have removed.
+async fn told(broker: &dyn Broker, now: u64, after: u64, scope: &Scope) -> Told {
+    let request = ReadRequest {
+        now,
+        scope: scope.clone(),
+        ..everything_after(after)
+    };
+    let page = broker.read(request.clone()).await.expect("a page");
+    let render = |record: &sse_broker::RecordRef<'_>, out: &mut Vec<u8>| {
+        out.extend(record.position.offset.to_le_bytes());
+    };
+    let rendered = broker.render(request, Box::new(render)).await;
+    let rendered = rendered.expect("a page");
+    let (numbers, _) = rendered.bytes.as_chunks::<8>();
+    let numbers: Vec<_> = numbers.iter().map(|n| u64::from_le_bytes(*n)).collect();
+    let offsets = offsets(&page.records);
+    assert_eq!(numbers, offsets, "what is rendered is what is read");
+    assert_eq!(
+        (rendered.upto, rendered.trimmed, rendered.removed),
+        (page.upto, page.trimmed, page.removed)
+    );
+    (offsets, page.trimmed, page.removed)
+}
+
+/// What readers of several scopes are told, from several positions.
+async fn all_told(broker: &dyn Broker, now: u64) -> Vec<(Scope, u64, Told)> {
+    let scopes = [
+        Scope::All,
+        topics(&["ruled/a"]),
+        topics(&["ruled/a", "ruled/b", "free"]),
+        topics(&["free"]),
+        Scope::Matching(Arc::new(Beginning("ruled/"))),
+    ];
+    let mut answers = Vec::new();
+    for scope in scopes {
+        for after in 0..=18 {
+            answers.push((scope.clone(), after, told(broker, now, after, &scope).await));
+        }
+    }
+    answers
+}
+
+fn assert_same(before: &[(Scope, u64, Told)], now: &[(Scope, u64, Told)], step: &str) {
+    for ((scope, after, before), (_, _, now)) in before.iter().zip(now) {
+        assert_eq!(now, before, "{step}: {scope:?} after {after}");
+    }
+}
+
+/// Reads before anything is trimmed, after the log was opened again, and after trimming: all tell the same.
+async fn is_one_answer<B: Backend>(retention: Retention, now: u64, expected: &[u64]) {
+    let mut backend = B::new(retention);
+    let broker = backend.broker();
+    publish_each_second(&*broker, &["ruled/a", "ruled/b", "free"], 6).await;
+    // At once, while the rules may not have been applied to the newest.
+    assert_eq!(told(&*broker, now, 0, &Scope::All).await.0, expected);
+    let before = all_told(&*broker, now).await;
+    drop(broker);
+    backend.reopen();
+    let broker = backend.broker();
+    assert_same(&before, &all_told(&*broker, now).await, "opened again");
+    broker.trim(now).await.expect("trimmed");
+    assert_same(&before, &all_told(&*broker, now).await, "trimmed");
+    drop(broker);
+    backend.reopen();
+    let broker = backend.broker();
+    assert_same(
+        &before,
+        &all_told(&*broker, now).await,
+        "trimmed and opened again",
+    );
+}
+
+fn ruled(of: impl FnOnce(TopicRetention) -> TopicRetention) -> Retention {
+    Retention {
+        topics: vec![of(rule("ruled/"))],
+        ..Retention::UNBOUNDED
+    }
+}
+
+pub(crate) async fn a_superseded_value_is_not_read_whether_or_not_it_was_trimmed<B: Backend>() {
+    let latest = |n| {
+        move |rule| TopicRetention {
+            keep_latest: NonZeroU32::new(n),
+            ..rule
+        }
+    };
+    is_one_answer::<B>(ruled(latest(1)), 6_000, &[3, 6, 9, 12, 15, 16, 17, 18]).await;
+    is_one_answer::<B>(
+        ruled(latest(2)),
+        6_000,
+        &[3, 6, 9, 12, 13, 14, 15, 16, 17, 18],
+    )
+    .await;
+}
+
+pub(crate) async fn what_is_beyond_a_rules_number_is_not_read_whether_or_not_it_was_trimmed<
+    B: Backend,
+>() {
+    let by_number = |rule| TopicRetention {
+        max_records: Some(3),
+        ..rule
+    };
+    is_one_answer::<B>(ruled(by_number), 6_000, &[3, 6, 9, 12, 14, 15, 16, 17, 18]).await;
+    let weight = record("ruled/a", "x").weight_bytes() as u64;
+    let by_bytes = |rule| TopicRetention {
+        max_bytes: Some(2 * weight),
+        ..rule
+    };
+    is_one_answer::<B>(ruled(by_bytes), 6_000, &[3, 6, 9, 12, 15, 16, 17, 18]).await;
+}
+
+pub(crate) async fn what_is_too_old_is_not_read_whether_or_not_it_was_trimmed<B: Backend>() {
+    let by_age = |rule| TopicRetention {
+        max_age: Some(Duration::from_secs(3)),
+        ..rule
+    };
+    is_one_answer::<B>(
+        ruled(by_age),
+        6_999,
+        &[3, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18],
+    )
+    .await;
+    is_one_answer::<B>(ruled(by_age), 9_000, &[3, 6, 9, 12, 15, 18]).await;
+    let all_by_age = |seconds| Retention {
+        max_age: Some(Duration::from_secs(seconds)),
+        ..Retention::UNBOUNDED
+    };
+    is_one_answer::<B>(all_by_age(2), 6_000, &[13, 14, 15, 16, 17, 18]).await;
+    is_one_answer::<B>(all_by_age(2), 8_000, &[]).await;
+    let both = Retention {
+        max_age: Some(Duration::from_secs(4)),
+        ..ruled(by_age)
+    };
+    is_one_answer::<B>(both, 7_000, &[12, 13, 14, 15, 16, 17, 18]).await;
+}
+
+pub(crate) async fn as_time_goes_on_readers_get_less_without_any_trimming<B: Backend>() {
+    let by_age = |rule| TopicRetention {
+        max_age: Some(Duration::from_secs(3)),
+        ..rule
+    };
+    let backend = B::new(ruled(by_age));
+    let broker = backend.broker();
+    let ruled = topics(&["ruled/a"]);
+    for second in 1..=9u64 {
+        let content = NewRecord {
+            published_at: second * 1_000,
+            ..record("ruled/a", "x")
+        };
+        append_one(&*broker, content).await;
+        let now = second * 1_000 + 500;
+        let (kept, trimmed, removed) = told(&*broker, now, 0, &ruled).await;
+        let oldest = second.saturating_sub(2).max(1);
+        assert_eq!(kept, (oldest..=second).collect::<Vec<_>>());
+        assert_eq!(
+            (trimmed, removed),
+            (false, (oldest > 1).then(|| oldest - 1))
+        );
+        if second == 6 {
+            let trimmed = broker.trim(now).await.expect("trimmed");
+            assert_eq!(trimmed.floor, 0);
+        }
+    }
+    assert!(told(&*broker, 12_000, 0, &ruled).await.0.is_empty());
+}
+
+pub(crate) async fn a_broker_says_which_topics_have_a_rule<B: Backend>() {
+    let backend = B::new(ruled(|rule| rule));
+    let broker = backend.broker();
+    assert!(broker.has_topic_rules());
+    assert!(broker.has_rule_for("ruled/a"));
+    assert!(!broker.has_rule_for("free"));
+    let backend = B::new(Retention::UNBOUNDED);
+    assert!(!backend.broker().has_topic_rules());
+    assert!(!backend.broker().has_rule_for("ruled/a"));
+}
+
+pub(crate) async fn a_topic_of_one_value_has_one_at_any_moment<B: Backend>() {
+    let backend = B::new(ruled(|rule| TopicRetention {
+        keep_latest: NonZeroU32::new(1),
+        ..rule
+    }));
+    let broker = backend.broker();
+    append_one(&*broker, record("ruled/a", "0")).await;
+    let publisher = std::thread::spawn({
+        let broker = broker.clone();
+        move || {
+            block_on(async {
+                for n in 1..200u64 {
+                    append_one(&*broker, record("ruled/a", &n.to_string())).await;
+                }
+            });
+        }
+    });
+    let value = topics(&["ruled/a"]);
+    let mut reads = 0;
+    while !publisher.is_finished() || reads == 0 {
+        reads += 1;
+        for scope in [&value, &Scope::All] {
+            let (kept, removed) = page(&*broker, 0, scope.clone()).await;
+            assert_eq!((kept.len(), removed), (1, None), "{scope:?}: {kept:?}");
+        }
+    }
+    publisher.join().expect("a publisher that got through");
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sse_broker::{Done, LogImport, LogToolError, StateChange, StoppedLog, Topic};
+use sse_broker::{LogImport, LogToolError, Progress, StateChange, StoppedLog, Topic};
 
 use ndjson::{EventLine, FORMAT, Line, LogLine, ValueLine};
 
@@ -253,7 +253,7 @@ fn write_export(log: &StoppedLog, out: &mut dyn Write) -> Result<ExitCode, Stopp
     };
     write(
         out,
-        &Line::Log(LogLine::new(log.bounds(), log.thinned_upto())),
+        &Line::Log(LogLine::new(log.bounds(), log.removed_upto())),
     )?;
     let bar = progress("exporting", 0);
     let (mut events, mut damaged) = (0, 0u64);
@@ -280,7 +280,7 @@ fn write_export(log: &StoppedLog, out: &mut dyn Write) -> Result<ExitCode, Stopp
     bar.finish_and_clear();
     written?;
     read?;
-    for (topic, upto) in log.removed()? {
+    for (topic, upto) in log.tombstones()? {
         let topic = topic.to_string();
         write(out, &Line::Removed { topic, upto })?;
     }
@@ -509,7 +509,7 @@ fn progress(what: &'static str, of: u64) -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, done: Done) {
+fn show(bar: &ProgressBar, done: Progress) {
     if done.done.is_multiple_of(SHOW_EVERY) {
         bar.set_length(done.of);
         bar.set_position(done.done);

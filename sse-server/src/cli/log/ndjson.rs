@@ -13,10 +13,13 @@
 //! The first line has `thinned` when rules of topics have taken events from the middle, up to there; `removed` says
 //! of which topics readers are to hear it.
 //!
-//! What is left out of an event is empty, none, or normal. A copy without its last line is cut short.
+//! What is left out of an event is empty, none, or normal. `audience` is a list of topics, or `"granted"`. A copy
+//! without its last line is cut short.
 
 use serde::{Deserialize, Serialize};
-use sse_broker::{Bounds, Epoch, NewRecord, Offset, Position, Priority, Record, Topic, UnixMillis};
+use sse_broker::{
+    Audience, Bounds, Epoch, NewRecord, Offset, Position, Priority, Record, Topic, UnixMillis,
+};
 use sse_protocol::{Event, EventId, EventType, Retry};
 
 /// A line.
@@ -69,8 +72,8 @@ fn is_zero(offset: &Offset) -> bool {
 pub(super) struct EventLine {
     pub(super) offset: Offset,
     topics: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    audience: Vec<String>,
+    #[serde(default, skip_serializing_if = "AudienceLine::is_everyone")]
+    audience: AudienceLine,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,6 +88,32 @@ pub(super) struct EventLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<UnixMillis>,
     data: String,
+}
+
+/// Who may see an event: those who are these topics, or `"granted"`, those it is granted to.
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum AudienceLine {
+    Owners(Vec<String>),
+    Named(AudienceName),
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum AudienceName {
+    Granted,
+}
+
+impl Default for AudienceLine {
+    fn default() -> Self {
+        Self::Owners(Vec::new())
+    }
+}
+
+impl AudienceLine {
+    fn is_everyone(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
@@ -137,7 +166,10 @@ impl EventLine {
         Self {
             offset: record.position.offset,
             topics: names(&content.topics),
-            audience: names(&content.audience),
+            audience: match &content.audience {
+                Audience::Granted => AudienceLine::Named(AudienceName::Granted),
+                audience => AudienceLine::Owners(names(audience.owners())),
+            },
             id: content.event.id.as_ref().map(|id| id.as_str().to_owned()),
             event: text(&content.event.event_type),
             label: text(&content.label),
@@ -170,7 +202,11 @@ impl EventLine {
             .transpose()?;
         Ok(NewRecord {
             topics: topics(self.topics)?,
-            audience: topics(self.audience)?,
+            audience: match self.audience {
+                AudienceLine::Named(AudienceName::Granted) => Audience::Granted,
+                AudienceLine::Owners(names) if names.is_empty() => Audience::Everyone,
+                AudienceLine::Owners(names) => Audience::Owners(topics(names)?),
+            },
             label: event_type(self.label)?,
             event: Event {
                 id,
@@ -214,14 +250,14 @@ mod tests {
 
     #[test]
     fn everything_about_an_event_is_in_its_line() {
-        let record = Record {
+        let mut record = Record {
             position: Position {
                 epoch: Epoch(7),
                 offset: 3,
             },
             content: NewRecord {
                 topics: vec![Topic::new("a").unwrap(), Topic::new("b \" c").unwrap()],
-                audience: vec![Topic::new("user/u").unwrap()],
+                audience: Audience::Everyone,
                 label: Some(EventType::new("label").unwrap()),
                 event: Event {
                     id: Some(EventId::new("id").unwrap()),
@@ -235,14 +271,22 @@ mod tests {
                 snapshot: None,
             },
         };
-        let line = Line::Event(Box::new(EventLine::new(&record)));
-        let text = serde_json::to_string(&line).unwrap();
-        assert!(!text.contains('\n'));
-        let Line::Event(read) = serde_json::from_str(&text).unwrap() else {
-            panic!("not an event: {text}");
-        };
-        assert_eq!(read.offset, 3);
-        assert_eq!(read.into_record().unwrap(), record.content);
+        let audiences = [
+            Audience::Owners(vec![Topic::new("user/u").unwrap()]),
+            Audience::Everyone,
+            Audience::Granted,
+        ];
+        for audience in audiences {
+            record.content.audience = audience;
+            let line = Line::Event(Box::new(EventLine::new(&record)));
+            let text = serde_json::to_string(&line).unwrap();
+            assert!(!text.contains('\n'));
+            let Line::Event(read) = serde_json::from_str(&text).unwrap() else {
+                panic!("not an event: {text}");
+            };
+            assert_eq!(read.offset, 3);
+            assert_eq!(read.into_record().unwrap(), record.content);
+        }
     }
 
     #[test]

@@ -1,0 +1,328 @@
+//! One transaction: a group's records, what goes along with them, and a piece of trimming.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::{Database, WriteTransaction};
+
+use super::block::each_block;
+use super::checked::with_checksum;
+use super::codec::{TopicCache, seal};
+use super::config::DiskConfig;
+use super::ids::IdAt;
+use super::index::Index;
+use super::log_state::LogState;
+use super::panics::caught;
+use super::pending::{Encoded, StateCall};
+use super::scan::view_at;
+use super::states;
+use super::tables::{BLOCKS, META, SNAPSHOTS};
+use super::tombstones;
+use super::topic_retention;
+use super::trim::{self, Limits};
+use crate::queue::Batch;
+use crate::topic_retention::Rules;
+use crate::{Appended, Durability, NewRecord, Offset, Position, Snapshot, UnixMillis};
+
+/// What is to be committed.
+pub(super) struct Group<'a> {
+    pub(super) batches: &'a mut VecDeque<Batch<Encoded>>,
+    pub(super) states: &'a [StateCall],
+    /// The time, when trimmed is called: what is too old then is to go.
+    pub(super) now: Option<UnixMillis>,
+}
+
+/// What a commit did to the file. It is to be told to the index, by [`note`](Committed::note) or, when the
+/// storage failed after all, by [`take_back`](Committed::take_back).
+pub(super) struct Committed {
+    pub(super) outcomes: Vec<Vec<Appended>>,
+    pub(super) state: LogState,
+    pub(super) trimmed: u64,
+    pub(super) has_more_to_trim: bool,
+    /// These are in the index already, so that a group does not store an id twice.
+    new_ids: Vec<IdAt>,
+    gone_ids: Vec<IdAt>,
+    /// What the rules of topics have removed.
+    gone: tombstones::ByTopic,
+}
+
+impl Committed {
+    /// Tells the index in memory of what is committed, before any reader hears of it.
+    pub(super) fn note(&self, index: &Index, group: &VecDeque<Batch<Encoded>>) {
+        forget(index, &self.gone_ids);
+        index.note(|recent| {
+            for (topic, offsets) in &self.gone {
+                recent.forget(topic, offsets);
+            }
+            for (offset, encoded) in stored(group, &self.outcomes) {
+                for topic in &encoded.record.content.topics {
+                    recent.add_topic(topic, offset);
+                }
+            }
+            for id in &self.new_ids {
+                recent.add_id(*id);
+            }
+        });
+    }
+
+    /// The storage failed: nothing was stored.
+    pub(super) fn take_back(&self, index: &Index) {
+        forget(index, &self.new_ids);
+    }
+}
+
+fn forget(index: &Index, ids: &[IdAt]) {
+    for (hash, offset) in ids {
+        index.ids.remove(*hash, *offset);
+    }
+}
+
+/// One transaction. When it fails, nothing has changed in the log nor in its index.
+pub(super) fn commit(
+    db: &Database,
+    config: &DiskConfig,
+    rules: &Rules,
+    before: &LogState,
+    index: &Index,
+    group: Group<'_>,
+) -> Result<Committed, Arc<str>> {
+    let mut new_ids = Vec::new();
+    let run = || {
+        let done = run(db, config, rules, before, index, group, &mut new_ids);
+        done.map_err(|error| error.to_string())
+    };
+    match caught(run, std::convert::identity) {
+        Ok(done) => Ok(Committed { new_ids, ..done }),
+        Err(reason) => {
+            forget(index, &new_ids);
+            Err(reason.into())
+        }
+    }
+}
+
+fn run(
+    db: &Database,
+    config: &DiskConfig,
+    rules: &Rules,
+    before: &LogState,
+    index: &Index,
+    group: Group<'_>,
+    new_ids: &mut Vec<IdAt>,
+) -> Result<Committed, redb::Error> {
+    let mut state = *before;
+    let mut txn = db.begin_write()?;
+    let is_trim_called = group.now.is_some();
+    if config.durability == Durability::Memory && !is_trim_called {
+        // What is told by the time is also when this level goes to the disk.
+        txn.set_durability(redb::Durability::None)?;
+    }
+    let outcomes = decide(&txn, index, group.batches, &mut state, new_ids)?;
+    if state.head > before.head {
+        store(&txn, group.batches, &outcomes, &mut state)?;
+    }
+    states::store(&txn, group.states)?;
+    let applied = topic_retention::apply(&txn, rules, before.head, group.now, &mut state)?;
+    let mut trimmed = trim::Trimmed::default();
+    if !applied.has_more {
+        // What the rules have not been shown yet may become less: the bounds wait for them.
+        let settled = if rules.is_empty() { state } else { *before };
+        let limits = Limits {
+            retention: &config.retention,
+            too_old: group.now.and_then(|now| config.retention.too_old_at(now)),
+            settled,
+        };
+        trimmed = trim::trim(&txn, &limits, rules, &mut state)?;
+    }
+    // What was recent before this group; its own is noted when it is committed.
+    let recent = index.freeze(before.head, false);
+    if let Some(recent) = &recent {
+        recent.write(&txn, state.floor)?;
+        trimmed.ids.extend(recent.ids_upto(state.floor));
+    }
+    // Now the file's indexes have all that was recent.
+    tombstones::take_out_of_indexes(&txn, &index.ids, &applied.removed, &mut trimmed.ids)?;
+    let is_flush = config.durability == Durability::Memory && is_trim_called;
+    let has_changed = state != *before;
+    if has_changed || is_flush || recent.is_some() || !group.states.is_empty() {
+        txn.commit()?;
+    } else {
+        txn.abort()?;
+    }
+    Ok(Committed {
+        outcomes,
+        state,
+        trimmed: trimmed.records + applied.records,
+        has_more_to_trim: trimmed.has_more || applied.has_more,
+        new_ids: Vec::new(),
+        gone_ids: trimmed.ids,
+        gone: applied.removed.by_topic(),
+    })
+}
+
+/// The records of a group that are new, with their offsets.
+pub(super) fn stored<'a>(
+    group: &'a VecDeque<Batch<Encoded>>,
+    outcomes: &'a [Vec<Appended>],
+) -> impl Iterator<Item = (Offset, &'a Encoded)> {
+    group.iter().zip(outcomes).flat_map(|(batch, outcomes)| {
+        let all = batch.records.iter().zip(outcomes);
+        all.filter_map(|(record, outcome)| match outcome {
+            Appended::Stored(position) => Some((position.offset, record)),
+            _ => None,
+        })
+    })
+}
+
+/// Gives each record its offset, or finds that its id is known. New ids are in the index at once.
+fn decide(
+    txn: &WriteTransaction,
+    index: &Index,
+    group: &VecDeque<Batch<Encoded>>,
+    state: &mut LogState,
+    new_ids: &mut Vec<IdAt>,
+) -> Result<Vec<Vec<Appended>>, redb::Error> {
+    let before = *state;
+    let mut outcomes: Vec<Vec<Appended>> = Vec::with_capacity(group.len());
+    let mut new: Vec<&NewRecord> = Vec::with_capacity(group.len());
+    for batch in group {
+        let mut answers = Vec::with_capacity(batch.records.len());
+        'records: for encoded in &batch.records {
+            let content = &encoded.record.content;
+            let position = |offset| Position {
+                epoch: before.epoch,
+                offset,
+            };
+            let offset = state.head + 1;
+            if let Some(hash) = encoded.id_hash {
+                let id = content.publisher_id();
+                let compare = |known: &NewRecord, at| {
+                    (known.publisher_id() == id).then(|| {
+                        if known.says_the_same_as(content) {
+                            Appended::Duplicate(position(at))
+                        } else {
+                            Appended::Conflict(position(at))
+                        }
+                    })
+                };
+                let known = index.ids.insert_new(hash, offset, before.floor);
+                let is_inserted = known.is_none();
+                for at in known.unwrap_or_default() {
+                    let known = match at.checked_sub(before.head + 1) {
+                        Some(n) => new.get(n as usize).and_then(|known| compare(known, at)),
+                        None => match retained(txn, at)? {
+                            Some(known) => compare(&known, at),
+                            // A rule may have taken it, and what it said is remembered.
+                            None => tombstones::said_the_same(txn, before.retention, at, content)?
+                                .map(|is_same| {
+                                    if is_same {
+                                        Appended::Duplicate(position(at))
+                                    } else {
+                                        Appended::Conflict(position(at))
+                                    }
+                                }),
+                        },
+                    };
+                    if let Some(known) = known {
+                        answers.push(known);
+                        continue 'records;
+                    }
+                }
+                if !is_inserted {
+                    index.ids.insert(hash, offset);
+                }
+                new_ids.push((hash, offset));
+            }
+            state.head = offset;
+            new.push(content);
+            answers.push(Appended::Stored(position(offset)));
+        }
+        outcomes.push(answers);
+    }
+    Ok(outcomes)
+}
+
+/// The record at an offset. One that is damaged is as good as gone: its id may be stored anew.
+fn retained(txn: &WriteTransaction, offset: Offset) -> Result<Option<NewRecord>, redb::Error> {
+    let blocks = txn.open_table(BLOCKS)?;
+    let copy = view_at(&blocks, offset, |view| {
+        view.to_record(&mut TopicCache::default()).ok()
+    })?;
+    Ok(copy.flatten())
+}
+
+/// Writes the records that are new, and the snapshots.
+fn store(
+    txn: &WriteTransaction,
+    group: &mut VecDeque<Batch<Encoded>>,
+    outcomes: &[Vec<Appended>],
+    state: &mut LogState,
+) -> Result<(), redb::Error> {
+    let mut sealed: Vec<&[u8]> = Vec::with_capacity(group.len());
+    let mut snapshots: Vec<(&str, &Snapshot)> = Vec::new();
+    let mut first = state.head + 1;
+    for (batch, outcomes) in group.iter_mut().zip(outcomes) {
+        for (encoded, outcome) in batch.records.iter_mut().zip(outcomes) {
+            let Appended::Stored(position) = *outcome else {
+                continue;
+            };
+            let offset = position.offset;
+            first = first.min(offset);
+            let Encoded { record, bytes, .. } = encoded;
+            // Nobody else has it yet, so nothing is cloned.
+            Arc::make_mut(record).position = position;
+            let content = &record.content;
+            state.head_weight += content.weight_bytes() as u64;
+            seal(bytes, offset, state.head_weight);
+            sealed.push(bytes);
+            if let (Some(topic), Some(snapshot)) = (content.topics.first(), &content.snapshot) {
+                snapshots.push((topic.as_str(), snapshot));
+            }
+        }
+    }
+    {
+        let mut blocks = txn.open_table(BLOCKS)?;
+        // Offsets ascend, so all go into the gap at the end.
+        let mut end = blocks.upper_bound_mut(Bound::<Offset>::Unbounded)?;
+        each_block(first, &sealed, |last, bytes| {
+            end.insert_before(last, bytes).map_err(redb::Error::from)
+        })?;
+        end.close()?;
+    }
+    if !snapshots.is_empty() {
+        let mut table = txn.open_table(SNAPSHOTS)?;
+        for (topic, snapshot) in snapshots {
+            match snapshot {
+                Snapshot::Put(bytes) => {
+                    table.insert(topic, &*with_checksum(topic.as_bytes(), bytes))?;
+                }
+                Snapshot::Remove => _ = table.remove(topic)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes out the records after `head`, which were never acknowledged. Nothing points at them yet: a
+/// commit writes the indexes of those before it.
+pub(super) fn take_back(db: &Database, head: Offset) -> Result<(), redb::Error> {
+    let txn = db.begin_write()?;
+    // A block is of one commit, and so all of it is behind the head or nothing.
+    txn.open_table(BLOCKS)?
+        .retain_in(head + 1.., |_, _| false)?;
+    Ok(txn.commit()?)
+}
+
+/// Writes what is left of the indexes, and notes that this was a clean end.
+pub(super) fn write_end(db: &Database, state: &LogState, index: &Index) -> Result<(), Arc<str>> {
+    let write = || -> Result<(), redb::Error> {
+        let txn = db.begin_write()?;
+        if let Some(recent) = index.freeze(state.head, true) {
+            recent.write(&txn, state.floor)?;
+        }
+        txn.open_table(META)?.remove("session")?;
+        Ok(txn.commit()?)
+    };
+    let written = || write().map_err(|error| error.to_string());
+    caught(written, std::convert::identity).map_err(Arc::from)
+}

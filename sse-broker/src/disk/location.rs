@@ -1,0 +1,162 @@
+//! Where a log is kept: a folder that is locked while it is open, or a storage that a test brings.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, StorageBackend};
+
+use super::error::OpenError;
+
+/// The log's file within its folder.
+pub(super) const FILE_NAME: &str = "events.redb";
+
+/// What a log is created as, until it is complete.
+const NEW_FILE_NAME: &str = "events.redb.new";
+
+/// Held while a log is open, so that a second hub is refused before it looks at anything.
+const LOCK_FILE_NAME: &str = "lock";
+
+/// How every redb file begins.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Where the log is kept; it can be opened again.
+pub(super) struct Location {
+    /// For messages.
+    pub(super) path: PathBuf,
+    open: Box<dyn Fn() -> io::Result<Box<dyn StorageBackend>> + Send>,
+    /// Free bytes of the disk, where that is known.
+    available_bytes: Box<dyn Fn() -> Option<u64> + Send>,
+    /// Locked as long as this lives.
+    _lock: Option<File>,
+}
+
+impl Location {
+    /// The log in `folder`, made when there is none.
+    pub(super) fn folder(folder: &Path) -> Result<Self, OpenError> {
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Unusable { path, source }
+        };
+        let lock = lock_folder(folder)?;
+        let path = folder.join(FILE_NAME);
+        if !path.try_exists().map_err(unusable(&path))? {
+            create(folder, &path)?;
+        }
+        let mut magic = Vec::new();
+        let file = open_read_write(&path, false).map_err(unusable(&path))?;
+        file.take(MAGIC.len() as u64)
+            .read_to_end(&mut magic)
+            .map_err(unusable(&path))?;
+        if magic != MAGIC {
+            return Err(OpenError::NotALog { path });
+        }
+        let (to_open, to_measure) = (path.clone(), folder.to_owned());
+        Ok(Self {
+            path,
+            open: Box::new(move || {
+                let file = open_read_write(&to_open, false)?;
+                let backend = redb::backends::FileBackend::new(file).map_err(io::Error::other)?;
+                Ok(Box::new(backend))
+            }),
+            available_bytes: Box::new(move || available_bytes(&to_measure)),
+            _lock: Some(lock),
+        })
+    }
+
+    /// A log on whatever `open` opens.
+    pub(super) fn storage(
+        open: impl Fn() -> io::Result<Box<dyn StorageBackend>> + Send + 'static,
+        available_bytes: impl Fn() -> Option<u64> + Send + 'static,
+    ) -> Self {
+        Self {
+            path: PathBuf::from("the given storage"),
+            open: Box::new(open),
+            available_bytes: Box::new(available_bytes),
+            _lock: None,
+        }
+    }
+
+    pub(super) fn available_bytes(&self) -> Option<u64> {
+        (self.available_bytes)()
+    }
+
+    /// Opens what the bytes are in.
+    pub(super) fn open_storage(&self) -> Result<Box<dyn StorageBackend>, OpenError> {
+        (self.open)().map_err(|source| OpenError::Unusable {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+/// Makes the folder when there is none, and locks it for as long as the file is held.
+pub(super) fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Unusable { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(unusable(folder))?;
+    let lock_path = folder.join(LOCK_FILE_NAME);
+    let lock = open_read_write(&lock_path, true).map_err(unusable(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse {
+            path: folder.to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(OpenError::Unusable {
+            path: lock_path,
+            source,
+        }),
+    }
+}
+
+fn open_read_write(path: &Path, create: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .open(path)
+}
+
+/// Makes an empty log under another name and moves it into place when it is whole, so that a file
+/// under the log's name is a log or none of ours.
+fn create(folder: &Path, path: &Path) -> Result<(), OpenError> {
+    let new = folder.join(NEW_FILE_NAME);
+    let unusable = |source| OpenError::Unusable {
+        path: new.clone(),
+        source,
+    };
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+        _ => {}
+    }
+    let db = Database::create(&new).map_err(|error| match error {
+        redb::DatabaseError::Storage(redb::StorageError::Io(source)) => unusable(source),
+        other => unusable(io::Error::other(other)),
+    })?;
+    drop(db);
+    std::fs::rename(&new, path).map_err(unusable)?;
+    // So that the name is as safe as the file. Not every system can sync a folder.
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn available_bytes(folder: &Path) -> Option<u64> {
+    let stats = rustix::fs::statvfs(folder).ok()?;
+    stats.f_bavail.checked_mul(stats.f_frsize)
+}
+
+#[cfg(not(unix))]
+fn available_bytes(_: &Path) -> Option<u64> {
+    None
+}
+
+/// Whether there is nothing in a folder, or no folder.
+pub(super) fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}

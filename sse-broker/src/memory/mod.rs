@@ -1,0 +1,348 @@
+//! The log in memory.
+//!
+//! There is no writer thread: the publisher that finds nobody committing commits, and with its own
+//! batch those that others put behind it meanwhile. So an append without contention finishes within
+//! the call, and the order of the calls is the order of the log. Three locks, all leaves: one around
+//! what waits, one around what is stored, one around the states; none is held while the tail is told.
+
+mod records;
+mod store;
+
+use std::collections::BTreeMap;
+use std::future::ready;
+use std::ops::Bound;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sse_protocol::EventId;
+use tokio::sync::oneshot;
+
+use crate::broker::BoxFuture;
+use crate::queue::{Answer, Answered, Batch, DEFAULT_MAX_PENDING_BYTES, Waiting, weight_bytes};
+use crate::topic_retention::Rules;
+use crate::{
+    AppendError, Appended, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
+    ReadRequest, Record, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
+};
+use store::Store;
+
+/// How a [`MemoryBroker`] is set up.
+#[derive(Clone, Debug)]
+pub struct MemoryConfig {
+    /// Which log this is. Nothing of an earlier one is left, so draw it anew: [`Epoch::random`].
+    pub epoch: Epoch,
+    /// How long records are kept.
+    pub retention: Retention,
+    /// How many bytes may wait behind the commit that is under way; then appends answer
+    /// [`AppendError::Busy`].
+    pub max_pending_bytes: usize,
+}
+
+impl Default for MemoryConfig {
+    /// A random epoch, the default retention, and [`DEFAULT_MAX_PENDING_BYTES`].
+    fn default() -> Self {
+        Self {
+            epoch: Epoch::random(),
+            retention: Retention::default(),
+            max_pending_bytes: DEFAULT_MAX_PENDING_BYTES,
+        }
+    }
+}
+
+/// A log that lives as long as the process.
+///
+/// Reads and appends finish within the call; the futures are ready at once, but for an append that
+/// finds another one committing.
+///
+/// ```
+/// use sse_broker::{Appended, Broker, MemoryBroker, MemoryConfig, NewRecord, Topic};
+/// use sse_protocol::Event;
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+/// let broker = MemoryBroker::new(MemoryConfig::default());
+/// let record = NewRecord::new(Topic::new("job/42")?, Event::new("42 %"), 1_700_000_000_000);
+/// let answers = broker.append(vec![record]).await?;
+/// assert!(matches!(answers[..], [Appended::Stored(position)] if position.offset == 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+pub struct MemoryBroker {
+    queue: Mutex<Queue>,
+    store: Mutex<Store>,
+    states: Mutex<BTreeMap<Box<str>, Bytes>>,
+    tail: OnceLock<Arc<dyn Tail>>,
+    rules: Arc<Rules>,
+}
+
+struct Queue {
+    waiting: Waiting,
+    /// Whether a publisher is committing.
+    is_led: bool,
+    /// Why nothing more is taken, once that is so.
+    closed: Option<AppendError>,
+    /// Who waits for the last commit.
+    closing: Vec<oneshot::Sender<()>>,
+}
+
+impl MemoryBroker {
+    /// An empty log.
+    #[must_use]
+    pub fn new(config: MemoryConfig) -> Arc<Self> {
+        let rules = Arc::new(Rules::new(&config.retention.topics));
+        Arc::new(Self {
+            queue: Mutex::new(Queue {
+                waiting: Waiting::new(config.max_pending_bytes),
+                is_led: false,
+                closed: None,
+                closing: Vec::new(),
+            }),
+            store: Mutex::new(Store::new(
+                config.epoch,
+                config.retention,
+                Arc::clone(&rules),
+            )),
+            states: Mutex::default(),
+            tail: OnceLock::new(),
+            rules,
+        })
+    }
+
+    /// Commits one batch, and collects in `stored` what the tail is to hear of.
+    fn commit(&self, records: Vec<NewRecord>, stored: &mut Vec<Arc<Record>>) -> Vec<Appended> {
+        let mut evicted = Vec::new();
+        self.store.lock().append(records, stored, &mut evicted)
+        // `evicted` is dropped here, after the lock.
+    }
+
+    fn tell(&self, stored: &[Arc<Record>]) {
+        if let (Some(tail), false) = (self.tail.get(), stored.is_empty()) {
+            tail.committed(stored);
+        }
+    }
+
+    /// Commits what others have put into the queue while this publisher was committing, until
+    /// nothing waits.
+    fn lead_on(&self) {
+        loop {
+            let group = {
+                let mut queue = self.queue.lock();
+                if queue.waiting.is_empty() {
+                    queue.is_led = false;
+                    break;
+                }
+                queue.waiting.take_group(MAX_GROUP_BYTES)
+            };
+            let mut stored = Vec::new();
+            let answers: Vec<_> = group
+                .into_iter()
+                .map(|batch| (batch.answer, self.commit(batch.records, &mut stored)))
+                .collect();
+            self.tell(&stored);
+            for (answer, appended) in answers {
+                let (answered, left) = (Ok(appended), Vec::new());
+                // Whoever dropped the future does not want the answer.
+                let _ = answer.send(Answered {
+                    answer: answered,
+                    left,
+                });
+            }
+        }
+        let closing = {
+            let mut queue = self.queue.lock();
+            if queue.is_led {
+                Vec::new()
+            } else {
+                std::mem::take(&mut queue.closing)
+            }
+        };
+        for closed in closing {
+            let _ = closed.send(());
+        }
+    }
+}
+
+/// How much of what waits is committed at a time, so that the first of a group is not answered late.
+const MAX_GROUP_BYTES: usize = 1 << 20;
+
+/// Keeps a panic of the tail from leaving a queue that nobody leads: the broker is fenced instead.
+struct Lead<'a>(&'a MemoryBroker);
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (waiting, closing) = {
+                let mut queue = self.0.queue.lock();
+                queue.is_led = false;
+                queue.closed = Some(AppendError::Fenced {
+                    reason: "the tail panicked".into(),
+                });
+                (
+                    queue.waiting.take_group(usize::MAX),
+                    std::mem::take(&mut queue.closing),
+                )
+            };
+            // Without their senders the waiting publishers are told, too.
+            drop((waiting, closing));
+        }
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'static, Answer> {
+        let weight_bytes = weight_bytes(&records);
+        {
+            let mut queue = self.queue.lock();
+            if let Some(closed) = &queue.closed {
+                return Box::pin(ready(Err(closed.clone())));
+            }
+            if queue.is_led {
+                if !queue.waiting.has_room_for(weight_bytes) {
+                    return Box::pin(ready(Err(AppendError::Busy)));
+                }
+                let (answer, answered) = oneshot::channel();
+                queue.waiting.push(Batch {
+                    records,
+                    weight_bytes,
+                    answer,
+                });
+                return Box::pin(async move {
+                    match answered.await {
+                        Ok(answered) => answered.take(),
+                        Err(_) => Err(AppendError::Fenced {
+                            reason: "the tail panicked".into(),
+                        }),
+                    }
+                });
+            }
+            queue.is_led = true;
+        }
+        let lead = Lead(self);
+        let mut stored = Vec::with_capacity(records.len());
+        let appended = self.commit(records, &mut stored);
+        self.tell(&stored);
+        self.lead_on();
+        drop(lead);
+        Box::pin(ready(Ok(appended)))
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
+        let page = loop {
+            let mut evicted = Vec::new();
+            let mut store = self.store.lock();
+            // What is due at the time of reading goes first, as a call of `trim` would have it.
+            let (_, is_done) = store.trim(request.now, TRIM_CHUNK, &mut evicted);
+            let page = is_done.then(|| store.read(&request));
+            drop(store);
+            if let Some(page) = page {
+                break page;
+            }
+        };
+        Box::pin(ready(Ok(page)))
+    }
+
+    fn locate(&self, id: EventId) -> BoxFuture<'static, Result<Option<Offset>, ReadError>> {
+        let offset = self.store.lock().locate(&id);
+        Box::pin(ready(Ok(offset)))
+    }
+
+    fn snapshots(
+        &self,
+        prefix: &str,
+    ) -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>> {
+        let snapshots = self.store.lock().snapshots(prefix);
+        Box::pin(ready(Ok(snapshots)))
+    }
+
+    fn has_rule_for(&self, topic: &str) -> bool {
+        self.rules.rule_of_topic(topic).is_some()
+    }
+
+    fn has_topic_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>> {
+        if let Some(closed) = &self.queue.lock().closed {
+            return Box::pin(ready(Err(closed.clone())));
+        }
+        let mut records = 0;
+        let floor = loop {
+            let mut evicted = Vec::new();
+            let (floor, is_done) = self.store.lock().trim(now, TRIM_CHUNK, &mut evicted);
+            records += evicted.len() as u64;
+            if is_done {
+                break floor;
+            }
+        };
+        Box::pin(ready(Ok(Trimmed { records, floor })))
+    }
+
+    fn put_states(&self, changes: Vec<StateChange>) -> BoxFuture<'static, Result<(), AppendError>> {
+        if let Some(closed) = &self.queue.lock().closed {
+            return Box::pin(ready(Err(closed.clone())));
+        }
+        let mut states = self.states.lock();
+        for change in changes {
+            match change.value {
+                Some(value) => _ = states.insert(change.key, value),
+                None => _ = states.remove(&change.key),
+            }
+        }
+        drop(states);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn states(&self, prefix: &str) -> BoxFuture<'static, Result<Vec<StoredState>, ReadError>> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let found = self
+            .states
+            .lock()
+            .range::<str, _>(from)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| StoredState {
+                key: key.clone(),
+                value: Some(value.clone()),
+            })
+            .collect();
+        Box::pin(ready(Ok(found)))
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.store.lock().bounds()
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+
+    fn follow(&self, tail: Arc<dyn Tail>) {
+        // A second tail is refused, as the contract says: records go to one.
+        let _ = self.tail.set(tail);
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        let mut queue = self.queue.lock();
+        queue.closed.get_or_insert(AppendError::Closed);
+        if !queue.is_led {
+            return Box::pin(ready(()));
+        }
+        let (closed, when_closed) = oneshot::channel();
+        queue.closing.push(closed);
+        Box::pin(async move {
+            // The sender goes without a word only when the tail has panicked: closed as well.
+            let _ = when_closed.await;
+        })
+    }
+}
+
+/// How many records are trimmed while the store's lock is held.
+const TRIM_CHUNK: usize = 1024;
+
+impl std::fmt::Debug for MemoryBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryBroker")
+            .field("bounds", &self.bounds())
+            .finish_non_exhaustive()
+    }
+}
