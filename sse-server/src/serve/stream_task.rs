@@ -16,7 +16,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use super::http1::Ended;
-use super::tls::Socket;
+use super::socket::Socket;
 use crate::clock;
 use crate::session::EventStream;
 
