@@ -27,6 +27,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use serde::Serialize;
 
 pub use body::Body;
+pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
 pub use publication::{Publications, parse as parse_publications};
 
@@ -39,10 +40,10 @@ use routes::{Operation, Router};
 pub struct HttpConfig {
     /// Largest request body.
     pub max_body_bytes: usize,
-    /// Host names answered to, besides `localhost` and IP addresses; `*` for all.
-    pub allowed_hosts: Vec<String>,
-    /// Web origins that may read and publish; `*` for any, without cookies.
-    pub allowed_origins: Vec<String>,
+    /// Host names answered to, besides `localhost` and IP addresses.
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// Web origins that may read and publish.
+    pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 impl Default for HttpConfig {

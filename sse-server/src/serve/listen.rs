@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 #[cfg(unix)]
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
@@ -167,8 +168,9 @@ fn listen(
     }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(config.peer_timeout))?;
-    socket.set_tcp_user_timeout(Some(config.peer_timeout))?;
+    let idle = config.peer_timeout.min(MAX_KEEPALIVE);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
+    socket.set_tcp_user_timeout(Some(config.peer_timeout.min(MAX_USER_TIMEOUT)))?;
     #[cfg(target_os = "linux")]
     linux::set_options(&socket)?;
     socket.bind(&address.into())?;
@@ -244,5 +246,8 @@ mod linux {
 
 /// Connections that may wait to be accepted: a restart brings them all at once.
 const BACKLOG: i32 = 4096;
+/// The most that Linux takes for `TCP_KEEPIDLE` (tcp(7)), and for `TCP_USER_TIMEOUT` in milliseconds.
+const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// How often a free port is looked for that is free for both families. A guess.
 const MAX_TRIES: u32 = 16;

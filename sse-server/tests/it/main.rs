@@ -21,6 +21,8 @@ mod errors;
 mod full_disk;
 mod job_stream;
 mod limits;
+#[cfg(unix)]
+mod listening;
 mod log_tools;
 mod notifications;
 mod process;

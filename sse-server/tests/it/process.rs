@@ -1,7 +1,7 @@
 //! The process: its command line, its files, its signals, and what survives them.
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::client::{End, Reply, Wire, eventually};
+use crate::client::{End, Reply, Stream, Wire, eventually};
 use crate::server::{Server, command, folder};
 
 /// Runs the binary to its end, which must come by itself.
@@ -32,7 +32,7 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 
 /// The one line that a failed start says.
 #[track_caller]
-fn complaint(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+pub(crate) fn complaint(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = run(arguments, environment);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success(), "{arguments:?} succeeded");
@@ -96,11 +96,39 @@ fn every_wrong_start_is_one_clear_line() {
         (&["bogus"], &["bogus"]),
         (&["--listen", "nowhere"], &["nowhere", "--listen"]),
         (
+            &["--listen", "http://127.0.0.1:0"],
+            &["--listen: \"http://127.0.0.1:0\" has a scheme; write 127.0.0.1:0"],
+        ),
+        (
+            &["--allowed-host", "https://hub.example"],
+            &[
+                "--allowed-host: \"https://hub.example\" has a scheme; write the host name alone, for example hub.example",
+            ],
+        ),
+        (
+            &["--allowed-host", "hub.example,"],
+            &["--allowed-host: \"\" is empty"],
+        ),
+        (
+            &["--allowed-origin", "app.example"],
+            &["--allowed-origin: \"app.example\" has no scheme; write https://app.example"],
+        ),
+        (
+            &["--allowed-origin", "https://app.example/path"],
+            &["--allowed-origin", "has a path; write https://app.example"],
+        ),
+        (
+            &["--allowed-event-type", "a b"],
+            &["--allowed-event-type: \"a b\" has a blank"],
+        ),
+        (&["--max-event", "0"], &["--max-event must be at least 1"]),
+        (&["--ephemeral=perhaps"], &["--ephemeral", "true or false"]),
+        (
             &["--max-connections", "many"],
-            &["many", "--max-connections"],
+            &["--max-connections: \"many\" is not valid"],
         ),
         (&["--max-connections", "0"], &["max-connections"]),
-        (&["--max-connections"], &["--max-connections"]),
+        (&["--max-connections"], &["--max-connections needs a value"]),
         (&["--heartbeat", "soon"], &["soon", "30s"]),
         (&["--heartbeat", "10m"], &["heartbeat", "idle-timeout"]),
         (&["--window", "big"], &["big", "--window"]),
@@ -159,8 +187,68 @@ fn every_wrong_start_is_one_clear_line() {
             assert!(complaint.contains(word), "no {word:?} in {complaint}");
         }
     }
-    let complaint = complaint(&["--ephemeral"], &[("SSE_MAX_CONNECTIONS", "many")]);
-    assert!(complaint.contains("many"), "{complaint}");
+    for (name, value, words) in [
+        ("SSE_MAX_CONNECTIONS", "many", "--max-connections: \"many\""),
+        (
+            "SSE_LISTN",
+            "8080",
+            "SSE_LISTN is not a setting of this program; did you mean SSE_LISTEN?",
+        ),
+        ("SSE_PORT", "8080", "did you mean SSE_LISTEN?"),
+    ] {
+        let complaint = complaint(&["--ephemeral"], &[(name, value)]);
+        assert!(complaint.contains(words), "{complaint}");
+    }
+    // The log's tools read variables too.
+    let complaint = complaint(&["log", "inspect"], &[("SSE_DATADIR", "x")]);
+    assert!(
+        complaint.contains("did you mean SSE_DATA_DIR?"),
+        "{complaint}"
+    );
+}
+
+/// A shell in which the client and the tests are set up too must be able to start the server.
+#[test]
+fn what_our_other_programs_read_from_the_environment_is_no_mistake() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    for folder in [
+        "sse-client/src",
+        "sse-client/tests",
+        "sse-broker/tests",
+        "sse-broker/benches",
+        "xtask/src",
+    ] {
+        variables_read_in(&root.join(folder), &mut names);
+    }
+    assert!(
+        names.contains("SSE_TOKEN") && names.contains("SSE_BROKER_SEEDS"),
+        "{names:?}"
+    );
+    let mut command = command();
+    command.args(["--ephemeral", "--listen", "127.0.0.1:0"]);
+    for name in &names {
+        command.env(name, "1");
+    }
+    let server = Server::spawn(command);
+    assert_eq!(server.get("/livez").text(), "ok\n");
+}
+
+/// The names of the form `SSE_…` that stand as a whole text in the sources there.
+fn variables_read_in(folder: &Path, names: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            variables_read_in(&path, names);
+        } else if let Ok(source) = std::fs::read_to_string(&path) {
+            let texts = source.split('"').filter(|text| {
+                text.strip_prefix("SSE_").is_some_and(|rest| {
+                    !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+                })
+            });
+            names.extend(texts.map(str::to_owned));
+        }
+    }
 }
 
 #[test]
@@ -248,6 +336,98 @@ fn both_signals_end_it_well_and_streams_end_properly() {
         let log = server.stderr();
         assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
     }
+}
+
+#[test]
+fn a_signal_that_is_not_for_the_end_ends_nothing() {
+    let mut server = Server::start();
+    let mut stream = server.open("/events");
+    for signal in ["HUP", "USR1", "USR2", "PIPE", "HUP"] {
+        server.signal(signal);
+        server.publish(&json!({"data": signal}));
+        assert_eq!(stream.next().data, signal);
+    }
+    eventually("it says so", || {
+        let log = server.stderr();
+        let said = ["no certificate to read again", "SIGUSR1", "SIGUSR2"];
+        said.iter().all(|words| log.contains(words)).then_some(())
+    });
+    // A shell's Ctrl-\ drains as Ctrl-C does.
+    server.signal("QUIT");
+    assert_eq!(stream.rest().1, End::Clean);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// Long times overflowed what the kernel takes, and so did large limits what is computed from them.
+#[test]
+fn the_largest_values_that_are_taken_work() {
+    let options = [
+        "--max-connections",
+        "--max-connections-per-ip",
+        "--max-jobs",
+        "--max-subscriptions",
+        "--max-named-subscriptions",
+        "--retention-events",
+        "--window",
+        "--max-event",
+        "--max-body",
+        "--stream-compression",
+        "--retention-size",
+        "--compression-threshold",
+    ];
+    let times = [
+        "--idle-timeout",
+        "--sweep-interval",
+        "--retry",
+        "--send-timeout",
+        "--drain-timeout",
+        "--retention-age",
+        "--named-subscription-expiry",
+    ];
+    let largest = u64::MAX.to_string();
+    let mut flags: Vec<&str> = vec!["--heartbeat", "36000d", "--max-linger", "1s"];
+    for option in options {
+        flags.extend([option, &largest]);
+    }
+    for option in times {
+        flags.extend([option, "36500d"]);
+    }
+    let mut server = Server::with(&flags);
+    let mut stream = server.open("/events");
+    server.publish(&json!({"data": "x".repeat(100_000)}));
+    stream.next();
+    server.post("/jobs", &json!({"title": "t"})).ok();
+    server.get("/events/stats").ok();
+    server.get("/health").ok();
+    drop(stream);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    let log = server.stderr();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let mut command = command();
+    command.args(["--ephemeral", "--listen", "127.0.0.1:0", "--log", "debug"]);
+    let mut child = command.spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    let address = first.trim().strip_prefix("listening on http://").unwrap();
+    drop(child.stderr.take());
+    drop(child.stdout.take());
+    for _ in 0..3 {
+        let mut socket = TcpStream::connect(address).unwrap();
+        let request = format!("GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        socket.write_all(request.as_bytes()).unwrap();
+        assert!(Stream::read(Wire::from_socket(socket)).is_ok());
+    }
+    let kill = format!("kill -HUP {0}; kill -TERM {0}", child.id());
+    Command::new("sh").args(["-c", &kill]).status().unwrap();
+    let status = eventually("it has ended", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

@@ -83,13 +83,16 @@ impl Server {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
         stdout.read_line(&mut first).unwrap();
-        let listening = first.trim().strip_prefix("listening on ");
-        let Some((_, address)) = listening.and_then(|url| url.split_once("://")) else {
+        let Some(listening) = first.trim().strip_prefix("listening on ") else {
             let _ = child.wait();
             let _ = collector.join();
             panic!("no server: {first:?} {}", stderr.lock().unwrap());
         };
-        let address = address.parse().unwrap();
+        let address = match listening.split_once("://") {
+            Some((_, address)) => address.parse().unwrap(),
+            // A Unix socket.
+            None => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        };
         let mut welcome = first.clone();
         // The welcome is printed at once and ends with an empty line after the second curl line.
         while !welcome.ends_with("}'\n\n") {
@@ -106,6 +109,14 @@ impl Server {
             stderr,
             collector: Some(collector),
         }
+    }
+
+    /// Where it says that it listens.
+    pub(crate) fn listening(&self) -> Vec<&str> {
+        let lines = self.welcome.lines();
+        lines
+            .filter_map(|line| line.strip_prefix("listening on "))
+            .collect()
     }
 
     pub(crate) fn pid(&self) -> u32 {
