@@ -13,7 +13,7 @@ use sse_broker::{Broker, DurableBroker, DurableConfig, Epoch, MemoryBroker, Memo
 use sse_server::config::{Config, Settings, Storage, check_environment, explain, read_file};
 use sse_server::http::HubService;
 use sse_server::hub::Hub;
-use sse_server::serve::{ListenError, Server, ServerConfig};
+use sse_server::serve::{BoundAddress, ListenError, Server, ServerConfig};
 use tokio::runtime::Runtime;
 
 /// A hub for Server-Sent Events: publish an event once, and everyone who listens gets it.
@@ -189,8 +189,12 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
 fn listen_error(error: &ListenError) -> String {
     let (address, reason) = (error.address(), error.reason());
     if reason.kind() == io::ErrorKind::AddrInUse {
+        let or_free = match address {
+            BoundAddress::Unix(_) => "",
+            _ => ", or port 0 for a free one",
+        };
         format!(
-            "{address} is in use by another program; choose another address with --listen, or port 0 for a free one"
+            "{address} is in use by another program; choose another address with --listen{or_free}"
         )
     } else {
         format!("cannot listen on {address}: {reason}; choose another address with --listen")

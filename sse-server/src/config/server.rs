@@ -64,6 +64,14 @@ impl ServerSettings {
                  add --allow-anonymous if that is meant"
             )));
         }
+        let is_again = |(at, endpoint): &(usize, &Endpoint)| {
+            !endpoint.picks_a_port() && listen[..*at].contains(endpoint)
+        };
+        if let Some((_, endpoint)) = listen.iter().enumerate().find(is_again) {
+            return Err(invalid(format!(
+                "--listen names {endpoint} twice; name it once"
+            )));
+        }
         let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
         if tls.is_some() && listen.iter().all(is_unix) {
             return Err(invalid(

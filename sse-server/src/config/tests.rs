@@ -299,6 +299,11 @@ fn contradictions_and_what_could_never_work_are_refused() {
             "listen = [\"8080\", \"[::]:8081\"]",
             "listening on [::]:8081",
         ),
+        (
+            "listen = [\"8080\", \"127.0.0.1:8080\"]",
+            "127.0.0.1:8080 twice",
+        ),
+        ("listen = [\"unix:a\", \"unix:a\"]", "unix:a twice"),
         ("ephemeral = true\ndurability = \"os\"", "--durability"),
         ("data-dir = \"\"", "data-dir needs a value"),
         ("tls-cert = \"hub.pem\"", "--tls-key"),

@@ -13,16 +13,16 @@ use crate::units::{Size, Span};
 /// A rule as it was given: as text
 /// `PATTERN,…;max-age=…;max-count=…;max-bytes=…;keep-latest=…`, and in the file also as a table `[[retain]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TopicRule {
     topics: Names,
-    #[serde(default, alias = "max-age")]
+    #[serde(default, alias = "max_age")]
     max_age: Option<Span>,
-    #[serde(default, alias = "max-count")]
+    #[serde(default, alias = "max_count")]
     max_count: Option<u64>,
-    #[serde(default, alias = "max-bytes")]
+    #[serde(default, alias = "max_bytes")]
     max_bytes: Option<Size>,
-    #[serde(default, alias = "keep-latest")]
+    #[serde(default, alias = "keep_latest")]
     keep_latest: Option<u32>,
 }
 

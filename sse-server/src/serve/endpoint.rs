@@ -68,6 +68,17 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Whether it means another address each time it is listened on.
+    pub(crate) fn picks_a_port(&self) -> bool {
+        match self {
+            Self::Address(address) => address.port() == 0,
+            Self::Localhost(port) | Self::Everywhere(port) => *port == 0,
+            Self::Unix(_) => false,
+        }
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = InvalidEndpoint;
 

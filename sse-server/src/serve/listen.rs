@@ -251,3 +251,19 @@ const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
 const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// How often a free port is looked for that is free for both families. A guess.
 const MAX_TRIES: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What systems say that were built or started without IPv6, and what is wrong with a port and not with IPv6.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_machine_without_ipv6_is_told_from_a_port_that_is_taken() {
+        let error = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        assert!(lacks_ipv6(&error(rustix::io::Errno::AFNOSUPPORT)));
+        assert!(lacks_ipv6(&error(rustix::io::Errno::ADDRNOTAVAIL)));
+        assert!(!lacks_ipv6(&error(rustix::io::Errno::ADDRINUSE)));
+        assert!(!lacks_ipv6(&error(rustix::io::Errno::ACCESS)));
+    }
+}

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::client::{DEADLINE, End, Wire, eventually};
-use crate::process::complaint;
 use crate::server::{Server, command, folder};
+use crate::starting::complaint;
 
 fn has_ipv6() -> bool {
     TcpListener::bind("[::1]:0").is_ok()

@@ -28,6 +28,7 @@ mod notifications;
 mod process;
 mod projects;
 mod same_bytes;
+mod starting;
 mod streams;
 mod tls;
 mod tls_limits;
