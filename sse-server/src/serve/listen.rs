@@ -121,15 +121,18 @@ enum Family {
 fn tcp(address: SocketAddr, config: &ServerConfig, family: Family) -> Result<Bound, ListenError> {
     let bound = || {
         if config.workers <= 1 {
-            let listener = listen(address, config, family, false)?;
+            let listener = listen(address, config, family, Share::No)?;
             return Ok((listener.local_addr()?, vec![Listener::Tcp(listener)]));
         }
-        // Sockets that share a port would share it with another program's too. One that does not share tells
-        // whether the address is free.
-        let address = listen(address, config, family, false)?.local_addr()?;
-        let listeners = (0..config.workers)
-            .map(|_| listen(address, config, family, true).map(Listener::Tcp))
-            .collect::<io::Result<Vec<_>>>()?;
+        // Sockets that share a port would share it with another program's too. The first one binds as if it did not
+        // share, which tells whether the address is free, and keeps it.
+        let first = listen(address, config, family, Share::Later)?;
+        let address = first.local_addr()?;
+        let mut listeners = vec![Listener::Tcp(first)];
+        for _ in 1..config.workers {
+            let next = listen(address, config, family, Share::Now)?;
+            listeners.push(Listener::Tcp(next));
+        }
         Ok((address, listeners))
     };
     match bound() {
@@ -146,12 +149,22 @@ fn tcp(address: SocketAddr, config: &ServerConfig, family: Family) -> Result<Bou
     }
 }
 
-/// Listens on an address; `is_shared` lets several sockets of this process take its connections in turn.
+/// Whether several sockets of this process take the connections of an address in turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    No,
+    /// With those that bind after this one.
+    Later,
+    /// With one that is bound.
+    Now,
+}
+
+/// Listens on an address.
 fn listen(
     address: SocketAddr,
     config: &ServerConfig,
     family: Family,
-    is_shared: bool,
+    share: Share,
 ) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -163,7 +176,7 @@ fn listen(
     }
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
-    if is_shared {
+    if share == Share::Now {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
@@ -174,6 +187,10 @@ fn listen(
     #[cfg(target_os = "linux")]
     linux::set_options(&socket)?;
     socket.bind(&address.into())?;
+    #[cfg(unix)]
+    if share == Share::Later {
+        socket.set_reuse_port(true)?;
+    }
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -255,6 +272,53 @@ const MAX_TRIES: u32 = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn workers_share_a_port_that_no_other_server_gets() {
+        let config = ServerConfig {
+            workers: 4,
+            ..ServerConfig::default()
+        };
+        let any = Endpoint::Address((Ipv4Addr::LOCALHOST, 0).into());
+        let bound = bind(&any, &config).unwrap();
+        assert_eq!(bound[0].listeners.len(), 4);
+        let BoundAddress::Tcp(address) = bound[0].address else {
+            panic!("{:?}", bound[0].address);
+        };
+        for workers in [1, 2] {
+            let config = ServerConfig {
+                workers,
+                ..ServerConfig::default()
+            };
+            let error = bind(&Endpoint::Address(address), &config).unwrap_err();
+            assert!(is_in_use(&error.reason), "{error:?}");
+        }
+        // Each of them gets some of so many connections: all missing one has a chance of 4 × 0.75^200.
+        let clients: Vec<_> = (0..200)
+            .map(|_| {
+                use std::io::Write as _;
+                let mut client = std::net::TcpStream::connect(address).unwrap();
+                client.write_all(b"x").unwrap();
+                client
+            })
+            .collect();
+        let taken = |listener: &Listener| {
+            let Listener::Tcp(listener) = listener else {
+                return 0;
+            };
+            std::iter::from_fn(|| listener.accept().ok()).count()
+        };
+        let mut counts = [0; 4];
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while counts.iter().sum::<usize>() < clients.len() && std::time::Instant::now() < deadline {
+            for (count, listener) in counts.iter_mut().zip(&bound[0].listeners) {
+                *count += taken(listener);
+            }
+        }
+        assert_eq!(counts.iter().sum::<usize>(), clients.len(), "{counts:?}");
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    }
 
     /// What systems say that were built or started without IPv6, and what is wrong with a port and not with IPv6.
     #[test]

@@ -311,10 +311,17 @@ fn opened(stream: Result<Stream, Reply>) -> Stream {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let before = self.child.try_wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("the server said:\n{}", self.stderr());
+            let ended = before.ok().flatten();
+            let ended = ended.map_or("was running".to_owned(), |status| status.to_string());
+            eprintln!(
+                "the server at {} ({ended}) said:\n{}",
+                self.address,
+                self.stderr()
+            );
         }
     }
 }
