@@ -16,8 +16,8 @@ use crate::units::Size;
     reason = "the help texts are the documentation, said once"
 )]
 pub struct HttpSettings {
-    /// Host names to answer to, besides localhost and IP addresses: hub.example, hub.example:8443 (only on that port),
-    /// *.example.com (every subdomain), * (all)
+    /// Host names to answer to, besides localhost and IP addresses: `hub.example`, `hub.example:8443` (only on that
+    /// port), `*.example.com` (every subdomain), `*` (all)
     #[arg(
         long,
         env = "SSE_ALLOWED_HOST",
@@ -25,7 +25,7 @@ pub struct HttpSettings {
         value_name = "NAME"
     )]
     pub allowed_host: Option<Vec<AllowedHost>>,
-    /// Web origins that may read and publish from a browser, such as <https://app.example>; * for any, without cookies
+    /// Web origins that may read and publish from a browser, such as <https://app.example>; `*` for any, without cookies
     #[arg(
         long,
         env = "SSE_ALLOWED_ORIGIN",

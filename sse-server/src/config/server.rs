@@ -18,8 +18,8 @@ use crate::units::Span;
     reason = "the help texts are the documentation, said once"
 )]
 pub struct ServerSettings {
-    /// Address to listen on: 127.0.0.1:8080, [::1]:8080, localhost:8080 (both loopback addresses), 8080 (as
-    /// 127.0.0.1:8080), :8080 (all addresses of this machine) or unix:/run/hub.sock. Port 0 picks a free one.
+    /// Address to listen on: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` (both loopback addresses), `8080` (as
+    /// 127.0.0.1:8080), `:8080` (all addresses of this machine) or `unix:/run/hub.sock`. Port 0 picks a free one.
     /// Repeatable [default: 127.0.0.1:8080]
     #[arg(long, env = "SSE_LISTEN", value_delimiter = ',', value_name = "ADDR")]
     pub listen: Option<Vec<Endpoint>>,
