@@ -4,17 +4,16 @@
 mod cli;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use sse_broker::{Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig};
-use sse_server::config::{Config, Settings, Storage, read_file};
+use sse_server::config::{Config, Settings, Storage, check_environment, explain, read_file};
 use sse_server::http::HubService;
 use sse_server::hub::Hub;
-use sse_server::serve::{Server, ServerConfig, Tls};
+use sse_server::serve::{BoundAddress, ListenError, Server, ServerConfig};
 use tokio::runtime::Runtime;
 
 /// A hub for Server-Sent Events: publish an event once, and everyone who listens gets it.
@@ -56,6 +55,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    if let Err(error) = check_environment(&Cli::command(), std::env::vars_os()) {
+        let _ = writeln!(io::stderr(), "error: {error}");
+        return ExitCode::from(2);
+    }
     let outcome = match cli.command {
         Some(Command::Serve(serve)) => run(*serve),
         Some(Command::Log(args)) => cli::log::run(args),
@@ -83,6 +86,10 @@ fn parse() -> Result<Cli, ExitCode> {
     ) {
         let _ = error.print();
         return Err(ExitCode::SUCCESS);
+    }
+    if let Some(told) = explain(&error) {
+        let _ = writeln!(io::stderr(), "error: {told} (see --help)");
+        return Err(ExitCode::from(2));
     }
     let text = error.to_string();
     let told = text
@@ -122,6 +129,8 @@ fn runtime() -> io::Result<Runtime> {
 
 async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
     cli::open_files::make_room_for(config.hub.max_connections);
+    cli::signals::handle_others(config.tls.clone())
+        .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let broker = open_log(&config)?;
     let hub = Hub::open(config.hub.clone(), broker)
         .await
@@ -135,16 +144,15 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
         peer_timeout: defaults.peer_timeout.max(2 * config.hub.send_timeout),
         ..defaults
     };
-    let server = Server::bind(config.listen, service, server_config)
-        .map_err(|error| bind_error(config.listen, &error))?;
-    let signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let server = Server::listen(&config.listen, service, server_config)
+        .map_err(|error| listen_error(&error))?;
+    let stop =
+        cli::signals::Stop::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     if let Some(tls) = &config.tls {
-        check_dates(tls);
-        renew_when_told(tls.clone())
-            .map_err(|error| format!("cannot listen for signals: {error}"))?;
+        cli::signals::check_dates(tls);
     }
-    welcome(&config, &hub, server.local_addr());
-    let cut = server.run(signals.stop(), config.drain_timeout).await;
+    cli::welcome::print(&config, &hub, server.addresses());
+    let cut = server.run(stop.asked(), config.drain_timeout).await;
     if cut > 0 {
         tracing::warn!(streams = cut, "streams were cut at the end of the drain");
     }
@@ -164,12 +172,12 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
         }
         Storage::Disk { path, durability } => (path, *durability),
     };
-    let durable = DiskConfig {
+    let disk = DiskConfig {
         durability,
         retention: config.retention.clone(),
         ..DiskConfig::default()
     };
-    match DiskBroker::open(path, durable) {
+    match DiskBroker::open(path, disk) {
         Ok(broker) => Ok(broker),
         Err(error) => Err(format!(
             "cannot keep events in {}: {error}; choose another folder with --data-dir, or keep them in memory with --ephemeral",
@@ -178,122 +186,17 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
     }
 }
 
-fn bind_error(address: SocketAddr, error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::AddrInUse {
+fn listen_error(error: &ListenError) -> String {
+    let (address, reason) = (error.address(), error.reason());
+    if reason.kind() == io::ErrorKind::AddrInUse {
+        let or_free = match address {
+            BoundAddress::Unix(_) => "",
+            _ => ", or port 0 for a free one",
+        };
         format!(
-            "{address} is in use by another program; choose another address with --listen, or port 0 for a free one"
+            "{address} is in use by another program; choose another address with --listen{or_free}"
         )
     } else {
-        format!("cannot listen on {address}: {error}; choose another address with --listen")
-    }
-}
-
-/// What a person at the terminal needs next.
-fn welcome(config: &Config, hub: &Hub, address: SocketAddr) {
-    let kept = match &config.storage {
-        Storage::Memory => "events are kept in memory and gone when this process ends".to_owned(),
-        Storage::Disk { path, .. } => format!(
-            "events are kept in {} (durability: {})",
-            std::path::absolute(path)
-                .as_deref()
-                .unwrap_or(Path::new(path))
-                .display(),
-            hub.durability()
-        ),
-    };
-    let (scheme, hint) = match &config.tls {
-        None => ("http", ""),
-        Some(_) => (
-            "https",
-            "The address below must be a name that the certificate is for; with -k curl takes any certificate, to try it.\n",
-        ),
-    };
-    let text = format!(
-        "listening on {scheme}://{address}\n{kept}\n\n{hint}\
-         Listen in a second terminal:\n  curl -N {scheme}://{address}/events\n\
-         Publish in a third:\n  curl {scheme}://{address}/events -H 'Content-Type: application/json' \
-         -d '{{\"event_type\": \"greeting\", \"data\": {{\"hello\": \"world\"}}}}'\n\n"
-    );
-    // Nobody need be reading.
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// Says if clients will refuse the certificate for its dates. The server starts nevertheless: some take any.
-fn check_dates(tls: &Tls) {
-    if let Err(error) = tls.check_dates(sse_server::clock::unix_millis()) {
-        tracing::error!("{error}");
-    }
-}
-
-/// Reads the certificate again at each SIGHUP.
-#[cfg(unix)]
-fn renew_when_told(tls: Tls) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            match tls.reload() {
-                Ok(()) => {
-                    tracing::info!("the certificate was read again");
-                    check_dates(&tls);
-                }
-                Err(error) => tracing::error!(%error, "the certificate stays the old one"),
-            }
-        }
-    });
-    Ok(())
-}
-
-/// Elsewhere there is no such signal.
-#[cfg(not(unix))]
-fn renew_when_told(_tls: Tls) -> io::Result<()> {
-    Ok(())
-}
-
-/// The signals that end the server: the first lets it drain, the second does not wait.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    #[cfg(unix)]
-    async fn stop(mut self) {
-        self.one().await;
-        tokio::spawn(async move {
-            self.one().await;
-            let _ = writeln!(io::stderr(), "stopped at once");
-            std::process::exit(130);
-        });
-    }
-
-    #[cfg(unix)]
-    async fn one(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    async fn stop(self) {
-        let _ = tokio::signal::ctrl_c().await;
+        format!("cannot listen on {address}: {reason}; choose another address with --listen")
     }
 }

@@ -21,22 +21,20 @@ impl FromStr for Span {
             "m" => 60.0,
             "h" => 3600.0,
             "d" => 86_400.0,
-            _ => {
-                return Err(format!(
-                    "`{text}` is no duration: write it like 500ms, 30s, 5m, 12h or 7d"
-                ));
-            }
+            _ => return Err(no_duration(text)),
         };
-        let number: f64 = number.parse().map_err(|_| {
-            format!("`{text}` is no duration: write it like 500ms, 30s, 5m, 12h or 7d")
-        })?;
-        Duration::try_from_secs_f64(number * seconds_each)
-            .map(Self)
-            .map_err(|_| format!("`{text}` is not a possible duration"))
+        let number: f64 = number.parse().map_err(|_| no_duration(text))?;
+        // Much longer ones would overflow when they are added to a time.
+        match Duration::try_from_secs_f64(number * seconds_each) {
+            Ok(span) if span <= MAX_SPAN => Ok(Self(span)),
+            _ => Err(format!(
+                "{text:?} is longer than 100 years; write at most 36500d"
+            )),
+        }
     }
 }
 
-/// A size in configuration: a number of bytes, or with `KiB`, `MiB`, `GiB` (`K`, `M`, `G` mean the same).
+/// A size in configuration: a number of bytes, or with `KiB`, `MiB`, `GiB`, `TiB` (`K`, `M`, `G`, `T` mean the same).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
@@ -58,21 +56,27 @@ impl FromStr for Size {
             "k" | "kb" | "kib" => 10,
             "m" | "mb" | "mib" => 20,
             "g" | "gb" | "gib" => 30,
-            _ => {
-                return Err(format!(
-                    "`{text}` is no size: write it like 65536, 64KiB, 16MiB or 1GiB"
-                ));
-            }
+            "t" | "tb" | "tib" => 40,
+            _ => return Err(no_size(text)),
         };
-        let number: u64 = number.parse().map_err(|_| {
-            format!("`{text}` is no size: write it like 65536, 64KiB, 16MiB or 1GiB")
-        })?;
+        let number: u64 = number.parse().map_err(|_| no_size(text))?;
         number
             .checked_mul(1 << shift)
             .map(Self)
-            .ok_or_else(|| format!("`{text}` is larger than any size can be"))
+            .ok_or_else(|| format!("{text:?} is larger than 2^64 bytes; write less"))
     }
 }
+
+fn no_duration(text: &str) -> String {
+    format!("{text:?} is not a valid duration; write it like 500ms, 30s, 5m, 12h or 7d")
+}
+
+fn no_size(text: &str) -> String {
+    format!("{text:?} is not a valid size; write it like 65536, 64KiB, 16MiB or 1GiB")
+}
+
+/// A hundred years.
+const MAX_SPAN: Duration = Duration::from_secs(36_500 * 24 * 3600);
 
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -135,7 +139,15 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["", "s", "-1s", "1w", "1e400", "99999999999999999999d"] {
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "1w",
+            "1e400",
+            "36501d",
+            "99999999999999999999d",
+        ] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }
@@ -147,10 +159,11 @@ mod tests {
             ("64KiB", 65_536),
             ("16 MiB", 16 << 20),
             ("1g", 1 << 30),
+            ("2TiB", 2 << 40),
         ] {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
-        for text in ["", "-1", "1.5MiB", "1TiB", "99999999999GiB"] {
+        for text in ["", "-1", "1.5MiB", "1PiB", "99999999999GiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }

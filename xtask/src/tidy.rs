@@ -7,7 +7,7 @@
 //! | file | checks |
 //! |---|---|
 //! | [`code`] | no `unsafe`, no `todo!`, no `dbg!`; files stay short |
-//! | [`crates`] | each crate says what it is, under which licence, and takes the workspace's lints |
+//! | [`crates`] | each crate says what it is, under which licence, and takes the workspace's lints and versions |
 //! | [`docs`] | the code map names what is there and nothing else; links lead somewhere; the changelog is open |
 //! | [`words`] | no text speaks of one machine; dependencies come from the default registry |
 

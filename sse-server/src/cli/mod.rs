@@ -2,4 +2,6 @@
 
 pub(crate) mod log;
 pub(crate) mod open_files;
+pub(crate) mod signals;
 pub(crate) mod telemetry;
+pub(crate) mod welcome;

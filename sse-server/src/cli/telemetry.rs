@@ -17,6 +17,8 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // Where standard error is closed, telling of it there would panic.
+        .log_internal_errors(false)
         .with_target(false);
     match format {
         LogFormat::Text => builder

@@ -10,19 +10,19 @@ use sse_broker::{Topic, TopicPattern, TopicRetention};
 use crate::topic_pattern::{UrlPattern, is_pattern};
 use crate::units::{Size, Span};
 
-/// A rule as it was given: in the file a table `[[retention]]`, as a flag
-/// `PATTERN,…;max-age=…;max-count=…;max-bytes=…;keep-latest=…`.
+/// A rule as it was given: as text
+/// `PATTERN,…;max-age=…;max-count=…;max-bytes=…;keep-latest=…`, and in the file also as a table `[[retain]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TopicRule {
     topics: Names,
-    #[serde(default, alias = "max-age")]
+    #[serde(default, alias = "max_age")]
     max_age: Option<Span>,
-    #[serde(default, alias = "max-count")]
+    #[serde(default, alias = "max_count")]
     max_count: Option<u64>,
-    #[serde(default, alias = "max-bytes")]
+    #[serde(default, alias = "max_bytes")]
     max_bytes: Option<Size>,
-    #[serde(default, alias = "keep-latest")]
+    #[serde(default, alias = "keep_latest")]
     keep_latest: Option<u32>,
 }
 
@@ -60,19 +60,19 @@ impl FromStr for TopicRule {
         for part in parts.filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let (name, value) = (name.trim(), value.trim());
-            let number = |what: &str| format!("{name} must be {what}, and is `{value}`");
+            let number = |_| format!("{name} must be a number, and is {value:?}");
             match name {
-                "max-age" => rule.max_age = Some(value.parse()?),
+                "max-age" => rule.max_age = Some(value.parse().map_err(of(name))?),
                 "max-count" => {
-                    rule.max_count = Some(value.parse().map_err(|_| number("a number"))?);
+                    rule.max_count = Some(value.parse().map_err(number)?);
                 }
-                "max-bytes" => rule.max_bytes = Some(value.parse()?),
+                "max-bytes" => rule.max_bytes = Some(value.parse().map_err(of(name))?),
                 "keep-latest" => {
-                    rule.keep_latest = Some(value.parse().map_err(|_| number("a number"))?);
+                    rule.keep_latest = Some(value.parse().map_err(number)?);
                 }
                 _ => {
                     return Err(format!(
-                        "`{name}` is none of max-age, max-count, max-bytes, keep-latest"
+                        "{name:?} is not one of max-age, max-count, max-bytes and keep-latest"
                     ));
                 }
             }
@@ -81,10 +81,15 @@ impl FromStr for TopicRule {
     }
 }
 
+/// Says of which part of the rule something is said.
+fn of(name: &str) -> impl Fn(String) -> String {
+    move |reason| format!("{name}: {reason}")
+}
+
 impl TopicRule {
     /// The rule as the log understands it; `number` is its place in the list, for messages.
     pub(super) fn build(self, number: usize) -> Result<TopicRetention, String> {
-        let wrong = |what: String| format!("retention rule {number}: {what}");
+        let wrong = |what: String| format!("--retain, rule {number}: {what}");
         let names = self.topics.all();
         if names.is_empty() {
             return Err(wrong("it names no topic".to_owned()));
@@ -110,8 +115,14 @@ impl TopicRule {
                 None => return Err(wrong(format!("keep-latest must be from 1 to {max}"))),
             },
         };
+        if self.max_age.is_some_and(|age| age.0.is_zero()) {
+            return Err(wrong("max-age must be longer than 0".to_owned()));
+        }
         if self.max_count == Some(0) {
             return Err(wrong("max-count must be at least 1".to_owned()));
+        }
+        if self.max_bytes == Some(Size(0)) {
+            return Err(wrong("max-bytes must be at least 1".to_owned()));
         }
         let rule = TopicRetention {
             max_age: self.max_age.map(|span| span.0),

@@ -32,6 +32,7 @@ use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 
 pub use body::Body;
+pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
 pub use publication::{Publications, parse as parse_publications};
 pub(crate) use websocket::WebSocket;
@@ -47,10 +48,10 @@ use websocket::Upgrade;
 pub struct HttpConfig {
     /// Largest request body.
     pub max_body_bytes: usize,
-    /// Host names answered to, besides `localhost` and IP addresses; `*` for all.
-    pub allowed_hosts: Vec<String>,
-    /// Web origins that may read and publish; `*` for any, without cookies.
-    pub allowed_origins: Vec<String>,
+    /// Host names answered to, besides `localhost` and IP addresses.
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// Web origins that may read and publish.
+    pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 impl Default for HttpConfig {

@@ -103,8 +103,7 @@ impl Default for HubConfig {
 }
 
 /// What happens to a reader whose next event is no longer kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Overflow {
     /// Tell it, and end its stream; it resumes or gives up
     Disconnect,

@@ -24,8 +24,9 @@ use super::prefixed::Prefixed;
 #[cfg(unix)]
 use super::reactor::{Arrival, Arrivals};
 use super::server::ServerConfig;
+use super::socket::Socket;
 use super::stream_task::{StreamTask, response_head};
-use super::tls::{Socket, Tls, speaks_http_2};
+use super::tls::{Tls, speaks_http_2};
 use super::worker::{Stage, reached};
 use crate::http::{HubService, WebSocket};
 use crate::session::EventStream;

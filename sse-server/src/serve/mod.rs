@@ -1,10 +1,11 @@
-//! Sockets: listening, TLS, HTTP/1.1 and HTTP/2 by hyper, and the writers of streams.
+//! Sockets: listening on TCP and Unix sockets, TLS, HTTP/1.1 and HTTP/2 by hyper, and the writers of streams.
 //!
 //! hyper reads every request; [`HubService`](crate::http::HubService) answers it. Once a stream has begun over
 //! HTTP/1.1 its socket is taken back from hyper and written by the worker's `reactor`, or by a `stream_task`.
 
 mod blocked;
 mod chunks;
+mod endpoint;
 mod http1;
 mod http2;
 mod listen;
@@ -12,9 +13,14 @@ mod prefixed;
 #[cfg(unix)]
 mod reactor;
 mod server;
+mod socket;
+#[cfg(unix)]
+mod socket_file;
 mod stream_task;
 mod tls;
 mod worker;
 
+pub use endpoint::{BoundAddress, Endpoint, InvalidEndpoint};
+pub use listen::ListenError;
 pub use server::{Server, ServerConfig, StreamWriter};
 pub use tls::{Tls, TlsError};

@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::listen::listen;
+use super::endpoint::{BoundAddress, Endpoint};
+use super::listen::{Bound, ListenError, bind};
 use super::tls::Tls;
 use super::worker::{Stage, Worker};
 use crate::http::HubService;
@@ -60,14 +61,14 @@ impl Default for ServerConfig {
 /// A bound server.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
-    address: SocketAddr,
+    bound: Vec<Bound>,
+    addresses: Vec<BoundAddress>,
     service: HubService,
     config: ServerConfig,
 }
 
 impl Server {
-    /// Binds the address; port 0 picks a free one.
+    /// Binds one address; port 0 picks a free one.
     ///
     /// # Errors
     ///
@@ -77,34 +78,51 @@ impl Server {
         service: HubService,
         config: ServerConfig,
     ) -> io::Result<Self> {
-        let workers = config.workers.max(1);
-        if workers == 1 {
-            let listener = listen(address, &config, false)?;
-            return Ok(Self {
-                address: listener.local_addr()?,
-                listeners: vec![listener],
-                service,
-                config,
-            });
+        Self::listen(&[Endpoint::Address(address)], service, config)
+            .map_err(ListenError::into_reason)
+    }
+
+    /// Binds several addresses and Unix sockets. The file of a Unix socket that nobody listens on is replaced, and
+    /// removed when the server stops. A Unix socket speaks plain HTTP, also where the others speak HTTPS, and its clients
+    /// count as coming from 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be bound; then none is.
+    pub fn listen(
+        endpoints: &[Endpoint],
+        service: HubService,
+        mut config: ServerConfig,
+    ) -> Result<Self, ListenError> {
+        config.workers = config.workers.max(1);
+        let mut bound = Vec::new();
+        for endpoint in endpoints {
+            bound.extend(bind(endpoint, &config)?);
         }
-        // Sockets that share a port would share it with another program's too. One that does not share tells
-        // whether the address is free.
-        let address = listen(address, &config, false)?.local_addr()?;
-        let listeners = (0..workers)
-            .map(|_| listen(address, &config, true))
-            .collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
-            listeners,
-            address,
+            addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
+            bound,
             service,
             config,
         })
     }
 
-    /// The address that was bound.
+    /// The first TCP address that was bound; `0.0.0.0:0` if there are only Unix sockets.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.addresses
+            .iter()
+            .find_map(|address| match address {
+                BoundAddress::Tcp(address) => Some(*address),
+                BoundAddress::Unix(_) => None,
+            })
+            .unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+    }
+
+    /// All that was bound.
+    #[must_use]
+    pub fn addresses(&self) -> &[BoundAddress] {
+        &self.addresses
     }
 
     /// Serves until `shutdown` is done, then lets requests and streams end within `drain_timeout`. Returns how many
@@ -112,11 +130,13 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>, drain_timeout: Duration) -> usize {
         let hub = self.service.hub().clone();
         let (stage, _) = watch::channel(Stage::Serving);
-        let single = self.listeners.len() == 1;
+        let single = self.config.workers == 1;
+        let mut bound = self.bound;
         let mut workers = Vec::new();
-        for (number, listener) in self.listeners.into_iter().enumerate() {
+        for number in 0..self.config.workers {
+            let listeners = bound.iter_mut().filter_map(|bound| bound.listeners.pop());
             let worker = Worker::new(
-                listener,
+                listeners.collect(),
                 self.service.clone(),
                 self.config.clone(),
                 stage.subscribe(),
@@ -146,6 +166,8 @@ impl Server {
         }
         hub.drain(drain_timeout);
         stage.send_replace(Stage::Draining);
+        // The files of Unix sockets go first, so that a successor finds none.
+        drop(bound);
         let cut = hub.shutdown(drain_timeout).await;
         stage.send_replace(Stage::Drained);
         for worker in &mut workers {

@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 
 use super::chunks::{LAST_CHUNK, MAX_IGNORED_BYTES, write_chunk};
 use super::http1::Ended;
-use super::tls::Socket;
+use super::socket::Socket;
 use crate::clock;
 use crate::session::EventStream;
 

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::socket::Socket;
 use crate::clock;
 
 /// A certificate and its key, for a server that speaks HTTPS.
@@ -33,11 +34,11 @@ use crate::clock;
 /// cheap, and the clones have the same certificate, also after a [`reload`](Self::reload).
 ///
 /// ```no_run
-/// use sse_server::http::{ServerConfig, Tls};
+/// use sse_server::serve::{ServerConfig, Tls};
 ///
 /// let tls = Tls::from_files("hub.pem".as_ref(), "hub-key.pem".as_ref())?;
 /// let config = ServerConfig { tls: Some(tls), ..ServerConfig::default() };
-/// # Ok::<(), sse_server::http::TlsError>(())
+/// # Ok::<(), sse_server::serve::TlsError>(())
 /// ```
 #[derive(Clone)]
 pub struct Tls {
@@ -341,26 +342,6 @@ struct Certificate(RwLock<Arc<CertifiedKey>>);
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.read()))
-    }
-}
-
-/// A socket as the parts of the server that write to it need it.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + Sized + 'static {
-    /// The bare socket, if nothing is between it and HTTP.
-    fn into_cleartext(self) -> Result<TcpStream, Self>;
-
-    /// How much of what was written, and is held back, has gone on to the peer. It shows that a reader is slow and not
-    /// dead. 0 where nothing is held back: there each write shows it.
-    fn passed_on_bytes(&self) -> u64;
-}
-
-impl Socket for TcpStream {
-    fn into_cleartext(self) -> Result<TcpStream, Self> {
-        Ok(self)
-    }
-
-    fn passed_on_bytes(&self) -> u64 {
-        0
     }
 }
 

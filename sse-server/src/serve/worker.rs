@@ -1,16 +1,21 @@
-//! One listener and all its connections, on one runtime.
+//! Its listeners and all their connections, on one runtime.
 
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::http1::{self, Ended, Writer};
+use super::listen::Listener;
 use super::server::{ServerConfig, StreamWriter};
+use super::socket::Socket;
 use crate::clock;
 use crate::http::HubService;
 use crate::hub::ShardLease;
@@ -26,7 +31,7 @@ pub(super) enum Stage {
 }
 
 pub(super) struct Worker {
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     service: HubService,
     config: ServerConfig,
     stage: watch::Receiver<Stage>,
@@ -34,13 +39,13 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        listener: TcpListener,
+        listeners: Vec<Listener>,
         service: HubService,
         config: ServerConfig,
         stage: watch::Receiver<Stage>,
     ) -> Self {
         Self {
-            listener,
+            listeners,
             service,
             config,
             stage,
@@ -80,20 +85,24 @@ impl Worker {
     }
 
     async fn run(mut self) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let listeners = std::mem::take(&mut self.listeners);
+        let mut accepting = listeners
+            .into_iter()
+            .map(Accepting::new)
+            .collect::<io::Result<Vec<_>>>()?;
         let (writer, lease, reactor) = writer(&self.service, &self.config, &self.stage)?;
         let service = self
             .service
             .for_server(lease.as_ref().map(ShardLease::shard));
         let mut connections = JoinSet::new();
         loop {
-            let (socket, peer) = tokio::select! {
+            let accepted = tokio::select! {
                 () = reached(&mut self.stage, Stage::Draining) => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     go_on(&mut connections, ended);
                     continue;
                 }
-                accepted = listener.accept() => match accepted {
+                accepted = std::future::poll_fn(|cx| accept(&mut accepting, cx)) => match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         // Out of file descriptors, most likely: they do not come back by trying at once.
@@ -103,48 +112,30 @@ impl Worker {
                     }
                 },
             };
-            // A handshake is two ways and some computing: never in the way of the next connection.
-            if let Some(tls) = self.config.tls.clone() {
-                connections.spawn(http1::serve_tls(
-                    socket,
-                    peer.ip(),
-                    tls,
-                    service.clone(),
-                    self.config.clone(),
-                    writer.clone(),
-                    self.stage.clone(),
-                ));
-                continue;
-            }
-            let mut serving = Box::pin(http1::serve(
-                socket,
-                peer.ip(),
-                service.clone(),
-                self.config.clone(),
-                writer.clone(),
-                self.stage.clone(),
-            ));
-            // The request is there already, as the listener waits for it. So most streams are with the reactor after
-            // one look, and never become a task. Who is not done is looked at again as one, and only then waited for.
-            let mut look = Context::from_waker(Waker::noop());
-            let first = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                serving.as_mut().poll(&mut look)
-            }));
-            let Ok(first) = first else {
-                tracing::error!("a connection's task panicked");
-                continue;
-            };
-            match first {
-                Poll::Ready(Ended::Done) => {}
-                Poll::Ready(Ended::Stream(stream)) => {
-                    connections.spawn(stream);
+            match (accepted, self.config.tls.clone()) {
+                // A handshake is two ways and some computing: never in the way of the next connection.
+                (Accepted::Tcp(socket, ip), Some(tls)) => {
+                    connections.spawn(http1::serve_tls(
+                        socket,
+                        ip,
+                        tls,
+                        service.clone(),
+                        self.config.clone(),
+                        writer.clone(),
+                        self.stage.clone(),
+                    ));
                 }
-                Poll::Pending => {
-                    connections.spawn(serving);
+                (Accepted::Tcp(socket, ip), None) => {
+                    self.begin(&mut connections, socket, ip, &service, &writer);
+                }
+                #[cfg(unix)]
+                (Accepted::Unix(socket), _) => {
+                    let ip = Ipv4Addr::LOCALHOST.into();
+                    self.begin(&mut connections, socket, ip, &service, &writer);
                 }
             }
         }
-        drop(listener);
+        drop(accepting);
         // Streams end while the hub drains; what is left then are last words and requests.
         let ended = async {
             while let Some(ended) = connections.join_next().await {
@@ -165,6 +156,89 @@ impl Worker {
         drop(lease);
         Ok(())
     }
+
+    /// Serves a socket that speaks no TLS.
+    fn begin<S: Socket>(
+        &self,
+        connections: &mut JoinSet<Ended>,
+        socket: S,
+        ip: IpAddr,
+        service: &HubService,
+        writer: &Writer,
+    ) {
+        let mut serving = Box::pin(http1::serve(
+            socket,
+            ip,
+            service.clone(),
+            self.config.clone(),
+            writer.clone(),
+            self.stage.clone(),
+        ));
+        // The request is there already, as the listener waits for it. So most streams are with the reactor after
+        // one look, and never become a task. Who is not done is looked at again as one, and only then waited for.
+        let mut look = Context::from_waker(Waker::noop());
+        let first = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            serving.as_mut().poll(&mut look)
+        }));
+        match first {
+            Err(_) => tracing::error!("a connection's task panicked"),
+            Ok(Poll::Ready(Ended::Done)) => {}
+            Ok(Poll::Ready(Ended::Stream(stream))) => {
+                connections.spawn(stream);
+            }
+            Ok(Poll::Pending) => {
+                connections.spawn(serving);
+            }
+        }
+    }
+}
+
+/// A connection, and where it comes from.
+enum Accepted {
+    Tcp(TcpStream, IpAddr),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+/// A listener on this worker's runtime.
+enum Accepting {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+impl Accepting {
+    fn new(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            #[cfg(unix)]
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(socket, peer)| {
+                // A socket of IPv6 may take IPv4 too.
+                Accepted::Tcp(socket, peer.ip().to_canonical())
+            }),
+            #[cfg(unix)]
+            Self::Unix(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(socket, _)| Accepted::Unix(socket)),
+        }
+    }
+}
+
+/// The next connection of any of them. The one that had it is asked last the next time, so that none is kept waiting.
+fn accept(listeners: &mut [Accepting], cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+    for at in 0..listeners.len() {
+        if let Poll::Ready(accepted) = listeners[at].poll(cx) {
+            listeners[at..].rotate_left(1);
+            return Poll::Ready(accepted);
+        }
+    }
+    Poll::Pending
 }
 
 /// Waits until the server is so far. A server that is gone is at every stage.

@@ -33,8 +33,7 @@ pub enum Protocol {
 }
 
 /// How a heartbeat is written on an event stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum HeartbeatForm {
     /// An event `ping`, which pages can listen for
     Event,

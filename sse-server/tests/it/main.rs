@@ -21,11 +21,14 @@ mod errors;
 mod full_disk;
 mod job_stream;
 mod limits;
+#[cfg(unix)]
+mod listening;
 mod log_tools;
 mod notifications;
 mod process;
 mod projects;
 mod same_bytes;
+mod starting;
 mod streams;
 mod tls;
 mod tls_limits;

@@ -1,189 +1,19 @@
-//! The process: its command line, its files, its signals, and what survives them.
+//! The process: what it prints, its files, its signals, and what survives them.
 
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::client::{End, Reply, Wire, eventually};
+use crate::client::{End, Reply, Stream, Wire, eventually};
 use crate::server::{Server, command, folder};
-
-/// Runs the binary to its end, which must come by itself.
-fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = command();
-    command.args(arguments).envs(environment.iter().copied());
-    let mut child = command.spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("{arguments:?} runs on and on");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child.wait_with_output().unwrap()
-}
-
-/// The one line that a failed start says.
-#[track_caller]
-fn complaint(arguments: &[&str], environment: &[(&str, &str)]) -> String {
-    let output = run(arguments, environment);
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "{arguments:?} succeeded");
-    assert!(output.status.code().is_some(), "{arguments:?} was killed");
-    assert_eq!(output.stdout, b"", "{arguments:?}");
-    assert_eq!(stderr.lines().count(), 1, "{arguments:?} said:\n{stderr}");
-    assert!(stderr.starts_with("error: "), "{stderr}");
-    assert!(!stderr.contains("panicked"), "{stderr}");
-    stderr
-}
-
-#[test]
-fn help_and_version_tell_and_end_well() {
-    let output = run(&["--help"], &[]);
-    assert!(output.status.success() && output.stderr.is_empty());
-    let help = String::from_utf8(output.stdout).unwrap();
-    for flag in [
-        "--listen",
-        "--data-dir",
-        "--ephemeral",
-        "--config",
-        "--max-connections",
-        "--max-connections-per-ip",
-        "--heartbeat",
-        "--allow-anonymous",
-        "--send-timeout",
-        "--window",
-        "--durability",
-        "SSE_LISTEN",
-        "SSE_HEARTBEAT",
-    ] {
-        assert!(help.contains(flag), "no {flag} in {help}");
-    }
-    assert!(run(&["serve", "--help"], &[]).status.success());
-    let output = run(&["--version"], &[]);
-    assert!(output.status.success());
-    let version = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(
-        version.trim(),
-        concat!("sse-server ", env!("CARGO_PKG_VERSION"))
-    );
-}
-
-#[test]
-fn every_wrong_start_is_one_clear_line() {
-    let folder = folder();
-    let file = folder.path().join("a-file");
-    std::fs::write(&file, "").unwrap();
-    let file = file.to_str().unwrap();
-    let below_file = format!("{file}/data");
-    let bad = folder.path().join("hub.toml");
-    let bad = bad.to_str().unwrap();
-    std::fs::write(bad, "listen = \"127.0.0.1:0\"\n\nmax-conections = 5\n").unwrap();
-    let no_toml = folder.path().join("no.toml");
-    let no_toml = no_toml.to_str().unwrap();
-    std::fs::write(no_toml, "ephemeral = true\nheartbeat = = 3\n").unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let busy = listener.local_addr().unwrap().to_string();
-    let rows: &[(&[&str], &[&str])] = &[
-        (&["--bogus"], &["--bogus"]),
-        (&["bogus"], &["bogus"]),
-        (&["--listen", "nowhere"], &["nowhere", "--listen"]),
-        (
-            &["--max-connections", "many"],
-            &["many", "--max-connections"],
-        ),
-        (&["--max-connections", "0"], &["max-connections"]),
-        (&["--max-connections"], &["--max-connections"]),
-        (&["--heartbeat", "soon"], &["soon", "30s"]),
-        (&["--heartbeat", "10m"], &["heartbeat", "idle-timeout"]),
-        (&["--window", "big"], &["big", "--window"]),
-        (&["--durability", "hope"], &["hope", "fsync"]),
-        (
-            &["--ephemeral", "--durability", "os"],
-            &["--ephemeral", "--durability"],
-        ),
-        (&["--max-event", "8MiB"], &["max-event", "max-body"]),
-        (&["--overflow", "explode"], &["explode", "disconnect"]),
-        (
-            &["--ephemeral", "--log", "sse_server=loud"],
-            &["sse_server=loud"],
-        ),
-        (
-            &["--ephemeral", "--listen", "0.0.0.0:0"],
-            &["--allow-anonymous", "0.0.0.0:0"],
-        ),
-        (
-            &["--ephemeral", "--listen", "[::]:0"],
-            &["--allow-anonymous"],
-        ),
-        (
-            &["--ephemeral", "--listen", "192.0.2.1:0"],
-            &["--allow-anonymous"],
-        ),
-        (
-            &[
-                "--ephemeral",
-                "--allow-anonymous",
-                "--listen",
-                "192.0.2.1:0",
-            ],
-            &["192.0.2.1", "--listen"],
-        ),
-        (&["--ephemeral", "--listen", &busy], &[&busy, "in use"]),
-        (&["--config", "/nowhere/hub.toml"], &["/nowhere/hub.toml"]),
-        (&["--config", bad], &[bad, "line 3", "max-conections"]),
-        (&["--config", no_toml], &[no_toml, "line 2"]),
-        (
-            &["--listen", "127.0.0.1:0", "--data-dir", file],
-            &[file, "--data-dir"],
-        ),
-        (
-            &["--listen", "127.0.0.1:0", "--data-dir", &below_file],
-            &[&below_file, "--data-dir"],
-        ),
-        (
-            &["--listen", "127.0.0.1:0", "--data-dir", "/proc/sse-data"],
-            &["/proc/sse-data", "--data-dir"],
-        ),
-    ];
-    for (arguments, words) in rows {
-        let complaint = complaint(arguments, &[]);
-        for word in *words {
-            assert!(complaint.contains(word), "no {word:?} in {complaint}");
-        }
-    }
-    let complaint = complaint(&["--ephemeral"], &[("SSE_MAX_CONNECTIONS", "many")]);
-    assert!(complaint.contains("many"), "{complaint}");
-}
-
-#[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_file() {
-    let folder = folder();
-    let file = folder.path().join("hub.toml");
-    std::fs::write(
-        &file,
-        "ephemeral = true\nmax-connections = 5\nmax-connections-per-ip = 6\nheartbeat = \"7s\"\n",
-    )
-    .unwrap();
-    let mut command = command();
-    command
-        .args(["serve", "--listen", "127.0.0.1:0", "--max-connections", "3"])
-        .env("SSE_CONFIG", &file)
-        .env("SSE_MAX_CONNECTIONS", "4")
-        .env("SSE_MAX_CONNECTIONS_PER_IP", "2");
-    let server = Server::spawn(command);
-    let health = server.get("/sse/health").ok();
-    assert_eq!(health["connections"]["max"], 3);
-    assert_eq!(health["connections"]["per_ip_limit"], 2);
-    assert_eq!(health["heartbeat"]["interval"], 7);
-}
+use crate::starting::complaint;
 
 #[test]
 fn another_address_is_served_when_that_is_meant() {
@@ -248,6 +78,50 @@ fn both_signals_end_it_well_and_streams_end_properly() {
         let log = server.stderr();
         assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
     }
+}
+
+#[test]
+fn a_signal_that_is_not_for_the_end_ends_nothing() {
+    let mut server = Server::start();
+    let mut stream = server.open("/events");
+    for signal in ["HUP", "USR1", "USR2", "PIPE", "HUP"] {
+        server.signal(signal);
+        server.publish(&json!({"data": signal}));
+        assert_eq!(stream.next().data, signal);
+    }
+    eventually("it says so", || {
+        let log = server.stderr();
+        let said = ["no certificate to read again", "SIGUSR1", "SIGUSR2"];
+        said.iter().all(|words| log.contains(words)).then_some(())
+    });
+    // A shell's Ctrl-\ drains as Ctrl-C does.
+    server.signal("QUIT");
+    assert_eq!(stream.rest().1, End::Clean);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let mut command = command();
+    command.args(["--ephemeral", "--listen", "127.0.0.1:0", "--log", "debug"]);
+    let mut child = command.spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    let address = first.trim().strip_prefix("listening on http://").unwrap();
+    drop(child.stderr.take());
+    drop(child.stdout.take());
+    for _ in 0..3 {
+        let mut socket = TcpStream::connect(address).unwrap();
+        let request = format!("GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        socket.write_all(request.as_bytes()).unwrap();
+        assert!(Stream::read(Wire::from_socket(socket)).is_ok());
+    }
+    let kill = format!("kill -HUP {0}; kill -TERM {0}", child.id());
+    Command::new("sh").args(["-c", &kill]).status().unwrap();
+    let status = eventually("it has ended", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

@@ -83,13 +83,16 @@ impl Server {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
         stdout.read_line(&mut first).unwrap();
-        let listening = first.trim().strip_prefix("listening on ");
-        let Some((_, address)) = listening.and_then(|url| url.split_once("://")) else {
+        let Some(listening) = first.trim().strip_prefix("listening on ") else {
             let _ = child.wait();
             let _ = collector.join();
             panic!("no server: {first:?} {}", stderr.lock().unwrap());
         };
-        let address = address.parse().unwrap();
+        let address = match listening.split_once("://") {
+            Some((_, address)) => address.parse().unwrap(),
+            // A Unix socket.
+            None => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        };
         let mut welcome = first.clone();
         // The welcome is printed at once and ends with an empty line after the second curl line.
         while !welcome.ends_with("}'\n\n") {
@@ -106,6 +109,14 @@ impl Server {
             stderr,
             collector: Some(collector),
         }
+    }
+
+    /// Where it says that it listens.
+    pub(crate) fn listening(&self) -> Vec<&str> {
+        let lines = self.welcome.lines();
+        lines
+            .filter_map(|line| line.strip_prefix("listening on "))
+            .collect()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -300,10 +311,17 @@ fn opened(stream: Result<Stream, Reply>) -> Stream {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let before = self.child.try_wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("the server said:\n{}", self.stderr());
+            let ended = before.ok().flatten();
+            let ended = ended.map_or("was running".to_owned(), |status| status.to_string());
+            eprintln!(
+                "the server at {} ({ended}) said:\n{}",
+                self.address,
+                self.stderr()
+            );
         }
     }
 }

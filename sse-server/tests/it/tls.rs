@@ -394,6 +394,43 @@ async fn the_binary_says_https_and_reads_a_renewed_certificate_when_told() {
 }
 
 #[test]
+fn a_unix_socket_beside_https_speaks_plain_http() {
+    use std::io::{Read as _, Write as _};
+
+    let files = Files::new();
+    let path = files.path("hub.sock");
+    let unix = format!("unix:{}", path.display());
+    let start = |listen: &[&str]| {
+        let mut command = command();
+        command.arg("--ephemeral").arg("--tls-cert");
+        command
+            .arg(files.certificate())
+            .arg("--tls-key")
+            .arg(files.key());
+        for listen in listen {
+            command.args(["--listen", listen]);
+        }
+        command
+    };
+    let server = crate::server::Server::spawn(start(&["127.0.0.1:0", &unix]));
+    assert_eq!(
+        server.listening(),
+        [format!("https://{}", server.address), unix.clone()]
+    );
+    let mut socket = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    socket
+        .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(server);
+    let output = start(&[&unix]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: --tls-cert has no use"), "{said}");
+}
+
+#[test]
 fn a_certificate_out_of_its_time_is_complained_of_and_served() {
     let files = Files::new();
     for (years, words) in [

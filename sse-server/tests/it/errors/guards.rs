@@ -51,6 +51,8 @@ fn no_route_answers_to_a_name_that_nobody_configured() {
         format!("127.0.0.1:{port}"),
         "hub.example".to_owned(),
         "HUB.example:80".to_owned(),
+        "hub.example.".to_owned(),
+        format!("localhost.:{port}"),
         "[::1]".to_owned(),
     ] {
         assert_eq!(
@@ -61,7 +63,13 @@ fn no_route_answers_to_a_name_that_nobody_configured() {
             "{host}"
         );
     }
-    for host in ["", "a b", "evil.example, localhost"] {
+    for host in [
+        "",
+        "a b",
+        "evil.example, localhost",
+        "me@localhost",
+        "localhost:x",
+    ] {
         let status = server
             .request("GET", "/livez", &[("Host", host)], b"")
             .status;
@@ -151,6 +159,92 @@ fn a_page_from_elsewhere_may_change_nothing_and_read_nothing() {
         .request("POST", "/events", &[("Origin", &own)], b"{\"data\":1}")
         .ok();
 }
+
+#[test]
+fn a_host_may_be_allowed_with_a_port_or_with_all_below_it() {
+    let server = Server::with(&["--allowed-host", "hub:8443, *.example.com"]);
+    for (host, status) in [
+        ("hub:8443", 200),
+        ("HUB.:8443", 200),
+        ("hub", 421),
+        ("hub:8080", 421),
+        ("a.example.com", 200),
+        ("a.b.Example.com.:1", 200),
+        ("example.com", 421),
+        ("badexample.com", 421),
+    ] {
+        let reply = server.request("GET", "/livez", &[("Host", host)], b"");
+        assert_eq!(reply.status, status, "{host}: {}", reply.text());
+    }
+}
+
+#[test]
+fn an_allowed_page_may_send_what_libraries_add_and_read_what_answers_carry() {
+    let origins = "https://app.example:443/, http://localhost:3000";
+    let server = Server::with(&["--allowed-origin", origins]);
+    for origin in ["https://app.example", "http://localhost:3000"] {
+        let asked = "traceparent, tracestate, baggage, sentry-trace, x-requested-with, idempotency-key, \
+                     x-datadog-trace-id, x-b3-traceid, x-request-id, content-type, last-event-id, authorization";
+        let reply = server.request(
+            "OPTIONS",
+            "/events",
+            &[
+                ("Origin", origin),
+                ("Access-Control-Request-Method", "POST"),
+                ("Access-Control-Request-Headers", asked),
+            ],
+            b"",
+        );
+        assert_eq!(reply.header("access-control-allow-origin"), Some(origin));
+        let allowed = reply.header("access-control-allow-headers").unwrap();
+        let allowed: Vec<_> = allowed.split(", ").collect();
+        for name in asked.split(", ") {
+            assert!(allowed.contains(&name), "{name}");
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        let created = server.request("POST", "/jobs", &[("Origin", origin)], b"{\"title\":\"t\"}");
+        let refused = server.request("PUT", "/jobs", &[("Origin", origin)], b"{}");
+        let polled = server.request("GET", "/events/poll", &[("Origin", origin)], b"");
+        for reply in [&created, &refused, &polled] {
+            let exposed = reply.header("access-control-expose-headers").unwrap();
+            let exposed: Vec<_> = exposed.split(", ").collect();
+            for name in ["location", "retry-after", "link"] {
+                assert!(exposed.contains(&name), "{name}");
+            }
+            for (name, _) in &reply.headers {
+                let name = name.to_ascii_lowercase();
+                let is_for_the_browser =
+                    NOT_FOR_PAGES.contains(&name.as_str()) || name.starts_with("access-control-");
+                assert!(
+                    is_for_the_browser || exposed.contains(&name.as_str()),
+                    "{name}"
+                );
+                seen.insert(name);
+            }
+        }
+        assert!(
+            seen.contains("location") && seen.contains("allow"),
+            "{seen:?}"
+        );
+    }
+}
+
+/// Headers that every page may read, and those that speak to browsers and proxies alone.
+const NOT_FOR_PAGES: &[&str] = &[
+    "cache-control",
+    "content-language",
+    "content-length",
+    "content-type",
+    "expires",
+    "last-modified",
+    "pragma",
+    "connection",
+    "cross-origin-resource-policy",
+    "transfer-encoding",
+    "vary",
+    "x-accel-buffering",
+    "x-content-type-options",
+];
 
 /// The routes as the index lists them, `{id}` filled in.
 fn routes(server: &Server) -> Vec<(String, String)> {

@@ -9,11 +9,16 @@
 //!   something. So a request with an `Origin` that is neither the hub's own nor configured may read
 //!   nothing (no CORS header) and change nothing (403).
 
-use std::net::IpAddr;
+mod host;
+mod origin;
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::Authority,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+pub use host::{AllowedHost, InvalidHost};
+pub use origin::{AllowedOrigin, InvalidOrigin};
+
+use host::RequestHost;
+use origin::RequestOrigin;
 
 use super::HttpConfig;
 use super::body::Body;
@@ -46,24 +51,27 @@ pub(super) fn check_host(
     }
     // HTTP/1.0 has no Host, and no browser speaks it.
     let Some(host) = host else { return Ok(()) };
-    let authority: Authority = host.parse().map_err(|_| {
-        Problem::bad_request(format!("the Host header {host:?} is not a host name"))
-    })?;
-    let name = authority.host();
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let known = bare.parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
+    let Some(named) = RequestHost::parse(host) else {
+        return Err(Problem::bad_request(format!(
+            "the Host header {host:?} is not a host name"
+        )));
+    };
+    let is_known = named.is_local_or_address()
         || config
             .allowed_hosts
             .iter()
-            .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(name));
-    if known {
+            .any(|allowed| allowed.allows(&named));
+    if is_known {
         Ok(())
     } else {
+        let port = named
+            .port
+            .map_or_else(String::new, |port| format!(" on port {port}"));
         Err(Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             format!(
-                "this hub does not answer to the host name {name:?}; add it with --allowed-host"
+                "this hub does not answer to the host name {:?}{port}; add it with --allowed-host",
+                named.name
             ),
         ))
     }
@@ -71,23 +79,25 @@ pub(super) fn check_host(
 
 /// Sorts the `Origin` of a request.
 pub(super) fn origin(config: &HttpConfig, headers: &HeaderMap, host: Option<&str>) -> Origin {
-    let Some(origin) = headers.get(header::ORIGIN) else {
+    let Some(given) = headers.get(header::ORIGIN) else {
         return Origin::Same;
     };
-    let Ok(text) = origin.to_str() else {
-        return Origin::Foreign;
-    };
     // `null` is what a sandboxed page sends, wherever it comes from: never a known origin.
-    let is_listed = |allowed: &String| allowed.eq_ignore_ascii_case(text);
-    if text != "null" && config.allowed_origins.iter().any(is_listed) {
-        return Origin::Allowed(origin.clone());
+    let parsed = given.to_str().ok().and_then(RequestOrigin::parse);
+    if let Some(origin) = parsed {
+        if config
+            .allowed_origins
+            .iter()
+            .any(|allowed| allowed.is(&origin))
+        {
+            return Origin::Allowed(given.clone());
+        }
+        let host = host.and_then(RequestHost::parse);
+        if host.is_some_and(|host| origin.is_of(&host)) {
+            return Origin::Same;
+        }
     }
-    let own = text.split_once("://").is_some_and(|(_, authority)| {
-        host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
-    });
-    if own {
-        Origin::Same
-    } else if config.allowed_origins.iter().any(|allowed| allowed == "*") {
+    if config.allowed_origins.iter().any(AllowedOrigin::is_any) {
         Origin::Any
     } else {
         Origin::Foreign
@@ -116,9 +126,7 @@ pub(super) fn preflight(origin: &Origin, allow: &str) -> Response<Body> {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow);
             headers.insert(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                HeaderValue::from_static(
-                    "content-type, last-event-id, cache-control, authorization",
-                ),
+                HeaderValue::from_static(ALLOWED_HEADERS),
             );
             headers.insert(
                 header::ACCESS_CONTROL_MAX_AGE,
@@ -151,7 +159,7 @@ pub(super) fn finish(origin: &Origin, headers: &mut HeaderMap) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("retry-after, location"),
+            HeaderValue::from_static(EXPOSED_HEADERS),
         );
     }
     if let Ok(name) = HeaderName::try_from("cross-origin-resource-policy") {
@@ -159,14 +167,31 @@ pub(super) fn finish(origin: &Origin, headers: &mut HeaderMap) {
     }
 }
 
+/// What a page may send beside the headers that need no question. The hub itself needs few of them; libraries for tracing
+/// and fetching add the others to every request, and one that is missing here would fail the whole request.
+/// `X-Forwarded-For` and its like are a proxy's to say, so they are not here.
+const ALLOWED_HEADERS: &str = "content-type, last-event-id, cache-control, authorization, idempotency-key, \
+     accept, if-none-match, if-modified-since, if-match, prefer, pragma, priority, user-agent, \
+     traceparent, tracestate, baggage, sentry-trace, \
+     b3, x-b3-traceid, x-b3-spanid, x-b3-parentspanid, x-b3-sampled, x-b3-flags, uber-trace-id, \
+     x-datadog-trace-id, x-datadog-parent-id, x-datadog-origin, x-datadog-sampling-priority, x-datadog-tags, \
+     x-amzn-trace-id, x-cloud-trace-context, newrelic, elastic-apm-traceparent, \
+     request-id, request-context, correlation-context, x-request-id, x-correlation-id, x-trace-id, \
+     x-dynatrace, x-dtc, x-dtpc, x-dtreferer, \
+     x-requested-with, x-csrf-token, x-xsrf-token, x-api-key, ngrok-skip-browser-warning";
+
+/// What a page may read of an answer beside the headers that every page may.
+const EXPOSED_HEADERS: &str = "location, retry-after, link, allow, etag, date, \
+     content-encoding, www-authenticate";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn config() -> HttpConfig {
         HttpConfig {
-            allowed_hosts: vec!["hub.example".into()],
-            allowed_origins: vec!["https://app.example".into()],
+            allowed_hosts: vec!["hub.example".parse().unwrap()],
+            allowed_origins: vec!["https://app.example".parse().unwrap()],
             ..HttpConfig::default()
         }
     }
@@ -180,6 +205,9 @@ mod tests {
             "[::1]:80",
             "192.168.0.7",
             "hub.example:443",
+            "localhost.",
+            "localhost.:8080",
+            "127.0.0.1.:8080",
         ] {
             assert!(check_host(&config(), Some(host), 1).is_ok(), "{host}");
         }
@@ -192,7 +220,10 @@ mod tests {
             let problem = check_host(&config(), Some(host), 1).unwrap_err();
             assert_eq!(problem.status, StatusCode::MISDIRECTED_REQUEST, "{host}");
         }
-        assert!(check_host(&config(), Some("a b"), 1).is_err());
+        for host in ["a b", "me@localhost", "localhost:port"] {
+            let problem = check_host(&config(), Some(host), 1).unwrap_err();
+            assert_eq!(problem.status, StatusCode::BAD_REQUEST, "{host}");
+        }
         assert!(check_host(&config(), Some("localhost"), 2).is_err());
     }
 
@@ -219,7 +250,7 @@ mod tests {
     #[test]
     fn any_origin_may_come_but_without_cookies() {
         let config = HttpConfig {
-            allowed_origins: vec!["*".into()],
+            allowed_origins: vec!["*".parse().unwrap()],
             ..HttpConfig::default()
         };
         let asked = HeaderMap::from_iter([(
@@ -232,5 +263,41 @@ mod tests {
         finish(&origin, &mut headers);
         assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+    }
+
+    #[test]
+    fn a_preflight_allows_what_libraries_add_and_nothing_of_a_proxy() {
+        let origin = Origin::Allowed(HeaderValue::from_static("https://app.example"));
+        let answer = preflight(&origin, "GET, POST");
+        let allowed = answer.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS]
+            .to_str()
+            .unwrap();
+        let allowed: Vec<_> = allowed.split(", ").collect();
+        for name in [
+            "traceparent",
+            "tracestate",
+            "baggage",
+            "sentry-trace",
+            "x-requested-with",
+            "idempotency-key",
+            "b3",
+            "x-datadog-trace-id",
+            "x-request-id",
+            "last-event-id",
+            "authorization",
+        ] {
+            assert!(allowed.contains(&name), "{name}");
+        }
+        for name in &allowed {
+            let parsed: HeaderName = name.parse().unwrap();
+            assert_eq!(parsed.as_str(), *name);
+            assert!(!name.starts_with("x-forwarded") && *name != "forwarded");
+        }
+        let foreign = preflight(&Origin::Foreign, "GET, POST");
+        assert!(
+            !foreign
+                .headers()
+                .contains_key(header::ACCESS_CONTROL_ALLOW_HEADERS)
+        );
     }
 }

@@ -1,0 +1,114 @@
+//! The signals of a service. INT, TERM and QUIT end it, HUP reads the certificate again, and no other ends it.
+
+use std::future::Future;
+use std::io::{self, Write as _};
+
+use sse_server::serve::Tls;
+
+/// Says if clients will refuse the certificate for its dates. The server starts nevertheless: some take any.
+pub(crate) fn check_dates(tls: &Tls) {
+    if let Err(error) = tls.check_dates(sse_server::clock::unix_millis()) {
+        tracing::error!("{error}");
+    }
+}
+
+/// Handles the signals that do not end the server, from now on until the runtime ends. Each of them would end a process
+/// that knows nothing of it.
+#[cfg(unix)]
+pub(crate) fn handle_others(tls: Option<Tls>) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match &tls {
+                None => tracing::info!("SIGHUP: there is no certificate to read again"),
+                Some(tls) => renew(tls),
+            }
+        }
+    });
+    let users = [
+        ("SIGUSR1", SignalKind::user_defined1()),
+        ("SIGUSR2", SignalKind::user_defined2()),
+    ];
+    for (name, kind) in users {
+        let mut user = signal(kind)?;
+        tokio::spawn(async move {
+            while user.recv().await.is_some() {
+                tracing::info!("{name} means nothing here");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Elsewhere there are no such signals.
+#[cfg(not(unix))]
+pub(crate) fn handle_others(_tls: Option<Tls>) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn renew(tls: &Tls) {
+    match tls.reload() {
+        Ok(()) => {
+            tracing::info!("the certificate was read again");
+            check_dates(tls);
+        }
+        Err(error) => tracing::error!(%error, "the certificate stays the old one"),
+    }
+}
+
+/// The signals that end the server: the first lets it drain, the second does not wait.
+pub(crate) struct Stop {
+    #[cfg(unix)]
+    signals: [tokio::signal::unix::Signal; 3],
+}
+
+#[cfg(unix)]
+impl Stop {
+    pub(crate) fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            signals: [
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::quit())?,
+            ],
+        })
+    }
+
+    /// Done with the first of them.
+    pub(crate) async fn asked(mut self) {
+        self.one().await;
+        tokio::spawn(async move {
+            self.one().await;
+            let _ = writeln!(io::stderr(), "stopped at once");
+            std::process::exit(130);
+        });
+    }
+
+    fn one(&mut self) -> impl Future<Output = ()> {
+        std::future::poll_fn(|cx| {
+            let is_there =
+                |signal: &mut tokio::signal::unix::Signal| signal.poll_recv(cx).is_ready();
+            if self.signals.iter_mut().any(is_there) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+    }
+}
+
+#[cfg(not(unix))]
+impl Stop {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Done with Ctrl-C.
+    pub(crate) async fn asked(self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

@@ -1,0 +1,105 @@
+//! Where to listen, with which certificate, and how long the end may take.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::settings::or_fields;
+use super::{ConfigError, invalid};
+use crate::serve::{Endpoint, Tls};
+use crate::units::Span;
+
+/// The server's settings, as they were given.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Server")]
+#[allow(
+    missing_docs,
+    reason = "the help texts are the documentation, said once"
+)]
+pub struct ServerSettings {
+    /// Address to listen on: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` (both loopback addresses), `8080` (as
+    /// 127.0.0.1:8080), `:8080` (all addresses of this machine) or `unix:/run/hub.sock`. Port 0 picks a free one.
+    /// Repeatable [default: 127.0.0.1:8080]
+    #[arg(long, env = "SSE_LISTEN", value_delimiter = ',', value_name = "ADDR")]
+    pub listen: Option<Vec<Endpoint>>,
+    /// Speak HTTPS with this certificate: a PEM file, the server's own first, then those up to the root
+    #[arg(long, env = "SSE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key: a PEM file. After a renewal SIGHUP makes the server read both again
+    #[arg(long, env = "SSE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Allow listening on an address that other machines can reach, though anyone may publish and read
+    #[arg(long, env = "SSE_ALLOW_ANONYMOUS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub allow_anonymous: Option<bool>,
+    /// How long streams get to end when the server stops [default: 10s]
+    #[arg(long, env = "SSE_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Option<Span>,
+}
+
+/// What the section comes to.
+pub(super) struct Server {
+    pub(super) listen: Vec<Endpoint>,
+    pub(super) tls: Option<Tls>,
+    pub(super) drain_timeout: Duration,
+}
+
+impl ServerSettings {
+    pub(super) fn or(self, other: Self) -> Self {
+        or_fields!(self, other: listen, tls_cert, tls_key, allow_anonymous, drain_timeout)
+    }
+
+    pub(super) fn build(self) -> Result<Server, ConfigError> {
+        let tls = self.certificate()?;
+        let listen = self
+            .listen
+            .filter(|endpoints| !endpoints.is_empty())
+            .unwrap_or_else(|| vec![Endpoint::Address(([127, 0, 0, 1], 8080).into())]);
+        let is_reachable = |endpoint: &&Endpoint| !endpoint.is_local();
+        if let Some(endpoint) = listen.iter().find(is_reachable)
+            && !self.allow_anonymous.unwrap_or(false)
+        {
+            return Err(invalid(format!(
+                "listening on {endpoint} lets other machines publish and read without authentication: \
+                 add --allow-anonymous if that is meant"
+            )));
+        }
+        let is_again = |(at, endpoint): &(usize, &Endpoint)| {
+            !endpoint.picks_a_port() && listen[..*at].contains(endpoint)
+        };
+        if let Some((_, endpoint)) = listen.iter().enumerate().find(is_again) {
+            return Err(invalid(format!(
+                "--listen names {endpoint} twice; name it once"
+            )));
+        }
+        let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
+        if tls.is_some() && listen.iter().all(is_unix) {
+            return Err(invalid(
+                "--tls-cert has no use where --listen names only Unix sockets, which speak plain HTTP: \
+                 add an address such as --listen 127.0.0.1:8443, or leave the certificate out",
+            ));
+        }
+        Ok(Server {
+            listen,
+            tls,
+            drain_timeout: self
+                .drain_timeout
+                .map_or(Duration::from_secs(10), |span| span.0),
+        })
+    }
+
+    fn certificate(&self) -> Result<Option<Tls>, ConfigError> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Tls::from_files(certificate, key)
+                .map(Some)
+                .map_err(|error| invalid(error.to_string())),
+            (Some(_), None) => Err(invalid(
+                "--tls-cert is given without --tls-key: add the certificate's private key",
+            )),
+            (None, Some(_)) => Err(invalid(
+                "--tls-key is given without --tls-cert: add the key's certificate",
+            )),
+            (None, None) => Ok(None),
+        }
+    }
+}

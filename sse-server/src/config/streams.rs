@@ -1,0 +1,125 @@
+//! How streams are kept alive, slowed down and ended.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::check::{some_bytes, some_time};
+use super::settings::or_fields;
+use super::{ConfigError, invalid};
+use crate::hub::HubConfig;
+use crate::hub::Overflow;
+use crate::units::{Size, Span};
+use crate::wire::HeartbeatForm;
+
+/// The streams' settings, as they were given.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Streams")]
+#[allow(
+    missing_docs,
+    reason = "the help texts are the documentation, said once"
+)]
+pub struct StreamSettings {
+    /// Silence after which a heartbeat is sent; 0 for none [default: 30s]
+    #[arg(long, env = "SSE_HEARTBEAT", value_name = "DURATION")]
+    pub heartbeat: Option<Span>,
+    /// Under lasting load heartbeats become rarer, up to this silence [default: as --heartbeat, which is never]
+    #[arg(long, env = "SSE_MAX_HEARTBEAT", value_name = "DURATION")]
+    pub max_heartbeat: Option<Span>,
+    /// The most that a busy hub waits for more events to write together; an idle one never does; 0 for never
+    /// [default: 5ms]
+    #[arg(long, env = "SSE_MAX_LINGER", value_name = "DURATION")]
+    pub max_linger: Option<Span>,
+    /// Heartbeat as `event: ping` or as a bare comment [default: event]
+    #[arg(long, env = "SSE_HEARTBEAT_FORM", value_name = "FORM")]
+    pub heartbeat_form: Option<HeartbeatForm>,
+    /// Reconnection time told to clients, jittered by half of it [default: 2s]
+    #[arg(long, env = "SSE_RETRY", value_name = "DURATION")]
+    pub retry: Option<Span>,
+    /// A reader that takes nothing for so long, though events wait, is let go [default: 5s]
+    #[arg(long, env = "SSE_SEND_TIMEOUT", value_name = "DURATION")]
+    pub send_timeout: Option<Span>,
+    /// A connection with no activity for so long is closed [default: 5m]
+    #[arg(long, env = "SSE_IDLE_TIMEOUT", value_name = "DURATION")]
+    pub idle_timeout: Option<Span>,
+    /// How often idle connections and old events are looked for [default: 60s]
+    #[arg(long, env = "SSE_SWEEP_INTERVAL", value_name = "DURATION")]
+    pub sweep_interval: Option<Span>,
+    /// What happens to a reader whose next event is no longer kept: disconnect, or drop-oldest
+    /// (announce the gap and go on) [default: disconnect]
+    #[arg(long, env = "SSE_OVERFLOW", value_name = "POLICY")]
+    pub overflow: Option<Overflow>,
+    /// Newest events held in memory for all readers together [default: 16MiB]
+    #[arg(long, env = "SSE_WINDOW", value_name = "SIZE")]
+    pub window: Option<Size>,
+}
+
+impl StreamSettings {
+    pub(super) fn or(self, other: Self) -> Self {
+        or_fields!(self, other:
+            heartbeat, max_heartbeat, max_linger, heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval,
+            overflow, window,
+        )
+    }
+
+    pub(super) fn build(self, hub: HubConfig) -> Result<HubConfig, ConfigError> {
+        let hub = HubConfig {
+            heartbeat: match self.heartbeat.map(|span| span.0) {
+                None => hub.heartbeat,
+                Some(Duration::ZERO) => None,
+                given => given,
+            },
+            max_heartbeat: self.max_heartbeat.map(|span| span.0),
+            heartbeat_form: self.heartbeat_form.unwrap_or(hub.heartbeat_form),
+            max_linger: self.max_linger.map_or(hub.max_linger, |span| span.0),
+            retry: some_time("--retry", self.retry, hub.retry)?,
+            send_timeout: some_time("--send-timeout", self.send_timeout, hub.send_timeout)?,
+            idle_timeout: some_time("--idle-timeout", self.idle_timeout, hub.idle_timeout)?,
+            sweep_interval: some_time("--sweep-interval", self.sweep_interval, hub.sweep_interval)?,
+            overflow: self.overflow.unwrap_or(hub.overflow),
+            window_bytes: some_bytes("--window", self.window, hub.window_bytes)?,
+            ..hub
+        };
+        check_heartbeats(&hub)?;
+        if hub.max_linger > MAX_LINGER {
+            return Err(invalid(format!(
+                "--max-linger ({:?}) must be at most {MAX_LINGER:?}: more would only delay events",
+                hub.max_linger
+            )));
+        }
+        Ok(hub)
+    }
+}
+
+fn check_heartbeats(hub: &HubConfig) -> Result<(), ConfigError> {
+    match (hub.heartbeat, hub.max_heartbeat) {
+        (None, Some(_)) => {
+            return Err(invalid(
+                "--max-heartbeat is given, but --heartbeat is 0: there are no heartbeats to become rarer",
+            ));
+        }
+        (Some(least), Some(most)) if most < least => {
+            return Err(invalid(format!(
+                "--max-heartbeat ({most:?}) must be at least --heartbeat ({least:?})"
+            )));
+        }
+        _ => {}
+    }
+    if let Some(interval) = hub.heartbeat.max(hub.max_heartbeat)
+        && interval >= hub.idle_timeout
+    {
+        let option = if hub.max_heartbeat.is_some() {
+            "--max-heartbeat"
+        } else {
+            "--heartbeat"
+        };
+        return Err(invalid(format!(
+            "{option} ({interval:?}) must be shorter than --idle-timeout ({:?}), or every quiet connection is closed",
+            hub.idle_timeout
+        )));
+    }
+    Ok(())
+}
+
+/// A longer delay would be felt.
+const MAX_LINGER: Duration = Duration::from_secs(1);
