@@ -48,7 +48,7 @@ pub use memory::{MemoryBroker, MemoryConfig};
 pub use pattern::TopicPattern;
 pub use position::{Epoch, Offset, ParsePositionError, Position};
 pub use queue::DEFAULT_MAX_PENDING_BYTES;
-pub use record::{NewRecord, Priority, Record, RecordRef, Snapshot, UnixMillis};
+pub use record::{DataKind, NewRecord, Priority, Record, RecordRef, Snapshot, UnixMillis};
 pub use replay::{Gap, GapReason, ResumeFrom};
 pub use retention::{Retention, TopicRetention, Trimmed};
 pub use splice::{Splice, Step};

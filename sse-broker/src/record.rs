@@ -20,6 +20,16 @@ pub enum Priority {
     High,
 }
 
+/// What an event's data was when it was published, which its text alone does not tell: `"7"` and `7` are the same text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DataKind {
+    /// A string; the data is its content.
+    #[default]
+    Text,
+    /// Any other JSON; the data is the JSON as it was written.
+    Json,
+}
+
 /// An event on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecord {
@@ -31,6 +41,8 @@ pub struct NewRecord {
     pub label: Option<EventType>,
     /// The event. Its `id`, where there is one, is the publisher's and is stored once.
     pub event: Event,
+    /// What its data was. It does not count as content: the same text is the same event.
+    pub data_kind: DataKind,
     /// How much it matters to a reader that cannot take them all.
     pub priority: Priority,
     /// When it was published.
@@ -50,6 +62,7 @@ impl NewRecord {
             audience: Audience::Everyone,
             label: None,
             event,
+            data_kind: DataKind::default(),
             priority: Priority::Normal,
             published_at,
             expires_at: None,
@@ -224,6 +237,8 @@ pub struct RecordRef<'a> {
     pub retry: Option<Retry>,
     /// See [`NewRecord::label`].
     pub label: Option<&'a str>,
+    /// See [`NewRecord::data_kind`].
+    pub data_kind: DataKind,
     /// See [`NewRecord::priority`].
     pub priority: Priority,
     /// See [`NewRecord::published_at`].
@@ -259,6 +274,7 @@ impl<'a> From<&'a Record> for RecordRef<'a> {
             data: &event.data,
             retry: event.retry,
             label: record.content.label.as_ref().map(EventType::as_str),
+            data_kind: record.content.data_kind,
             priority: record.content.priority,
             published_at: record.content.published_at,
             expires_at: record.content.expires_at,

@@ -4,6 +4,7 @@
 //! u64  what all records up to this one weigh together, from the first of the log on
 //! u8   version of this layout
 //! u8   priority (2 bits), then which of the optional fields follow, in this order
+//! u8   whether the data is JSON (since version 2)
 //! u64  published at     [u64 expires at]  [u64 retry]
 //! [text id]  [text type]  [text label]
 //! list of topics        list of owners, who may see it; none for everyone, or for those it is granted to
@@ -21,13 +22,14 @@ use sse_protocol::{Event, EventId, EventType, Retry};
 
 use crate::encoding::{Damaged, Rest, Texts, put_number, put_text};
 use crate::{
-    Audience, AudienceRef, NewRecord, Offset, Position, Priority, RecordRef, Topic, TopicNames,
+    Audience, AudienceRef, DataKind, NewRecord, Offset, Position, Priority, RecordRef, Topic,
+    TopicNames,
 };
 
 /// The layout that is written. Readers know this one and all before it.
 const VERSION: u8 = 2;
 
-/// The layout without [`IS_GRANTED`].
+/// The layout without [`IS_GRANTED`] and without the second byte of flags.
 const VERSION_1: u8 = 1;
 
 const PRIORITY_BITS: u8 = 0b11;
@@ -38,6 +40,8 @@ const HAS_TYPE: u8 = 1 << 5;
 const HAS_LABEL: u8 = 1 << 6;
 /// Only who was granted one of its topics may see it.
 const IS_GRANTED: u8 = 1 << 7;
+/// In the second byte: the data is JSON, and not the content of a string.
+const IS_JSON: u8 = 1;
 
 const RUNNING_WEIGHT_BYTES: usize = 8;
 const CHECKSUM_BYTES: usize = 4;
@@ -60,7 +64,11 @@ pub(super) fn encode(record: &NewRecord) -> Vec<u8> {
 
     let mut out = Vec::with_capacity(record.weight_bytes());
     out.extend_from_slice(&[0; RUNNING_WEIGHT_BYTES]);
-    out.extend_from_slice(&[VERSION, flags]);
+    let more_flags = match record.data_kind {
+        DataKind::Text => 0,
+        DataKind::Json => IS_JSON,
+    };
+    out.extend_from_slice(&[VERSION, flags, more_flags]);
     out.extend_from_slice(&record.published_at.to_le_bytes());
     for number in [record.expires_at, event.retry.map(Retry::as_millis)]
         .into_iter()
@@ -118,6 +126,7 @@ pub(super) struct RecordView<'a> {
     label: Option<&'a str>,
     owners: Texts<'a>,
     is_granted: bool,
+    data_kind: DataKind,
     data: &'a str,
 }
 
@@ -135,6 +144,15 @@ impl<'a> RecordView<'a> {
         if !is_known {
             return Err(Damaged);
         }
+        let more_flags = match version {
+            VERSION_1 => 0,
+            _ => rest.take_array::<1>()?[0],
+        };
+        let data_kind = match more_flags {
+            0 => DataKind::Text,
+            IS_JSON => DataKind::Json,
+            _ => return Err(Damaged),
+        };
         let has = |bit: u8| flags & bit != 0;
         let priority = match flags & PRIORITY_BITS {
             0 => Priority::Low,
@@ -154,6 +172,7 @@ impl<'a> RecordView<'a> {
             topics: rest.texts()?,
             owners: rest.texts()?,
             is_granted,
+            data_kind,
             data: rest.text()?,
         })
     }
@@ -183,6 +202,7 @@ impl<'a> RecordView<'a> {
             data: self.data,
             retry: self.retry.map(Retry::from_millis),
             label: self.label,
+            data_kind: self.data_kind,
             priority: self.priority,
             published_at: self.published_at,
             expires_at: self.expires_at,
@@ -216,6 +236,7 @@ impl<'a> RecordView<'a> {
                 data: self.data.into(),
                 retry: self.retry.map(Retry::from_millis),
             },
+            data_kind: self.data_kind,
             priority: self.priority,
             published_at: self.published_at,
             expires_at: self.expires_at,
@@ -301,6 +322,7 @@ mod tests {
                             data: data.into(),
                             retry: retry.map(Retry::from_millis),
                         },
+                        data_kind: [DataKind::Text, DataKind::Json][p % 2],
                         priority: [Priority::Low, Priority::Normal, Priority::High][p],
                         published_at: at,
                         expires_at: expires,

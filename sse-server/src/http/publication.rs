@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
 use serde_json::value::RawValue;
-use sse_broker::{Priority, Topic};
+use sse_broker::{DataKind, Priority, Topic};
 use sse_protocol::{EventId, EventType, Retry};
 
 use super::problem::Problem;
@@ -171,7 +171,7 @@ pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
                 type_given_as = Some(name.into_owned());
             }
             "data" => {
-                publication.data = data(raw)?;
+                (publication.data, publication.data_kind) = data(raw)?;
                 has_data = true;
             }
             "topic" | "topics" => publication.topics.append(&mut topics(&name, raw)?),
@@ -231,11 +231,12 @@ pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
 }
 
 /// A string's content as it is; any other JSON as it was written.
-fn data(raw: &RawValue) -> Result<Box<str>, Problem> {
+fn data(raw: &RawValue) -> Result<(Box<str>, DataKind), Problem> {
     if raw.get().starts_with('"') {
-        value::<String>("data", raw, "valid text").map(String::into_boxed_str)
+        let text: String = value("data", raw, "valid text")?;
+        Ok((text.into(), DataKind::Text))
     } else {
-        Ok(raw.get().into())
+        Ok((raw.get().into(), DataKind::Json))
     }
 }
 

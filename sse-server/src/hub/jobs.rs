@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sse_broker::{NewRecord, Offset, Record, Snapshot, Topic, UnixMillis};
+use sse_broker::{DataKind, NewRecord, Offset, Record, Snapshot, Topic, UnixMillis};
 use sse_protocol::Event;
 use tokio::sync::{Notify, Semaphore};
 
@@ -474,6 +474,7 @@ fn job_record(job: &Job, event: &JobEvent, now: UnixMillis) -> Result<NewRecord,
         record.topics.push(Topic::new(topic.as_str())?);
     }
     let state = serde_json::to_vec(job).expect("a job is text, numbers and JSON");
+    record.data_kind = DataKind::Json;
     record.snapshot = Some(Snapshot::Put(Bytes::from(state)));
     Ok(record)
 }
@@ -494,6 +495,7 @@ fn forget_record(job_id: &str, now: UnixMillis) -> NewRecord {
         Event::new(Value::Object(event.data.clone()).to_string()).with_type(event.event_type());
     NewRecord {
         snapshot: Some(Snapshot::Remove),
+        data_kind: DataKind::Json,
         ..NewRecord::new(topic, event, now)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sse_broker::{Audience, NewRecord, Priority, Snapshot, Topic, UnixMillis};
+use sse_broker::{Audience, DataKind, NewRecord, Priority, Snapshot, Topic, UnixMillis};
 use sse_protocol::{Event, EventId, EventType, Retry};
 
 /// The topic of an event that names none.
@@ -27,6 +27,8 @@ pub struct Publication {
     pub event_type: Option<EventType>,
     /// The event's data, as readers get it.
     pub data: Box<str>,
+    /// What the data was: JSON, or the content of a string.
+    pub data_kind: DataKind,
     /// Where it goes; none means [`DEFAULT_TOPIC`].
     pub topics: Vec<Topic>,
     /// Who alone may see it: every one of these must be the reader's own session or user.
@@ -114,6 +116,7 @@ impl Publication {
                 data: self.data,
                 retry: self.retry,
             },
+            data_kind: self.data_kind,
             priority: self.priority,
             published_at: now,
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),

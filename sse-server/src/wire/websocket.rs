@@ -9,6 +9,7 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sse_broker::DataKind;
 use sse_compress::MessageCompressor;
 
 use super::{Format, GapJson, Message, public_id, to_json};
@@ -70,7 +71,8 @@ pub(super) fn write(
                 .flatten();
             let data = match &envelope {
                 Some(envelope) => json_or_text(envelope),
-                None => json_or_text(record.data),
+                None if record.data_kind == DataKind::Json => json_or_text(record.data),
+                None => Data::Text(record.data),
             };
             let json = EventJson {
                 event: format

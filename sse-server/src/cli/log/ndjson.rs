@@ -13,12 +13,13 @@
 //! The first line has `thinned` when rules of topics have taken events from the middle, up to there; `removed` says
 //! of which topics readers are to hear it.
 //!
-//! What is left out of an event is empty, none, or normal. `audience` is a list of topics, or `"granted"`. A copy
+//! What is left out of an event is empty, none, false, or normal. `audience` is a list of topics, or `"granted"`. A copy
 //! without its last line is cut short.
 
 use serde::{Deserialize, Serialize};
 use sse_broker::{
-    Audience, Bounds, Epoch, NewRecord, Offset, Position, Priority, Record, Topic, UnixMillis,
+    Audience, Bounds, DataKind, Epoch, NewRecord, Offset, Position, Priority, Record, Topic,
+    UnixMillis,
 };
 use sse_protocol::{Event, EventId, EventType, Retry};
 
@@ -87,6 +88,9 @@ pub(super) struct EventLine {
     published_at: UnixMillis,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<UnixMillis>,
+    /// Whether the data was JSON, and not the content of a string.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    json: bool,
     data: String,
 }
 
@@ -174,6 +178,7 @@ impl EventLine {
             event: text(&content.event.event_type),
             label: text(&content.label),
             retry: content.event.retry.map(Retry::as_millis),
+            json: content.data_kind == DataKind::Json,
             priority: match content.priority {
                 Priority::Low => Some(PriorityName::Low),
                 Priority::Normal => None,
@@ -213,6 +218,10 @@ impl EventLine {
                 event_type: event_type(self.event)?,
                 data: self.data.into(),
                 retry: self.retry.map(Retry::from_millis),
+            },
+            data_kind: match self.json {
+                true => DataKind::Json,
+                false => DataKind::Text,
             },
             priority: match self.priority {
                 Some(PriorityName::Low) => Priority::Low,
