@@ -274,6 +274,7 @@ mod tests {
                     data: "two\nlines \u{1f980}\u{0}".into(),
                     retry: Some(Retry::from_millis(5)),
                 },
+                data_kind: DataKind::Json,
                 priority: Priority::High,
                 published_at: 1,
                 expires_at: Some(u64::MAX),
