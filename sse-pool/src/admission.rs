@@ -133,6 +133,11 @@ impl<K: Eq + Hash> Shares<K> {
         true
     }
 
+    /// How many places this address has.
+    fn taken(&self, key: K) -> usize {
+        self.taken.get(&key).copied().unwrap_or(0) as usize
+    }
+
     fn release(&mut self, key: K) {
         let Some(share) = self.taken.get_mut(&key) else {
             return;
@@ -174,6 +179,25 @@ impl Admission {
             admission: Some(Arc::clone(self)),
             address,
         })
+    }
+
+    /// Whether there is a place now; nothing is taken or counted.
+    pub(crate) fn check(&self, ip: IpAddr) -> Result<(), Refusal> {
+        let places = self.places.lock();
+        if places.draining {
+            return Err(Refusal::Draining);
+        }
+        if places.taken >= self.max_total {
+            return Err(Refusal::Full);
+        }
+        let taken = match AddressKey::from(ip) {
+            AddressKey::V4(key) => places.v4.taken(key),
+            AddressKey::V6(key) => places.v6.taken(key),
+        };
+        if taken >= self.max_per_address {
+            return Err(Refusal::TooManyFromAddress);
+        }
+        Ok(())
     }
 
     fn take(&self, address: AddressKey) -> Result<(), Refusal> {

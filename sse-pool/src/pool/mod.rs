@@ -118,6 +118,15 @@ impl<T> Pool<T> {
         self.inner.admission.admit(ip)
     }
 
+    /// Whether [`admit`](Self::admit) would give a place now. Nothing is taken, and nothing counted.
+    ///
+    /// # Errors
+    ///
+    /// As [`admit`](Self::admit).
+    pub fn check_admission(&self, ip: IpAddr) -> Result<(), Refusal> {
+        self.inner.admission.check(ip)
+    }
+
     /// Admits nobody any more (or again). Connections stay; see [`close_some`](Self::close_some).
     pub fn set_draining(&self, draining: bool) {
         self.inner.admission.set_draining(draining);

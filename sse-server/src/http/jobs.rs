@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::body::Body;
 use super::poll::MAX_WAIT;
@@ -49,7 +49,7 @@ pub(super) async fn create(request: Request<'_>) -> Result<Response<Body>, Probl
         job_id: take(&mut fields, "job_id", "text")?,
         title: take(&mut fields, "title", "text")?,
         topic: take(&mut fields, "topic", "text")?,
-        total: take(&mut fields, "total", "a number")?,
+        total: number(&mut fields, "total")?,
     };
     nothing_left(&fields, "job_id, title, topic, total")?;
     if new.topic.as_deref().is_some_and(visibility::is_private) {
@@ -102,8 +102,8 @@ fn unknown(id: &str) -> Problem {
 pub(super) async fn progress(request: Request<'_>) -> Result<Response<Body>, Problem> {
     let mut fields = object(&request.body)?;
     let progress = Progress {
-        progress: take(&mut fields, "progress", "a number")?,
-        total: take(&mut fields, "total", "a number")?,
+        progress: number(&mut fields, "progress")?,
+        total: number(&mut fields, "total")?,
         message: take(&mut fields, "message", "text")?,
         details: fields,
     };
@@ -172,6 +172,22 @@ fn take<T: DeserializeOwned>(
     }
 }
 
+/// A number as it was written. Whole numbers that do not fit in 64 bits would be rounded, so they are refused.
+fn number(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Number>, Problem> {
+    let number: Option<Number> = take(fields, name, "a number")?;
+    let is_rounded = |number: &Number| {
+        let float = number.is_f64().then(|| number.as_f64()).flatten();
+        float.is_some_and(|float| float.abs() >= MAX_EXACT)
+    };
+    match number {
+        Some(number) if is_rounded(&number) => Err(Problem::bad_field(
+            name,
+            "must fit in 64 bits; a larger number would be rounded",
+        )),
+        number => Ok(number),
+    }
+}
+
 fn nothing_left(fields: &Map<String, Value>, known: &str) -> Result<(), Problem> {
     match fields.keys().next() {
         Some(name) => Err(Problem::bad_field(
@@ -185,6 +201,7 @@ fn nothing_left(fields: &Map<String, Value>, known: &str) -> Result<(), Problem>
 fn problem(error: JobError) -> Problem {
     match error {
         JobError::Unknown(_) => Problem::not_found(error.to_string()),
+        JobError::NotANumber => Problem::bad_field("progress", error.to_string()),
         JobError::Exists(_) | JobError::Ended(_) => {
             Problem::new(StatusCode::CONFLICT, error.to_string())
         }
@@ -201,3 +218,5 @@ fn problem(error: JobError) -> Problem {
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
+/// Numbers that are whole from here on are not held exactly.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;

@@ -227,6 +227,11 @@ impl Hub {
         self.inner.pool.admit(address)
     }
 
+    /// Whether there is a place for an address, without taking it.
+    pub(crate) fn check_admission(&self, address: IpAddr) -> Result<(), Refusal> {
+        self.inner.pool.check_admission(address)
+    }
+
     /// From where a reader goes on that has seen this id.
     pub(crate) async fn resume_from(&self, last_event_id: &str) -> Result<ResumeFrom, ReadError> {
         ResumeFrom::last_event_id(&*self.inner.broker, last_event_id).await

@@ -11,10 +11,10 @@
 //! too: short jobs need no progress.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use sse_broker::UnixMillis;
 use sse_pool::{ConnectionId, Routed};
-use sse_protocol::EventType;
+use sse_protocol::message::{Message, MessageEvent};
 
 use crate::clock::rfc3339;
 
@@ -68,14 +68,10 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
     /// How far it is: `progress` of `total`, or percent when no total is known.
-    #[serde(serialize_with = "as_number")]
-    pub progress: f64,
+    pub progress: Number,
     /// How much there is to do.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "as_optional_number"
-    )]
-    pub total: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<Number>,
     /// The latest message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -106,7 +102,7 @@ pub struct NewJob {
     /// A topic that gets its events, besides `job/{job_id}`.
     pub topic: Option<String>,
     /// How much there is to do.
-    pub total: Option<f64>,
+    pub total: Option<Number>,
 }
 
 /// Something that happens to a job.
@@ -139,34 +135,13 @@ pub enum JobChange {
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// How far: of the total, or percent.
-    pub progress: Option<f64>,
+    pub progress: Option<Number>,
     /// How much there is to do, when that is known only now.
-    pub total: Option<f64>,
+    pub total: Option<Number>,
     /// A word on it.
     pub message: Option<String>,
     /// Whatever else is to be shown: `step`, `current_item`, `educational_content`, …
     pub details: Map<String, Value>,
-}
-
-/// The event that tells of a change.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobEvent {
-    /// `progress`, `complete`, `error`, `educational` or `status`.
-    pub kind: &'static str,
-    /// Its data: the standard envelope's fields and the job's id.
-    pub data: Map<String, Value>,
-}
-
-impl JobEvent {
-    /// The event's type.
-    ///
-    /// # Panics
-    ///
-    /// Never: the five names are valid types.
-    #[must_use]
-    pub fn event_type(&self) -> EventType {
-        EventType::new(self.kind).expect("the envelope's names have no line breaks")
-    }
 }
 
 /// Who may have a job's events may see the job: it is looked at as an event of its topic.
@@ -211,7 +186,7 @@ impl Job {
             status: JobState::Pending,
             title: new.title,
             topic: new.topic,
-            progress: 0.0,
+            progress: Number::from(0),
             total: new.total,
             message: None,
             details: Map::new(),
@@ -228,7 +203,7 @@ impl Job {
     /// # Errors
     ///
     /// When the job has ended already.
-    pub fn apply(&self, change: JobChange, now: UnixMillis) -> Result<(Self, JobEvent), JobEnded> {
+    pub fn apply(&self, change: JobChange, now: UnixMillis) -> Result<(Self, Message), JobEnded> {
         if self.status.has_ended() {
             return Err(JobEnded(self.status));
         }
@@ -238,118 +213,105 @@ impl Job {
         let (kind, reported) = match change {
             JobChange::Progress(reported) => {
                 job.status = JobState::InProgress;
+                let only_teaches = reported.progress.is_none()
+                    && reported.details.contains_key("educational_content");
                 job.progress = reported.progress.unwrap_or(job.progress);
                 job.total = reported.total.or(job.total);
                 job.message = reported.message.or(job.message);
                 for (key, value) in &reported.details {
                     job.details.insert(key.clone(), value.clone());
                 }
-                let only_teaches = reported.progress.is_none()
-                    && reported.details.contains_key("educational_content");
                 (
                     if only_teaches {
-                        "educational"
+                        MessageEvent::Educational
                     } else {
-                        "progress"
+                        MessageEvent::Progress
                     },
                     reported.details,
                 )
             }
             JobChange::Complete { result, message } => {
                 job.status = JobState::Completed;
-                job.progress = job.total.unwrap_or(100.0);
+                job.progress = job.total.clone().unwrap_or_else(|| Number::from(100));
                 job.message = message.or(job.message);
                 job.result = Some(result);
-                ("complete", Map::new())
+                (MessageEvent::Complete, Map::new())
             }
             JobChange::Error { error, message } => {
                 job.status = JobState::Error;
                 job.message = message.or(job.message);
                 job.error = Some(error);
-                ("error", Map::new())
+                (MessageEvent::Error, Map::new())
             }
             JobChange::Cancel { message } => {
                 job.status = JobState::Cancelled;
                 job.message = message.or(job.message);
-                ("status", Map::new())
+                (MessageEvent::Status, Map::new())
             }
         };
-        let event = JobEvent {
-            kind,
-            data: job.event_data(reported),
-        };
-        Ok((job, event))
+        let message = job.message(kind, reported);
+        Ok((job, message))
     }
 
     /// The event that shows the whole job to a reader that has just come: `complete` or `error`
     /// when it has ended so, that a reader who waits for the end hears of it, and else `status`.
     #[must_use]
-    pub fn snapshot_event(&self) -> JobEvent {
+    pub fn snapshot_event(&self) -> Message {
         let kind = match self.status {
-            JobState::Completed => "complete",
-            JobState::Error => "error",
-            JobState::Pending | JobState::InProgress | JobState::Cancelled => "status",
+            JobState::Completed => MessageEvent::Complete,
+            JobState::Error => MessageEvent::Error,
+            JobState::Pending | JobState::InProgress | JobState::Cancelled => MessageEvent::Status,
         };
-        JobEvent {
-            kind,
-            data: self.event_data(self.details.clone()),
-        }
+        self.message(kind, self.details.clone())
     }
 
-    fn event_data(&self, details: Map<String, Value>) -> Map<String, Value> {
-        let mut data = Map::new();
-        data.insert("job_id".into(), self.job_id.clone().into());
-        data.insert("status".into(), self.status.as_str().into());
-        data.insert("progress".into(), number(self.progress));
-        if let Some(total) = self.total {
-            data.insert("total".into(), number(total));
-        }
-        let texts = [
-            ("title", &self.title),
-            ("message", &self.message),
-            ("error", &self.error),
-        ];
-        for (key, text) in texts {
-            if let Some(text) = text {
-                data.insert(key.into(), text.clone().into());
+    /// What is told of it, with these details; they never overwrite what is the job's own.
+    fn message(&self, kind: MessageEvent, details: Map<String, Value>) -> Message {
+        let own = |key: &str| OWN_KEYS.contains(&key);
+        let mut message = Message::new(kind, self.updated_at.clone());
+        for (key, value) in details.into_iter().filter(|(key, _)| !own(key)) {
+            if key == "step" && !value.is_number() {
+                // The envelope's step is a number; a reporter's may be anything.
+                message.data.extra.insert(key, value);
+            } else {
+                message = message.with(key, value);
             }
         }
+        message = message
+            .with("job_id", self.job_id.clone())
+            .with("status", self.status.as_str())
+            .with_progress(self.progress.clone());
+        if let Some(total) = &self.total {
+            message = message.with("total", total.clone());
+        }
+        if let Some(title) = &self.title {
+            message = message.with("title", title.clone());
+        }
+        if let Some(text) = &self.message {
+            message = message.with_message(text.clone());
+        }
+        if let Some(error) = &self.error {
+            message = message.with_error(error.clone());
+        }
         if let Some(result) = &self.result {
-            data.insert("result".into(), result.clone());
+            message = message.with("result", result.clone());
         }
-        for (key, value) in details {
-            data.entry(key).or_insert(value);
-        }
-        data.insert("timestamp".into(), self.updated_at.clone().into());
-        data
+        message
     }
 }
 
-/// A whole number without a fraction, as people write it; anything else as it is.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "checked to be a whole number within range"
-)]
-pub(crate) fn number(n: f64) -> Value {
-    if n.fract() == 0.0 && n.abs() < 9.0e15 {
-        Value::from(n as i64)
-    } else {
-        Value::from(n)
-    }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn as_number<S: serde::Serializer>(n: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    number(*n).serialize(serializer)
-}
-
-#[allow(clippy::ref_option, reason = "serde's signature")]
-fn as_optional_number<S: serde::Serializer>(
-    n: &Option<f64>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    n.map(number).serialize(serializer)
-}
+/// What a job says of itself, whatever its reporter puts beside it.
+const OWN_KEYS: [&str; 9] = [
+    "job_id",
+    "status",
+    "progress",
+    "total",
+    "title",
+    "message",
+    "error",
+    "result",
+    "timestamp",
+];
 
 #[cfg(test)]
 mod tests {
@@ -359,27 +321,34 @@ mod tests {
         Job::new(
             "42".into(),
             NewJob {
-                total: Some(10.0),
+                total: Some(10.into()),
                 ..NewJob::default()
             },
             0,
         )
     }
 
-    fn progress(n: f64) -> JobChange {
+    fn progress(n: u64) -> JobChange {
         JobChange::Progress(Progress {
-            progress: Some(n),
+            progress: Some(n.into()),
             message: Some("working".into()),
             ..Progress::default()
         })
     }
 
+    fn data(message: &Message) -> Value {
+        serde_json::from_str(&message.data.to_json()).unwrap()
+    }
+
     #[test]
     fn a_job_goes_from_pending_over_progress_to_its_end() {
-        let (job, event) = job().apply(progress(3.0), 1_705_314_600_000).unwrap();
-        assert_eq!((job.status, event.kind), (JobState::InProgress, "progress"));
+        let (job, event) = job().apply(progress(3), 1_705_314_600_000).unwrap();
         assert_eq!(
-            Value::Object(event.data),
+            (job.status, event.event),
+            (JobState::InProgress, MessageEvent::Progress)
+        );
+        assert_eq!(
+            data(&event),
             serde_json::json!({"job_id": "42", "status": "in_progress", "progress": 3, "total": 10,
                 "message": "working", "timestamp": "2024-01-15T10:30:00Z"})
         );
@@ -393,21 +362,21 @@ mod tests {
             )
             .unwrap();
         assert_eq!(
-            (job.status, job.progress, event.kind),
-            (JobState::Completed, 10.0, "complete")
+            (job.status, job.progress, event.event),
+            (JobState::Completed, 10.into(), MessageEvent::Complete)
         );
-        assert_eq!(event.data["result"]["url"], "/x");
+        assert_eq!(data(&event)["result"]["url"], "/x");
     }
 
     #[test]
     fn a_job_that_has_ended_takes_no_more() {
         let (job, event) = job().apply(JobChange::Cancel { message: None }, 0).unwrap();
         assert_eq!(
-            (event.kind, event.data["status"].as_str()),
-            ("status", Some("cancelled"))
+            (event.event, data(&event)["status"].as_str()),
+            (MessageEvent::Status, Some("cancelled"))
         );
         assert_eq!(
-            job.apply(progress(4.0), 0),
+            job.apply(progress(4), 0),
             Err(JobEnded(JobState::Cancelled))
         );
     }
@@ -425,8 +394,8 @@ mod tests {
             .unwrap();
         let snapshot = job.snapshot_event();
         assert_eq!(
-            (snapshot.kind, snapshot.data["error"].as_str()),
-            ("error", Some("no disk"))
+            (snapshot.event, snapshot.data.error.as_deref()),
+            (MessageEvent::Error, Some("no disk"))
         );
     }
 
@@ -446,7 +415,7 @@ mod tests {
                 0,
             )
             .unwrap();
-        assert_eq!(event.kind, "educational");
+        assert_eq!(event.event, MessageEvent::Educational);
     }
 
     #[test]
@@ -462,6 +431,21 @@ mod tests {
                 0,
             )
             .unwrap();
-        assert_eq!(event.data["job_id"], "42");
+        assert_eq!(data(&event)["job_id"], "42");
+    }
+
+    #[test]
+    fn numbers_and_steps_are_told_as_they_were_reported() {
+        let exact = 9_007_199_254_740_993_u64;
+        let mut reported = Progress {
+            progress: Some(exact.into()),
+            ..Progress::default()
+        };
+        reported.details.insert("step".into(), "2 of 5".into());
+        let (job, event) = job().apply(JobChange::Progress(reported), 0).unwrap();
+        assert_eq!(data(&event)["progress"], exact);
+        assert_eq!(data(&event)["step"], "2 of 5");
+        let stored = serde_json::to_vec(&job).unwrap();
+        assert_eq!(serde_json::from_slice::<Job>(&stored).unwrap(), job);
     }
 }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Number, Value};
 use sse_broker::{DataKind, NewRecord, Offset, Record, Snapshot, Topic, UnixMillis};
-use sse_protocol::Event;
+use sse_protocol::message::{Message, MessageEvent};
 use tokio::sync::{Notify, Semaphore};
 
-use super::job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress, number};
+use super::job::{Job, JobChange, JobEnded, JobState, NewJob, Progress};
 use super::{Hub, PublishError};
 use crate::clock;
 
@@ -33,12 +33,15 @@ pub enum JobError {
     Exists(String),
     /// The name cannot be part of a topic.
     #[error(
-        "{0:?} cannot be a job's id: it needs 1 to 128 bytes without control characters or `/`"
+        "{0:?} cannot be a job's id: it needs 1 to 128 bytes without control characters, `/`, or blanks around it"
     )]
     InvalidId(String),
     /// The topic is none.
-    #[error("the job's topic is none: {0}")]
+    #[error("the job's topic is not a valid one: {0}")]
     InvalidTopic(#[from] sse_broker::InvalidTopic),
+    /// How far it is cannot be said in JSON.
+    #[error("the progress is not a finite number")]
+    NotANumber,
     /// It has ended.
     #[error(transparent)]
     Ended(#[from] JobEnded),
@@ -226,8 +229,8 @@ impl Hub {
                 forgotten = Some(oldest);
             }
         }
-        let event = JobEvent {
-            kind: "status",
+        let event = Message {
+            event: MessageEvent::Status,
             ..job.snapshot_event()
         };
         let record = job_record(&job, &event, now);
@@ -390,7 +393,7 @@ impl Hub {
         message: impl Into<String>,
     ) -> Result<Arc<Job>, JobError> {
         let progress = Progress {
-            progress: Some(progress),
+            progress: Some(number(progress).ok_or(JobError::NotANumber)?),
             message: Some(message.into()),
             ..Progress::default()
         };
@@ -454,9 +457,23 @@ impl Hub {
     }
 }
 
+/// A whole number without a fraction, as people write it; nothing for what is not a number.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "checked to be a whole number within range"
+)]
+fn number(n: f64) -> Option<Number> {
+    if n.fract() == 0.0 && n.abs() < 9.0e15 {
+        Some(Number::from(n as i64))
+    } else {
+        Number::from_f64(n)
+    }
+}
+
 fn check_job_id(job_id: &str) -> Result<(), JobError> {
-    let fine =
-        (1..=128).contains(&job_id.len()) && !job_id.chars().any(|c| c.is_control() || c == '/');
+    let fine = (1..=128).contains(&job_id.len())
+        && job_id.trim() == job_id
+        && !job_id.chars().any(|c| c.is_control() || c == '/');
     if fine {
         Ok(())
     } else {
@@ -464,12 +481,9 @@ fn check_job_id(job_id: &str) -> Result<(), JobError> {
     }
 }
 
-fn job_record(job: &Job, event: &JobEvent, now: UnixMillis) -> Result<NewRecord, JobError> {
-    let mut record = NewRecord::new(
-        Topic::new(format!("job/{}", job.job_id))?,
-        Event::new(Value::Object(event.data.clone()).to_string()).with_type(event.event_type()),
-        now,
-    );
+fn job_record(job: &Job, message: &Message, now: UnixMillis) -> Result<NewRecord, JobError> {
+    let topic = Topic::new(format!("job/{}", job.job_id))?;
+    let mut record = NewRecord::new(topic, message.to_event(), now);
     if let Some(topic) = &job.topic {
         record.topics.push(Topic::new(topic.as_str())?);
     }
@@ -481,21 +495,14 @@ fn job_record(job: &Job, event: &JobEvent, now: UnixMillis) -> Result<NewRecord,
 
 /// Tells that an ended job is no longer remembered, and takes its snapshot out of the log.
 fn forget_record(job_id: &str, now: UnixMillis) -> NewRecord {
-    let mut data = Map::new();
-    data.insert("job_id".into(), job_id.into());
-    data.insert("status".into(), "forgotten".into());
-    data.insert("progress".into(), number(100.0));
-    data.insert("timestamp".into(), clock::rfc3339(now).into());
-    let event = JobEvent {
-        kind: "status",
-        data,
-    };
+    let message = Message::new(MessageEvent::Status, clock::rfc3339(now))
+        .with("job_id", job_id)
+        .with("status", "forgotten")
+        .with_progress(100);
     let topic = Topic::new(format!("job/{job_id}")).expect("it was a job's topic");
-    let event =
-        Event::new(Value::Object(event.data.clone()).to_string()).with_type(event.event_type());
     NewRecord {
         snapshot: Some(Snapshot::Remove),
         data_kind: DataKind::Json,
-        ..NewRecord::new(topic, event, now)
+        ..NewRecord::new(topic, message.to_event(), now)
     }
 }

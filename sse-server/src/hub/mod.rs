@@ -41,7 +41,7 @@ pub use config::{HubConfig, Overflow};
 pub use connections::{ChangeError, SendError, SubscriptionChange};
 pub use encoded_record::EncodedRecord;
 pub use interest::{Interest, InvalidInterest};
-pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
+pub use job::{Job, JobChange, JobEnded, JobState, NewJob, Progress};
 pub use jobs::{JobCounts, JobError};
 pub(crate) use metrics::Metrics;
 pub use metrics::{

@@ -160,7 +160,8 @@ impl Hub {
     ///
     /// As [`connect`](Self::connect).
     pub fn check_connect(&self, request: &ConnectionRequest) -> Result<(), ConnectError> {
-        let (_selector, _permit) = self.admit(request)?;
+        self.selector(&request.interest)?;
+        self.check_admission(request.caller.address())?;
         if let Some(subscription) = &request.subscription {
             self.check_named_subscription(&subscription.name, &request.caller)?;
         }

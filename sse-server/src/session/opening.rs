@@ -1,7 +1,6 @@
 //! What a stream begins with.
 
 use bytes::Bytes;
-use serde_json::Value;
 use sse_broker::{Gap, Offset, Topic};
 
 use crate::clock::Moment;
@@ -36,11 +35,11 @@ impl Opening {
             for topic in job_topics {
                 let job = topic.under("job").and_then(|job_id| hub.job_at(job_id));
                 let Some((job, offset)) = job else { continue };
-                let event = job.snapshot_event();
+                let message = job.snapshot_event();
                 let state = State {
                     topic: topic.as_str(),
-                    event_type: event.kind,
-                    data: &Value::Object(event.data).to_string(),
+                    event_type: message.event.as_str(),
+                    data: &message.data.to_json(),
                 };
                 hub.write(format, Message::State(state), &mut bytes);
                 snapshots.push((topic.clone(), offset));

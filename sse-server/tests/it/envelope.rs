@@ -290,7 +290,10 @@ async fn library_calls_report_a_jobs_progress() {
         .send_progress_update("j", 40.0, "almost half")
         .await
         .unwrap();
-    assert_eq!((job.status, job.progress), (JobState::InProgress, 40.0));
+    assert_eq!(
+        (job.status, job.progress.clone()),
+        (JobState::InProgress, 40.into())
+    );
     hub.send_completion_update("j", json!({"url": "/s/1"}))
         .await
         .unwrap();

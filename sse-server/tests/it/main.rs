@@ -24,6 +24,7 @@ mod limits;
 #[cfg(unix)]
 mod listening;
 mod log_tools;
+mod misunderstandings;
 mod notifications;
 mod process;
 mod projects;
