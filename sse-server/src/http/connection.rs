@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -105,6 +105,7 @@ pub(super) async fn serve<S: Socket>(
             // Boxed, so that the connection can be moved: that is what taking it over needs.
             Box::pin(async move {
                 let version = request.version();
+                let asks_to_close = asks_to_close(request.headers());
                 let may_take_over =
                     take_over && is_plain_get(&request) && !watched.is_write_pending();
                 let response = service.handle(request, ip).await;
@@ -113,7 +114,10 @@ pub(super) async fn serve<S: Socket>(
                 } else {
                     Err(response)
                 } {
-                    Ok((headers, stream)) => {
+                    Ok((mut headers, stream)) => {
+                        if asks_to_close && version == Version::HTTP_11 {
+                            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                        }
                         *watched.taken.lock() = Some((version, headers, stream));
                         std::future::pending().await
                     }
@@ -169,12 +173,16 @@ pub(super) async fn serve<S: Socket>(
     };
     match served {
         Ok(Some((version, headers, stream))) => {
-            // What the client sent behind its request is dropped: nothing may follow a stream.
-            let mut socket = connection.into_parts().io.io.into_inner();
+            let parts = connection.into_parts();
+            let mut socket = parts.io.io.into_inner();
             let is_chunked = version == Version::HTTP_11;
+            // What the client sent behind its request is dropped, and nothing may follow the stream then.
+            let goes_on = is_chunked
+                && parts.read_buf.is_empty()
+                && !headers.contains_key(header::CONNECTION);
             let head = response_head(version, &headers, is_chunked);
             #[cfg(unix)]
-            if let Writer::Reactor(arrivals) = writer {
+            if let Writer::Reactor(arrivals) = &writer {
                 match socket.into_cleartext() {
                     Ok(cleartext) => {
                         match cleartext.into_std() {
@@ -184,6 +192,7 @@ pub(super) async fn serve<S: Socket>(
                                     socket,
                                     head,
                                     is_chunked,
+                                    goes_on,
                                     stream,
                                 });
                             }
@@ -196,8 +205,14 @@ pub(super) async fn serve<S: Socket>(
                 }
             }
             let send_timeout = hub.config().send_timeout;
-            let stream = TakenOver::new(socket, head, is_chunked, stream, send_timeout);
-            Ended::TakenOver(Box::pin(stream))
+            let stream = TakenOver::new(socket, head, is_chunked, goes_on, stream, send_timeout);
+            let writing = Box::new(stream).run(hub);
+            Ended::TakenOver(Box::pin(async move {
+                match writing.await {
+                    Some(socket) => again(socket, ip, service, config, writer, stage).await,
+                    None => Ended::Done,
+                }
+            }))
         }
         Ok(None) => {
             let mut socket = connection.into_parts().io.io.into_inner();
@@ -227,12 +242,33 @@ pub(super) async fn serve<S: Socket>(
     }
 }
 
+/// Serves a socket after a stream. Boxed, as it may come to that many times.
+fn again<S: Socket>(
+    socket: S,
+    ip: IpAddr,
+    service: HubService,
+    config: ServerConfig,
+    writer: Writer,
+    stage: watch::Receiver<Stage>,
+) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
+    Box::pin(serve(socket, ip, service, config, writer, stage))
+}
+
 /// Whether a stream asked for so may be written without hyper: what HTTP/1 has no more to say about.
 fn is_plain_get(request: &Request<Incoming>) -> bool {
     *request.method() == Method::GET
         && matches!(request.version(), Version::HTTP_10 | Version::HTTP_11)
         && request.body().is_end_stream()
         && !request.headers().contains_key(header::UPGRADE)
+}
+
+/// Whether the client says that it sends no other request on this connection.
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).into_iter();
+    let mut options = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// What the parts around hyper tell each other of one socket.

@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::HubService;
@@ -80,7 +81,9 @@ impl Worker {
 
     async fn run(mut self) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let (writer, lease, reactor) = writer(&self.service, &self.config, &self.stage)?;
+        let (after_streams, mut sockets) = mpsc::unbounded_channel();
+        let (writer, lease, reactor) =
+            writer(&self.service, &self.config, &self.stage, after_streams)?;
         let service = self.service.on_shard(lease.as_ref().map(ShardLease::shard));
         let mut connections = JoinSet::new();
         loop {
@@ -88,6 +91,19 @@ impl Worker {
                 () = reached(&mut self.stage, Stage::Draining) => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     go_on(&mut connections, ended);
+                    continue;
+                }
+                Some(socket) = sockets.recv() => {
+                    let Ok(peer) = std::net::TcpStream::peer_addr(&socket) else { continue };
+                    let Ok(socket) = TcpStream::from_std(socket) else { continue };
+                    connections.spawn(connection::serve(
+                        socket,
+                        peer.ip(),
+                        service.clone(),
+                        self.config.clone(),
+                        writer.clone(),
+                        self.stage.clone(),
+                    ));
                     continue;
                 }
                 accepted = listener.accept() => match accepted {
@@ -142,6 +158,8 @@ impl Worker {
             }
         }
         drop(listener);
+        // A stream that ends from now on ends its connection.
+        drop(sockets);
         // Streams end while the hub drains; what is left then are last words and requests.
         let ended = async {
             while let Some(ended) = connections.join_next().await {
@@ -169,6 +187,9 @@ pub(super) async fn reached(stage: &mut watch::Receiver<Stage>, at_least: Stage)
     let _ = stage.wait_for(|stage| *stage >= at_least).await;
 }
 
+/// Where sockets go whose stream has ended and that are there for other requests.
+type AfterStreams = mpsc::UnboundedSender<std::net::TcpStream>;
+
 /// Who writes the streams of this worker, what it holds of the pool, and its task.
 type Writing = (Writer, Option<ShardLease>, Option<Running>);
 
@@ -177,6 +198,7 @@ fn writer(
     service: &HubService,
     config: &ServerConfig,
     stage: &watch::Receiver<Stage>,
+    after_streams: AfterStreams,
 ) -> io::Result<Writing> {
     use crate::reactor::Reactor;
 
@@ -185,7 +207,7 @@ fn writer(
             let Some(lease) = service.hub().lease_shard() else {
                 return Ok((Writer::Task, None, None));
             };
-            let (reactor, arrivals) = Reactor::new(service.hub(), lease.shard())?;
+            let (reactor, arrivals) = Reactor::new(service.hub(), lease.shard(), after_streams)?;
             let mut stage = stage.clone();
             let task = tokio::spawn(async move {
                 reactor.run(reached(&mut stage, Stage::Draining)).await;
@@ -202,6 +224,7 @@ fn writer(
     _service: &HubService,
     config: &ServerConfig,
     _stage: &watch::Receiver<Stage>,
+    _after_streams: AfterStreams,
 ) -> io::Result<Writing> {
     match config.writer {
         StreamWriter::Hyper => Ok((Writer::Hyper, None, None)),
