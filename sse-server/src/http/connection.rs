@@ -39,8 +39,17 @@ pub(super) enum Ended {
     /// It is closed, or was handed to the reactor.
     Done,
     /// A stream was asked for, and is to be written by a task of its own.
-    TakenOver(Pin<Box<dyn Future<Output = Ended> + Send>>),
+    TakenOver(Serving),
+    /// A stream written so has ended, and its socket is there for other requests.
+    GoesOn(Again),
 }
+
+/// A connection at work.
+pub(super) type Serving = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// Serves a socket after its stream, with what a worker has for every connection: a stream holds none of it meanwhile.
+pub(super) type Again =
+    Box<dyn FnOnce(HubService, ServerConfig, Writer, watch::Receiver<Stage>) -> Serving + Send>;
 
 /// Who writes the streams that are asked for over HTTP/1.
 #[derive(Clone)]
@@ -209,7 +218,7 @@ pub(super) async fn serve<S: Socket>(
             let writing = Box::new(stream).run(hub);
             Ended::TakenOver(Box::pin(async move {
                 match writing.await {
-                    Some(socket) => again(socket, ip, service, config, writer, stage).await,
+                    Some(socket) => Ended::GoesOn(again(socket, ip)),
                     None => Ended::Done,
                 }
             }))
@@ -242,16 +251,11 @@ pub(super) async fn serve<S: Socket>(
     }
 }
 
-/// Serves a socket after a stream. Boxed, as it may come to that many times.
-fn again<S: Socket>(
-    socket: S,
-    ip: IpAddr,
-    service: HubService,
-    config: ServerConfig,
-    writer: Writer,
-    stage: watch::Receiver<Stage>,
-) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
-    Box::pin(serve(socket, ip, service, config, writer, stage))
+/// Apart from [`serve`], whose future it would else have to know while that is made.
+fn again<S: Socket>(socket: S, ip: IpAddr) -> Again {
+    Box::new(move |service, config, writer, stage| {
+        Box::pin(serve(socket, ip, service, config, writer, stage))
+    })
 }
 
 /// Whether a stream asked for so may be written without hyper: what HTTP/1 has no more to say about.

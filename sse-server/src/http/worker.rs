@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::HubService;
-use super::connection::{self, Ended, Writer};
+use super::connection::{self, Again, Ended, Serving, Writer};
 use super::server::{ServerConfig, StreamWriter};
 use crate::hub::ShardLease;
 
@@ -90,7 +90,9 @@ impl Worker {
             let (socket, peer) = tokio::select! {
                 () = reached(&mut self.stage, Stage::Draining) => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    go_on(&mut connections, ended);
+                    go_on(&mut connections, ended, |again| {
+                        again(service.clone(), self.config.clone(), writer.clone(), self.stage.clone())
+                    });
                     continue;
                 }
                 Some(socket) = sockets.recv() => {
@@ -148,7 +150,8 @@ impl Worker {
                 continue;
             };
             match first {
-                Poll::Ready(Ended::Done) => {}
+                // The reactor has it, or it is closed.
+                Poll::Ready(Ended::Done | Ended::GoesOn(_)) => {}
                 Poll::Ready(Ended::TakenOver(stream)) => {
                     connections.spawn(stream);
                 }
@@ -163,7 +166,8 @@ impl Worker {
         // Streams end while the hub drains; what is left then are last words and requests.
         let ended = async {
             while let Some(ended) = connections.join_next().await {
-                go_on(&mut connections, ended);
+                // A hub that is leaving keeps no socket.
+                go_on(&mut connections, ended, |_| Box::pin(async { Ended::Done }));
             }
             drop(writer);
             if let Some(mut reactor) = reactor {
@@ -251,8 +255,15 @@ impl Drop for Running {
 }
 
 /// A socket that hyper has read its last request from may be written to by a task of its own: a smaller one.
-fn go_on(connections: &mut JoinSet<Ended>, ended: Result<Ended, tokio::task::JoinError>) {
+fn go_on(
+    connections: &mut JoinSet<Ended>,
+    ended: Result<Ended, tokio::task::JoinError>,
+    serve: impl FnOnce(Again) -> Serving,
+) {
     match ended {
+        Ok(Ended::GoesOn(again)) => {
+            connections.spawn(serve(again));
+        }
         Ok(Ended::TakenOver(stream)) => {
             connections.spawn(stream);
         }
