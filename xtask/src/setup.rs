@@ -7,6 +7,8 @@
 //! Programs we install ourselves go below the target folder, so `cargo clean` takes them away again
 //! and the machine keeps its own.
 
+mod clients;
+
 use std::path::{Path, PathBuf};
 
 use crate::shell::{Cmd, Failure, Outcome, which};
@@ -41,6 +43,8 @@ pub(crate) enum Tool {
     Browser,
     /// The programs that read compressed streams to their end.
     Readers,
+    /// The clients whose streams must not hang.
+    Clients,
     CargoDeny,
     Nightly,
     Miri,
@@ -48,11 +52,12 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Rustfmt,
         Self::Clippy,
         Self::Browser,
         Self::Readers,
+        Self::Clients,
         Self::CargoDeny,
         Self::Nightly,
         Self::Miri,
@@ -74,6 +79,7 @@ impl Tool {
             Self::Clippy => rustup(&["component", "add", "clippy"]),
             Self::Browser => apt_install(&["chromium"]),
             Self::Readers => apt_install(&READERS),
+            Self::Clients => clients::install(workspace),
             Self::CargoDeny => cargo_install(workspace, "cargo-deny", CARGO_DENY_VERSION),
             Self::CargoFuzz => cargo_install(workspace, "cargo-fuzz", CARGO_FUZZ_VERSION),
             Self::Nightly => rustup(&["toolchain", "install", "nightly", "--profile=minimal"]),
@@ -103,7 +109,8 @@ impl Tool {
             Self::Rustfmt => "rustfmt",
             Self::Clippy => "clippy",
             Self::Browser => "chromium",
-            Self::Readers => "one of curl, gzip and python3",
+            Self::Readers => "one of curl, wget, gzip and python3",
+            Self::Clients => "one of the clients of npm, PyPI and Go",
             Self::CargoDeny => "cargo-deny",
             Self::Nightly => "the nightly toolchain",
             Self::Miri => "miri",
@@ -121,6 +128,7 @@ impl Tool {
             Self::Clippy => Cmd::cargo(["clippy", "--version"]).succeeds(),
             Self::Browser => BROWSERS.iter().any(|name| which(name).is_some()),
             Self::Readers => READERS.iter().all(|name| which(name).is_some()),
+            Self::Clients => clients::are_installed(workspace),
             Self::CargoDeny => installed_program(workspace, "cargo-deny").is_some(),
             Self::CargoFuzz => installed_program(workspace, "cargo-fuzz").is_some(),
             Self::Nightly => Cmd::nightly_cargo(["--version"]).succeeds(),
@@ -205,7 +213,7 @@ fn tools_dir(workspace: &Workspace) -> PathBuf {
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Programs, and Debian's packages with them.
-const READERS: [&str; 3] = ["curl", "gzip", "python3"];
+const READERS: [&str; 4] = ["curl", "wget", "gzip", "python3"];
 
 /// The cargo-deny that `deny.toml` is written for.
 const CARGO_DENY_VERSION: &str = "0.20.2";

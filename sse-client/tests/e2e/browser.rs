@@ -52,7 +52,7 @@ pub(crate) struct Browser {
 /// Reports go one after another, so that they arrive in the order in which the page heard the events.
 ///
 /// With a URL behind its `#` the page listens to that; without, it does what it is told. Then it reports each
-/// event's hash, as the events are large.
+/// event's moment and its hash, and the data too unless it is large.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>reader</title><script>
 const heard = [];
 let sending = false;
@@ -70,9 +70,13 @@ function hash(text) {
   for (let n = 0; n < text.length; n++) hash = Math.imul(hash ^ text.charCodeAt(n), 16777619) >>> 0;
   return hash;
 }
+function event(data) {
+  const at = performance.timeOrigin + performance.now();
+  return data.length < 1000 ? { data, hash: hash(data), at } : { hash: hash(data), at };
+}
 function listen(name, url) {
   const source = new EventSource(url);
-  source.onmessage = e => tell({ name, hash: hash(e.data) });
+  source.onmessage = e => tell({ name, ...event(e.data) });
   source.onerror = () => source.close();
 }
 async function readWhole(name, url) {
@@ -89,7 +93,7 @@ async function readWhole(name, url) {
         const lines = block.split("\n");
         const data = lines.filter(line => line.startsWith("data: ")).map(line => line.slice(6));
         if (!lines.some(line => line.startsWith("event: ")) && data.length > 0)
-          tell({ name, hash: hash(data.join("\n")) });
+          tell({ name, ...event(data.join("\n")) });
       }
     }
     tell({ name, end: "clean" });
@@ -229,6 +233,21 @@ impl Browser {
         (
             hashes.map(|hash| u32::try_from(hash).unwrap()).collect(),
             end.map(str::to_owned),
+        )
+    }
+
+    /// The same with small events as they are, each with its moment in microseconds of the clock; the end is empty for none.
+    pub(crate) fn heard_at(&self, name: &str) -> (Vec<(String, u64)>, String) {
+        let reported = self.desk.reported.lock().unwrap();
+        let of_it = || reported.iter().filter(|report| report["name"] == name);
+        let event = |report: &Value| {
+            let data = report["data"].as_str()?.to_owned();
+            Some((data, (report["at"].as_f64()? * 1000.0) as u64))
+        };
+        let end = of_it().find_map(|report| report["end"].as_str());
+        (
+            of_it().filter_map(event).collect(),
+            end.unwrap_or_default().to_owned(),
         )
     }
 }

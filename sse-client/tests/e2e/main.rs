@@ -7,6 +7,7 @@
 )]
 
 mod browser;
+mod clients;
 mod compressed;
 mod hub;
 mod programs;

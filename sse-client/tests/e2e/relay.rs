@@ -1,4 +1,4 @@
-//! What stands between a reader and the hub: it passes everything on, asks for one coding alone, and looks which one comes.
+//! What stands between a reader and the hub: it passes everything on, may ask for one coding alone, and looks which one comes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,23 +7,44 @@ use std::sync::{Arc, Mutex};
 /// A relay to one hub, for as many connections as come.
 pub(crate) struct Relay {
     address: String,
-    codings: Arc<Mutex<Vec<String>>>,
+    passed: Arc<Mutex<Vec<Passed>>>,
+}
+
+/// A request that was passed on, and its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Passed {
+    /// Its first line.
+    line: String,
+    /// The reader's own `Accept-Encoding`; empty for none.
+    pub(crate) asked_for: String,
+    /// The answer's `Content-Encoding`; empty for none.
+    pub(crate) coding: String,
 }
 
 impl Relay {
     /// Begins to pass on; what is asked for is `coding` instead of what the reader would take.
     pub(crate) fn start(hub: &str, coding: &str) -> Self {
+        Self::between(hub, Some(coding))
+    }
+
+    /// Begins to pass on, and changes nothing.
+    pub(crate) fn watch(hub: &str) -> Self {
+        Self::between(hub, None)
+    }
+
+    fn between(hub: &str, coding: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let codings = Arc::<Mutex<Vec<String>>>::default();
-        let (hub, coding, seen) = (hub.to_owned(), coding.to_owned(), Arc::clone(&codings));
+        let passed = Arc::<Mutex<Vec<Passed>>>::default();
+        let (hub, coding) = (hub.to_owned(), coding.map(str::to_owned));
+        let seen = Arc::clone(&passed);
         std::thread::spawn(move || {
             for reader in listener.incoming().map_while(Result::ok) {
                 let (hub, coding, seen) = (hub.clone(), coding.clone(), Arc::clone(&seen));
-                std::thread::spawn(move || pass_on(&reader, &hub, &coding, &seen));
+                std::thread::spawn(move || pass_on(&reader, &hub, coding.as_deref(), &seen));
             }
         });
-        Self { address, codings }
+        Self { address, passed }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -32,29 +53,43 @@ impl Relay {
 
     /// The `Content-Encoding` of each answer so far; empty for none.
     pub(crate) fn codings(&self) -> Vec<String> {
-        self.codings.lock().unwrap().clone()
+        let passed = self.passed.lock().unwrap();
+        passed.iter().map(|it| it.coding.clone()).collect()
+    }
+
+    /// The request whose first line has this in it.
+    pub(crate) fn passed(&self, part: &str) -> Passed {
+        let passed = self.passed.lock().unwrap();
+        let found = passed.iter().find(|it| it.line.contains(part));
+        found.expect("such a request came").clone()
     }
 }
 
 /// One connection, which carries one request.
-fn pass_on(mut reader: &TcpStream, hub: &str, coding: &str, seen: &Mutex<Vec<String>>) {
-    let Some((request, behind)) = head(reader) else {
+fn pass_on(mut reader: &TcpStream, hub: &str, coding: Option<&str>, seen: &Mutex<Vec<Passed>>) {
+    let Some((mut request, behind)) = head(reader) else {
         return;
     };
-    let accepts = header(&request, "accept-encoding").expect("the reader takes codings");
-    let offered = accepts
-        .split(',')
-        .any(|it| it.split(';').next().unwrap().trim() == coding);
-    assert!(offered, "the reader takes only {accepts:?}");
-    let request = request.replace(&accepts, coding);
+    let asked_for = header(&request, "accept-encoding").unwrap_or_default();
+    if let Some(coding) = coding {
+        let offered = asked_for
+            .split(',')
+            .any(|it| it.split(';').next().unwrap().trim() == coding);
+        assert!(offered, "the reader takes only {asked_for:?}");
+        request = request.replace(&asked_for, coding);
+    }
     let mut socket = TcpStream::connect(hub).unwrap();
+    reader.set_nodelay(true).unwrap();
     socket.write_all(request.as_bytes()).unwrap();
     socket.write_all(&behind).unwrap();
     let Some((answer, behind)) = head(&socket) else {
         return;
     };
-    let coding = header(&answer, "content-encoding").unwrap_or_default();
-    seen.lock().unwrap().push(coding);
+    seen.lock().unwrap().push(Passed {
+        line: request.lines().next().unwrap().to_owned(),
+        asked_for,
+        coding: header(&answer, "content-encoding").unwrap_or_default(),
+    });
     let passed_on = reader.write_all(answer.as_bytes()).is_ok()
         && reader.write_all(&behind).is_ok()
         && std::io::copy(&mut &socket, &mut reader).is_ok();

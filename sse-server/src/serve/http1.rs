@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -29,6 +29,7 @@ use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
 use super::worker::{Stage, reached};
 use crate::http::{HubService, WebSocket};
+use crate::hub::Hub;
 use crate::session::EventStream;
 
 /// What became of a socket that hyper had.
@@ -36,8 +37,17 @@ pub(super) enum Ended {
     /// It is closed, or was handed to the reactor.
     Done,
     /// A stream was asked for, and is to be written by a task of its own.
-    Stream(Pin<Box<dyn Future<Output = Ended> + Send>>),
+    Stream(Serving),
+    /// A stream written so has ended, and its socket is there for other requests.
+    GoesOn(Again),
 }
+
+/// A connection at work.
+pub(super) type Serving = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// Serves a socket after its stream, with what a worker has for every connection: a stream holds none of it meanwhile.
+pub(super) type Again =
+    Box<dyn FnOnce(HubService, ServerConfig, Writer, watch::Receiver<Stage>) -> Serving + Send>;
 
 /// Who writes the streams that are asked for over HTTP/1.
 #[derive(Clone)]
@@ -139,15 +149,18 @@ pub(super) async fn serve<S: Socket>(
     let parts = connection.into_parts();
     let socket = parts.io.io.into_inner();
     match served {
-        // What the client sent behind its request is dropped: nothing may follow a stream.
         Ok(Some(Taken::Stream(version, headers, stream))) => {
             let head = response_head(version, &headers, version == Version::HTTP_11);
             let begun = BegunStream {
                 head,
                 is_chunked: version == Version::HTTP_11,
+                // What the client sent behind its request is dropped, and nothing may follow the stream then.
+                goes_on: version == Version::HTTP_11
+                    && parts.read_buf.is_empty()
+                    && !headers.contains_key(header::CONNECTION),
                 stream,
             };
-            hand_over(socket, ip, begun, writer, hub.config().send_timeout)
+            hand_over(socket, ip, begun, writer, &hub)
         }
         Ok(Some(Taken::WebSocket(websocket))) => {
             let socket = Prefixed::new(parts.read_buf, socket);
@@ -189,15 +202,20 @@ async fn answer(
     takes_streams: bool,
 ) -> Result<Response<WatchedBody>, std::convert::Infallible> {
     let version = request.version();
+    let asks_to_close = asks_to_close(request.headers());
     let is_for_writer = takes_streams && is_plain_get(&request) && !shared.is_write_pending();
     let mut response = service.handle(request, ip).await;
     if let Some(websocket) = response.body_mut().take_websocket() {
         // hyper writes the head, and has no more to do with the connection then.
         *shared.taken.lock() = Some(Taken::WebSocket(websocket));
     } else if is_for_writer {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         match body.into_events() {
             Ok(stream) => {
+                if asks_to_close && version == Version::HTTP_11 {
+                    let close = HeaderValue::from_static("close");
+                    head.headers.insert(header::CONNECTION, close);
+                }
                 *shared.taken.lock() = Some(Taken::Stream(version, head.headers, stream));
                 return std::future::pending().await;
             }
@@ -211,6 +229,8 @@ async fn answer(
 struct BegunStream {
     head: Vec<u8>,
     is_chunked: bool,
+    /// Whether the connection outlives the stream.
+    goes_on: bool,
     stream: EventStream,
 }
 
@@ -220,7 +240,7 @@ fn hand_over<S: Socket>(
     ip: IpAddr,
     begun: BegunStream,
     writer: Writer,
-    send_timeout: Duration,
+    hub: &Hub,
 ) -> Ended {
     #[cfg(unix)]
     let socket = match writer {
@@ -233,6 +253,7 @@ fn hand_over<S: Socket>(
                             socket,
                             head: begun.head,
                             is_chunked: begun.is_chunked,
+                            goes_on: begun.goes_on,
                             stream: begun.stream,
                         });
                     }
@@ -248,15 +269,25 @@ fn hand_over<S: Socket>(
     let BegunStream {
         head,
         is_chunked,
+        goes_on,
         stream,
     } = begun;
-    Ended::Stream(Box::pin(StreamTask::new(
-        socket,
-        head,
-        is_chunked,
-        stream,
-        send_timeout,
-    )))
+    let send_timeout = hub.config().send_timeout;
+    let task = StreamTask::new(socket, head, is_chunked, goes_on, stream, send_timeout);
+    let writing = Box::new(task).run(hub.clone());
+    Ended::Stream(Box::pin(async move {
+        match writing.await {
+            Some(socket) => Ended::GoesOn(again(socket, ip)),
+            None => Ended::Done,
+        }
+    }))
+}
+
+/// Apart from [`serve`], whose future it would else have to know while that is made.
+fn again<S: Socket>(socket: S, ip: IpAddr) -> Again {
+    Box::new(move |service, config, writer, stage| {
+        Box::pin(serve(socket, ip, service, config, writer, stage))
+    })
 }
 
 /// Closes a socket. TLS has a last word, which a blocked socket does not take.
@@ -271,6 +302,15 @@ fn is_plain_get(request: &Request<Incoming>) -> bool {
         && matches!(request.version(), Version::HTTP_10 | Version::HTTP_11)
         && request.body().is_end_stream()
         && !request.headers().contains_key(header::UPGRADE)
+}
+
+/// Whether the client says that it sends no other request on this connection.
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).into_iter();
+    let mut options = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// What hyper does not write.

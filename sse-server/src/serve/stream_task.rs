@@ -16,9 +16,9 @@ use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use super::chunks::{LAST_CHUNK, MAX_IGNORED_BYTES, write_chunk};
-use super::http1::Ended;
 use super::socket::Socket;
 use crate::clock;
+use crate::hub::Hub;
 use crate::session::EventStream;
 
 /// A stream and its socket, and all that is left to do.
@@ -26,6 +26,8 @@ pub(super) struct StreamTask<S> {
     socket: S,
     stream: EventStream,
     chunked: bool,
+    /// Whether the connection outlives the stream.
+    goes_on: bool,
     /// Bytes on their way: framed, and how many of them the socket has taken.
     out: Vec<u8>,
     sent: usize,
@@ -35,6 +37,7 @@ pub(super) struct StreamTask<S> {
     /// What the client has sent that nobody asked for.
     ignored_bytes: usize,
     has_ended: bool,
+    is_given_back: bool,
     send_timeout: Duration,
     /// Runs while the socket takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -45,6 +48,7 @@ impl<S: Socket> StreamTask<S> {
         socket: S,
         head: Vec<u8>,
         chunked: bool,
+        goes_on: bool,
         stream: EventStream,
         send_timeout: Duration,
     ) -> Self {
@@ -52,23 +56,45 @@ impl<S: Socket> StreamTask<S> {
             socket,
             stream,
             chunked,
+            goes_on,
             out: head,
             sent: 0,
             is_flushed: false,
             passed_on_bytes: 0,
             ignored_bytes: 0,
             has_ended: false,
+            is_given_back: false,
             send_timeout,
             stalled: None,
         }
     }
 
-    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.poll_input(cx)?.is_ready() {
+    /// Writes the stream to its end. Gives the socket back if it is one for other requests.
+    ///
+    /// From a box, as a future has room for its arguments twice and a socket that encrypts is large.
+    pub(super) async fn run(mut self: Box<Self>, hub: Hub) -> Option<S> {
+        match std::future::poll_fn(|cx| self.poll_written(cx, &hub)).await {
+            Ok(()) => self.is_given_back.then_some(self.socket),
+            Err(error) => {
+                tracing::debug!(connection = %self.stream.id(), %error, "stream ended");
+                None
+            }
+        }
+    }
+
+    fn poll_written(&mut self, cx: &mut Context<'_>, hub: &Hub) -> Poll<io::Result<()>> {
+        // Behind the stream's end comes what the next one to have the socket reads.
+        if !self.has_ended && self.poll_input(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
         loop {
             ready!(self.poll_flush(cx))?;
+            // A request that was read and dropped would be waited for in vain, and a hub that is leaving keeps no socket.
+            let goes_on = self.goes_on && self.ignored_bytes == 0 && hub.is_serving();
+            if self.has_ended && goes_on {
+                self.is_given_back = true;
+                return Poll::Ready(Ok(()));
+            }
             if self.has_ended {
                 let closed = Pin::new(&mut self.socket).poll_shutdown(cx);
                 return self.poll_progress(cx, closed);
@@ -156,19 +182,10 @@ impl<S: Socket> StreamTask<S> {
     }
 }
 
-/// Writes the stream to its end.
-impl<S: Socket> Future for StreamTask<S> {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        if let Err(error) = ready!(self.poll_written(cx)) {
-            tracing::debug!(connection = %self.stream.id(), %error, "stream ended");
-        }
-        Poll::Ready(Ended::Done)
-    }
-}
-
 /// The head of the response, as hyper would have written it.
+///
+/// It says that the connection ends with the stream only where that is so. A client that is told so beforehand may take
+/// every end of the connection for the end of the stream, also that of a hub that was killed.
 pub(super) fn response_head(version: Version, headers: &HeaderMap, chunked: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let status: &[u8] = if version == Version::HTTP_10 {
@@ -186,7 +203,7 @@ pub(super) fn response_head(version: Version, headers: &HeaderMap, chunked: bool
     if chunked {
         out.put_slice(b"transfer-encoding: chunked\r\n");
     }
-    out.put_slice(b"connection: close\r\ndate: ");
+    out.put_slice(b"date: ");
     out.put_slice(clock::http_date().as_bytes());
     out.put_slice(b"\r\n\r\n");
     out
@@ -213,6 +230,7 @@ mod tests {
             text.contains("\r\ntransfer-encoding: chunked\r\n") && text.ends_with(" GMT\r\n\r\n"),
             "{text}"
         );
+        assert!(!text.contains("\r\nconnection: "), "{text}");
         let old = String::from_utf8(response_head(Version::HTTP_10, &headers, false)).unwrap();
         assert!(
             old.starts_with("HTTP/1.0 200 OK\r\n") && !old.contains("chunked"),

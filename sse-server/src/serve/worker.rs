@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::http1::{self, Ended, Writer};
+use super::http1::{self, Again, Ended, Serving, Writer};
 use super::listen::Listener;
 use super::server::{ServerConfig, StreamWriter};
 use super::socket::Socket;
@@ -90,7 +90,9 @@ impl Worker {
             .into_iter()
             .map(Accepting::new)
             .collect::<io::Result<Vec<_>>>()?;
-        let (writer, lease, reactor) = writer(&self.service, &self.config, &self.stage)?;
+        let (after_streams, mut sockets) = mpsc::unbounded_channel();
+        let (writer, lease, reactor) =
+            writer(&self.service, &self.config, &self.stage, after_streams)?;
         let service = self
             .service
             .for_server(lease.as_ref().map(ShardLease::shard));
@@ -99,7 +101,22 @@ impl Worker {
             let accepted = tokio::select! {
                 () = reached(&mut self.stage, Stage::Draining) => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    go_on(&mut connections, ended);
+                    go_on(&mut connections, ended, |again| {
+                        again(service.clone(), self.config.clone(), writer.clone(), self.stage.clone())
+                    });
+                    continue;
+                }
+                Some(socket) = sockets.recv() => {
+                    let Ok(peer) = std::net::TcpStream::peer_addr(&socket) else { continue };
+                    let Ok(socket) = TcpStream::from_std(socket) else { continue };
+                    connections.spawn(http1::serve(
+                        socket,
+                        peer.ip(),
+                        service.clone(),
+                        self.config.clone(),
+                        writer.clone(),
+                        self.stage.clone(),
+                    ));
                     continue;
                 }
                 accepted = std::future::poll_fn(|cx| accept(&mut accepting, cx)) => match accepted {
@@ -136,10 +153,13 @@ impl Worker {
             }
         }
         drop(accepting);
+        // A stream that ends from now on ends its connection.
+        drop(sockets);
         // Streams end while the hub drains; what is left then are last words and requests.
         let ended = async {
             while let Some(ended) = connections.join_next().await {
-                go_on(&mut connections, ended);
+                // A hub that is leaving keeps no socket.
+                go_on(&mut connections, ended, |_| Box::pin(async { Ended::Done }));
             }
             drop(writer);
             if let Some(mut reactor) = reactor {
@@ -182,7 +202,8 @@ impl Worker {
         }));
         match first {
             Err(_) => tracing::error!("a connection's task panicked"),
-            Ok(Poll::Ready(Ended::Done)) => {}
+            // The reactor has it, or it is closed.
+            Ok(Poll::Ready(Ended::Done | Ended::GoesOn(_))) => {}
             Ok(Poll::Ready(Ended::Stream(stream))) => {
                 connections.spawn(stream);
             }
@@ -246,6 +267,9 @@ pub(super) async fn reached(stage: &mut watch::Receiver<Stage>, at_least: Stage)
     let _ = stage.wait_for(|stage| *stage >= at_least).await;
 }
 
+/// Where sockets go whose stream has ended and that are there for other requests.
+type AfterStreams = mpsc::UnboundedSender<std::net::TcpStream>;
+
 /// Who writes the streams of this worker, what it holds of the pool, and its task.
 type Writing = (Writer, Option<ShardLease>, Option<Running>);
 
@@ -254,6 +278,7 @@ fn writer(
     service: &HubService,
     config: &ServerConfig,
     stage: &watch::Receiver<Stage>,
+    after_streams: AfterStreams,
 ) -> io::Result<Writing> {
     use super::reactor::Reactor;
 
@@ -262,7 +287,7 @@ fn writer(
             let Some(lease) = service.hub().lease_shard() else {
                 return Ok((Writer::Task, None, None));
             };
-            let (reactor, arrivals) = Reactor::new(service.hub(), lease.shard())?;
+            let (reactor, arrivals) = Reactor::new(service.hub(), lease.shard(), after_streams)?;
             let mut stage = stage.clone();
             let task = tokio::spawn(async move {
                 reactor.run(reached(&mut stage, Stage::Draining)).await;
@@ -279,6 +304,7 @@ fn writer(
     _service: &HubService,
     config: &ServerConfig,
     _stage: &watch::Receiver<Stage>,
+    _after_streams: AfterStreams,
 ) -> io::Result<Writing> {
     match config.writer {
         StreamWriter::Hyper => Ok((Writer::Hyper, None, None)),
@@ -305,8 +331,15 @@ impl Drop for Running {
 }
 
 /// A socket that hyper has read its last request from may be written to by a task of its own: a smaller one.
-fn go_on(connections: &mut JoinSet<Ended>, ended: Result<Ended, tokio::task::JoinError>) {
+fn go_on(
+    connections: &mut JoinSet<Ended>,
+    ended: Result<Ended, tokio::task::JoinError>,
+    serve: impl FnOnce(Again) -> Serving,
+) {
     match ended {
+        Ok(Ended::GoesOn(again)) => {
+            connections.spawn(serve(again));
+        }
         Ok(Ended::Stream(stream)) => {
             connections.spawn(stream);
         }

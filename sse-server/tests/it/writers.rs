@@ -21,15 +21,16 @@ const REQUESTS: [&str; 5] = [
     "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /events?last_event_id=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n",
 ];
 
+const WRITERS: [StreamWriter; 3] = [
+    StreamWriter::Hyper,
+    StreamWriter::Reactor,
+    StreamWriter::Task,
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_writers_send_the_same_bytes() {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
-    let writers = [
-        StreamWriter::Hyper,
-        StreamWriter::Reactor,
-        StreamWriter::Task,
-    ];
-    let addresses = writers.map(|writer| serve(&hub, writer));
+    let addresses = WRITERS.map(|writer| serve(&hub, writer));
     for n in 0..40 {
         hub.publish(publication(n)).await.unwrap();
     }
@@ -61,7 +62,7 @@ async fn all_writers_send_the_same_bytes() {
 
     for (request, reads) in readers {
         let mut hypers = None;
-        for (writer, read) in writers.iter().zip(reads) {
+        for (writer, read) in WRITERS.iter().zip(reads) {
             let bytes = read.await.unwrap();
             let (head, body) = split(&bytes, request);
             let events = events(&body);
@@ -75,6 +76,73 @@ async fn all_writers_send_the_same_bytes() {
             );
         }
     }
+}
+
+/// Its head does not say that the connection ends, so it must not: a client may send the next request at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_requests_may_follow_a_stream_on_its_connection() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    for writer in WRITERS {
+        let mut socket = TcpStream::connect(serve(&hub, writer)).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        for _ in 0..3 {
+            let head = stream_to_its_end(&hub, &mut socket, "").await;
+            assert!(!head.contains("connection:"), "{writer:?}: {head}");
+            socket
+                .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .unwrap();
+            let answer = read_until(&mut socket, |text| text.contains("\r\n\r\n"));
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{writer:?}: {answer}");
+        }
+        let head = stream_to_its_end(&hub, &mut socket, "Connection: close\r\n").await;
+        assert!(head.contains("connection: close\r\n"), "{writer:?}: {head}");
+        assert_eq!(socket.read(&mut [0; 16]).unwrap(), 0, "{writer:?}: the end");
+    }
+}
+
+/// What came ahead of its time was dropped, so the client must not wait for an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_sent_during_a_stream_ends_the_connection_with_it() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    for writer in [StreamWriter::Reactor, StreamWriter::Task] {
+        let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let mut socket = TcpStream::connect(serve(&hub, writer)).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream_to_its_end(&hub, &mut socket, &format!("\r\n{request}")).await;
+        let end = socket.read(&mut [0; 16]);
+        assert!(matches!(end, Ok(0) | Err(_)), "{writer:?}: {end:?}");
+    }
+}
+
+/// Asks for a stream with this behind the request's other headers, closes it once it has begun, reads it to its end and
+/// gives its head.
+async fn stream_to_its_end(hub: &Hub, socket: &mut TcpStream, more: &str) -> String {
+    let mut request = format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{more}");
+    if !more.starts_with("\r\n") {
+        request.push_str("\r\n");
+    }
+    socket.write_all(request.as_bytes()).unwrap();
+    let begin = read_until(socket, |text| text.contains("connection_id"));
+    let id = hub.connections(10)[0].info.id.clone();
+    hub.close_connection(&id);
+    let rest = if begin.ends_with("0\r\n\r\n") {
+        String::new()
+    } else {
+        read_until(socket, |text| text.ends_with("0\r\n\r\n"))
+    };
+    let text = begin + &rest;
+    text.split_once("\r\n\r\n").unwrap().0.to_lowercase() + "\r\n"
+}
+
+fn read_until(socket: &mut TcpStream, is_enough: impl Fn(&str) -> bool) -> String {
+    let mut text = String::new();
+    let mut space = [0; 4096];
+    while !is_enough(&text) {
+        let count = tokio::task::block_in_place(|| socket.read(&mut space)).unwrap();
+        assert!(count > 0, "the connection ended after {text}");
+        text.push_str(str::from_utf8(&space[..count]).unwrap());
+    }
+    text
 }
 
 fn publication(n: usize) -> Publication {
@@ -138,7 +206,7 @@ pub(crate) fn split(bytes: &[u8], request: &str) -> (Vec<String>, Vec<u8>) {
     let mut lines: Vec<String> = head
         .lines()
         .map(str::to_lowercase)
-        .filter(|line| !line.starts_with("date:") && !line.starts_with("connection:"))
+        .filter(|line| !line.starts_with("date:"))
         .collect();
     lines.sort();
     let body = &bytes[end + 4..];

@@ -59,6 +59,8 @@ pub(crate) struct Arrival {
     pub(crate) head: Vec<u8>,
     /// Whether the body goes in chunks.
     pub(crate) is_chunked: bool,
+    /// Whether the connection outlives the stream.
+    pub(crate) goes_on: bool,
     /// The stream, from which nothing was taken yet.
     pub(crate) stream: EventStream,
 }
@@ -75,6 +77,8 @@ pub(crate) struct Reactor {
     table: Table,
     /// Bounded by the pool's places: each arrival has one.
     arrivals: mpsc::UnboundedReceiver<Arrival>,
+    /// Where sockets go whose stream has ended and that are there for other requests.
+    after_streams: mpsc::UnboundedSender<std::net::TcpStream>,
     pages: JoinSet<(ReaderKey, Result<Rendered, ReadError>)>,
     /// Slots whose sockets take bytes again.
     writable: VecDeque<usize>,
@@ -101,7 +105,11 @@ impl Reactor {
     /// # Errors
     ///
     /// When the poll cannot be made, or there is no such shard.
-    pub(crate) fn new(hub: &Hub, shard: usize) -> io::Result<(Self, Arrivals)> {
+    pub(crate) fn new(
+        hub: &Hub,
+        shard: usize,
+        after_streams: mpsc::UnboundedSender<std::net::TcpStream>,
+    ) -> io::Result<(Self, Arrivals)> {
         let hub = hub.clone();
         let shard = hub
             .shard(shard)
@@ -122,6 +130,7 @@ impl Reactor {
             events: Events::with_capacity(EVENTS_PER_POLL),
             table: Table::default(),
             arrivals,
+            after_streams,
             pages: JoinSet::new(),
             writable: VecDeque::new(),
             has_sent_pieces: false,
@@ -252,6 +261,7 @@ impl Reactor {
             socket,
             head,
             is_chunked,
+            goes_on,
             stream,
         } = arrival;
         let (session, key) = stream.into_session();
@@ -288,6 +298,7 @@ impl Reactor {
             last_write: Ticks::since(self.origin, moment.now),
             format: session.format(),
             is_chunked,
+            goes_on,
             is_armed: false,
             more: None,
         };
@@ -434,12 +445,27 @@ impl Reactor {
         false
     }
 
-    /// Ends a connection whose last byte is on its way. Its place is free before the client can know of the end.
+    /// Ends a stream whose last byte is on its way, and its connection unless that goes on. A hub that is leaving keeps none.
     fn finish(&mut self, key: ReaderKey) {
+        let reason = self.shard.pool().closed(key);
+        let is_leaving = matches!(reason, Some(CloseReason::Draining | CloseReason::Shutdown));
         let entry = self.table.remove(key);
         self.shard.leave(key);
-        if let Some(entry) = entry {
-            let _ = entry.socket.shutdown(std::net::Shutdown::Write);
+        let Some(entry) = entry else { return };
+        let goes_on = entry.goes_on() && !is_leaving;
+        let mut socket = entry.socket;
+        if goes_on
+            && self
+                .poll
+                .get_ref()
+                .registry()
+                .deregister(&mut socket)
+                .is_ok()
+        {
+            // Where nobody takes it, it is closed.
+            let _ = self.after_streams.send(socket.into());
+        } else {
+            let _ = socket.shutdown(std::net::Shutdown::Write);
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Entry {
     pub(super) format: Format,
     /// HTTP/1.1: in chunks.
     pub(super) is_chunked: bool,
+    /// The connection outlives the stream, if no input was dropped meanwhile.
+    pub(super) goes_on: bool,
     /// The poll also tells when the socket takes bytes again.
     pub(super) is_armed: bool,
     /// What only a reader has that does not simply wait for the next event.
@@ -54,6 +56,16 @@ impl std::fmt::Debug for More {
 impl Entry {
     pub(super) fn more(&mut self) -> &mut More {
         self.more.get_or_insert_default()
+    }
+
+    /// Whether the connection is there for other requests after the stream. One that was read and dropped would be waited
+    /// for in vain.
+    pub(super) fn goes_on(&self) -> bool {
+        let has_ignored = self
+            .more
+            .as_ref()
+            .is_some_and(|more| more.ignored_bytes > 0);
+        self.goes_on && !has_ignored
     }
 
     /// The session of a reader that is live, if it needs one: it has a place in a cohort and nothing else to remember.
@@ -281,6 +293,7 @@ mod tests {
             last_write: Ticks::default(),
             format: Format::default(),
             is_chunked: false,
+            goes_on: false,
             is_armed: false,
             more: None,
         };

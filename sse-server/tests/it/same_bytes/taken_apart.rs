@@ -35,8 +35,13 @@ pub(super) fn taken_apart(mut bytes: &[u8], before: &[Before]) -> Option<Came> {
         let is_chunked = lines
             .iter()
             .any(|line| line == "transfer-encoding: chunked");
-        // hyper says `close` only where it is news; the others always do.
-        lines.retain(|line| !line.starts_with("date: ") && !line.starts_with("connection: "));
+        // Over HTTP/1.0 the connection's end is the stream's, whatever hyper says of it.
+        let is_old = lines[0].starts_with("http/1.0");
+        lines.retain(|line| {
+            let is_left_out =
+                line.starts_with("date: ") || (is_old && line.starts_with("connection: "));
+            !is_left_out
+        });
         lines.sort();
         heads.push(lines);
         match before {

@@ -1,0 +1,4 @@
+import { EventSource } from "eventsource-4";
+import { listen, url } from "./told.mjs";
+
+listen(new EventSource(url));

@@ -1,0 +1,4 @@
+import { fetch } from "undici";
+import { end, read, url } from "./told.mjs";
+
+fetch(url).then(response => read(response.body)).then(() => end(), end);
