@@ -9,11 +9,13 @@
 //! | [`code`] | no `unsafe`, no `todo!`, no `dbg!`; files stay short |
 //! | [`crates`] | each crate says what it is, under which licence, and takes the workspace's lints and versions |
 //! | [`docs`] | the code map names what is there and nothing else; links lead somewhere; the changelog is open |
+//! | [`layers`] | the server's folders use only those below them; one file reads clock and chance |
 //! | [`words`] | no text speaks of one machine; dependencies come from the default registry |
 
 mod code;
 mod crates;
 mod docs;
+mod layers;
 mod tree;
 mod words;
 
@@ -30,6 +32,7 @@ pub(crate) fn run() -> Outcome {
     let mut problems = code::check(&tree);
     problems.extend(crates::check(&tree, &workspace));
     problems.extend(docs::check(&tree, &workspace));
+    problems.extend(layers::check(&tree));
     problems.extend(words::check(&tree));
     for problem in &problems {
         println!("{problem}");

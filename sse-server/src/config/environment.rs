@@ -64,7 +64,7 @@ fn collect(command: &Command, known: &mut Vec<String>) {
 }
 
 fn is_another_programs(name: &str) -> bool {
-    CLIENT.contains(&name) || name.starts_with(TESTS)
+    CLIENT.contains(&name) || TESTS.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// `SSE_PORT=tcp://10.0.0.1:8080` is not somebody's port: a cluster tells its containers of every service so.
@@ -90,5 +90,5 @@ fn is_of_kubernetes(rest: &str, value: &OsStr) -> bool {
 const PREFIX: &str = "SSE_";
 /// What `sse`, the client, reads.
 const CLIENT: &[&str] = &["SSE_TOKEN", "SSE_CA_CERT"];
-/// What the tests and benchmarks of the log read: how many, how long.
-const TESTS: &str = "SSE_BROKER_";
+/// What the tests and benchmarks of the log and of foreign clients read: how many, how long.
+const TESTS: &[&str] = &["SSE_BROKER_", "SSE_CLIENTS_"];

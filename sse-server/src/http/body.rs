@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use sse_broker::BoxFuture;
 use sse_pool::ConnectionId;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::websocket::WebSocket;
 use crate::session::EventStream;
 
 /// The body of every answer of the hub.
@@ -20,8 +21,19 @@ enum Kind {
     Full(Option<Bytes>),
     Events(Box<EventStream>),
     /// Nothing that is sent; the server finds it here.
-    WebSocket(Option<Box<WebSocket>>),
+    Takeover(Option<Box<dyn Takeover>>),
 }
+
+/// A protocol that takes a connection over once the answer's head has been written.
+pub(crate) trait Takeover: std::fmt::Debug + Send + 'static {
+    /// Speaks it until either side ends it.
+    fn run(self: Box<Self>, socket: Box<dyn TakenSocket>) -> BoxFuture<'static, ()>;
+}
+
+/// The socket of such a connection.
+pub(crate) trait TakenSocket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> TakenSocket for S {}
 
 impl Body {
     /// A body of these bytes.
@@ -42,15 +54,15 @@ impl Body {
         Self(Kind::Events(Box::new(stream)))
     }
 
-    /// No bytes, and a WebSocket for the server that serves the connection.
-    pub(super) fn websocket(websocket: WebSocket) -> Self {
-        Self(Kind::WebSocket(Some(Box::new(websocket))))
+    /// No bytes, and what is spoken on the connection from then on, for the server that serves it.
+    pub(super) fn takeover(next: impl Takeover) -> Self {
+        Self(Kind::Takeover(Some(Box::new(next))))
     }
 
-    /// The WebSocket, if there is one.
-    pub(crate) fn take_websocket(&mut self) -> Option<Box<WebSocket>> {
+    /// What is spoken on the connection from then on, if that is not HTTP.
+    pub(crate) fn take_takeover(&mut self) -> Option<Box<dyn Takeover>> {
         match &mut self.0 {
-            Kind::WebSocket(websocket) => websocket.take(),
+            Kind::Takeover(next) => next.take(),
             Kind::Full(_) | Kind::Events(_) => None,
         }
     }
@@ -68,7 +80,7 @@ impl Body {
     pub fn connection_id(&self) -> Option<ConnectionId> {
         match &self.0 {
             Kind::Events(stream) => Some(stream.id()),
-            Kind::Full(_) | Kind::WebSocket(_) => None,
+            Kind::Full(_) | Kind::Takeover(_) => None,
         }
     }
 }
@@ -86,7 +98,7 @@ impl http_body::Body for Body {
             Kind::Events(stream) => stream
                 .poll_chunk(cx)
                 .map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::WebSocket(_) => Poll::Ready(None),
+            Kind::Takeover(_) => Poll::Ready(None),
         }
     }
 
@@ -94,7 +106,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_none(),
             Kind::Events(_) => false,
-            Kind::WebSocket(_) => true,
+            Kind::Takeover(_) => true,
         }
     }
 
@@ -102,7 +114,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Kind::Events(_) => SizeHint::default(),
-            Kind::WebSocket(_) => SizeHint::with_exact(0),
+            Kind::Takeover(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -32,16 +32,15 @@ use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 
 pub use body::Body;
+pub(crate) use body::Takeover;
 pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
 pub use publication::{Publications, parse as parse_publications};
-pub(crate) use websocket::WebSocket;
 
 use crate::hub::Hub;
 use query::Query;
-use request::Request;
+use request::{Request, Upgrade};
 use routes::{Matched, Operation, Router};
-use websocket::Upgrade;
 
 /// What the HTTP side allows.
 #[derive(Clone, Debug)]

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
+use hyper::upgrade::OnUpgrade;
 
 use super::problem::Problem;
 use super::query::Query;
 use super::routes::Dialect;
-use super::websocket::Upgrade;
 use crate::access::Caller;
 use crate::hub::Hub;
 
@@ -29,6 +29,14 @@ pub(super) struct Request<'a> {
     pub(super) upgrade: Option<Upgrade>,
     /// The largest message that may be sent over such a connection.
     pub(super) max_body_bytes: usize,
+}
+
+/// How a connection is given to another protocol.
+pub(super) enum Upgrade {
+    /// By the server that called the service: it finds what is spoken next in the response's body.
+    ByServer,
+    /// By hyper, or a framework on top of it.
+    ByHyper(OnUpgrade),
 }
 
 impl Request<'_> {

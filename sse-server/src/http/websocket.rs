@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use sse_broker::BoxFuture;
 use sse_pool::CloseReason;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
@@ -21,23 +21,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::body::Body;
+use super::body::{Body, TakenSocket, Takeover};
 use super::problem::Problem;
 use super::publication::{self, Fields};
-use super::request::Request;
+use super::request::{Request, Upgrade};
 use super::subscription_change::change_problem;
 use super::{named_subscriptions, publish, stream};
 use crate::access::Caller;
 use crate::hub::{Hub, Interest, SubscriptionPlace};
 use crate::session::{EventStream, Farewell};
-
-/// How a connection is given to the WebSocket.
-pub(super) enum Upgrade {
-    /// By the server that called the service: it finds the [`WebSocket`] in the response's body.
-    ByServer,
-    /// By hyper, or a framework on top of it.
-    ByHyper(OnUpgrade),
-}
 
 /// Answers a handshake.
 pub(super) async fn open(mut request: Request<'_>) -> Result<Response<Body>, Problem> {
@@ -55,11 +47,11 @@ pub(super) async fn open(mut request: Request<'_>) -> Result<Response<Body>, Pro
         max_message_bytes: request.max_body_bytes,
     };
     let body = match upgrade {
-        Upgrade::ByServer => Body::websocket(websocket),
+        Upgrade::ByServer => Body::takeover(websocket),
         Upgrade::ByHyper(upgrade) => {
             tokio::spawn(async move {
                 match upgrade.await {
-                    Ok(socket) => websocket.run(TokioIo::new(socket)).await,
+                    Ok(socket) => websocket.serve(TokioIo::new(socket)).await,
                     Err(error) => tracing::debug!(%error, "no WebSocket came of a handshake"),
                 }
             });
@@ -110,7 +102,7 @@ fn no_websocket(detail: &str) -> Problem {
 }
 
 /// A WebSocket that is ready to begin.
-pub(crate) struct WebSocket {
+struct WebSocket {
     stream: EventStream,
     hub: Hub,
     caller: Caller,
@@ -127,6 +119,12 @@ impl std::fmt::Debug for WebSocket {
     }
 }
 
+impl Takeover for WebSocket {
+    fn run(self: Box<Self>, socket: Box<dyn TakenSocket>) -> BoxFuture<'static, ()> {
+        Box::pin(self.serve(socket))
+    }
+}
+
 /// Why nothing more is written.
 enum Stop {
     /// The socket is gone, or takes nothing.
@@ -137,7 +135,7 @@ enum Stop {
 
 impl WebSocket {
     /// Serves it on a socket whose handshake has been answered, until either side ends it.
-    pub(crate) async fn run<S>(mut self, socket: S)
+    async fn serve<S>(mut self, socket: S)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

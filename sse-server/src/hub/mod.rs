@@ -9,6 +9,7 @@ mod config;
 mod connections;
 mod encoded_record;
 mod exclusions;
+mod housekeeping;
 mod interest;
 mod interner;
 mod job;
@@ -18,22 +19,23 @@ mod metrics;
 mod named_subscriptions;
 mod poll;
 mod publication;
+mod publish;
 mod reader;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sse_broker::{
-    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, NewRecord, Offset, Page,
-    Position, ReadError, ReadRequest, Record, Render, Rendered, Tail,
+    Bounds, BoxFuture, Broker, Durability, Offset, Page, Position, ReadError, ReadRequest, Record,
+    Render, Rendered, Tail,
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
 use sse_pool::{
-    ClientInfo, CloseReason, Connection, Pool, PoolConfig, ReaderState, Selector, ShardHandle,
-    TopicFilter, Visibility, WindowConfig,
+    ClientInfo, Connection, Pool, PoolConfig, Selector, ShardHandle, TopicFilter, Visibility,
+    WindowConfig,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
@@ -53,6 +55,7 @@ pub use named_subscriptions::{
 };
 pub use poll::{PollError, PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
+pub use publish::{PublishError, Published, RefusedPublication};
 pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 
 use crate::clock;
@@ -104,63 +107,6 @@ struct Inner {
     /// Selectors and clients that connections have alike.
     selectors: Interner<Interest, Selector>,
     clients: Interner<(Option<String>, Visibility), ClientInfo>,
-}
-
-/// What became of a published event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// The id that readers see: the publisher's own, or the position.
-    pub id: String,
-    /// Its place in the order.
-    pub position: Position,
-    /// How safe it is.
-    pub durability: Durability,
-    /// Whether the same event was there already; then nothing new was stored or delivered.
-    pub duplicate: bool,
-}
-
-/// Why an event was not published.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The hub sends this type itself.
-    #[error("the event type `{0}` is the hub's own")]
-    ReservedEventType(String),
-    /// The hub was told to take only certain types.
-    #[error("the event type `{event_type}` is not allowed here; allowed are {allowed}")]
-    EventTypeNotAllowed {
-        /// The type.
-        event_type: String,
-        /// Those that are.
-        allowed: String,
-    },
-    /// It has more data than the hub takes.
-    #[error("the data has {bytes} bytes, and an event may have {max} at most")]
-    TooLarge {
-        /// How much it has.
-        bytes: usize,
-        /// How much it may have.
-        max: usize,
-    },
-    /// Its id belongs to another event.
-    #[error("the id was published with other content before, at {0}")]
-    Conflict(Position),
-    /// The hub is shutting down.
-    #[error("the hub is shutting down")]
-    Draining,
-    /// The log did not take it.
-    #[error("the log did not take it")]
-    Log(#[from] AppendError),
-}
-
-/// One of many publications is wrong, so none was published.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("event {index}: {source}")]
-pub struct RefusedPublication {
-    /// Which, counted from 0.
-    pub index: usize,
-    /// Why.
-    pub source: PublishError,
 }
 
 impl Hub {
@@ -343,246 +289,10 @@ impl Hub {
         }
     }
 
-    /// Publishes one event. It answers when the event is as safe as [`durability`](Self::durability) says.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future does not take the event back; only its answer is lost. With an id of the
-    /// publisher's own, publishing again is safe.
-    ///
-    /// # Errors
-    ///
-    /// See [`PublishError`].
-    pub async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
-        let mut results = self
-            .publish_all(vec![publication])
-            .await
-            .map_err(|refused| refused.source)?;
-        results.pop().unwrap_or(Err(PublishError::Draining))
-    }
-
-    /// Publishes several events side by side in the order; one result for each.
-    ///
-    /// # Errors
-    ///
-    /// When one is wrong or the log does not take them; then none is published. A conflict of one
-    /// event's id is that event's result and does not hinder the others.
-    pub async fn publish_all(
-        &self,
-        publications: Vec<Publication>,
-    ) -> Result<Vec<Result<Published, PublishError>>, RefusedPublication> {
-        for (index, publication) in publications.iter().enumerate() {
-            self.check(publication)
-                .map_err(|source| RefusedPublication { index, source })?;
-        }
-        let now = clock::unix_millis();
-        let records: Vec<_> = publications
-            .into_iter()
-            .map(|publication| publication.into_record(now))
-            .collect();
-        self.append(records)
-            .await
-            .map_err(|source| RefusedPublication { index: 0, source })
-    }
-
-    /// Appends records of the hub's own or checked ones.
-    pub(crate) async fn append(
-        &self,
-        records: Vec<NewRecord>,
-    ) -> Result<Vec<Result<Published, PublishError>>, PublishError> {
-        let inner = &self.inner;
-        let _publishing = Publishing::begin(inner)?;
-        let ids: Vec<_> = records
-            .iter()
-            .map(|record| record.event.id.clone())
-            .collect();
-        let appended = inner.broker.append(records).await.inspect_err(|error| {
-            inner.metrics.record_error(clock::now());
-            tracing::warn!(%error, "publish failed");
-        })?;
-        let durability = self.durability();
-        let results = ids.into_iter().zip(appended).map(|(id, appended)| {
-            let (position, duplicate) = match appended {
-                Appended::Stored(position) => (position, false),
-                Appended::Duplicate(position) => (position, true),
-                Appended::Conflict(position) => return Err(PublishError::Conflict(position)),
-                _ => return Err(PublishError::Log(AppendError::Closed)),
-            };
-            let id = id.map_or_else(|| position.to_string(), |id| id.as_str().to_owned());
-            Ok(Published {
-                id,
-                position,
-                durability,
-                duplicate,
-            })
-        });
-        Ok(results.collect())
-    }
-
-    fn check(&self, publication: &Publication) -> Result<(), PublishError> {
-        let config = &self.inner.config;
-        let event_type = publication
-            .event_type
-            .as_ref()
-            .map_or("message", |event_type| event_type.as_str());
-        if RESERVED_EVENT_TYPES.contains(&event_type) {
-            return Err(PublishError::ReservedEventType(event_type.to_owned()));
-        }
-        if let Some(allowed) = &config.allowed_event_types
-            && !allowed.contains(event_type)
-        {
-            let allowed = allowed
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
-            return Err(PublishError::EventTypeNotAllowed {
-                event_type: event_type.to_owned(),
-                allowed,
-            });
-        }
-        if publication.data.len() > config.max_event_bytes {
-            return Err(PublishError::TooLarge {
-                bytes: publication.data.len(),
-                max: config.max_event_bytes,
-            });
-        }
-        Ok(())
-    }
-
     /// Whether new connections and events are taken.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.inner.phase.lock().is_ready()
-    }
-
-    /// Looks for stalled and idle connections, old events and health; to be called about once a
-    /// second. The server does; who embeds the hub may use [`run_housekeeping`](Self::run_housekeeping).
-    pub async fn housekeep(&self, now: Instant) {
-        let inner = &self.inner;
-        let swept = inner.pool.sweep(now);
-        for (ids, reason) in [
-            (&swept.stalled, CloseReason::Stalled),
-            (&swept.idle, CloseReason::Idle),
-        ] {
-            for id in ids {
-                tracing::info!(connection = %id, %reason, "connection evicted");
-            }
-        }
-        inner
-            .metrics
-            .record_evictions(swept.stalled.len(), swept.idle.len(), now);
-        inner.metrics.record_most_behind(swept.most_behind_entries);
-        if inner.metrics.is_sweep_due(now) {
-            self.sweep_named_subscriptions();
-            if let Err(error) = inner.broker.trim(clock::unix_millis()).await {
-                inner.metrics.record_error(now);
-                tracing::warn!(%error, "old events could not be trimmed");
-            }
-        }
-        self.save_named_subscriptions().await;
-        let (cpu, transitions) = inner.metrics.observe(self, now);
-        if let Some(cpu) = cpu {
-            inner
-                .compressor
-                .set_level(inner.load_governor.observe(cpu, now));
-        }
-        for transition in transitions {
-            let (from, to) = (transition.from, transition.to);
-            tracing::warn!(
-                signal = transition.signal.name(),
-                "{from} => {to}: {}",
-                transition.reason
-            );
-        }
-    }
-
-    /// Keeps house once a second until the hub is shut down.
-    pub async fn run_housekeeping(&self) {
-        let mut ticks = tokio::time::interval(HOUSEKEEPING_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while *self.inner.phase.lock() != Phase::Drained {
-            ticks.tick().await;
-            self.housekeep(clock::now()).await;
-        }
-    }
-
-    /// Begins to leave: no new connections and events are taken from here on. Those that are there
-    /// have `within` to end; a second call changes nothing.
-    pub fn drain(&self, within: Duration) {
-        let before = {
-            let mut phase = self.inner.phase.lock();
-            let before = *phase;
-            phase.drain(clock::now(), within);
-            before
-        };
-        if before == Phase::Serving {
-            self.inner.pool.set_draining(true);
-            // Who polls and waits is answered now.
-            self.inner.head.send_modify(|_| ());
-            self.wake_job_waiters();
-            tracing::info!(
-                connections = self.inner.pool.stats().active,
-                ?within,
-                "serving => draining"
-            );
-        }
-    }
-
-    /// Shuts down: takes nothing new, lets what was accepted be committed and what was committed be
-    /// delivered, ends every stream and closes the log. Returns how many streams had to be cut.
-    ///
-    /// Few streams end at once; many end one slice after another over most of `within`, so that their
-    /// clients do not all come back to another node at the same moment. The last eighth of it is left to
-    /// who is slow to take the last bytes. A reader that is still behind when its turn comes resumes from
-    /// its position elsewhere.
-    pub async fn shutdown(&self, within: Duration) -> usize {
-        let begin = clock::now();
-        self.drain(within);
-        let inner = &self.inner;
-        let committed = async {
-            loop {
-                let quiet = inner.quiet.notified();
-                if inner.publishing.load(Ordering::Acquire) == 0 {
-                    break;
-                }
-                quiet.await;
-            }
-        };
-        let _ = tokio::time::timeout(within / 4, committed).await;
-        self.delivered(within / 4).await;
-        let total = inner.pool.stats().active;
-        if total <= STREAMS_PER_SLICE {
-            inner.pool.close_all(CloseReason::Draining);
-        }
-        let mut closed = 0;
-        while inner.pool.stats().active > 0 && clock::now() < begin + within {
-            // Ahead of time: whose turn came with the end itself would be cut.
-            let at = clock::now() + within / LAST_BYTES;
-            let due = inner.phase.lock().leavers_due(total, at);
-            if due > closed {
-                closed += inner.pool.close_some(CloseReason::Draining, due - closed);
-            }
-            tokio::time::sleep(DRAIN_STEP).await;
-        }
-        let cut = inner.pool.close_all(CloseReason::Shutdown);
-        self.save_named_subscriptions().await;
-        inner.broker.close().await;
-        inner.phase.lock().handle_empty();
-        cut
-    }
-
-    /// Waits until no reader has unread events, for so long at most.
-    async fn delivered(&self, within: Duration) {
-        let deadline = clock::now() + within;
-        let behind = || {
-            self.inner
-                .pool
-                .find(|status| status.state != ReaderState::Waiting)
-        };
-        while !behind().is_empty() && clock::now() < deadline {
-            tokio::time::sleep(DRAIN_STEP).await;
-        }
     }
 }
 
@@ -658,41 +368,9 @@ impl Tail for PoolTail {
     }
 }
 
-/// A publish under way, so that a shutdown can wait for it.
-struct Publishing<'a>(&'a Inner);
-
-impl<'a> Publishing<'a> {
-    fn begin(inner: &'a Inner) -> Result<Self, PublishError> {
-        inner.publishing.fetch_add(1, Ordering::AcqRel);
-        let publishing = Self(inner);
-        let serving = inner.phase.lock().is_ready();
-        if serving {
-            Ok(publishing)
-        } else {
-            Err(PublishError::Draining)
-        }
-    }
-}
-
-impl Drop for Publishing<'_> {
-    fn drop(&mut self) {
-        if self.0.publishing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.quiet.notify_waiters();
-        }
-    }
-}
-
 /// Large pages of the log that may be held by readers at once, 32 MiB of them.
 const MAX_LARGE_PAGES: usize = 256;
 
-/// How often stalled readers are looked for: a fraction of the send timeout's five seconds.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// What an entry of the window weighs beside its frame: the record, topics and index. A stated guess
 /// on the safe side, checked by the memory test.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
-/// So many streams end at once without anybody noticing their return. A stated guess.
-const STREAMS_PER_SLICE: usize = 100;
-/// What part of a drain is left to the last bytes of the streams that ended last. A stated guess.
-const LAST_BYTES: u32 = 8;
-/// How often a drain looks at what is left.
-const DRAIN_STEP: Duration = Duration::from_millis(10);

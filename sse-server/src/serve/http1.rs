@@ -19,16 +19,16 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::blocked::{Patience, Watch, WatchedBody};
+use super::config::ServerConfig;
 use super::http2;
 use super::prefixed::Prefixed;
 #[cfg(unix)]
 use super::reactor::{Arrival, Arrivals};
-use super::server::ServerConfig;
 use super::socket::Socket;
+use super::stage::{Stage, reached};
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
-use super::worker::{Stage, reached};
-use crate::http::{HubService, WebSocket};
+use crate::http::{HubService, Takeover};
 use crate::hub::Hub;
 use crate::session::EventStream;
 
@@ -162,10 +162,10 @@ pub(super) async fn serve<S: Socket>(
             };
             hand_over(socket, ip, begun, writer, &hub)
         }
-        Ok(Some(Taken::WebSocket(websocket))) => {
+        Ok(Some(Taken::Protocol(next))) => {
             let socket = Prefixed::new(parts.read_buf, socket);
             Ended::Stream(Box::pin(async move {
-                websocket.run(socket).await;
+                next.run(Box::new(socket)).await;
                 Ended::Done
             }))
         }
@@ -205,9 +205,9 @@ async fn answer(
     let asks_to_close = asks_to_close(request.headers());
     let is_for_writer = takes_streams && is_plain_get(&request) && !shared.is_write_pending();
     let mut response = service.handle(request, ip).await;
-    if let Some(websocket) = response.body_mut().take_websocket() {
+    if let Some(next) = response.body_mut().take_takeover() {
         // hyper writes the head, and has no more to do with the connection then.
-        *shared.taken.lock() = Some(Taken::WebSocket(websocket));
+        *shared.taken.lock() = Some(Taken::Protocol(next));
     } else if is_for_writer {
         let (mut head, body) = response.into_parts();
         match body.into_events() {
@@ -317,8 +317,8 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
 enum Taken {
     /// A stream that was asked for; nothing of the answer has been written.
     Stream(Version, HeaderMap, EventStream),
-    /// A WebSocket; hyper writes the answer to its handshake first.
-    WebSocket(Box<WebSocket>),
+    /// Another protocol; hyper writes the answer to its handshake first.
+    Protocol(Box<dyn Takeover>),
 }
 
 /// What the parts around hyper tell each other of one socket.

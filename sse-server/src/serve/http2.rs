@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::blocked::{Patience, Watch, WatchedBody};
-use super::server::ServerConfig;
-use super::worker::{Stage, reached};
+use super::config::ServerConfig;
+use super::stage::{Stage, reached};
 use crate::http::Body;
 use crate::http::HubService;
 use crate::hub::Hub;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::config::ServerConfig;
 use super::endpoint::{BoundAddress, Endpoint};
-use super::server::ServerConfig;
 #[cfg(unix)]
 use super::socket_file::{self, SocketFile};
 

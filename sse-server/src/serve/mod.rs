@@ -5,6 +5,7 @@
 
 mod blocked;
 mod chunks;
+mod config;
 mod endpoint;
 mod http1;
 mod http2;
@@ -16,11 +17,13 @@ mod server;
 mod socket;
 #[cfg(unix)]
 mod socket_file;
+mod stage;
 mod stream_task;
 mod tls;
 mod worker;
 
+pub use config::{ServerConfig, StreamWriter};
 pub use endpoint::{BoundAddress, Endpoint, InvalidEndpoint};
 pub use listen::ListenError;
-pub use server::{Server, ServerConfig, StreamWriter};
+pub use server::Server;
 pub use tls::{Tls, TlsError};

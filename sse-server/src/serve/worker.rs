@@ -12,23 +12,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::config::{ServerConfig, StreamWriter};
 use super::http1::{self, Again, Ended, Serving, Writer};
 use super::listen::Listener;
-use super::server::{ServerConfig, StreamWriter};
 use super::socket::Socket;
+use super::stage::{Stage, reached};
 use crate::clock;
 use crate::http::HubService;
 use crate::hub::ShardLease;
-
-/// How far the server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    Serving,
-    /// Nothing new is taken; streams and requests end.
-    Draining,
-    /// The streams have ended.
-    Drained,
-}
 
 pub(super) struct Worker {
     listeners: Vec<Listener>,
@@ -260,11 +251,6 @@ fn accept(listeners: &mut [Accepting], cx: &mut Context<'_>) -> Poll<io::Result<
         }
     }
     Poll::Pending
-}
-
-/// Waits until the server is so far. A server that is gone is at every stage.
-pub(super) async fn reached(stage: &mut watch::Receiver<Stage>, at_least: Stage) {
-    let _ = stage.wait_for(|stage| *stage >= at_least).await;
 }
 
 /// Where sockets go whose stream has ended and that are there for other requests.

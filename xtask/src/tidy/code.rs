@@ -59,7 +59,7 @@ fn contains_token(line: &str, token: &str) -> bool {
 /// `source` with comments and the contents of strings replaced by spaces; lines stay lines.
 ///
 /// A small scanner and no parser: it knows just enough of Rust to tell code from text.
-fn without_comments_and_strings(source: &str) -> String {
+pub(super) fn without_comments_and_strings(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(first) = rest.chars().next() {

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use sse_broker::{
-    Audience, AudienceRef, NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope, Snapshot,
+    Audience, AudienceRef, DataKind, NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope,
+    Snapshot,
 };
 use sse_protocol::{Event, EventType, Retry};
 
@@ -13,6 +14,7 @@ use super::Backend;
 pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
     let mut backend = B::new(Retention::UNBOUNDED);
     let full = NewRecord {
+        data_kind: DataKind::Json,
         topics: vec![topic("job/42"), topic("project/π"), topic("job/42")],
         audience: Audience::Owners(vec![topic("user/ä"), topic("session/1")]),
         label: Some(EventType::new("summary\u{0}label").expect("a type")),

@@ -1,12 +1,15 @@
 //! The standard layer: bytes to events.
 
+mod excess;
+
 use alloc::string::String;
 
+use self::excess::{DATA_NAME, data_value_len};
 use crate::block::{Block, Field};
 use crate::error::LimitExceeded;
 use crate::event_id::EventId;
 use crate::input::{Input, set_text};
-use crate::limits::{Excess, Limits};
+use crate::limits::Limits;
 use crate::line::{Assembler, Finished};
 use crate::retry::Retry;
 use crate::search::{blank_line_len, two_line_ends_len};
@@ -586,52 +589,7 @@ impl Decoder {
         self.lines.allow_unseen(limit.saturating_sub(used + 1));
         None
     }
-
-    /// The line that ends with `end` so far is over the line limit; but it may have gone over the event limit
-    /// at an earlier byte, and what is reported must not depend on the cutting.
-    #[cold]
-    fn exceed_line(&mut self, end: &[u8]) -> Step<'static> {
-        let limit_bytes = self.limits.max_line_bytes();
-        let held = self.lines.partial();
-        let excess = (held.len() + end.len()).saturating_sub(limit_bytes);
-        let value_len = if self.lines.is_omitting() {
-            None
-        } else {
-            data_value_len(held, end)
-        };
-        match value_len {
-            Some(len)
-                if limit_bytes >= DATA_NAME.len()
-                    && self.block.bytes() + len.saturating_sub(excess) + 1
-                        > self.limits.max_event_bytes() =>
-            {
-                self.exceed_event()
-            }
-            _ => self.exceed(LimitExceeded::Line { limit_bytes }),
-        }
-    }
-
-    #[cold]
-    fn exceed_event(&mut self) -> Step<'static> {
-        self.exceed(LimitExceeded::Event {
-            limit_bytes: self.limits.max_event_bytes(),
-        })
-    }
-
-    /// Drops the block under construction and decides how to go on.
-    fn exceed(&mut self, limit: LimitExceeded) -> Step<'static> {
-        self.dropped_has_id = self.block.head.has_id;
-        self.block.clear();
-        self.dropped_events += 1;
-        self.state = match self.limits.excess() {
-            Excess::Drop => State::Skipping,
-            Excess::Fail => State::Failed(limit),
-        };
-        Step::Dropped(limit)
-    }
 }
-
-const DATA_NAME: &[u8] = b"data:";
 
 /// How nearly all data lines begin.
 const DATA: &str = "data: ";
@@ -639,17 +597,6 @@ const DATA: &str = "data: ";
 /// A comment and its blank line up to this length are remembered, to pass quickly over the same again. A guess: longer
 /// than heartbeats are.
 const REPEATED_COMMENT_BYTES: usize = 256;
-
-/// How long the value is of a data line that begins with `held` and goes on with `rest`; `None` if it is
-/// another line, or cannot be told yet.
-fn data_value_len(held: &[u8], rest: &[u8]) -> Option<usize> {
-    let mut line = held.iter().chain(rest);
-    if !DATA_NAME.iter().all(|byte| line.next() == Some(byte)) {
-        return None;
-    }
-    let space = usize::from(line.next() == Some(&b' '));
-    Some(held.len() + rest.len() - DATA_NAME.len() - space)
-}
 
 impl Default for Decoder {
     fn default() -> Self {

@@ -1,0 +1,150 @@
+//! What is done once a second, and how a hub leaves.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use sse_health::Phase;
+use sse_pool::{CloseReason, ReaderState};
+
+use super::Hub;
+use crate::clock;
+
+impl Hub {
+    /// Looks for stalled and idle connections, old events and health; to be called about once a
+    /// second. The server does; who embeds the hub may use [`run_housekeeping`](Self::run_housekeeping).
+    pub async fn housekeep(&self, now: Instant) {
+        let inner = &self.inner;
+        let swept = inner.pool.sweep(now);
+        for (ids, reason) in [
+            (&swept.stalled, CloseReason::Stalled),
+            (&swept.idle, CloseReason::Idle),
+        ] {
+            for id in ids {
+                tracing::info!(connection = %id, %reason, "connection evicted");
+            }
+        }
+        inner
+            .metrics
+            .record_evictions(swept.stalled.len(), swept.idle.len(), now);
+        inner.metrics.record_most_behind(swept.most_behind_entries);
+        if inner.metrics.is_sweep_due(now) {
+            self.sweep_named_subscriptions();
+            if let Err(error) = inner.broker.trim(clock::unix_millis()).await {
+                inner.metrics.record_error(now);
+                tracing::warn!(%error, "old events could not be trimmed");
+            }
+        }
+        self.save_named_subscriptions().await;
+        let (cpu, transitions) = inner.metrics.observe(self, now);
+        if let Some(cpu) = cpu {
+            inner
+                .compressor
+                .set_level(inner.load_governor.observe(cpu, now));
+        }
+        for transition in transitions {
+            let (from, to) = (transition.from, transition.to);
+            tracing::warn!(
+                signal = transition.signal.name(),
+                "{from} => {to}: {}",
+                transition.reason
+            );
+        }
+    }
+
+    /// Keeps house once a second until the hub is shut down.
+    pub async fn run_housekeeping(&self) {
+        let mut ticks = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while *self.inner.phase.lock() != Phase::Drained {
+            ticks.tick().await;
+            self.housekeep(clock::now()).await;
+        }
+    }
+
+    /// Begins to leave: no new connections and events are taken from here on. Those that are there
+    /// have `within` to end; a second call changes nothing.
+    pub fn drain(&self, within: Duration) {
+        let before = {
+            let mut phase = self.inner.phase.lock();
+            let before = *phase;
+            phase.drain(clock::now(), within);
+            before
+        };
+        if before == Phase::Serving {
+            self.inner.pool.set_draining(true);
+            // Who polls and waits is answered now.
+            self.inner.head.send_modify(|_| ());
+            self.wake_job_waiters();
+            tracing::info!(
+                connections = self.inner.pool.stats().active,
+                ?within,
+                "serving => draining"
+            );
+        }
+    }
+
+    /// Shuts down: takes nothing new, lets what was accepted be committed and what was committed be
+    /// delivered, ends every stream and closes the log. Returns how many streams had to be cut.
+    ///
+    /// Few streams end at once; many end one slice after another over most of `within`, so that their
+    /// clients do not all come back to another node at the same moment. The last eighth of it is left to
+    /// who is slow to take the last bytes. A reader that is still behind when its turn comes resumes from
+    /// its position elsewhere.
+    pub async fn shutdown(&self, within: Duration) -> usize {
+        let begin = clock::now();
+        self.drain(within);
+        let inner = &self.inner;
+        let committed = async {
+            loop {
+                let quiet = inner.quiet.notified();
+                if inner.publishing.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                quiet.await;
+            }
+        };
+        let _ = tokio::time::timeout(within / 4, committed).await;
+        self.delivered(within / 4).await;
+        let total = inner.pool.stats().active;
+        if total <= STREAMS_PER_SLICE {
+            inner.pool.close_all(CloseReason::Draining);
+        }
+        let mut closed = 0;
+        while inner.pool.stats().active > 0 && clock::now() < begin + within {
+            // Ahead of time: whose turn came with the end itself would be cut.
+            let at = clock::now() + within / LAST_BYTES;
+            let due = inner.phase.lock().leavers_due(total, at);
+            if due > closed {
+                closed += inner.pool.close_some(CloseReason::Draining, due - closed);
+            }
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+        let cut = inner.pool.close_all(CloseReason::Shutdown);
+        self.save_named_subscriptions().await;
+        inner.broker.close().await;
+        inner.phase.lock().handle_empty();
+        cut
+    }
+
+    /// Waits until no reader has unread events, for so long at most.
+    async fn delivered(&self, within: Duration) {
+        let deadline = clock::now() + within;
+        let behind = || {
+            self.inner
+                .pool
+                .find(|status| status.state != ReaderState::Waiting)
+        };
+        while !behind().is_empty() && clock::now() < deadline {
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+    }
+}
+
+/// How often stalled readers are looked for: a fraction of the send timeout's five seconds.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+/// So many streams end at once without anybody noticing their return. A stated guess.
+const STREAMS_PER_SLICE: usize = 100;
+/// What part of a drain is left to the last bytes of the streams that ended last. A stated guess.
+const LAST_BYTES: u32 = 8;
+/// How often a drain looks at what is left.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
