@@ -70,6 +70,6 @@ pub use rates::{SlidingCounter, Traffic, TrafficSummary};
 pub use report::{
     ConnectionCounts, Facts, HealthReport, HeartbeatFacts, JobCounts, SseHealthReport,
 };
-pub use sampler::{Sampler, Source, SystemSource, Usage};
+pub use sampler::{Sampler, Source, SystemSource, Usage, memory_limit_bytes};
 pub use status::{Assessment, Reason, Snapshot, Status, assess};
 pub use thresholds::{Direction, Limit, Signal, ThresholdError, Thresholds, UnknownSignal};

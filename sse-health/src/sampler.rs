@@ -23,6 +23,22 @@ pub struct Usage {
     pub resident_bytes: Option<u64>,
 }
 
+/// How much memory this process may use: what its control group allows, or what the machine has.
+///
+/// `None` where neither can be read.
+#[must_use]
+pub fn memory_limit_bytes() -> Option<u64> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let machine = system.total_memory();
+    let group = system.cgroup_limits().map(|limits| limits.total_memory);
+    group
+        .into_iter()
+        .chain([machine])
+        .filter(|bytes| *bytes > 0)
+        .min()
+}
+
 /// Where [`Usage`] is read: the machine, or fixed figures in a test.
 pub trait Source {
     /// Reads the usage now. May take a millisecond.

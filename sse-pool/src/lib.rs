@@ -81,7 +81,7 @@ pub use connection::{ClientInfo, Connection, ConnectionInfo, PackedIp, Read, Sta
 pub use entry::{Entry, Priority};
 pub use id::{ConnectionId, InvalidConnectionId, MAX_CONNECTION_NAME_BYTES};
 pub use pool::{AppendOutcome, ConnectError, Pool, UpdateError};
-pub use selector::{Selector, TopicFilter, TopicPattern};
+pub use selector::{Held, Selector, TopicFilter, TopicPattern};
 pub use shard_handle::{GroupRead, ShardHandle};
 pub use stats::Stats;
 pub use status::{ConnectionStatus, ReaderKey, ReaderState};

@@ -14,7 +14,14 @@ pub struct Selector {
     pub topics: TopicFilter,
     /// The labels; `None` means all. An entry without a label passes every filter.
     pub labels: Option<Arc<[Arc<str>]>>,
+    /// What is to live as long as this selector, such as the right to the memory that it takes. The pool never looks at it.
+    pub held: Option<Arc<dyn Held>>,
 }
+
+/// What a [`Selector`] keeps alive.
+pub trait Held: Send + Sync + fmt::Debug {}
+
+impl<T: Send + Sync + fmt::Debug> Held for T {}
 
 /// The topics a connection follows.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +57,7 @@ impl Selector {
         Self {
             topics: TopicFilter::All,
             labels: None,
+            held: None,
         }
     }
 
@@ -71,6 +79,7 @@ impl Selector {
                 patterns: Arc::default(),
             },
             labels: None,
+            held: None,
         }
     }
 
@@ -83,6 +92,7 @@ impl Selector {
                 patterns,
             },
             labels: None,
+            held: None,
         }
     }
 
@@ -144,7 +154,11 @@ impl Selector {
             (None, Some(more)) => Some(Arc::clone(more)),
             (labels, None) => labels.clone(),
         };
-        Self { topics, labels }
+        Self {
+            topics,
+            labels,
+            held: None,
+        }
     }
 
     /// This selector without what another names; `names_topics` says whether the other's topics count. What is left may be
@@ -168,7 +182,11 @@ impl Selector {
             (Some(labels), Some(less)) => Some(difference(labels, less, |a, b| a == b)),
             (labels, _) => labels.clone(),
         };
-        Self { topics, labels }
+        Self {
+            topics,
+            labels,
+            held: None,
+        }
     }
 
     /// Whether entries with this label are wanted.

@@ -46,6 +46,20 @@ impl Size {
     }
 }
 
+/// As it would be written, in the largest unit that fits it exactly.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let unit = UNITS
+            .iter()
+            .find(|(bits, _)| self.0 != 0 && self.0.is_multiple_of(1 << bits));
+        match unit {
+            Some((bits, name)) => write!(f, "{}{name}", self.0 >> bits),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
 impl FromStr for Size {
     type Err = String;
 

@@ -347,6 +347,7 @@ fn a_selector_that_is_too_wide_is_refused_and_the_old_one_stays() {
             patterns: [prefix("c")].into(),
         },
         labels: None,
+        held: None,
     };
     let permit = pool.admit(LOCAL).unwrap();
     let refused = pool.connect(permit, info("r"), wide(), Start::Live, Instant::now());
@@ -567,6 +568,7 @@ fn topics_and_patterns_are_forgotten_with_their_last_reader_and_entry() {
             patterns: [prefix("b")].into(),
         },
         labels: None,
+        held: None,
     };
     let one = Client::connect(&pool, "one", selector(), Start::Live);
     let two = Client::connect(&pool, "two", selector(), Start::Live);

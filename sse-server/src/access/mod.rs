@@ -4,6 +4,7 @@
 //! rule that says whether it may have a record; [`visibility`] shows that rule the records of the log. Rights come in here
 //! and nowhere else.
 
+pub mod budget;
 mod caller;
 pub(crate) mod visibility;
 

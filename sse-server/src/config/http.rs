@@ -48,8 +48,7 @@ impl HttpSettings {
         or_fields!(self, other: allowed_host, allowed_origin, max_body)
     }
 
-    pub(super) fn build(self) -> Result<HttpConfig, ConfigError> {
-        let defaults = HttpConfig::default();
+    pub(super) fn build(self, defaults: HttpConfig) -> Result<HttpConfig, ConfigError> {
         Ok(HttpConfig {
             max_body_bytes: some_bytes("--max-body", self.max_body, defaults.max_body_bytes)?,
             allowed_hosts: self.allowed_host.unwrap_or_default(),

@@ -11,6 +11,7 @@ mod file;
 mod http;
 mod limits;
 mod log;
+mod memory;
 mod retention;
 mod server;
 mod settings;
@@ -31,6 +32,7 @@ pub use file::read_file;
 pub use http::HttpSettings;
 pub use limits::LimitSettings;
 pub use log::{LogFormat, LogSettings};
+pub use memory::MemorySettings;
 pub use retention::RetentionSettings;
 pub use server::ServerSettings;
 pub use settings::Settings;
@@ -53,6 +55,8 @@ pub struct Config {
     pub storage: Storage,
     /// How long events are kept.
     pub retention: Retention,
+    /// How much memory it may use; [`HubConfig::memory`] says how that is shared out.
+    pub memory_bytes: usize,
     /// The hub's own settings.
     pub hub: HubConfig,
     /// What the HTTP side allows.
@@ -110,14 +114,16 @@ impl Config {
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         let is_ephemeral = settings.storage.is_ephemeral();
         let (retention, named_subscription_expiry) = settings.retention.build(is_ephemeral)?;
+        let memory_bytes = settings.memory.bytes();
+        let (hub, http) = memory::defaults(memory_bytes);
         let hub = HubConfig {
             named_subscription_expiry,
-            ..HubConfig::default()
+            ..hub
         };
         let hub = settings.limits.build(hub)?;
         let hub = settings.streams.build(hub)?;
         let hub = settings.compression.build(hub)?;
-        let http = settings.http.build()?;
+        let http = settings.http.build(http)?;
         if hub.max_event_bytes > http.max_body_bytes {
             return Err(invalid(format!(
                 "--max-event ({} bytes) is larger than --max-body ({} bytes), so such an event could never be \
@@ -125,6 +131,13 @@ impl Config {
                 hub.max_event_bytes, http.max_body_bytes
             )));
         }
+        // Its snapshot is an event.
+        let max_job_bytes = hub.max_job_bytes.min(hub.max_event_bytes);
+        let hub = HubConfig {
+            max_job_bytes,
+            ..hub
+        };
+        memory::check(memory_bytes, &hub, &http)?;
         let (log, log_format) = settings.log.build();
         let server = settings.server.build()?;
         Ok(Self {
@@ -133,6 +146,7 @@ impl Config {
             drain_timeout: server.drain_timeout,
             storage: settings.storage.build()?,
             retention,
+            memory_bytes,
             hub,
             http,
             log,

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{
-    CompressionSettings, HttpSettings, LimitSettings, LogSettings, RetentionSettings,
-    ServerSettings, StorageSettings, StreamSettings,
+    CompressionSettings, HttpSettings, LimitSettings, LogSettings, MemorySettings,
+    RetentionSettings, ServerSettings, StorageSettings, StreamSettings,
 };
 
 /// Every setting, as it was given; what was not given is `None`.
@@ -24,6 +24,9 @@ pub struct Settings {
     /// The log on standard error.
     #[command(flatten)]
     pub log: LogSettings,
+    /// How much memory is used.
+    #[command(flatten)]
+    pub memory: MemorySettings,
     /// What the hub takes.
     #[command(flatten)]
     pub limits: LimitSettings,
@@ -51,7 +54,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            server, storage, http, log, limits, streams, compression, retention,
+            server, storage, http, log, memory, limits, streams, compression, retention,
         )
     }
 }

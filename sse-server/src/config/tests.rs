@@ -78,6 +78,7 @@ fn value(option: &str) -> &'static str {
         | "max-jobs"
         | "max-named-subscriptions"
         | "retention-events" => "7",
+        "memory" => "1GiB",
         "max-body"
         | "max-event"
         | "window"

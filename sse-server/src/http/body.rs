@@ -10,6 +10,7 @@ use sse_broker::BoxFuture;
 use sse_pool::ConnectionId;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::access::budget::Permit;
 use crate::session::EventStream;
 
 /// The body of every answer of the hub.
@@ -19,6 +20,8 @@ pub struct Body(Kind);
 #[derive(Debug)]
 enum Kind {
     Full(Option<Bytes>),
+    /// The same, with a permit for its memory.
+    Held(Option<Bytes>),
     Events(Box<EventStream>),
     /// Nothing that is sent; the server finds it here.
     Takeover(Option<Box<dyn Takeover>>),
@@ -63,7 +66,7 @@ impl Body {
     pub(crate) fn take_takeover(&mut self) -> Option<Box<dyn Takeover>> {
         match &mut self.0 {
             Kind::Takeover(next) => next.take(),
-            Kind::Full(_) | Kind::Events(_) => None,
+            Kind::Full(_) | Kind::Held(_) | Kind::Events(_) => None,
         }
     }
 
@@ -75,12 +78,28 @@ impl Body {
         }
     }
 
+    /// How many bytes it has that hold no permit yet.
+    pub(super) fn unheld_bytes(&self) -> usize {
+        match &self.0 {
+            Kind::Full(Some(bytes)) => bytes.len(),
+            Kind::Full(None) | Kind::Held(_) | Kind::Events(_) | Kind::Takeover(_) => 0,
+        }
+    }
+
+    /// The same, holding a permit until the last byte is gone.
+    pub(super) fn held_by(self, permit: Permit) -> Self {
+        match self.0 {
+            Kind::Full(Some(bytes)) => Self(Kind::Held(Some(permit.attach(bytes)))),
+            other => Self(other),
+        }
+    }
+
     /// The connection whose stream this is, if it is one.
     #[must_use]
     pub fn connection_id(&self) -> Option<ConnectionId> {
         match &self.0 {
             Kind::Events(stream) => Some(stream.id()),
-            Kind::Full(_) | Kind::Takeover(_) => None,
+            Kind::Full(_) | Kind::Held(_) | Kind::Takeover(_) => None,
         }
     }
 }
@@ -94,7 +113,9 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
-            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Full(bytes) | Kind::Held(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
             Kind::Events(stream) => stream
                 .poll_chunk(cx)
                 .map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes)))),
@@ -104,7 +125,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Full(bytes) => bytes.is_none(),
+            Kind::Full(bytes) | Kind::Held(bytes) => bytes.is_none(),
             Kind::Events(_) => false,
             Kind::Takeover(_) => true,
         }
@@ -112,7 +133,9 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Full(bytes) | Kind::Held(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Kind::Events(_) => SizeHint::default(),
             Kind::Takeover(_) => SizeHint::with_exact(0),
         }

@@ -155,8 +155,43 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if body.trim_ascii().is_empty() {
         return Ok(Map::new());
     }
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request(format!("the body must be a JSON object: {error}")))
+    let fields: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
+        Problem::bad_request(format!("the body must be a JSON object: {error}"))
+    })?;
+    for (name, value) in &fields {
+        check_value(name, value, 1)?;
+        check_key(name, name)?;
+    }
+    Ok(fields)
+}
+
+/// Refuses JSON that could not be read back: it is kept within other JSON, which may be nested so deep and no deeper.
+fn check_value(field: &str, value: &Value, depth: usize) -> Result<(), Problem> {
+    if depth > MAX_DEPTH {
+        let problem = format!("is nested deeper than {MAX_DEPTH} levels");
+        return Err(Problem::bad_field(field, problem));
+    }
+    match value {
+        Value::Array(values) => values
+            .iter()
+            .try_for_each(|it| check_value(field, it, depth + 1)),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, it)| {
+            check_key(field, name)?;
+            check_value(field, it, depth + 1)
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Names that mean something of its own to the JSON library.
+fn check_key(field: &str, name: &str) -> Result<(), Problem> {
+    if name.starts_with("$serde_json::") {
+        return Err(Problem::bad_field(
+            field,
+            "has a name that begins with `$serde_json::`",
+        ));
+    }
+    Ok(())
 }
 
 fn take<T: DeserializeOwned>(
@@ -201,6 +236,8 @@ fn nothing_left(fields: &Map<String, Value>, known: &str) -> Result<(), Problem>
 fn problem(error: JobError) -> Problem {
     match error {
         JobError::Unknown(_) => Problem::not_found(error.to_string()),
+        JobError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        JobError::NoMemory(error) => error.into(),
         JobError::NotANumber => Problem::bad_field("progress", error.to_string()),
         JobError::Exists(_) | JobError::Ended(_) => {
             Problem::new(StatusCode::CONFLICT, error.to_string())
@@ -220,3 +257,5 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
 /// Numbers that are whole from here on are not held exactly.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+/// As deep as a job's fields may be nested: half of what can be read.
+const MAX_DEPTH: usize = 64;

@@ -35,8 +35,9 @@ pub use body::Body;
 pub(crate) use body::Takeover;
 pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
-pub use publication::{Publications, parse as parse_publications};
+pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
 
+use crate::access::budget::{Account, Budget};
 use crate::hub::Hub;
 use query::Query;
 use request::{Request, Upgrade};
@@ -155,8 +156,16 @@ impl HubService {
         }
         let query = Query::parse(head.uri.query())?;
         let caller = request::caller(ip, &query)?;
+        let budget = self.hub.budget();
+        let mut permit = budget.try_take(Account::Bodies, ip, 0)?;
         let body = if operation.takes_body() {
-            request_body::read(body, &head.headers, self.config.max_body_bytes).await?
+            let max_bytes = match operation.is_of_jobs() {
+                // Parsed, JSON is many times as large as its text.
+                true => self.hub.config().max_job_bytes.saturating_mul(2),
+                false => usize::MAX,
+            };
+            let max_bytes = max_bytes.min(self.config.max_body_bytes);
+            request_body::read(body, &head.headers, max_bytes, &mut permit).await?
         } else {
             Bytes::new()
         };
@@ -174,7 +183,8 @@ impl HubService {
             upgrade,
             max_body_bytes: self.config.max_body_bytes,
         };
-        perform(operation, request).await
+        let response = perform(operation, request).await?;
+        hold_answer(response, budget, ip)
     }
 
     /// How the connection of a request can be given to a WebSocket.
@@ -225,6 +235,24 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
         Operation::JobCancel => jobs::cancel(request).await,
     }
 }
+
+/// Lets an answer hold its memory until the client has it. A small one is among what every connection takes.
+fn hold_answer(
+    response: Response<Body>,
+    budget: &Budget,
+    ip: IpAddr,
+) -> Result<Response<Body>, Problem> {
+    match response.body().unheld_bytes() {
+        0..=SMALL_ANSWER_BYTES => Ok(response),
+        bytes => {
+            let permit = budget.try_take(Account::Answers, ip, bytes)?;
+            Ok(response.map(|body| body.held_by(permit)))
+        }
+    }
+}
+
+/// An answer up to this size needs no permit.
+const SMALL_ANSWER_BYTES: usize = 4 << 10;
 
 fn method_not_allowed(matched: &Matched<'_>, method: &Method, path: &str) -> Problem {
     let allow = matched.allow();

@@ -82,6 +82,7 @@ pub(super) async fn poll(request: Request<'_>) -> Result<Response<Body>, Problem
         .await
         .map_err(|error| match error {
             PollError::Refused(refusal) => stream::no_place(request.hub, &refusal),
+            PollError::NoMemory(error) => error.into(),
             PollError::Interest(error) => stream::invalid_interest(&error),
             PollError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
         })?;

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::body::Body;
+use crate::access::budget::NoMemory;
 use crate::clock;
 
 /// An answer that says what is wrong and what to do.
@@ -136,6 +137,16 @@ impl Problem {
             headers.insert(header::ALLOW, allow);
         }
         response
+    }
+}
+
+/// What could never be taken is too large; everything else is worth another try.
+impl From<NoMemory> for Problem {
+    fn from(error: NoMemory) -> Self {
+        if error.wanted > error.most {
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string());
+        }
+        Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER)
     }
 }
 

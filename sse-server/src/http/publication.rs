@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess};
+use http::StatusCode;
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 use sse_broker::{DataKind, Priority, Topic};
 use sse_protocol::{EventId, EventType, Retry};
@@ -86,8 +87,20 @@ pub enum Publications {
 ///
 /// # Errors
 ///
-/// A 400 that names the first thing that is wrong; nothing of the body is to be published then.
+/// A 400 that names the first thing that is wrong, or a 413 for too many events; nothing of the body is to be published then.
 pub fn parse(body: &[u8]) -> Result<Publications, Problem> {
+    parse_within(body, |_| Ok(()))
+}
+
+/// The same, asking for the memory of each event before it is read.
+pub(super) fn parse_within(
+    body: &[u8],
+    mut reserve: impl FnMut(usize) -> Result<(), Problem>,
+) -> Result<Publications, Problem> {
+    let mut element = |raw: &RawValue| {
+        reserve(raw.get().len() + PUBLICATION_OVERHEAD_BYTES)?;
+        element(raw)
+    };
     let text =
         std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
     let first = text.trim_start().bytes().next();
@@ -97,8 +110,11 @@ pub fn parse(body: &[u8]) -> Result<Publications, Problem> {
         ));
     }
     if first == Some(b'[') {
-        let elements: Vec<&RawValue> =
+        let Elements(elements, rest) =
             serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        if rest > 0 {
+            return Err(too_many());
+        }
         if elements.is_empty() {
             return Err(Problem::bad_request(
                 "the array is empty: there is nothing to publish",
@@ -117,6 +133,9 @@ pub fn parse(body: &[u8]) -> Result<Publications, Problem> {
         .into_iter::<&RawValue>()
         .enumerate()
     {
+        if i == MAX_EVENTS_PER_REQUEST {
+            return Err(too_many());
+        }
         let raw = raw.map_err(|error| malformed(&error))?;
         publications.push(element(raw).map_err(|problem| {
             if i == 0 {
@@ -130,6 +149,35 @@ pub fn parse(body: &[u8]) -> Result<Publications, Problem> {
         Ok(Publications::One(publications.swap_remove(0)))
     } else {
         Ok(Publications::Many(publications))
+    }
+}
+
+/// The first elements of an array, and how many there are beside them.
+struct Elements<'a>(Vec<&'a RawValue>, usize);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Elements<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<S: SeqAccess<'de>>(self, mut array: S) -> Result<Self::Value, S::Error> {
+                let mut elements = Elements(Vec::new(), 0);
+                while elements.0.len() < MAX_EVENTS_PER_REQUEST {
+                    let Some(element) = array.next_element()? else {
+                        return Ok(elements);
+                    };
+                    elements.0.push(element);
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    elements.1 += 1;
+                }
+                Ok(elements)
+            }
+        }
+        deserializer.deserialize_seq(Visitor)
     }
 }
 
@@ -370,6 +418,20 @@ const AUDIENCE_FIELDS: [&str; 7] = [
     "user_id",
     "subscription_filter",
 ];
+/// As many events as one request may publish: what a million small ones in a body take is many times the body.
+const MAX_EVENTS_PER_REQUEST: usize = 10_000;
+/// What an event takes beside its text, from when it is read until it is in the log. A stated guess on the safe side.
+pub const PUBLICATION_OVERHEAD_BYTES: usize = 512;
+
+fn too_many() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!(
+            "a request may publish {MAX_EVENTS_PER_REQUEST} events at most; send them in several"
+        ),
+    )
+}
+
 /// As many bytes as an id may have: it comes back in a header with every reconnect.
 const MAX_EVENT_ID_BYTES: usize = 128;
 /// As many bytes as an event type may have. A stated guess.

@@ -11,6 +11,7 @@ use super::json;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::{self, Publications};
 use super::request::Request;
+use crate::access::budget::Account;
 use crate::clock;
 use crate::hub::{Hub, Publication, PublishError, Published};
 
@@ -38,13 +39,35 @@ impl From<Published> for PublishedJson {
 /// Publishes what the body holds: one event is answered by an object, many by an array.
 pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Problem> {
     let hub = request.hub;
-    match publication::parse(&request.body)? {
+    let wants_last_alone = match request.query.get("receipts") {
+        None | Some("all") => false,
+        Some("last") => true,
+        Some(other) => {
+            let problem = format!("{other:?} is not all or last");
+            return Err(Problem::bad_field("receipts", problem));
+        }
+    };
+    let address = request.caller.address();
+    // Waits for what the body says in any case; what many small events take beside it is there or not.
+    let bytes = request.body.len();
+    let budget = hub.budget();
+    let mut permit = budget.take(Account::Publications, address, bytes).await?;
+    let mut reserved = 0;
+    let publications = publication::parse_within(&request.body, |more| {
+        reserved += more;
+        let lacking = reserved.saturating_sub(permit.bytes());
+        Ok(permit.try_grow(lacking)?)
+    })?;
+    match publications {
         Publications::One(publication) => one(hub, publication).await,
         Publications::Many(publications) => {
             let results = hub
                 .publish_all(publications)
                 .await
                 .map_err(|refused| problem(&refused.source).in_element(refused.index))?;
+            if wants_last_alone {
+                return last(results);
+            }
             let results = results.into_iter().map(|result| match result {
                 Ok(published) => {
                     serde_json::to_value(PublishedJson::from(published)).unwrap_or(Value::Null)
@@ -56,6 +79,24 @@ pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Prob
             json(&results.collect::<Vec<Value>>())
         }
     }
+}
+
+/// How many events there were, and what became of the last one; each that was refused is told by its place.
+fn last(results: Vec<Result<Published, PublishError>>) -> Result<Response<Body>, Problem> {
+    let count = results.len();
+    let refused = results.iter().enumerate().filter_map(|(place, result)| {
+        let error = result.as_ref().err()?;
+        Some(problem(error).in_element(place))
+    });
+    let refused: Vec<Value> = refused
+        .map(|problem| serde_json::from_slice(&problem.to_json()).unwrap_or(Value::Null))
+        .collect();
+    let last = results.into_iter().rev().find_map(Result::ok);
+    json(&serde_json::json!({
+        "count": count,
+        "last": last.map(PublishedJson::from),
+        "refused": refused,
+    }))
 }
 
 async fn one(hub: &Hub, publication: Publication) -> Result<Response<Body>, Problem> {

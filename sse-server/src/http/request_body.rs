@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 
 use super::problem::Problem;
+use crate::access::budget::{NoMemory, Permit};
 
-/// Reads a body of at most `max_bytes`.
+/// Reads a body of at most `max_bytes`, as far as the permit can grow: it is for what has arrived, and not for what was
+/// announced.
 pub(super) async fn read<B>(
     body: B,
     headers: &HeaderMap,
     max_bytes: usize,
+    permit: &mut Permit,
 ) -> Result<Bytes, Problem>
 where
     B: http_body::Body,
@@ -39,19 +42,18 @@ where
             format!("the body is encoded as {coding:?}; send it without a Content-Encoding"),
         ));
     }
-    let body = std::pin::pin!(Limited::new(body, max_bytes));
-    match tokio::time::timeout(BODY_TIMEOUT, body.collect()).await {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body, max_bytes, permit)).await {
         Ok(Ok(collected)) => {
-            let mut buffer = collected.aggregate();
-            let mut body = buffer.copy_to_bytes(buffer.remaining());
+            let mut body = Bytes::from(collected);
             // Editors and shells of some systems put a byte order mark before text.
             if body.starts_with(BYTE_ORDER_MARK) {
                 body.advance(BYTE_ORDER_MARK.len());
             }
             Ok(body)
         }
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Problem::bad_request(format!(
+        Ok(Err(Unread::TooLarge)) => Err(too_large()),
+        Ok(Err(Unread::NoMemory(error))) => Err(error.into()),
+        Ok(Err(Unread::Broken(error))) => Err(Problem::bad_request(format!(
             "the body could not be read: {error}"
         ))),
         Err(_) => Err(Problem::new(
@@ -62,6 +64,50 @@ where
             ),
         )),
     }
+}
+
+/// Why a body was not read.
+enum Unread {
+    TooLarge,
+    NoMemory(NoMemory),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+async fn collect<B>(body: B, max_bytes: usize, permit: &mut Permit) -> Result<Vec<u8>, Unread>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut collected: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(mut data) = frame
+            .map_err(|error| Unread::Broken(error.into()))?
+            .into_data()
+        else {
+            continue;
+        };
+        let length = collected.len() + data.remaining();
+        if length > max_bytes {
+            return Err(Unread::TooLarge);
+        }
+        if length > collected.capacity() {
+            // Twice as much each time, but never more than there may be.
+            let capacity = length.max(2 * collected.capacity()).min(max_bytes);
+            permit
+                .grow(capacity - collected.capacity())
+                .await
+                .map_err(Unread::NoMemory)?;
+            collected.reserve_exact(capacity - collected.len());
+        }
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            collected.extend_from_slice(chunk);
+            let taken = chunk.len();
+            data.advance(taken);
+        }
+    }
+    Ok(collected)
 }
 
 /// U+FEFF in UTF-8.

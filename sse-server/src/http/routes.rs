@@ -224,6 +224,18 @@ impl Operation {
         )
     }
 
+    /// Whether its body is the state of a job, or a part of it.
+    pub(super) fn is_of_jobs(self) -> bool {
+        matches!(
+            self,
+            Self::CreateJob
+                | Self::JobProgress
+                | Self::JobComplete
+                | Self::JobError
+                | Self::JobCancel
+        )
+    }
+
     /// Whether a page of another origin must not ask for it. A browser lets any page open a WebSocket, and read it.
     pub(super) fn is_guarded(self, method: &Method) -> bool {
         self == Self::WebSocket || (*method != Method::GET && *method != Method::HEAD)

@@ -199,6 +199,7 @@ pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
 /// The answer to a reader that wants what nobody can have.
 pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
     let field = match error {
+        InvalidInterest::NoMemory(error) => return (*error).into(),
         InvalidInterest::TooMany { .. } => "subscribe",
         InvalidInterest::Topic { is_exact: true, .. } => "topic_exact",
         InvalidInterest::Topic { .. } => "topic",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sse_compress::Level;
 use sse_health::{Signal, Thresholds};
 
+use crate::access::budget::{Sizes, shares};
 use crate::topic_pattern::UrlPattern;
 use crate::wire::HeartbeatForm;
 
@@ -23,8 +24,12 @@ pub struct HubConfig {
     pub max_event_bytes: usize,
     /// The event types that may be published; `None` for any.
     pub allowed_event_types: Option<BTreeSet<String>>,
+    /// Memory by account, except for [`stream_compression_bytes`](Self::stream_compression_bytes), which is that account's.
+    pub memory: Sizes,
     /// Jobs remembered at once.
     pub max_jobs: usize,
+    /// Largest state of one job, as JSON.
+    pub max_job_bytes: usize,
     /// Named durable subscriptions remembered at once.
     pub max_named_subscriptions: usize,
     /// A durable subscription that nobody has used for so long is forgotten; `None` for never.
@@ -76,7 +81,9 @@ impl Default for HubConfig {
             max_subscriptions: 64,
             max_event_bytes: 1 << 20,
             allowed_event_types: None,
+            memory: shares(1 << 30),
             max_jobs: 10_000,
+            max_job_bytes: 64 << 10,
             max_named_subscriptions: 10_000,
             // As long as events are kept.
             named_subscription_expiry: Some(Duration::from_secs(7 * 24 * 3600)),

@@ -146,13 +146,16 @@ impl Hub {
         change: SubscriptionChange,
     ) -> Result<Arc<Selector>, ChangeError> {
         let names_topics = change.topics.is_some() || change.exact_topics.is_some();
-        let wanted = self.selector(&Interest {
-            topics: change.topics.unwrap_or_default(),
-            exact_topics: change.exact_topics.unwrap_or_default(),
-            event_types: change.event_types.clone(),
-        })?;
-        let inner = &self.inner;
-        let updated = inner.pool.update_selector(id, |current| Selector {
+        let address = self.address_of(id)?;
+        let wanted = self.selector(
+            &Interest {
+                topics: change.topics.unwrap_or_default(),
+                exact_topics: change.exact_topics.unwrap_or_default(),
+                event_types: change.event_types.clone(),
+            },
+            address,
+        )?;
+        let selector = self.exchange_selector(id, |current| Selector {
             topics: match names_topics {
                 true => wanted.topics.clone(),
                 false => current.topics.clone(),
@@ -161,8 +164,9 @@ impl Hub {
                 Some(_) => wanted.labels.clone(),
                 None => current.labels.clone(),
             },
-        });
-        let selector = updated.map_err(|_| ChangeError::Unknown(id.clone()))?;
+            held: None,
+        })?;
+        let inner = &self.inner;
         if let Some(last_event_id) = change.last_event_id.as_deref().filter(|id| !id.is_empty()) {
             let from = self.resume_from(last_event_id).await?;
             let (after, _gap) = from.resolve(inner.broker.bounds());
@@ -183,9 +187,10 @@ impl Hub {
         more: &Interest,
     ) -> Result<Arc<Selector>, ChangeError> {
         let max = self.inner.config.max_subscriptions;
-        let wanted = self.selector(more)?;
-        let current = self.current_selector(id)?;
-        let sum = current.plus(&wanted, more.names_topics());
+        let wanted = self.selector(more, self.address_of(id)?)?;
+        let sum = self
+            .current_selector(id)?
+            .plus(&wanted, more.names_topics());
         let count = sum.topic_count() + sum.labels.as_ref().map_or(0, |labels| labels.len());
         if count > max {
             return Err(InvalidInterest::TooMany { wanted: count, max }.into());
@@ -203,8 +208,14 @@ impl Hub {
         id: &ConnectionId,
         less: &Interest,
     ) -> Result<Arc<Selector>, ChangeError> {
-        let unwanted = self.selector(less)?;
+        let unwanted = self.selector(less, self.address_of(id)?)?;
         self.exchange_selector(id, |current| current.minus(&unwanted, less.names_topics()))
+    }
+
+    fn address_of(&self, id: &ConnectionId) -> Result<IpAddr, ChangeError> {
+        let status = self.inner.pool.status(id);
+        let status = status.ok_or_else(|| ChangeError::Unknown(id.clone()))?;
+        Ok(status.info.ip.into())
     }
 
     fn current_selector(&self, id: &ConnectionId) -> Result<Arc<Selector>, ChangeError> {
@@ -213,12 +224,21 @@ impl Hub {
         Ok(status.selector)
     }
 
+    /// Gives a connection another selector, with a permit for the memory that it takes.
     fn exchange_selector(
         &self,
         id: &ConnectionId,
         change: impl Fn(&Selector) -> Selector,
     ) -> Result<Arc<Selector>, ChangeError> {
-        let updated = self.inner.pool.update_selector(id, change);
+        let address = self.address_of(id)?;
+        let next = change(&*self.current_selector(id)?);
+        let held = self
+            .permit_for(&next, address)
+            .map_err(InvalidInterest::from)?;
+        let updated = self.inner.pool.update_selector(id, |current| Selector {
+            held: held.clone(),
+            ..change(current)
+        });
         updated.map_err(|_| ChangeError::Unknown(id.clone()))
     }
 

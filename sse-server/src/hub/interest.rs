@@ -1,11 +1,13 @@
 //! What a reader wants: topics, patterns of topics and event types, checked once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sse_broker::Topic;
-use sse_pool::{Selector, TopicFilter};
+use sse_pool::{Held, Selector, TopicFilter};
 
 use super::Hub;
+use crate::access::budget::{Account, NoMemory};
 use crate::topic_pattern::{UrlPattern, is_pattern};
 
 /// What a reader wants, as it was said.
@@ -47,6 +49,9 @@ pub enum InvalidInterest {
         /// How many may be.
         max: usize,
     },
+    /// There is no memory left for it.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
     /// A topic or pattern is not a valid one.
     #[error("{topic:?} is not a valid topic: {reason}")]
     Topic {
@@ -60,13 +65,56 @@ pub enum InvalidInterest {
 }
 
 impl Hub {
-    /// The selector for an interest; equal ones that come together share one.
-    pub(crate) fn selector(&self, interest: &Interest) -> Result<Arc<Selector>, InvalidInterest> {
-        let max = self.inner.config.max_subscriptions;
-        self.inner
-            .selectors
-            .get(interest.clone(), |interest| compile(interest, max))
+    /// The selector for an interest, for a reader at this address; equal ones that come together share one.
+    pub(crate) fn selector(
+        &self,
+        interest: &Interest,
+        address: IpAddr,
+    ) -> Result<Arc<Selector>, InvalidInterest> {
+        let inner = &self.inner;
+        let max = inner.config.max_subscriptions;
+        inner.selectors.get(interest.clone(), |interest| {
+            let selector = compile(interest, max)?;
+            Ok(Selector {
+                held: self.permit_for(&selector, address)?,
+                ..selector
+            })
+        })
     }
+
+    /// The right to the memory of a selector; a small one is among what every connection takes.
+    pub(super) fn permit_for(
+        &self,
+        selector: &Selector,
+        address: IpAddr,
+    ) -> Result<Option<Arc<dyn Held>>, NoMemory> {
+        let bytes = memory_bytes(selector);
+        if bytes < SMALL_BYTES {
+            return Ok(None);
+        }
+        let permit = self
+            .inner
+            .budget
+            .try_take(Account::Selectors, address, bytes)?;
+        Ok(Some(Arc::new(permit)))
+    }
+}
+
+/// What a selector takes, more or less: texts, and what surrounds them.
+fn memory_bytes(selector: &Selector) -> usize {
+    let labels = selector.labels.iter().flat_map(|labels| &**labels);
+    let labels = labels.map(|label| label.len() + NAME_BYTES);
+    let topics: usize = match &selector.topics {
+        TopicFilter::All => 0,
+        TopicFilter::Topics { exact, patterns } => {
+            let exact = exact.iter().map(|name| name.len() + NAME_BYTES);
+            let patterns = patterns
+                .iter()
+                .map(|pattern| PATTERN_FACTOR * pattern.as_str().len() + NAME_BYTES);
+            exact.chain(patterns).sum()
+        }
+    };
+    topics + labels.sum::<usize>()
 }
 
 fn compile(interest: &Interest, max: usize) -> Result<Selector, InvalidInterest> {
@@ -87,11 +135,12 @@ fn compile(interest: &Interest, max: usize) -> Result<Selector, InvalidInterest>
         return Ok(Selector {
             topics: TopicFilter::All,
             labels,
+            held: None,
         });
     }
     let mut exact: Vec<Arc<str>> = Vec::new();
     let mut patterns: Vec<Arc<dyn sse_pool::TopicPattern>> = Vec::new();
-    let mut add_exact = |topic: &str, is_exact| {
+    let mut add_exact = |topic: &str, is_exact| -> Result<(), InvalidInterest> {
         let checked = Topic::new(topic).map_err(|error| invalid(topic, is_exact, &error))?;
         if !exact.contains(checked.as_arc()) {
             exact.push(Arc::clone(checked.as_arc()));
@@ -115,6 +164,7 @@ fn compile(interest: &Interest, max: usize) -> Result<Selector, InvalidInterest>
             patterns: patterns.into(),
         },
         labels,
+        held: None,
     })
 }
 
@@ -125,3 +175,10 @@ fn invalid(topic: &str, is_exact: bool, reason: &dyn std::fmt::Display) -> Inval
         reason: reason.to_string(),
     }
 }
+
+/// A selector smaller than this needs no permit: it is among what a connection takes.
+const SMALL_BYTES: usize = 1024;
+/// What a name takes beside its text, in a selector and in the pool's index. A stated guess.
+const NAME_BYTES: usize = 192;
+/// What a pattern takes for each byte of its text, once it is compiled and stands in the index.
+const PATTERN_FACTOR: usize = 4;

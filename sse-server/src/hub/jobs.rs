@@ -17,6 +17,8 @@ use sse_broker::{DataKind, NewRecord, Offset, Record, Snapshot, Topic, UnixMilli
 use sse_protocol::message::{Message, MessageEvent};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::access::budget::{Account, NoMemory};
+
 use super::job::{Job, JobChange, JobEnded, JobState, NewJob, Progress};
 use super::{Hub, PublishError};
 use crate::clock;
@@ -45,6 +47,17 @@ pub enum JobError {
     /// It has ended.
     #[error(transparent)]
     Ended(#[from] JobEnded),
+    /// Its state would be larger than it may be.
+    #[error("the job's state would have {bytes} bytes, and may have {max} at most")]
+    TooLarge {
+        /// How much it would have.
+        bytes: usize,
+        /// How much it may have.
+        max: usize,
+    },
+    /// There is no memory left for it.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
     /// As many jobs as may be are under way.
     #[error("{0} jobs are under way, and no more are taken")]
     TooMany(usize),
@@ -72,6 +85,7 @@ pub struct JobCounts {
 
 pub(super) struct Jobs {
     max: usize,
+    max_bytes: usize,
     table: Mutex<Table>,
 }
 
@@ -83,10 +97,14 @@ struct Table {
     /// Ended jobs in the order of their ends: the first to be forgotten stands in front.
     ended: VecDeque<String>,
     counts: JobCounts,
+    /// What the states of all of them take.
+    bytes: usize,
 }
 
 struct Slot {
     job: Arc<Job>,
+    /// What its state takes.
+    bytes: usize,
     /// Where the record stands that made the job what it is.
     offset: Offset,
     turn: Arc<Semaphore>,
@@ -106,7 +124,9 @@ impl JobCounts {
 }
 
 impl Table {
-    fn put(&mut self, job: Job, offset: Offset) -> Option<Arc<Notify>> {
+    fn put(&mut self, job: Job, state_bytes: usize, offset: Offset) -> Option<Arc<Notify>> {
+        let bytes = state_bytes + SLOT_BYTES;
+        self.bytes += bytes;
         self.beginning.remove(&job.job_id);
         let state = job.status;
         *self.counts.of(state) += 1;
@@ -116,7 +136,9 @@ impl Table {
         if let Some(slot) = self.slots.get_mut(&job.job_id) {
             let before = slot.job.status;
             *self.counts.of(before) -= 1;
+            self.bytes -= slot.bytes;
             slot.job = Arc::new(job);
+            slot.bytes = bytes;
             slot.offset = offset;
             return Some(Arc::clone(&slot.changed));
         }
@@ -125,15 +147,37 @@ impl Table {
             turn: Arc::new(Semaphore::new(1)),
             changed: Arc::new(Notify::new()),
             offset,
+            bytes,
             job: Arc::new(job),
         };
         self.slots.insert(slot.job.job_id.clone(), slot);
         None
     }
 
+    /// The job that was created longest ago of those that never began, if that is long ago.
+    fn oldest_pending(&self, now: UnixMillis, but_not: &[String]) -> Option<String> {
+        let before = clock::rfc3339(now.saturating_sub(PENDING_EXPIRY_MILLIS));
+        let pending = self.slots.values().map(|slot| &slot.job).filter(|job| {
+            job.status == JobState::Pending
+                && job.updated_at < before
+                && !but_not.contains(&job.job_id)
+        });
+        let oldest = pending.min_by(|a, b| a.updated_at.cmp(&b.updated_at))?;
+        Some(oldest.job_id.clone())
+    }
+
+    /// An ended job is not forgotten after all.
+    fn restore(&mut self, job_id: String) {
+        let has_ended = |slot: &Slot| slot.job.status.has_ended();
+        if self.slots.get(&job_id).is_some_and(has_ended) {
+            self.ended.push_front(job_id);
+        }
+    }
+
     fn remove(&mut self, job_id: &str) {
         if let Some(slot) = self.slots.remove(job_id) {
             self.counts.total -= 1;
+            self.bytes -= slot.bytes;
             *self.counts.of(slot.job.status) -= 1;
             self.ended.retain(|ended| ended != job_id);
         }
@@ -141,27 +185,46 @@ impl Table {
 }
 
 impl Jobs {
-    /// The jobs as the log remembers them. A snapshot that cannot be read is left out and logged.
-    pub(super) fn new(max: usize, snapshots: Vec<(Topic, Bytes)>) -> Self {
-        let mut jobs: Vec<Job> = snapshots
-            .iter()
-            .filter_map(|(topic, bytes)| {
-                serde_json::from_slice(bytes)
-                    .inspect_err(
-                        |error| tracing::error!(%topic, %error, "a job's snapshot cannot be read"),
-                    )
-                    .ok()
-            })
-            .collect();
-        jobs.sort_by(|a, b| a.updated_at.cmp(&b.updated_at));
+    /// The jobs as the log remembers them. A snapshot that cannot be read is left out and logged, and so are the oldest ones
+    /// where all of them take more memory than there is for jobs.
+    pub(super) fn new(max: usize, max_bytes: usize, snapshots: Vec<(Topic, Bytes)>) -> Self {
+        let mut states: Vec<(Job, usize)> = Vec::new();
+        for (topic, state) in snapshots {
+            match serde_json::from_slice::<Job>(&state) {
+                Ok(job) => states.push((job, state.len())),
+                Err(error) => tracing::error!(%topic, %error, "a job's snapshot cannot be read"),
+            }
+        }
+        // The newest are kept, and stand in the order in which they were changed.
+        states.sort_by(|(a, _), (b, _)| b.updated_at.cmp(&a.updated_at));
+        let total = states.len();
+        let mut left = max_bytes;
+        states.retain(|(_, bytes)| {
+            let fits = bytes + SLOT_BYTES <= left;
+            left = left.saturating_sub(bytes + SLOT_BYTES);
+            fits
+        });
+        if states.len() < total {
+            let forgotten = total - states.len();
+            tracing::warn!(
+                forgotten,
+                "there is not enough memory for all jobs: the oldest are not known any more"
+            );
+        }
         let mut table = Table::default();
-        for job in jobs {
-            table.put(job, 0);
+        for (job, bytes) in states.into_iter().rev() {
+            table.put(job, bytes, 0);
         }
         Self {
             max,
+            max_bytes,
             table: Mutex::new(table),
         }
+    }
+
+    /// What the states of all jobs take.
+    pub(super) fn bytes(&self) -> usize {
+        self.table.lock().bytes
     }
 
     /// Takes over what was committed; called by the tail.
@@ -180,7 +243,10 @@ impl Jobs {
             };
             let changed = match snapshot {
                 Snapshot::Put(bytes) => match serde_json::from_slice::<Job>(bytes) {
-                    Ok(job) => self.table.lock().put(job, record.position.offset),
+                    Ok(job) => {
+                        let mut table = self.table.lock();
+                        table.put(job, bytes.len(), record.position.offset)
+                    }
                     Err(error) => {
                         tracing::error!(job_id, %error, "a job's snapshot cannot be read");
                         None
@@ -213,22 +279,7 @@ impl Hub {
         check_job_id(&job_id)?;
         let now = clock::unix_millis();
         let job = Job::new(job_id.clone(), new, now);
-        let mut records = Vec::new();
-        let mut forgotten = None;
-        {
-            let mut table = self.inner.jobs.table.lock();
-            if table.slots.contains_key(&job_id) || !table.beginning.insert(job_id.clone()) {
-                return Err(JobError::Exists(job_id));
-            }
-            if table.slots.len() + table.beginning.len() > self.inner.jobs.max {
-                let Some(oldest) = table.ended.pop_front() else {
-                    table.beginning.remove(&job_id);
-                    return Err(JobError::TooMany(self.inner.jobs.max));
-                };
-                records.push(forget_record(&oldest, now));
-                forgotten = Some(oldest);
-            }
-        }
+        let (mut records, forgotten) = self.make_room(&job_id, now)?;
         let event = Message {
             event: MessageEvent::Status,
             ..job.snapshot_event()
@@ -242,15 +293,54 @@ impl Hub {
             Err(error) => Err(error),
         };
         if let Err(error) = appended {
-            let mut table = self.inner.jobs.table.lock();
-            table.beginning.remove(&job_id);
-            // Nothing was forgotten after all.
-            if let Some(oldest) = forgotten.filter(|oldest| table.slots.contains_key(oldest)) {
-                table.ended.push_front(oldest);
-            }
+            self.give_room_back(&job_id, forgotten);
             return Err(error);
         }
         Ok(Arc::new(job))
+    }
+
+    /// A place for a new job, and the records that forget others for it: ended ones first, the oldest in front, then those that
+    /// were created long ago and never begun.
+    fn make_room(
+        &self,
+        job_id: &str,
+        now: UnixMillis,
+    ) -> Result<(Vec<NewRecord>, Vec<String>), JobError> {
+        let jobs = &self.inner.jobs;
+        let mut table = jobs.table.lock();
+        if table.slots.contains_key(job_id) || !table.beginning.insert(job_id.to_owned()) {
+            return Err(JobError::Exists(job_id.to_owned()));
+        }
+        let mut forgotten = Vec::new();
+        let mut bytes = table.bytes + self.inner.config.max_job_bytes;
+        let mut count = table.slots.len() + table.beginning.len();
+        while count > jobs.max || bytes > jobs.max_bytes {
+            let oldest = table.ended.pop_front();
+            let Some(oldest) = oldest.or_else(|| table.oldest_pending(now, &forgotten)) else {
+                table.beginning.remove(job_id);
+                for ended in forgotten.into_iter().rev() {
+                    table.restore(ended);
+                }
+                return Err(JobError::TooMany(jobs.max));
+            };
+            bytes -= table.slots.get(&oldest).map_or(0, |slot| slot.bytes);
+            count -= 1;
+            forgotten.push(oldest);
+        }
+        let records = forgotten
+            .iter()
+            .map(|job_id| forget_record(job_id, now))
+            .collect();
+        Ok((records, forgotten))
+    }
+
+    /// Nothing was created, and nothing forgotten after all.
+    fn give_room_back(&self, job_id: &str, forgotten: Vec<String>) {
+        let mut table = self.inner.jobs.table.lock();
+        table.beginning.remove(job_id);
+        for ended in forgotten.into_iter().rev() {
+            table.restore(ended);
+        }
     }
 
     /// Lets something happen to a job and tells its readers.
@@ -273,18 +363,32 @@ impl Hub {
         Ok(Arc::new(job))
     }
 
-    /// Refuses a change that is larger than an event may be, and one that lets the job outgrow an event
-    /// little by little. The end of a job may find it as large as it was: it can always be ended.
+    /// Refuses a change that is larger than an event may be, and one that lets the job outgrow its bound little by little. The
+    /// end of a job may find it as large as it was: it can always be ended.
     fn check_job_size(&self, job: &Job, record: NewRecord) -> Result<NewRecord, JobError> {
-        let max = self.inner.config.max_event_bytes;
-        let event_bytes = record.event.data.len();
+        let config = &self.inner.config;
+        let bytes = record.event.data.len();
+        if bytes > config.max_event_bytes {
+            let max = config.max_event_bytes;
+            return Err(PublishError::TooLarge { bytes, max }.into());
+        }
         let state_bytes = match &record.snapshot {
-            Some(Snapshot::Put(state)) if !job.status.has_ended() => state.len(),
+            Some(Snapshot::Put(state)) => state.len(),
             _ => 0,
         };
-        let bytes = event_bytes.max(state_bytes);
-        if bytes > max {
-            return Err(PublishError::TooLarge { bytes, max }.into());
+        let max = config.max_job_bytes;
+        // What ends a job carries a result, and that has the same bound.
+        let max = if job.status.has_ended() { 2 * max } else { max };
+        if state_bytes > max {
+            return Err(JobError::TooLarge {
+                bytes: state_bytes,
+                max,
+            });
+        }
+        let jobs = &self.inner.jobs;
+        if !job.status.has_ended() && jobs.bytes() + state_bytes > jobs.max_bytes {
+            let refused = self.inner.budget.exhausted(Account::Jobs, state_bytes);
+            return Err(refused.into());
         }
         Ok(record)
     }
@@ -506,3 +610,8 @@ fn forget_record(job_id: &str, now: UnixMillis) -> NewRecord {
         ..NewRecord::new(topic, message.to_event(), now)
     }
 }
+
+/// What a job takes beside its state: a place in the table, its name, and what wakes those who wait.
+const SLOT_BYTES: usize = 512;
+/// A job that was created so long ago and never begun makes room for others. A stated guess.
+const PENDING_EXPIRY_MILLIS: UnixMillis = 3_600_000;

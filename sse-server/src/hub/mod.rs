@@ -21,6 +21,7 @@ mod poll;
 mod publication;
 mod publish;
 mod reader;
+mod replay;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +29,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sse_broker::{
-    Bounds, BoxFuture, Broker, Durability, Offset, Page, Position, ReadError, ReadRequest, Record,
-    Render, Rendered, Tail,
+    Bounds, Broker, Durability, Offset, Page, Position, ReadError, ReadRequest, Record, Tail,
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
@@ -37,7 +37,7 @@ use sse_pool::{
     ClientInfo, Connection, Pool, PoolConfig, Selector, ShardHandle, TopicFilter, Visibility,
     WindowConfig,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 pub use config::{HubConfig, Overflow};
 pub use connections::{ChangeError, SendError, SubscriptionChange};
@@ -57,7 +57,9 @@ pub use poll::{PollError, PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
 pub use publish::{PublishError, Published, RefusedPublication};
 pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
+pub(crate) use replay::{HeldPage, RenderRecord};
 
+use crate::access::budget::{Account, Budget};
 use crate::clock;
 use crate::wire::Format;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
@@ -86,11 +88,10 @@ pub struct Hub {
 
 struct Inner {
     config: HubConfig,
+    budget: Budget,
     broker: Arc<dyn Broker>,
     pool: Pool<Arc<EncodedRecord>>,
     compressor: Arc<MessageCompressor>,
-    /// Whoever holds one may read a large page of the log at a time.
-    large_pages: Arc<Semaphore>,
     metrics: Metrics,
     load_governor: LoadGovernor,
     jobs: Jobs,
@@ -144,12 +145,15 @@ impl Hub {
             idle_timeout: config.idle_timeout,
             start_offset: broker.bounds().head,
         });
+        let mut sizes = config.memory;
+        sizes[Account::Compression as usize] = config.stream_compression_bytes;
+        let budget = Budget::new(sizes);
         let inner = Arc::new(Inner {
+            budget: budget.clone(),
             compressor: Arc::new(MessageCompressor::new(
                 config.compression_threshold_bytes,
                 config.compression_level,
             )),
-            large_pages: Arc::new(Semaphore::new(MAX_LARGE_PAGES)),
             load_governor: LoadGovernor::new(
                 config.compression_level,
                 config.heartbeat,
@@ -161,12 +165,16 @@ impl Hub {
                 durables,
                 broker.bounds(),
             ),
-            jobs: Jobs::new(config.max_jobs, snapshots),
+            jobs: Jobs::new(
+                config.max_jobs,
+                config.memory[Account::Jobs as usize],
+                snapshots,
+            ),
             head: watch::Sender::new(broker.bounds().head),
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
-            cohorts: Cohorts::new(config.stream_compression_bytes),
+            cohorts: Cohorts::new(budget),
             exclusions: Exclusions::default(),
             selectors: Interner::new(),
             clients: Interner::new(),
@@ -175,6 +183,7 @@ impl Hub {
             broker: Arc::clone(&broker),
             pool,
         });
+        inner.budget.record(Account::Jobs, inner.jobs.bytes());
         // The log holds its tail weakly, or log and hub would keep each other alive for ever.
         broker.follow(Arc::new(PoolTail(Arc::downgrade(&inner))));
         Ok(Self { inner })
@@ -183,6 +192,12 @@ impl Hub {
     /// One shard of the pool, for a writer that serves all of its readers.
     pub(crate) fn shard(&self, number: usize) -> Option<ShardHandle<Arc<EncodedRecord>>> {
         self.inner.pool.shard(number)
+    }
+
+    /// The memory that may be held for clients.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.inner.budget
     }
 
     /// What is measured.
@@ -235,20 +250,6 @@ impl Hub {
     /// Reads a page of the log.
     pub(crate) async fn read(&self, request: ReadRequest) -> Result<Page, ReadError> {
         self.inner.broker.read(request).await
-    }
-
-    /// Reads a page of the log as bytes.
-    pub(crate) fn render(
-        &self,
-        request: ReadRequest,
-        render: Render,
-    ) -> BoxFuture<'static, Result<Rendered, ReadError>> {
-        self.inner.broker.render(request, render)
-    }
-
-    /// The right to hold a large page of the log, while there are any.
-    pub(crate) fn large_page(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.large_pages).try_acquire_owned().ok()
     }
 
     /// Whether events are on their way to the log.
@@ -345,6 +346,7 @@ impl Tail for PoolTail {
         };
         let now = clock::now();
         inner.jobs.observe(records);
+        inner.budget.record(Account::Jobs, inner.jobs.bytes());
         let entries: Vec<_> = records
             .iter()
             .map(|record| {
@@ -367,9 +369,6 @@ impl Tail for PoolTail {
         }
     }
 }
-
-/// Large pages of the log that may be held by readers at once, 32 MiB of them.
-const MAX_LARGE_PAGES: usize = 256;
 
 /// What an entry of the window weighs beside its frame: the record, topics and index. A stated guess
 /// on the safe side, checked by the memory test.

@@ -8,6 +8,7 @@ use sse_pool::Refusal;
 
 use super::{Hub, Interest, InvalidInterest};
 use crate::access::Caller;
+use crate::access::budget::{Account, NoMemory, Permit};
 use crate::access::visibility::{Logged, scope};
 use crate::clock;
 
@@ -27,7 +28,7 @@ pub struct PollRequest {
 }
 
 /// What a poller hears.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Polled {
     /// The events, oldest first.
     pub records: Vec<Arc<Record>>,
@@ -35,12 +36,17 @@ pub struct Polled {
     pub position: Position,
     /// What may have been missed before the first event.
     pub gap: Option<Gap>,
+    /// The right to hold all that.
+    pub permit: Permit,
 }
 
 /// Why a poll was not answered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PollError {
+    /// There is no memory left for the answer.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
     /// There is no place to wait in.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -60,13 +66,14 @@ impl Hub {
     /// When the request is wrong or the log cannot be read.
     pub async fn poll(&self, request: PollRequest) -> Result<Polled, PollError> {
         let inner = &self.inner;
+        let address = request.caller.address();
         // A poll that waits takes a place, as a stream does.
         let _place = if request.wait.is_zero() {
             None
         } else {
-            Some(self.admit_address(request.caller.address())?)
+            Some(self.admit_address(address)?)
         };
-        let selector = self.selector(&request.interest)?;
+        let selector = self.selector(&request.interest, address)?;
         let visibility = request.caller.visibility();
         let from = match request.after.as_deref().filter(|after| !after.is_empty()) {
             Some(id) => self.resume_from(id).await?,
@@ -78,11 +85,15 @@ impl Hub {
         let mut after = splice.position().offset;
         let scope = scope(&selector.topics, visibility, None);
         let deadline = clock::now() + request.wait;
+        let mut permit = inner.budget.try_take(Account::Answers, address, 0)?;
         let mut records = Vec::new();
         let mut bytes = 0;
         loop {
             let head_now = *head.borrow_and_update();
             while after < head_now && records.len() < request.limit && bytes < MAX_POLL_BYTES {
+                if permit.bytes() < PAGE_PERMIT_BYTES {
+                    permit.grow(PAGE_PERMIT_BYTES - permit.bytes()).await?;
+                }
                 let page = inner
                     .broker
                     .read(ReadRequest {
@@ -110,6 +121,8 @@ impl Hub {
                     }
                 }
             }
+            // What is waited for is held by nobody yet.
+            permit.shrink_to(bytes);
             let waited = !records.is_empty() || gap.is_some() || !self.is_serving();
             if waited
                 || tokio::time::timeout_at(deadline.into(), head.changed())
@@ -124,6 +137,7 @@ impl Hub {
                     records,
                     position,
                     gap,
+                    permit,
                 });
             }
         }
@@ -131,4 +145,6 @@ impl Hub {
 }
 
 /// As much event data as one answer holds, give or take one event.
-const MAX_POLL_BYTES: usize = 1 << 20;
+const MAX_POLL_BYTES: usize = 256 << 10;
+/// What a poll may hold while it reads: as much, and a page of the log.
+const PAGE_PERMIT_BYTES: usize = 2 * MAX_POLL_BYTES;

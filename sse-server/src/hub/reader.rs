@@ -1,5 +1,6 @@
 //! One reader of the pool, as the session that serves it sees it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +27,12 @@ impl Reader<'_> {
     /// The connection that it is; `None` when it is gone.
     pub(crate) fn info(self) -> Option<Arc<ConnectionInfo>> {
         self.hub.inner.pool.info(self.key)
+    }
+
+    /// Where it is; nowhere when it is gone.
+    pub(crate) fn address(self) -> IpAddr {
+        let info = self.info();
+        info.map_or(Ipv4Addr::UNSPECIFIED.into(), |info| info.ip.into())
     }
 
     /// Its id; that of nobody when it is gone.

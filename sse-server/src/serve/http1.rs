@@ -137,7 +137,7 @@ pub(super) async fn serve<S: Socket>(
                 return Poll::Ready(result.map(|()| shared.taken.lock().take()));
             }
             let mut taken = shared.taken.lock();
-            if matches!(*taken, Some(Taken::Stream(..))) {
+            if matches!(*taken, Some(Taken::Stream(_))) {
                 return Poll::Ready(Ok(taken.take()));
             }
             drop(taken);
@@ -149,7 +149,8 @@ pub(super) async fn serve<S: Socket>(
     let parts = connection.into_parts();
     let socket = parts.io.io.into_inner();
     match served {
-        Ok(Some(Taken::Stream(version, headers, stream))) => {
+        Ok(Some(Taken::Stream(taken))) => {
+            let (version, headers, stream) = *taken;
             let head = response_head(version, &headers, version == Version::HTTP_11);
             let begun = BegunStream {
                 head,
@@ -216,7 +217,8 @@ async fn answer(
                     let close = HeaderValue::from_static("close");
                     head.headers.insert(header::CONNECTION, close);
                 }
-                *shared.taken.lock() = Some(Taken::Stream(version, head.headers, stream));
+                *shared.taken.lock() =
+                    Some(Taken::Stream(Box::new((version, head.headers, stream))));
                 return std::future::pending().await;
             }
             Err(body) => response = Response::from_parts(head, body),
@@ -316,7 +318,7 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
 /// What hyper does not write.
 enum Taken {
     /// A stream that was asked for; nothing of the answer has been written.
-    Stream(Version, HeaderMap, EventStream),
+    Stream(Box<(Version, HeaderMap, EventStream)>),
     /// Another protocol; hyper writes the answer to its handshake first.
     Protocol(Box<dyn Takeover>),
 }

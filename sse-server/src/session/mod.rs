@@ -37,7 +37,7 @@ pub(crate) use pages::PageCall;
 pub use stream::EventStream;
 
 use crate::clock::Moment;
-use crate::hub::{Batch, Member, Overflow, Reader, Written, leave_out_expired};
+use crate::hub::{Batch, HeldPage, Member, Overflow, Reader, Written, leave_out_expired};
 use crate::wire::{Format, Message};
 use opening::Opening;
 use pages::Pages;
@@ -396,12 +396,15 @@ impl Session {
     /// Takes a page from the log and moves the cursor behind it; the bytes to write for it.
     pub(crate) fn handle_page(
         &mut self,
-        page: Result<Rendered, ReadError>,
+        page: Result<HeldPage, ReadError>,
         reader: Reader<'_>,
         moment: Moment,
     ) -> Option<Bytes> {
         self.phase = Phase::Live;
-        let page = match page {
+        let HeldPage {
+            rendered: page,
+            permit,
+        } = match page {
             Ok(page) => page,
             Err(error) => {
                 tracing::warn!(connection = %reader.id(), %error, "replay failed");
@@ -409,7 +412,7 @@ impl Session {
                 return None;
             }
         };
-        if !self.pages.take(reader) {
+        if !self.pages.take(reader, permit) {
             // What it wants has changed while the page was read.
             self.phase = Phase::Fetching(self.splice.position().offset);
             return None;

@@ -160,7 +160,7 @@ impl Hub {
     ///
     /// As [`connect`](Self::connect).
     pub fn check_connect(&self, request: &ConnectionRequest) -> Result<(), ConnectError> {
-        self.selector(&request.interest)?;
+        self.selector(&request.interest, request.caller.address())?;
         self.check_admission(request.caller.address())?;
         if let Some(subscription) = &request.subscription {
             self.check_named_subscription(&subscription.name, &request.caller)?;
@@ -187,7 +187,7 @@ impl Hub {
 
     /// What it wants, and a place for it.
     fn admit(&self, request: &ConnectionRequest) -> Result<(Arc<Selector>, Permit), ConnectError> {
-        let selector = self.selector(&request.interest)?;
+        let selector = self.selector(&request.interest, request.caller.address())?;
         let permit = self.admit_address(request.caller.address())?;
         Ok((selector, permit))
     }
@@ -228,7 +228,8 @@ impl Hub {
             visibility: request.caller.visibility().clone(),
             format: request.format,
         };
-        self.cohorts().join(key, Arc::clone(selector))
+        self.cohorts()
+            .join(key, Arc::clone(selector), request.caller.address())
     }
 
     fn connection_info(

@@ -2,27 +2,38 @@
 //!
 //! A page is read and written on the log's own threads; whoever writes the session only sends it. The first is a few events,
 //! so that they come at once, and the others are each twice as large as the one before: a thread is woken twice for a
-//! page, and a socket takes a large one for hardly more. Large pages have a budget in the hub; who gets none of it goes on
-//! with small ones.
+//! page, and a socket takes a large one for hardly more. Every page has a permit for its bytes until they are written; where
+//! there is none for a large page, the reader goes on with small ones.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use sse_broker::{Offset, ReadRequest, RecordRef, Render};
-use sse_pool::Selector;
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::MAX_CHUNK_BYTES;
+use crate::access::budget::Permit;
 use crate::access::visibility::Logged;
 use crate::clock::Moment;
-use crate::hub::Reader;
+use crate::hub::{HeldPage, Hub, Reader, RenderRecord};
 use crate::wire::{Format, Message};
+use sse_broker::{BoxFuture, Offset, ReadError, ReadRequest, RecordRef};
+use sse_pool::Selector;
 
 /// A page that is to be read.
 pub(crate) struct PageCall {
     /// Which.
-    pub(crate) request: ReadRequest,
+    request: ReadRequest,
     /// What becomes of its records.
-    pub(crate) render: Render,
+    render: RenderRecord,
+    /// Where its reader is.
+    address: IpAddr,
+    /// The right to its bytes, where that was to be had at once.
+    permit: Option<Permit>,
+}
+
+impl PageCall {
+    /// Reads it, as soon as there is memory for it.
+    pub(crate) fn read(self, hub: &Hub) -> BoxFuture<'static, Result<HeldPage, ReadError>> {
+        hub.render_page(self.request, self.render, self.address, self.permit)
+    }
 }
 
 /// How far a reader's pages have grown.
@@ -32,8 +43,8 @@ pub(super) struct Pages {
     has_begun: bool,
     /// How often the size has doubled since.
     doubled: u8,
-    /// This reader has a large page.
-    permit: Option<OwnedSemaphorePermit>,
+    /// The right to the bytes of the page that is being written.
+    permit: Option<Permit>,
     /// What the reader wanted when the page was called for.
     selector: Option<Arc<Selector>>,
 }
@@ -47,22 +58,20 @@ impl Pages {
         format: Format,
         is_packed: bool,
         moment: Moment,
-        is_new: impl Fn(&RecordRef<'_>) -> bool + Send + 'static,
+        is_new: impl Fn(&RecordRef<'_>) -> bool + Send + Sync + 'static,
     ) -> PageCall {
         let hub = reader.hub;
+        let address = reader.address();
         // The stream's own compression is the writer's work, and others wait for it.
-        if self.doubled > 0 && !is_packed {
-            self.permit = hub.large_page();
-        }
-        let doubled = if self.permit.is_some() {
-            self.doubled
+        let permit = if self.doubled > 0 && !is_packed {
+            hub.large_page(address, MAX_CHUNK_BYTES << self.doubled)
         } else {
-            0
+            None
         };
-        let max_bytes = if self.has_begun {
-            MAX_CHUNK_BYTES << doubled
-        } else {
-            FIRST_PAGE_BYTES
+        let max_bytes = match &permit {
+            Some(permit) => permit.bytes(),
+            None if self.has_begun => MAX_CHUNK_BYTES,
+            None => FIRST_PAGE_BYTES,
         };
         let request = reader.page_request(
             after,
@@ -73,7 +82,7 @@ impl Pages {
         self.selector = reader.selector();
         let (selector, info) = (self.selector.clone(), reader.info());
         let compressor = hub.message_compressor();
-        let render: Render = Box::new(move |record, out| {
+        let render: RenderRecord = Arc::new(move |record: &RecordRef<'_>, out: &mut Vec<u8>| {
             let (Some(selector), Some(info)) = (&selector, &info) else {
                 return;
             };
@@ -84,12 +93,18 @@ impl Pages {
                 format.write(Message::Event(record), &compressor, out);
             }
         });
-        PageCall { request, render }
+        PageCall {
+            request,
+            render,
+            address,
+            permit,
+        }
     }
 
     /// A page has come; false when it is of no use, because the reader wants something else than when it was called
     /// for.
-    pub(super) fn take(&mut self, reader: Reader<'_>) -> bool {
+    pub(super) fn take(&mut self, reader: Reader<'_>, permit: Permit) -> bool {
+        self.permit = Some(permit);
         let selector = reader.selector();
         if self.has_begun {
             self.doubled = (self.doubled + 1).min(MAX_DOUBLED);

@@ -7,14 +7,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use sse_broker::{BoxFuture, ReadError, Rendered};
+use sse_broker::{BoxFuture, ReadError};
 use sse_compress::Coding;
 use sse_pool::{Connection, ConnectionId, ReaderKey};
 use tokio::time::Sleep;
 
-use super::{Farewell, MAX_CHUNK_BYTES, Next, PageCall, Session};
+use super::{Farewell, MAX_CHUNK_BYTES, Next, Session};
 use crate::clock::{self, Moment};
-use crate::hub::{Batch, EncodedRecord, Hub, Reader};
+use crate::hub::{Batch, EncodedRecord, HeldPage, Hub, Reader};
 
 /// The events of one connection, as bytes to write.
 ///
@@ -23,7 +23,7 @@ pub struct EventStream {
     hub: Hub,
     connection: Connection<Arc<EncodedRecord>>,
     session: Session,
-    page: Option<BoxFuture<'static, Result<Rendered, ReadError>>>,
+    page: Option<BoxFuture<'static, Result<HeldPage, ReadError>>>,
     heartbeat: Option<Heartbeat>,
     batch: Batch,
 }
@@ -130,8 +130,8 @@ impl EventStream {
                     }
                     bytes
                 }
-                Next::Fetch(PageCall { request, render }) => {
-                    self.page = Some(self.hub.render(request, render));
+                Next::Fetch(call) => {
+                    self.page = Some(call.read(&self.hub));
                     None
                 }
                 Next::Await => {

@@ -279,8 +279,6 @@ fn the_largest_values_that_are_taken_work() {
         "--max-named-subscriptions",
         "--retention-events",
         "--window",
-        "--max-event",
-        "--max-body",
         "--stream-compression",
         "--retention-size",
         "--compression-threshold",
@@ -314,4 +312,35 @@ fn the_largest_values_that_are_taken_work() {
     assert_eq!(server.wait().code(), Some(0));
     let log = server.stderr();
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// A hub that promised more than its memory would be ended by the system on its worst day.
+#[test]
+fn what_does_not_fit_into_the_memory_is_refused_with_what_would() {
+    let largest = u64::MAX.to_string();
+    for (arguments, named) in [
+        (
+            &[
+                "--memory",
+                "16MiB",
+                "--max-body",
+                "1MiB",
+                "--max-event",
+                "1MiB",
+            ][..],
+            "--max-event",
+        ),
+        (&["--memory", "64MiB", "--max-body", "64MiB"], "--max-body"),
+        (&["--max-body", &largest], "--max-body"),
+        (&["--memory", "0"], "--memory"),
+    ] {
+        let complaint = complaint(arguments, &[]);
+        assert!(complaint.contains(named), "{complaint}");
+        assert!(complaint.contains("--memory"), "{complaint}");
+    }
+    // What it says would be enough is enough.
+    let complaint = complaint(&["--memory", "64MiB", "--max-body", "16MiB"], &[]);
+    let enough = complaint.split("give ").nth(1).unwrap();
+    let enough = enough.split(" or more").next().unwrap().replace(' ', "");
+    drop(Server::with(&["--memory", &enough, "--max-body", "16MiB"]));
 }

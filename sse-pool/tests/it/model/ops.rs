@@ -100,6 +100,7 @@ impl Wish {
                 }
             },
             labels: self.labels.as_deref().map(|labels| pick(&LABELS, labels)),
+            held: None,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! Two cohorts share nothing, so what one reader may see never shapes the bytes of another who may not.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -21,6 +22,7 @@ use sse_pool::{Selector, Visibility};
 use super::encoded_record::EncodedRecord;
 use super::interest::Interest;
 use super::reader::Batch;
+use crate::access::budget::{Account, Budget, Permit};
 use crate::wire::Format;
 
 /// Everything that decides which events a reader gets, and how they are written.
@@ -35,20 +37,14 @@ pub(crate) struct CohortKey {
 #[derive(Debug)]
 pub(crate) struct Cohorts {
     cohorts: Mutex<HashMap<CohortKey, Weak<Cohort>>>,
-    budget: Arc<Budget>,
+    budget: Budget,
     counts: Arc<Counts>,
-}
-
-#[derive(Debug)]
-struct Budget {
-    max_bytes: usize,
-    bytes: AtomicUsize,
-    cohorts: AtomicUsize,
 }
 
 /// What stream compression has done.
 #[derive(Debug, Default)]
 struct Counts {
+    cohorts: AtomicUsize,
     plain_bytes: AtomicU64,
     packed_bytes: AtomicU64,
 }
@@ -67,14 +63,13 @@ pub(crate) struct CohortStats {
 #[derive(Debug)]
 struct Cohort {
     inner: Mutex<Blocks>,
-    budget: Arc<Budget>,
+    _permit: Permit,
     counts: Arc<Counts>,
 }
 
 impl Drop for Cohort {
     fn drop(&mut self) {
-        self.budget.cohorts.fetch_sub(1, Ordering::Relaxed);
-        self.budget.bytes.fetch_sub(COHORT_BYTES, Ordering::Relaxed);
+        self.counts.cohorts.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -111,33 +106,31 @@ pub(crate) struct Member {
 }
 
 impl Cohorts {
-    /// Cohorts that take `budget_bytes` in all.
-    pub(crate) fn new(budget_bytes: usize) -> Self {
+    /// Cohorts within their account of a budget.
+    pub(crate) fn new(budget: Budget) -> Self {
         Self {
             cohorts: Mutex::default(),
-            budget: Arc::new(Budget {
-                max_bytes: budget_bytes,
-                bytes: AtomicUsize::new(0),
-                cohorts: AtomicUsize::new(0),
-            }),
+            budget,
             counts: Arc::default(),
         }
     }
 
-    /// A place in the cohort of this key; `None` when there is no such cohort and no memory is left for one.
-    pub(crate) fn join(&self, key: CohortKey, selector: Arc<Selector>) -> Option<Member> {
+    /// A place in the cohort of this key; `None` when there is no such cohort and no memory is left for one, or not for a reader
+    /// at this address.
+    pub(crate) fn join(
+        &self,
+        key: CohortKey,
+        selector: Arc<Selector>,
+        address: IpAddr,
+    ) -> Option<Member> {
         let mut cohorts = self.cohorts.lock();
         let known = cohorts.get(&key).and_then(Weak::upgrade);
         let cohort = match known {
             Some(cohort) => cohort,
             None => {
-                // Only here are cohorts counted up, and the lock is held.
-                if self.budget.bytes.load(Ordering::Relaxed) + COHORT_BYTES > self.budget.max_bytes
-                {
-                    return None;
-                }
-                self.budget.bytes.fetch_add(COHORT_BYTES, Ordering::Relaxed);
-                self.budget.cohorts.fetch_add(1, Ordering::Relaxed);
+                let account = Account::Compression;
+                let permit = self.budget.try_take(account, address, COHORT_BYTES).ok()?;
+                self.counts.cohorts.fetch_add(1, Ordering::Relaxed);
                 let cohort = Arc::new(Cohort {
                     inner: Mutex::new(Blocks {
                         encoder: CohortEncoder::new(Level::Fast),
@@ -146,10 +139,11 @@ impl Cohorts {
                         next: 0,
                         upto: 0,
                     }),
-                    budget: Arc::clone(&self.budget),
+                    _permit: permit,
                     counts: Arc::clone(&self.counts),
                 });
-                if cohorts.len() >= 2 * (self.budget.max_bytes / COHORT_BYTES).max(8) {
+                let most = self.budget.max_bytes(account) / COHORT_BYTES;
+                if cohorts.len() >= 2 * most.max(8) {
                     cohorts.retain(|_, cohort| cohort.strong_count() > 0);
                 }
                 cohorts.insert(key, Arc::downgrade(&cohort));
@@ -173,7 +167,7 @@ impl Cohorts {
 
     pub(crate) fn stats(&self) -> CohortStats {
         CohortStats {
-            cohorts: self.budget.cohorts.load(Ordering::Relaxed),
+            cohorts: self.counts.cohorts.load(Ordering::Relaxed),
             plain_bytes: self.counts.plain_bytes.load(Ordering::Relaxed),
             packed_bytes: self.counts.packed_bytes.load(Ordering::Relaxed),
         }

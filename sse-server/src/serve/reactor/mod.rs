@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mio::{Events, Interest, Token};
-use sse_broker::{ReadError, Rendered};
+use sse_broker::ReadError;
 use sse_pool::{CloseReason, ReaderKey, ShardHandle};
 use tokio::io::Interest as Readiness;
 use tokio::io::unix::AsyncFd;
@@ -45,8 +45,8 @@ use tokio::time::Sleep;
 
 use super::chunks::{LAST_CHUNK, MAX_IGNORED_BYTES, chunk, write_chunk};
 use crate::clock::{self, Moment};
-use crate::hub::{Batch, EncodedRecord, Hub, Reader};
-use crate::session::{EventStream, MAX_CHUNK_BYTES, Next, PageCall, Session};
+use crate::hub::{Batch, EncodedRecord, HeldPage, Hub, Reader};
+use crate::session::{EventStream, MAX_CHUNK_BYTES, Next, Session};
 use frames::Frames;
 use pace::Pace;
 use table::{Entry, Table, Ticks};
@@ -79,7 +79,7 @@ pub(crate) struct Reactor {
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     /// Where sockets go whose stream has ended and that are there for other requests.
     after_streams: mpsc::UnboundedSender<std::net::TcpStream>,
-    pages: JoinSet<(ReaderKey, Result<Rendered, ReadError>)>,
+    pages: JoinSet<(ReaderKey, Result<HeldPage, ReadError>)>,
     /// Slots whose sockets take bytes again.
     writable: VecDeque<usize>,
     /// This turn has sent large pieces.
@@ -362,8 +362,8 @@ impl Reactor {
                 }
                 bytes
             }
-            Next::Fetch(PageCall { request, render }) => {
-                let page = self.hub.render(request, render);
+            Next::Fetch(call) => {
+                let page = call.read(&self.hub);
                 self.pages.spawn(async move { (key, page.await) });
                 is_waiting = true;
                 None
@@ -400,7 +400,7 @@ impl Reactor {
         is_sent && !is_waiting
     }
 
-    fn handle_page(&mut self, key: ReaderKey, page: Result<Rendered, ReadError>) {
+    fn handle_page(&mut self, key: ReaderKey, page: Result<HeldPage, ReadError>) {
         let moment = Moment::read();
         let Some(entry) = self.table.get(key) else {
             return;
