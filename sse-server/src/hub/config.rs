@@ -25,9 +25,9 @@ pub struct HubConfig {
     pub allowed_event_types: Option<BTreeSet<String>>,
     /// Jobs remembered at once.
     pub max_jobs: usize,
-    /// Named durable subscriptions remembered at once.
+    /// Most named subscriptions remembered.
     pub max_named_subscriptions: usize,
-    /// A durable subscription that nobody has used for so long is forgotten; `None` for never.
+    /// A named subscription that nobody has used for this long is forgotten; `None` for never.
     pub named_subscription_expiry: Option<Duration>,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Option<Duration>,
