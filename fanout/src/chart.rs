@@ -7,6 +7,7 @@ use plotters::prelude::*;
 
 use crate::figures::{Figures, Metric, Row};
 use crate::shapes::{CURVE, curve_rate};
+use crate::table::number;
 
 type Drawn = Result<(), Box<dyn Error>>;
 
@@ -161,7 +162,7 @@ fn panel(
         .configure_mesh()
         .x_desc("events published a second")
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| crate::report::number(*y))
+        .y_label_formatter(&|y| number(*y))
         .draw()?;
     for (slot, server) in servers.iter().enumerate() {
         for (metric, width) in metrics {

@@ -1,7 +1,7 @@
 //! What the project's server is meant to reach, held against what was measured.
 
 use crate::figures::{Figures, Metric, Row};
-use crate::report::{number, show};
+use crate::table::{number, show};
 
 /// What a figure is compared with.
 #[derive(Clone, Copy)]

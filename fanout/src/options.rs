@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::floor::Writes;
-use crate::shapes::Shape;
+use crate::shape::Shape;
 use crate::target::{Target, nchan_module};
 use crate::{Failure, Outcome};
 

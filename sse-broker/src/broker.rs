@@ -113,7 +113,7 @@ pub trait Broker: Send + Sync + 'static {
         false
     }
 
-    /// Removes what is too old at `now`, oldest first; called now and then by who has the clock.
+    /// Removes what is too old at `now`, oldest first; called now and then by the owner of the clock.
     ///
     /// Costs what it removes. What is beyond the retention's count or bytes goes without it, as
     /// records arrive; what single topics' rules ask for has been done when this answers.

@@ -35,9 +35,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the hub; what happens without a command too
+    /// Run the hub (the default)
     Serve(Box<Serve>),
-    /// Look at, check, make small and copy the log of a hub that is not running
+    /// Inspect, verify, compact and copy the log of a stopped hub
     Log(cli::log::Args),
 }
 

@@ -17,7 +17,7 @@ pub struct UrlPattern {
     compiled: urlpattern::UrlPattern,
 }
 
-/// A text is no pattern.
+/// A text is not a valid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid URL pattern: {0}")]
 pub struct InvalidPattern(String);
@@ -39,7 +39,7 @@ impl UrlPattern {
     ///
     /// # Errors
     ///
-    /// When the text is longer than a topic may be, or is no URL pattern.
+    /// When the text is longer than a topic may be, or is not a valid URL pattern.
     pub fn new(text: &str) -> Result<Self, InvalidPattern> {
         if text.len() > Topic::MAX_BYTES {
             return Err(InvalidPattern(format!(

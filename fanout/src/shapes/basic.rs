@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{SETTLE, Shape, check, flat_out, warm_up};
+use super::steps::{SETTLE, check, flat_out, warm_up};
 use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::fleet::{Arrival, Audience, Fleet};
@@ -11,6 +11,7 @@ use crate::load::{Load, Pace, run};
 use crate::options::Options;
 use crate::payload::Payload;
 use crate::process::Server;
+use crate::shape::Shape;
 use crate::target::Target;
 
 pub(super) fn measure(

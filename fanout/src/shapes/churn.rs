@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::SETTLE;
+use super::steps::SETTLE;
 use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::fleet::{Audience, Fleet};

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{check, flat_out, warm_up};
+use super::steps::{check, flat_out, warm_up};
 use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::fleet::{Arrival, Audience, Fleet};

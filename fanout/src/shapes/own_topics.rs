@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SETTLE, check, warm_up};
+use super::steps::{SETTLE, check, warm_up};
 use crate::Outcome;
 use crate::figures::{Figures, Metric};
 use crate::fleet::{Arrival, Audience, Fleet};

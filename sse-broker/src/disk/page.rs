@@ -210,7 +210,7 @@ struct PageBuilder<S> {
     yield_budget: YieldBudget,
 }
 
-/// The largest page by number; what it weighs is up to who asks.
+/// The largest page by number; what it weighs is up to the caller.
 const MAX_PAGE_RECORDS: usize = 8 * 1024;
 
 impl<S: Sink> PageBuilder<S> {

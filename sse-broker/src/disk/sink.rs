@@ -43,7 +43,7 @@ impl Sink for Copies {
     }
 }
 
-/// They are written by who asked.
+/// The caller writes them.
 pub(super) struct Renders {
     pub(super) render: Render,
     pub(super) rendered: Rendered,

@@ -77,7 +77,7 @@ impl<T> Shard<T> {
                     heads.extend(seqs.get(at).map(|&seq| Reverse((seq, source, at))));
                 }
             }
-            // Nothing to merge for who follows one topic, as most do.
+            // Nothing to merge for a reader of one topic, as most are.
             if heads.len() == 1
                 && let Some(Reverse((_, source, at))) = heads.pop()
             {

@@ -1,7 +1,7 @@
 //! Who asks, and what they may have.
 //!
 //! A [`Caller`] is made once for every request, before any handler. Its [`Visibility`](sse_pool::Visibility) is the one
-//! rule that says whether it may have a record; [`visibility`] shows that rule the records of the log. Rights come in here
+//! rule that says whether it may have a record; `visibility` shows that rule the records of the log. Rights come in here
 //! and nowhere else.
 
 pub mod budget;

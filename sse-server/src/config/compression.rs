@@ -30,9 +30,8 @@ pub struct CompressionSettings {
         ignore_case = true
     )]
     pub compression_level: Option<LevelSetting>,
-    /// Memory for compressing streams (Content-Encoding: gzip, and zstd where it is built in), about half a MiB for each
-    /// set of subscriptions that readers have in common; beyond it streams are not compressed; 0 for never
-    /// [default: 32MiB]
+    /// Memory for compressing streams (Content-Encoding: gzip), about half a MiB for each set of subscriptions that readers
+    /// have in common; beyond it streams are not compressed; 0 for never [default: 32MiB]
     #[arg(long, env = "SSE_STREAM_COMPRESSION", value_name = "SIZE")]
     pub stream_compression: Option<Size>,
     /// Topics (names or URL patterns) whose events are never compressed together with others; repeatable

@@ -25,7 +25,7 @@ pub struct HttpSettings {
         value_name = "NAME"
     )]
     pub allowed_host: Option<Vec<AllowedHost>>,
-    /// Web origins that may read and publish from a browser, such as <https://app.example>; `*` for any, without cookies
+    /// Web origins that may read and publish from a browser, such as `https://app.example`; `*` for any, without cookies
     #[arg(
         long,
         env = "SSE_ALLOWED_ORIGIN",
@@ -33,7 +33,7 @@ pub struct HttpSettings {
         value_name = "ORIGIN"
     )]
     pub allowed_origin: Option<Vec<AllowedOrigin>>,
-    /// Largest request body [default: 4MiB]
+    /// Largest request body, or WebSocket message [default: 4MiB]
     #[arg(
         long,
         env = "SSE_MAX_BODY",

@@ -18,13 +18,13 @@ use crate::units::Size;
     reason = "the help texts are the documentation, said once"
 )]
 pub struct LimitSettings {
-    /// Connections at once [default: 10000]
+    /// Most connections at once [default: 10000]
     #[arg(long, env = "SSE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
-    /// Connections at once from one address (IPv6: one /64) [default: 100]
+    /// Most connections at once from one address (IPv6: one /64) [default: 100]
     #[arg(long, env = "SSE_MAX_CONNECTIONS_PER_IP", value_name = "N")]
     pub max_connections_per_ip: Option<usize>,
-    /// Topics and event types one connection may subscribe to [default: 64]
+    /// Most topics and event types that one connection may subscribe to [default: 64]
     #[arg(long, env = "SSE_MAX_SUBSCRIPTIONS", value_name = "N")]
     pub max_subscriptions: Option<usize>,
     /// Largest data of one event [default: 1MiB]
@@ -39,10 +39,10 @@ pub struct LimitSettings {
         value_parser = event_type
     )]
     pub allowed_event_type: Option<Vec<String>>,
-    /// Jobs remembered at once; the oldest ended ones go first [default: 10000]
+    /// Most jobs remembered; the oldest ended ones are forgotten first [default: 10000]
     #[arg(long, env = "SSE_MAX_JOBS", value_name = "N")]
     pub max_jobs: Option<usize>,
-    /// Durable subscriptions remembered at once; 0 for none [default: 10000]
+    /// Most named subscriptions remembered; 0 for none [default: 10000]
     #[arg(long, env = "SSE_MAX_NAMED_SUBSCRIPTIONS", value_name = "N")]
     pub max_named_subscriptions: Option<usize>,
 }

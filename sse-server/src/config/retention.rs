@@ -19,21 +19,22 @@ use crate::units::{Size, Span};
     reason = "the help texts are the documentation, said once"
 )]
 pub struct RetentionSettings {
-    /// Keep events so long [default: 7d]
+    /// Keep events for this long [default: 7d]
     #[arg(long, env = "SSE_RETENTION_AGE", value_name = "DURATION")]
     pub retention_age: Option<Span>,
-    /// Keep so much event data [default: 1GiB; with --ephemeral 64MiB]
+    /// Keep at most this much event data [default: 1GiB; with --ephemeral 64MiB]
     #[arg(long, env = "SSE_RETENTION_SIZE", value_name = "SIZE")]
     pub retention_size: Option<Size>,
-    /// Keep so many events [default: no limit]
+    /// Keep at most this many events [default: no limit]
     #[arg(long, env = "SSE_RETENTION_EVENTS", value_name = "N")]
     pub retention_events: Option<u64>,
-    /// Forget a durable subscription that nobody has used for so long; 0 for never [default: as --retention-age]
+    /// Forget a named subscription that nobody has used for this long; 0 for never [default: the same as
+    /// --retention-age]
     #[arg(long, env = "SSE_NAMED_SUBSCRIPTION_EXPIRY", value_name = "DURATION")]
     pub named_subscription_expiry: Option<Span>,
     /// Keep less of some topics: patterns separated by commas, then max-age, max-count, max-bytes (of all
     /// these topics together) or keep-latest (of each), as in `progress/*;keep-latest=1` or
-    /// `chat/*,room/:id;max-age=1h;max-count=1000`. Repeatable; the first that fits a topic counts.
+    /// `chat/*,room/:id;max-age=1h;max-count=1000`. Repeatable; the first rule that matches a topic applies.
     /// In the file also as tables: `[[retain]]` with `topics`, `max-age` and so on
     #[arg(long, env = "SSE_RETAIN", value_delimiter = '|', value_name = "RULE")]
     pub retain: Option<Vec<TopicRule>>,

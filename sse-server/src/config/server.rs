@@ -29,10 +29,10 @@ pub struct ServerSettings {
     /// The certificate's private key: a PEM file. After a renewal SIGHUP makes the server read both again
     #[arg(long, env = "SSE_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Allow listening on an address that other machines can reach, though anyone may publish and read
+    /// Allow listening on addresses that other machines can reach; anyone there may then publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub allow_anonymous: Option<bool>,
-    /// How long streams get to end when the server stops [default: 10s]
+    /// How long streams have to end when the server stops [default: 10s]
     #[arg(long, env = "SSE_DRAIN_TIMEOUT", value_name = "DURATION")]
     pub drain_timeout: Option<Span>,
 }
@@ -61,7 +61,7 @@ impl ServerSettings {
         {
             return Err(invalid(format!(
                 "listening on {endpoint} lets other machines publish and read without authentication: \
-                 add --allow-anonymous if that is meant"
+                 add --allow-anonymous if that is intended"
             )));
         }
         let is_again = |(at, endpoint): &(usize, &Endpoint)| {

@@ -23,33 +23,34 @@ pub struct StreamSettings {
     /// Silence after which a heartbeat is sent; 0 for none [default: 30s]
     #[arg(long, env = "SSE_HEARTBEAT", value_name = "DURATION")]
     pub heartbeat: Option<Span>,
-    /// Under lasting load heartbeats become rarer, up to this silence [default: as --heartbeat, which is never]
+    /// Longest silence between heartbeats under lasting load, when they become rarer [default: the same as
+    /// --heartbeat: never rarer]
     #[arg(long, env = "SSE_MAX_HEARTBEAT", value_name = "DURATION")]
     pub max_heartbeat: Option<Span>,
-    /// The most that a busy hub waits for more events to write together; an idle one never does; 0 for never
+    /// Longest time that a busy hub waits for more events to write together; an idle hub never waits; 0 turns it off
     /// [default: 5ms]
     #[arg(long, env = "SSE_MAX_LINGER", value_name = "DURATION")]
     pub max_linger: Option<Span>,
-    /// Heartbeat as `event: ping` or as a bare comment [default: event]
+    /// How a heartbeat is written [default: event]
     #[arg(long, env = "SSE_HEARTBEAT_FORM", value_name = "FORM")]
     pub heartbeat_form: Option<HeartbeatForm>,
-    /// Reconnection time told to clients, jittered by half of it [default: 2s]
+    /// Reconnection time sent to clients, lengthened by up to half of it at random [default: 2s]
     #[arg(long, env = "SSE_RETRY", value_name = "DURATION")]
     pub retry: Option<Span>,
-    /// A reader that takes nothing for so long, though events wait, is let go [default: 5s]
+    /// Disconnect a reader that takes nothing for this long while events wait for it [default: 5s]
     #[arg(long, env = "SSE_SEND_TIMEOUT", value_name = "DURATION")]
     pub send_timeout: Option<Span>,
-    /// A connection with no activity for so long is closed [default: 5m]
+    /// Close a connection that has had no activity for this long [default: 5m]
     #[arg(long, env = "SSE_IDLE_TIMEOUT", value_name = "DURATION")]
     pub idle_timeout: Option<Span>,
-    /// How often idle connections and old events are looked for [default: 60s]
+    /// How often to look for idle connections and old events [default: 60s]
     #[arg(long, env = "SSE_SWEEP_INTERVAL", value_name = "DURATION")]
     pub sweep_interval: Option<Span>,
     /// What happens to a reader whose next event is no longer kept: disconnect, or drop-oldest
     /// (announce the gap and go on) [default: disconnect]
     #[arg(long, env = "SSE_OVERFLOW", value_name = "POLICY")]
     pub overflow: Option<Overflow>,
-    /// Newest events held in memory for all readers together [default: 16MiB]
+    /// Memory for the newest events, shared by all readers [default: 16MiB]
     #[arg(long, env = "SSE_WINDOW", value_name = "SIZE")]
     pub window: Option<Size>,
 }

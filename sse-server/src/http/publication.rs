@@ -298,7 +298,7 @@ pub(super) fn check_event_type(field: &str, text: &str) -> Result<EventType, Pro
     if text.is_empty() {
         return Err(Problem::bad_field(
             field,
-            "must not be empty; leave it out for the type `message`",
+            "must not be empty; leave it out instead",
         ));
     }
     check_text(field, text)?;

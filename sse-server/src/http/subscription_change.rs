@@ -90,7 +90,7 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
     if change.event_types.is_none() && !names_topics && change.last_event_id.is_none() {
         return Err(Problem::bad_field(
             "event_types",
-            "is missing: give event_types, topics, topic_exact or project_id",
+            "is missing: give event_types, topics, topic_exact, project_id or last_event_id",
         ));
     }
     let changed = hub

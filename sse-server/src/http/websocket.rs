@@ -281,8 +281,12 @@ impl WebSocket {
                 let name = self.subscription.as_deref().ok_or_else(|| {
                     Problem::bad_request("there is nothing to acknowledge: the stream was opened without durable=NAME")
                 })?;
-                let id: String = field(&fields, "id")?
-                    .ok_or_else(|| Problem::bad_field("id", "is missing: the last event's id"))?;
+                let id: String = field(&fields, "id")?.ok_or_else(|| {
+                    Problem::bad_field(
+                        "id",
+                        "is missing: give the id of the last event that is done",
+                    )
+                })?;
                 let place = SubscriptionPlace::Event(id);
                 let acked = self
                     .hub

@@ -30,9 +30,9 @@ pub struct HubConfig {
     pub max_jobs: usize,
     /// Largest state of one job, as JSON.
     pub max_job_bytes: usize,
-    /// Named durable subscriptions remembered at once.
+    /// Most named subscriptions remembered.
     pub max_named_subscriptions: usize,
-    /// A durable subscription that nobody has used for so long is forgotten; `None` for never.
+    /// A named subscription that nobody has used for this long is forgotten; `None` for never.
     pub named_subscription_expiry: Option<Duration>,
     /// Silence after which a heartbeat is sent.
     pub heartbeat: Option<Duration>,

@@ -28,7 +28,7 @@ pub enum JobState {
     InProgress,
     /// Ended with a result.
     Completed,
-    /// Ended because someone wished so.
+    /// Ended on request.
     Cancelled,
     /// Ended with an error.
     Error,
@@ -114,19 +114,19 @@ pub enum JobChange {
     Complete {
         /// What came of it.
         result: Value,
-        /// A word on it.
+        /// A note for people.
         message: Option<String>,
     },
     /// It has failed.
     Error {
         /// What went wrong.
         error: String,
-        /// A word on it.
+        /// A note for people.
         message: Option<String>,
     },
     /// Someone wants it to stop.
     Cancel {
-        /// A word on it.
+        /// A note for people.
         message: Option<String>,
     },
 }
@@ -138,7 +138,7 @@ pub struct Progress {
     pub progress: Option<Number>,
     /// How much there is to do, when that is known only now.
     pub total: Option<Number>,
-    /// A word on it.
+    /// A note for people.
     pub message: Option<String>,
     /// Whatever else is to be shown: `step`, `current_item`, `educational_content`, …
     pub details: Map<String, Value>,

@@ -38,7 +38,7 @@ pub enum JobError {
         "{0:?} cannot be a job's id: it needs 1 to 128 bytes without control characters, `/`, or blanks around it"
     )]
     InvalidId(String),
-    /// The topic is none.
+    /// The job's own topic is not a valid one.
     #[error("the job's topic is not a valid one: {0}")]
     InvalidTopic(#[from] sse_broker::InvalidTopic),
     /// How far it is cannot be said in JSON.

@@ -15,7 +15,7 @@ pub struct ServerConfig {
     /// Who writes streams over HTTP/1. The bytes are the same.
     pub writer: StreamWriter,
     /// How many threads serve connections, each with a listener, a runtime and a reactor of its own. One means none
-    /// of its own: everything happens on the runtime that [`Server::run`] is called on.
+    /// of its own: everything happens on the runtime that [`Server::run`](super::Server::run) is called on.
     pub workers: usize,
     /// The certificate for HTTPS; `None` for plain HTTP.
     pub tls: Option<Tls>,

@@ -1,7 +1,7 @@
 //! One reader's stream, from its first byte to its last.
 //!
 //! ```text
-//!            prelude written          fell out of the window
+//!        first words written          fell out of the window
 //!   Opening ────────────────▶ Live ─────────────────────────▶ Replaying
 //!                              ▲  ▲                               │
 //!                              │  └──────── page written ─────────┘

@@ -1,7 +1,7 @@
 //! What the hub can say to a reader, and the bytes it says it in.
 //!
-//! A session decides what is said and when; here stands how. Everything is a [`Message`], and a [`Format`] writes it: as
-//! an event stream ([`sse`]) or as WebSocket messages ([`websocket`]). A further protocol is a further file.
+//! A session decides what is said and when; here stands how. Everything is a `Message`, and a [`Format`] writes it: as
+//! an event stream (`sse`) or as WebSocket messages (`websocket`). A further protocol is a further file.
 
 mod sse;
 mod websocket;

@@ -41,7 +41,7 @@ pub(super) fn run(workspace: &Workspace, args: &Args) -> Outcome {
         let head = check::head(hub.address())?;
         let (epoch, _) = head
             .split_once('-')
-            .ok_or_else(|| Failure::new(format!("{head} is no position")))?;
+            .ok_or_else(|| Failure::new(format!("{head} is not a position")))?;
         logs.push(Log {
             epoch: epoch.to_owned(),
             events,

@@ -57,8 +57,7 @@ impl fmt::Display for Injection {
 impl Hub {
     pub(crate) fn new(binary: PathBuf, folder: PathBuf, durability: String) -> Outcome<Self> {
         let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr());
-        let address =
-            free.map_err(|error| Failure::new(format!("there is no free port: {error}")))?;
+        let address = free.map_err(|error| Failure::new(format!("no port is free: {error}")))?;
         Ok(Self {
             binary,
             folder,

@@ -117,7 +117,7 @@ fn publish(
             match answer {
                 Ok(reply) if reply.status == 200 => {
                     break serde_json::from_slice::<Vec<Value>>(&reply.body).map_err(|error| {
-                        Failure::new(format!("an answer is no array: {error}"))
+                        Failure::new(format!("an answer is not an array: {error}"))
                     })?;
                 }
                 Ok(reply) if reply.status == 503 => {}

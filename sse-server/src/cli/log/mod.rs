@@ -41,7 +41,7 @@ enum Task {
         #[command(flatten)]
         log: Log,
     },
-    /// Give unused space of the file back
+    /// Give unused space in the file back
     #[command(after_help = EXIT_CODES)]
     Compact {
         #[command(flatten)]
@@ -55,15 +55,15 @@ enum Task {
         /// The file to write, which must not be there yet; standard output when left out
         file: Option<PathBuf>,
     },
-    /// Make a log of such a copy: the same events, ids, positions and order
+    /// Make a log from such a copy: the same events, ids, positions and order
     #[command(after_help = EXIT_CODES)]
     Import {
         #[command(flatten)]
         log: Log,
         /// The file to read; standard input when left out
         file: Option<PathBuf>,
-        /// Add the events behind those of a log that is there: they get new positions, and ids that are
-        /// known are not stored twice. Named readers and jobs' states are not taken over.
+        /// Append the events to an existing log: they get new positions, and ids that it knows are not
+        /// stored twice. Named subscriptions and the states of jobs are not imported
         #[arg(long)]
         append: bool,
     },

@@ -156,7 +156,7 @@ impl LogLine {
         format!("{}-0", self.epoch)
             .parse()
             .map(|position: Position| position.epoch)
-            .map_err(|_| format!("{:?} is no epoch", self.epoch))
+            .map_err(|_| format!("{:?} is not a valid epoch", self.epoch))
     }
 }
 

@@ -6,8 +6,8 @@
 //! * **Host.** A name that an attacker's DNS points at 127.0.0.1 arrives in `Host`. So only IP
 //!   addresses, `localhost` and the names that were configured are answered (DNS rebinding).
 //! * **Origin.** A browser names the page's origin on every cross-origin request that changes
-//!   something. So a request with an `Origin` that is neither the hub's own nor configured may read
-//!   nothing (no CORS header) and change nothing (403).
+//!   something, and on every WebSocket handshake. So a request with an `Origin` that is neither the hub's
+//!   own nor configured may read nothing (no CORS header), change nothing and open no WebSocket (403).
 
 mod host;
 mod origin;
@@ -109,7 +109,7 @@ pub(super) fn check_origin(origin: &Origin, method: &Method) -> Result<(), Probl
     match origin {
         Origin::Foreign if *method != Method::GET && *method != Method::HEAD => Err(Problem::new(
             StatusCode::FORBIDDEN,
-            "pages of this origin may not publish here; add the origin with --allowed-origin",
+            "pages of this origin may not publish or open a WebSocket here; add the origin with --allowed-origin",
         )),
         _ => Ok(()),
     }

@@ -70,7 +70,7 @@ pub enum NamedSubscriptionError {
         /// How many there may be.
         max: usize,
     },
-    /// What was acknowledged is no position.
+    /// The text is not a position.
     #[error(transparent)]
     NotAPosition(#[from] ParsePositionError),
     /// The position is another log's.
@@ -130,7 +130,7 @@ pub(crate) struct SubscriptionStart {
 }
 
 impl Hub {
-    /// Finds where the stream of a durable name begins, and makes the name when there is none.
+    /// Finds where the stream of a named subscription begins, and creates the name when it is new.
     ///
     /// A new name begins after `resumed`, else after `start`, else with what comes from now on.
     pub(crate) async fn named_subscription_start(
