@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use sse_broker::{
-    Audience, AudienceRef, NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope, Snapshot,
+    Audience, AudienceRef, DataKind, NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope,
+    Snapshot,
 };
 use sse_protocol::{Event, EventType, Retry};
 
@@ -24,6 +25,7 @@ pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
         published_at: u64::MAX,
         expires_at: Some(0),
         snapshot: Some(Snapshot::Put(Bytes::from_static(b"\x00state"))),
+        data_kind: DataKind::Json,
     };
     let plain = NewRecord {
         priority: Priority::Low,
