@@ -186,7 +186,10 @@ mod naive {
                         && (is_match(rest, &topic[at..])
                             || matches!(times, Times::Many | Times::MaybeMany)
                                 && at > 0
-                                && is_match(&[&[first.clone()], rest].concat(), &topic[at..]))
+                                && is_match(
+                                    &[std::slice::from_ref(first), rest].concat(),
+                                    &topic[at..],
+                                ))
                 })
             }
         }
