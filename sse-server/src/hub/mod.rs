@@ -88,6 +88,8 @@ struct Inner {
     compressor: Arc<MessageCompressor>,
     /// Whoever holds one may read a large page of the log at a time.
     large_pages: Arc<Semaphore>,
+    /// Polls that look at many events take turns.
+    poll_turns: Semaphore,
     metrics: Metrics,
     load_governor: LoadGovernor,
     jobs: Jobs,
@@ -204,6 +206,7 @@ impl Hub {
                 config.compression_level,
             )),
             large_pages: Arc::new(Semaphore::new(MAX_LARGE_PAGES)),
+            poll_turns: Semaphore::new(1),
             load_governor: LoadGovernor::new(
                 config.compression_level,
                 config.heartbeat,

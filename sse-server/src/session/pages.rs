@@ -30,6 +30,8 @@ pub(crate) struct PageCall {
 pub(super) struct Pages {
     /// The first has been read.
     has_begun: bool,
+    /// The last one held nothing for this reader.
+    pub(super) was_empty: bool,
     /// How often the size has doubled since.
     doubled: u8,
     /// This reader has a large page.
