@@ -17,7 +17,7 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sse_pool::{
     Connection, ConnectionId, ConnectionInfo, Entry, Limits, Pool, PoolConfig, Read, Selector,
-    Start, WindowConfig,
+    Start, TopicPattern, WindowConfig,
 };
 
 const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -31,7 +31,7 @@ fn pool() -> Pool<u64> {
         limits: Limits {
             max_connections: usize::MAX,
             max_connections_per_ip: usize::MAX,
-            max_topics_per_connection: 8,
+            max_topics_per_connection: 64,
         },
         ..PoolConfig::default()
     })
@@ -56,6 +56,24 @@ fn connect_all(
     (0..count)
         .map(|n| connect(pool, n, Arc::new(Selector::topics([topic(n)])), now))
         .collect()
+}
+
+/// Means the topics that begin so.
+#[derive(Debug)]
+struct Below(String);
+
+impl TopicPattern for Below {
+    fn matches(&self, topic: &str) -> bool {
+        topic.starts_with(&self.0)
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn literal_prefix(&self) -> &str {
+        &self.0
+    }
 }
 
 fn entry(offset: u64, topic: &str) -> Arc<Entry<u64>> {
@@ -138,6 +156,45 @@ fn append(c: &mut Criterion) {
                     spent += start.elapsed();
                     assert_eq!(delivery.readers, 1);
                     drain(&mut all[turn], now, &mut out);
+                }
+                spent
+            });
+        });
+    }
+    for (name, is_pattern) in [
+        ("100_readers_of_64_topics", false),
+        ("100_readers_of_64_patterns", true),
+    ] {
+        group.bench_function(name, |b| {
+            let pool = pool();
+            let text = |reader: usize, n: usize| format!("room/{reader}/{n}/");
+            let selectors = (0..100).map(|reader| {
+                let texts = (0..64).map(|n| text(reader, n));
+                if is_pattern {
+                    let patterns = texts.map(|text| Arc::new(Below(text)) as Arc<dyn TopicPattern>);
+                    Selector::patterns(patterns)
+                } else {
+                    Selector::topics(texts.map(|text| text + "x"))
+                }
+            });
+            let mut all: Vec<_> = { selectors.enumerate() }
+                .map(|(n, selector)| connect(&pool, n, Arc::new(selector), now))
+                .collect();
+            let mut out = Vec::new();
+            all.iter_mut()
+                .for_each(|reader| drain(reader, now, &mut out));
+            let mut turn = 0;
+            b.iter_custom(|rounds| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..rounds {
+                    turn = (turn + 7_919) % 6_400;
+                    let topic = text(turn / 64, turn % 64) + "x";
+                    let entries = [entry(pool.head() + 1, &topic)];
+                    let start = Instant::now();
+                    let delivery = pool.append(&entries, now);
+                    spent += start.elapsed();
+                    assert_eq!(delivery.readers, 1);
+                    drain(&mut all[turn / 64], now, &mut out);
                 }
                 spent
             });

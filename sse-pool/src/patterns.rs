@@ -1,12 +1,17 @@
 //! The distinct patterns of all connections, and which of them an entry matches.
 //!
-//! Patterns are foreign code, so they are asked before any shard is locked: once per distinct pattern and
-//! topic of an entry, not once per reader. A pattern that joined a shard between the asking and the append is
-//! newer than the snapshot, and its readers are simply woken: they look for themselves.
+//! Patterns are foreign code, so they are asked before any shard is locked, and without the table's own lock: for each topic
+//! of an entry the distinct patterns whose literal prefix it has, not once per reader. A pattern that joined a shard between
+//! the asking and the append is newer than what was looked up, and its readers are simply woken: they look for themselves.
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{Entry, TopicPattern, high_water::HighWater, sync::Mutex};
+use crate::{
+    Entry, TopicPattern,
+    high_water::HighWater,
+    prefix_map::{PrefixKey, PrefixMap},
+    sync::Mutex,
+};
 
 #[derive(Debug)]
 pub(crate) struct Patterns(Mutex<Table>);
@@ -15,17 +20,16 @@ pub(crate) struct Patterns(Mutex<Table>);
 struct Table {
     by_text: HashMap<Arc<str>, Known>,
     most_texts: HighWater,
+    by_prefix: PrefixMap<(u64, Arc<dyn TopicPattern>)>,
     /// Numbers are never used twice, so "newer" is a comparison.
     last_number: u64,
-    /// Built by the first append after a change.
-    snapshot: Option<Snapshot>,
 }
 
 #[derive(Debug)]
 struct Known {
     number: u64,
     users: usize,
-    pattern: Arc<dyn TopicPattern>,
+    key: PrefixKey,
 }
 
 /// A pattern's number and text, as a reader holds it.
@@ -53,11 +57,26 @@ impl PatternKeys {
     }
 }
 
-/// The patterns known at one moment.
-#[derive(Clone, Debug)]
-pub(crate) struct Snapshot {
+/// Which patterns match the entries of an append, among those that are known at that moment.
+#[derive(Debug, Default)]
+pub(crate) struct Matching {
     pub(crate) last_number: u64,
-    patterns: Arc<[(u64, Arc<dyn TopicPattern>)]>,
+    /// The place of the entry in the append, and the number of the pattern; ascending by the place.
+    found: Vec<(usize, u64)>,
+}
+
+impl Matching {
+    /// Takes what belongs to the first entry from `rest`, which begins as all that [`found`](Self::found) has.
+    pub(crate) fn take<'a>(rest: &mut &'a [(usize, u64)], index: usize) -> &'a [(usize, u64)] {
+        let len = rest.iter().take_while(|(at, _)| *at == index).count();
+        let (taken, left) = rest.split_at(len);
+        *rest = left;
+        taken
+    }
+
+    pub(crate) fn found(&self) -> &[(usize, u64)] {
+        &self.found
+    }
 }
 
 impl Patterns {
@@ -71,15 +90,14 @@ impl Patterns {
             return PatternKeys::default();
         }
         // `as_str` is foreign code too.
-        let texts: Vec<Arc<str>> = patterns
+        let texts: Vec<(Arc<str>, &str)> = patterns
             .iter()
-            .map(|pattern| Arc::from(pattern.as_str()))
+            .map(|it| (Arc::from(it.as_str()), it.literal_prefix()))
             .collect();
-        let mut stale = None;
         let mut most = 0;
         let mut table = self.0.lock();
         let mut keys: Vec<PatternKey> = Vec::with_capacity(patterns.len());
-        for (text, pattern) in texts.into_iter().zip(patterns) {
+        for ((text, prefix), pattern) in texts.into_iter().zip(patterns) {
             if let Some((text, known)) = table.by_text.get_key_value(&text) {
                 let (text, number) = (Arc::clone(text), known.number);
                 if let Some(known) = table.by_text.get_mut(&text) {
@@ -89,20 +107,20 @@ impl Patterns {
             } else {
                 table.last_number += 1;
                 let number = table.last_number;
+                let entry = (number, Arc::clone(pattern));
+                let key = table.by_prefix.insert(prefix, entry);
                 let known = Known {
                     number,
                     users: 1,
-                    pattern: Arc::clone(pattern),
+                    key,
                 };
                 table.by_text.insert(Arc::clone(&text), known);
                 most = most.max(table.by_text.len());
-                stale = stale.or(table.snapshot.take());
                 keys.push(PatternKey { number, text });
             }
         }
         table.most_texts.grown(most);
         drop(table);
-        drop(stale);
         PatternKeys(Some(Box::new(keys)))
     }
 
@@ -111,61 +129,55 @@ impl Patterns {
             return;
         }
         let mut dropped = Vec::new();
-        let mut stale = None;
-        let mut table = self.0.lock();
+        let mut guard = self.0.lock();
+        let table = &mut *guard;
         for key in keys.as_slice() {
             if let Some(known) = table.by_text.get_mut(&key.text) {
                 known.users -= 1;
-                if known.users == 0 {
-                    dropped.extend(table.by_text.remove(&key.text));
-                    stale = stale.or(table.snapshot.take());
+                if known.users == 0
+                    && let Some(known) = table.by_text.remove(&key.text)
+                {
+                    let is_it = |(number, _): &(u64, _)| *number == known.number;
+                    dropped.extend(table.by_prefix.remove(known.key, is_it));
                 }
             }
         }
         let len = table.by_text.len();
         if let Some(capacity) = table.most_texts.shrunk(len) {
             table.by_text.shrink_to(capacity);
+            table.by_prefix.shrink_to(capacity);
         }
-        drop(table);
-        drop((dropped, stale, keys));
+        drop(guard);
+        drop((dropped, keys));
     }
 
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut table = self.0.lock();
-        if let Some(snapshot) = &table.snapshot {
-            return snapshot.clone();
+    /// Asks the patterns for the entries' topics.
+    pub(crate) fn matching<T>(&self, entries: &[Arc<Entry<T>>]) -> Matching {
+        let mut candidates: Vec<(usize, &str, u64, Arc<dyn TopicPattern>)> = Vec::new();
+        let mut matching = Matching::default();
+        {
+            let table = self.0.lock();
+            matching.last_number = table.last_number;
+            if table.by_text.is_empty() {
+                return matching;
+            }
+            let public = entries.iter().enumerate();
+            for (at, entry) in public.filter(|(_, entry)| entry.recipients.is_none()) {
+                for topic in &*entry.topics {
+                    let of_topic = table.by_prefix.of(topic);
+                    candidates.extend(of_topic.map(|(n, it)| (at, &**topic, *n, Arc::clone(it))));
+                }
+            }
         }
-        let snapshot = Snapshot {
-            last_number: table.last_number,
-            patterns: table
-                .by_text
-                .values()
-                .map(|known| (known.number, Arc::clone(&known.pattern)))
-                .collect(),
-        };
-        table.snapshot = Some(snapshot.clone());
-        snapshot
+        for (at, topic, number, pattern) in candidates {
+            if pattern.matches(topic) {
+                matching.found.push((at, number));
+            }
+        }
+        matching
     }
 
     pub(crate) fn count(&self) -> usize {
         self.0.lock().by_text.len()
-    }
-}
-
-impl Snapshot {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
-    }
-
-    /// The numbers of the patterns that match one of the entry's topics.
-    pub(crate) fn matching<T>(&self, entry: &Entry<T>, out: &mut Vec<u64>) {
-        if entry.recipients.is_some() {
-            return;
-        }
-        for (number, pattern) in &*self.patterns {
-            if entry.topics.iter().any(|topic| pattern.matches(topic)) {
-                out.push(*number);
-            }
-        }
     }
 }

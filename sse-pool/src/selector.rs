@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{ConnectionId, Routed, Visibility};
+use crate::{ConnectionId, PatternSet, Routed, Visibility};
 
 /// What a connection wants: some topics, and perhaps only some labels.
 ///
@@ -33,8 +33,8 @@ pub enum TopicFilter {
     Topics {
         /// Topics by name: served from an index, whatever the number of topics.
         exact: Arc<[Arc<str>]>,
-        /// Topics by pattern. Each *distinct* pattern costs one match per topic of every appended entry.
-        patterns: Arc<[Arc<dyn TopicPattern>]>,
+        /// Topics by pattern. A topic of an appended entry costs one match per *distinct* pattern whose literal prefix it has.
+        patterns: PatternSet,
     },
 }
 
@@ -48,6 +48,11 @@ pub trait TopicPattern: Send + Sync + fmt::Debug {
 
     /// The rule as it was written.
     fn as_str(&self) -> &str;
+
+    /// What every topic that is meant begins with; the longer, the fewer topics the pattern is asked for. Always the same.
+    fn literal_prefix(&self) -> &str {
+        ""
+    }
 }
 
 impl Selector {
@@ -76,7 +81,7 @@ impl Selector {
         Self {
             topics: TopicFilter::Topics {
                 exact,
-                patterns: Arc::default(),
+                patterns: PatternSet::default(),
             },
             labels: None,
             held: None,
@@ -84,8 +89,8 @@ impl Selector {
     }
 
     /// The topics these patterns match, all labels.
-    pub fn patterns(patterns: impl Into<Arc<[Arc<dyn TopicPattern>]>>) -> Self {
-        let patterns = patterns.into();
+    pub fn patterns(patterns: impl IntoIterator<Item = Arc<dyn TopicPattern>>) -> Self {
+        let patterns = patterns.into_iter().collect();
         Self {
             topics: TopicFilter::Topics {
                 exact: Arc::default(),
@@ -145,7 +150,9 @@ impl Selector {
                 },
             ) => TopicFilter::Topics {
                 exact: union(exact, more_exact, |a, b| a == b),
-                patterns: union(patterns, more_patterns, |a, b| a.as_str() == b.as_str()),
+                patterns: union(patterns.as_slice(), more_patterns.as_slice(), |a, b| {
+                    a.as_str() == b.as_str()
+                }),
             },
             _ => more.topics.clone(),
         };
@@ -174,7 +181,9 @@ impl Selector {
                 },
             ) if names_topics => TopicFilter::Topics {
                 exact: difference(exact, less_exact, |a, b| a == b),
-                patterns: difference(patterns, less_patterns, |a, b| a.as_str() == b.as_str()),
+                patterns: difference(patterns.as_slice(), less_patterns.as_slice(), |a, b| {
+                    a.as_str() == b.as_str()
+                }),
             },
             _ => self.topics.clone(),
         };
@@ -207,7 +216,7 @@ impl Selector {
     pub(crate) fn topic_patterns(&self) -> &[Arc<dyn TopicPattern>] {
         match &self.topics {
             TopicFilter::All => &[],
-            TopicFilter::Topics { patterns, .. } => patterns,
+            TopicFilter::Topics { patterns, .. } => patterns.as_slice(),
         }
     }
 }
@@ -227,9 +236,7 @@ impl TopicFilter {
             Self::All => true,
             Self::Topics { exact, patterns } => topics.any(|topic| {
                 let is_topic = |name: &Arc<str>| &**name == topic;
-                exact.iter().any(is_topic)
-                    || own.iter().any(is_topic)
-                    || patterns.iter().any(|pattern| pattern.matches(topic))
+                exact.iter().any(is_topic) || own.iter().any(is_topic) || patterns.matches(topic)
             }),
         }
     }
@@ -245,24 +252,30 @@ impl TopicFilter {
                     patterns: other_patterns,
                 },
             ) => {
-                let texts = |patterns: &[Arc<dyn TopicPattern>]| -> Vec<String> {
-                    patterns.iter().map(|it| it.as_str().to_owned()).collect()
-                };
-                exact == other_exact && texts(patterns) == texts(other_patterns)
+                let texts = patterns.iter().map(|it| it.as_str());
+                exact == other_exact && texts.eq(other_patterns.iter().map(|it| it.as_str()))
             }
             _ => false,
         }
     }
 }
 
-fn union<T: Clone>(some: &[T], more: &[T], is_same: impl Fn(&T, &T) -> bool) -> Arc<[T]> {
+fn union<T: Clone, C: FromIterator<T>>(
+    some: &[T],
+    more: &[T],
+    is_same: impl Fn(&T, &T) -> bool,
+) -> C {
     let new = more
         .iter()
         .filter(|it| !some.iter().any(|known| is_same(known, it)));
     some.iter().chain(new).cloned().collect()
 }
 
-fn difference<T: Clone>(some: &[T], less: &[T], is_same: impl Fn(&T, &T) -> bool) -> Arc<[T]> {
+fn difference<T: Clone, C: FromIterator<T>>(
+    some: &[T],
+    less: &[T],
+    is_same: impl Fn(&T, &T) -> bool,
+) -> C {
     let left = some
         .iter()
         .filter(|it| !less.iter().any(|gone| is_same(gone, it)));

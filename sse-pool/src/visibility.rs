@@ -141,7 +141,7 @@ impl Visibility {
             Some(TopicFilter::Topics { exact, patterns }) => {
                 exact.iter().any(|name| &**name == topic)
                     || match how {
-                        Patterns::Ask => patterns.iter().any(|pattern| pattern.matches(topic)),
+                        Patterns::Ask => patterns.matches(topic),
                         Patterns::Assume => !patterns.is_empty(),
                     }
             }

@@ -37,4 +37,4 @@ mod topic_pattern;
 pub mod units;
 pub mod wire;
 
-pub use topic_pattern::{InvalidPattern, UrlPattern, is_pattern};
+pub use topic_pattern::{InvalidPattern, Pattern, is_pattern};

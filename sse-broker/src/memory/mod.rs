@@ -23,7 +23,8 @@ use crate::queue::{Answer, Answered, Batch, DEFAULT_MAX_PENDING_BYTES, Waiting, 
 use crate::topic_retention::Rules;
 use crate::{
     AppendError, Appended, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
-    ReadRequest, Record, Retention, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
+    ReadRequest, Record, Retention, Scope, StateChange, StoredState, Tail, Topic, Trimmed,
+    UnixMillis,
 };
 use store::Store;
 
@@ -227,7 +228,7 @@ impl Broker for MemoryBroker {
     }
 
     fn read(&self, request: ReadRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
-        let page = loop {
+        let (mut page, removed_after) = loop {
             let mut evicted = Vec::new();
             let mut store = self.store.lock();
             // What is due at the time of reading goes first, as a call of `trim` would have it.
@@ -238,6 +239,9 @@ impl Broker for MemoryBroker {
                 break page;
             }
         };
+        if let Scope::Matching(pattern) = &request.scope {
+            page.removed = page.removed.max(removed_after.of(&**pattern));
+        }
         Box::pin(ready(Ok(page)))
     }
 

@@ -8,7 +8,7 @@ use sse_protocol::EventId;
 
 use crate::tombstones::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
 use crate::topic_retention::{Account, RecordSummary, RuleStore};
-use crate::{NewRecord, Offset, Record, Scope, Topic, UnixMillis};
+use crate::{NewRecord, Offset, Record, Scope, Topic, TopicPattern, UnixMillis};
 
 /// Records, their indexes, and the account of what was removed.
 #[derive(Default)]
@@ -153,7 +153,7 @@ impl Records {
         }
     }
 
-    /// The newest removed offset after `after` of a topic within the scope.
+    /// The newest removed offset after `after` of a topic within the scope; for patterns what was forgotten alone.
     pub(super) fn removed(&self, after: Offset, scope: &Scope) -> Option<Offset> {
         let known = match scope {
             Scope::All => self.removed_order.last().map(|(offset, _)| *offset),
@@ -161,17 +161,20 @@ impl Records {
                 let offsets = topics.iter().filter_map(|topic| self.removed.get(topic));
                 offsets.copied().max()
             }
-            Scope::Matching(pattern) => {
-                let newest = self.removed_order.iter().rev();
-                newest
-                    .take_while(|(offset, _)| *offset > after)
-                    .enumerate()
-                    .find(|(n, (_, topic))| *n == MAX_LOOKED_AT || pattern.matches(topic.as_str()))
-                    .map(|(_, (offset, _))| *offset)
-            }
+            // Patterns are asked when the store's lock is gone; see `removed_after`.
+            Scope::Matching(_) => None,
         };
         let newest = known.unwrap_or(0).max(self.forgotten_upto);
         Some(newest).filter(|offset| *offset > after)
+    }
+
+    /// What was removed after an offset, newest first, for a pattern that is asked later.
+    pub(super) fn removed_after(&self, after: Offset) -> RemovedAfter {
+        let newest = self.removed_order.iter().rev();
+        let newest = newest.take_while(|(offset, _)| *offset > after);
+        RemovedAfter {
+            newest: newest.take(MAX_LOOKED_AT + 1).cloned().collect(),
+        }
     }
 
     fn note_removed(&mut self, offset: Offset, topic: &Topic) {
@@ -202,6 +205,22 @@ impl Records {
         {
             self.forget_id(&id, offset);
         }
+    }
+}
+
+/// The newest removed offsets of topics after an offset.
+#[derive(Default)]
+pub(super) struct RemovedAfter {
+    newest: Vec<(Offset, Topic)>,
+}
+
+impl RemovedAfter {
+    /// The newest of a topic that is meant; one that may not be, when too many would have to be looked at.
+    pub(super) fn of(&self, pattern: &dyn TopicPattern) -> Option<Offset> {
+        let mut newest = self.newest.iter().enumerate();
+        newest
+            .find(|(n, (_, topic))| *n == MAX_LOOKED_AT || pattern.matches(topic.as_str()))
+            .map(|(_, (offset, _))| *offset)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sse_protocol::EventId;
 
-use super::records::Records;
+use super::records::{Records, RemovedAfter};
 use crate::topic_retention::{self, Rules};
 use crate::{
     Appended, Bounds, Epoch, NewRecord, Offset, Page, Position, ReadRequest, Record, Retention,
@@ -161,7 +161,8 @@ impl Store {
             .collect()
     }
 
-    pub(super) fn read(&self, request: &ReadRequest) -> Page {
+    /// What the page says of what was removed lacks what only patterns can tell: that is the second answer.
+    pub(super) fn read(&self, request: &ReadRequest) -> (Page, RemovedAfter) {
         let start = request.after.max(self.floor);
         let mut page = PageBuilder::new(request);
         match &request.scope {
@@ -204,11 +205,16 @@ impl Store {
                 }
             }
         }
-        Page {
+        let removed_after = match request.scope {
+            Scope::Matching(_) => self.records.removed_after(start),
+            _ => RemovedAfter::default(),
+        };
+        let page = Page {
             removed: { self.records.removed(request.after, &request.scope) }
                 .filter(|offset| *offset > self.floor),
             ..page.finish(self.floor, self.head)
-        }
+        };
+        (page, removed_after)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Pool;
-use crate::Entry;
+use crate::{Entry, patterns::Matching};
 
 /// What an append did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,15 +38,7 @@ impl<T: Clone> Pool<T> {
         let inner = &*self.inner;
         debug_assert!(!inner.appending.swap(true, Relaxed), "one writer at a time");
         // Patterns are foreign code: they are asked before anything is locked.
-        let patterns = inner.patterns.snapshot();
-        let mut matching = Vec::new();
-        let mut ends = Vec::new();
-        if !patterns.is_empty() {
-            for entry in entries {
-                patterns.matching(entry, &mut matching);
-                ends.push(matching.len());
-            }
-        }
+        let matching = inner.patterns.matching(entries);
         let mut fx = inner.spare.lock().take().unwrap_or_default();
         let mut outcome = AppendOutcome::default();
         let mut clones;
@@ -61,12 +53,10 @@ impl<T: Clone> Pool<T> {
                 own = &clones;
             }
             let mut shard = shard.lock();
-            let mut start = 0;
+            let mut rest = matching.found();
             for (index, entry) in own.iter().enumerate() {
-                let end = ends.get(index).copied().unwrap_or(0);
-                let matching = matching.get(start..end).unwrap_or_default();
-                start = end;
-                if shard.append(entry, matching, patterns.last_number, now, &mut fx) {
+                let found = Matching::take(&mut rest, index);
+                if shard.append(entry, found, matching.last_number, now, &mut fx) {
                     outcome.appended += 1;
                     inner.head.fetch_max(entry.offset, Relaxed);
                 } else {

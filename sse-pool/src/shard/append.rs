@@ -8,12 +8,12 @@ use crate::{Entry, ReaderKey, compact_instant::CompactInstant, reader::State, to
 impl<T> Shard<T> {
     /// Appends one entry and readies the parked readers that want it.
     ///
-    /// `matching` are the patterns that match among those numbered up to `known`. False when the entry is not
+    /// `matching` names, as its second numbers, the patterns that match among those numbered up to `known`. False when the entry is not
     /// after the head.
     pub(crate) fn append(
         &mut self,
         entry: &Arc<Entry<T>>,
-        matching: &[u64],
+        matching: &[(usize, u64)],
         known: u64,
         now: Instant,
         fx: &mut Effects<T>,
@@ -38,7 +38,7 @@ impl<T> Shard<T> {
                 self.ready_members(node, &news, fx);
             }
             self.ready_members(ALL, &news, fx);
-            for &pattern in matching {
+            for &(_, pattern) in matching {
                 if let Some(node) = self.index.pattern(pattern) {
                     self.ready_members(node, &news, fx);
                 }

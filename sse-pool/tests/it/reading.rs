@@ -344,7 +344,7 @@ fn a_selector_that_is_too_wide_is_refused_and_the_old_one_stays() {
     let wide = || Selector {
         topics: TopicFilter::Topics {
             exact: names(&["a", "b"]),
-            patterns: [prefix("c")].into(),
+            patterns: vec![prefix("c")].into(),
         },
         labels: None,
         held: None,
@@ -565,7 +565,7 @@ fn topics_and_patterns_are_forgotten_with_their_last_reader_and_entry() {
     let selector = || Selector {
         topics: TopicFilter::Topics {
             exact: names(&["a"]),
-            patterns: [prefix("b")].into(),
+            patterns: vec![prefix("b")].into(),
         },
         labels: None,
         held: None,

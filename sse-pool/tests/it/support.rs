@@ -43,6 +43,12 @@ impl TopicPattern for Prefix {
     fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Of some all of it, of others half, which may be nothing.
+    fn literal_prefix(&self) -> &str {
+        let is_odd = self.0.bytes().next().is_some_and(|first| first % 2 == 1);
+        &self.0[..self.0.len() / if is_odd { 1 } else { 2 }]
+    }
 }
 
 pub(crate) fn prefix(text: &str) -> Arc<dyn TopicPattern> {

@@ -126,8 +126,7 @@ impl TopicPattern for Selected {
         match &self.filter {
             TopicFilter::All => true,
             TopicFilter::Topics { exact, patterns } => {
-                exact.iter().any(|name| &**name == topic)
-                    || patterns.iter().any(|pattern| pattern.matches(topic))
+                exact.iter().any(|name| &**name == topic) || patterns.matches(topic)
             }
         }
     }

@@ -8,7 +8,7 @@ use sse_compress::Level;
 use super::ConfigError;
 use super::settings::or_fields;
 use crate::hub::HubConfig;
-use crate::topic_pattern::UrlPattern;
+use crate::topic_pattern::Pattern;
 use crate::units::Size;
 
 /// The settings of compression, as they were given.
@@ -34,7 +34,7 @@ pub struct CompressionSettings {
     /// have in common; beyond it streams are not compressed; 0 for never [default: 32MiB]
     #[arg(long, env = "SSE_STREAM_COMPRESSION", value_name = "SIZE")]
     pub stream_compression: Option<Size>,
-    /// Topics (names or URL patterns) whose events are never compressed together with others; repeatable
+    /// Topics (names or patterns) whose events are never compressed together with others; repeatable
     #[arg(
         long,
         env = "SSE_NEVER_COMPRESS",
@@ -42,7 +42,7 @@ pub struct CompressionSettings {
         value_delimiter = ',',
         value_parser = topic_pattern
     )]
-    pub never_compress: Option<Vec<Arc<UrlPattern>>>,
+    pub never_compress: Option<Vec<Arc<Pattern>>>,
 }
 
 /// Effort of compression.
@@ -80,14 +80,14 @@ impl CompressionSettings {
     }
 }
 
-fn topic_pattern(given: &str) -> Result<Arc<UrlPattern>, String> {
+fn topic_pattern(given: &str) -> Result<Arc<Pattern>, String> {
     let text = given.trim();
     if text.is_empty() {
         return Err(format!(
             "{given:?} is empty; write a topic or a pattern, for example secret/*"
         ));
     }
-    UrlPattern::new(text)
+    Pattern::new(text)
         .map(Arc::new)
         .map_err(|error| format!("{given:?} is {error}"))
 }

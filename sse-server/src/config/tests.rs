@@ -257,7 +257,7 @@ fn a_mistake_names_its_line_and_key_and_what_was_meant() {
         ),
         (
             "never-compress = \"room/(\"",
-            "line 1: never-compress: \"room/(\" is not a valid URL pattern",
+            "line 1: never-compress: \"room/(\" is not a valid pattern",
         ),
         ("retain = 5", "line 1: retain: a rule is a text"),
         (

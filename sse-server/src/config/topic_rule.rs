@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sse_broker::{Topic, TopicPattern, TopicRetention};
 
-use crate::topic_pattern::{UrlPattern, is_pattern};
+use crate::topic_pattern::{Pattern, is_pattern};
 use crate::units::{Size, Span};
 
 /// A rule as it was given: as text
@@ -97,7 +97,7 @@ impl TopicRule {
         let mut topics: Vec<Arc<dyn TopicPattern>> = Vec::new();
         for name in names {
             if is_pattern(name) {
-                let pattern = UrlPattern::new(name);
+                let pattern = Pattern::new(name);
                 let pattern = pattern.map_err(|error| wrong(format!("`{name}` is {error}")))?;
                 topics.push(Arc::new(pattern));
             } else {

@@ -8,7 +8,7 @@ use sse_compress::Level;
 use sse_health::{Signal, Thresholds};
 
 use crate::access::budget::{Sizes, shares};
-use crate::topic_pattern::UrlPattern;
+use crate::topic_pattern::Pattern;
 use crate::wire::HeartbeatForm;
 
 /// The settings of a [`Hub`](super::Hub). `HubConfig::default()` is what the server runs with.
@@ -64,7 +64,7 @@ pub struct HubConfig {
     pub stream_compression_bytes: usize,
     /// Topics whose events are never compressed together with others: for secrets in streams that also carry
     /// what others can choose.
-    pub never_compress: Vec<Arc<UrlPattern>>,
+    pub never_compress: Vec<Arc<Pattern>>,
     /// From when on the hub calls itself unwell.
     pub thresholds: Thresholds,
     /// The most that waiting for more events may add to an event's latency. Only a busy hub waits; zero for never.

@@ -8,12 +8,12 @@ use sse_pool::{Held, Selector, TopicFilter};
 
 use super::Hub;
 use crate::access::budget::{Account, NoMemory};
-use crate::topic_pattern::{UrlPattern, is_pattern};
+use crate::topic_pattern::{Pattern, is_pattern};
 
 /// What a reader wants, as it was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Interest {
-    /// Topics, URL patterns of topics, or `*`; none here and in [`exact_topics`](Self::exact_topics) means every public topic.
+    /// Topics, patterns of topics, or `*`; none here and in [`exact_topics`](Self::exact_topics) means every public topic.
     pub topics: Vec<String>,
     /// Topics whose names are taken as they are, whatever they look like.
     pub exact_topics: Vec<String>,
@@ -149,7 +149,7 @@ fn compile(interest: &Interest, max: usize) -> Result<Selector, InvalidInterest>
     };
     for topic in topics {
         if is_pattern(topic) {
-            let pattern = UrlPattern::new(topic).map_err(|error| invalid(topic, false, &error))?;
+            let pattern = Pattern::new(topic).map_err(|error| invalid(topic, false, &error))?;
             patterns.push(Arc::new(pattern));
         } else {
             add_exact(topic, false)?;

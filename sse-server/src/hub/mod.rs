@@ -37,7 +37,7 @@ use sse_pool::{
     ClientInfo, Connection, Pool, PoolConfig, Selector, ShardHandle, TopicFilter, Visibility,
     WindowConfig,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use config::{HubConfig, Overflow};
 pub use connections::{ChangeError, SendError, SubscriptionChange};
@@ -92,6 +92,8 @@ struct Inner {
     broker: Arc<dyn Broker>,
     pool: Pool<Arc<EncodedRecord>>,
     compressor: Arc<MessageCompressor>,
+    /// Polls that look at many events take turns.
+    poll_turns: Semaphore,
     metrics: Metrics,
     load_governor: LoadGovernor,
     jobs: Jobs,
@@ -154,6 +156,7 @@ impl Hub {
                 config.compression_threshold_bytes,
                 config.compression_level,
             )),
+            poll_turns: Semaphore::new(1),
             load_governor: LoadGovernor::new(
                 config.compression_level,
                 config.heartbeat,

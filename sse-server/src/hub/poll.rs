@@ -32,7 +32,7 @@ pub struct PollRequest {
 pub struct Polled {
     /// The events, oldest first.
     pub records: Vec<Arc<Record>>,
-    /// Where to poll on from.
+    /// Where to poll on from. It may be before the end of the log, also where there are no records.
     pub position: Position,
     /// What may have been missed before the first event.
     pub gap: Option<Gap>,
@@ -61,6 +61,9 @@ pub enum PollError {
 impl Hub {
     /// The events after a position, as soon as there are any, and none when the wait is over.
     ///
+    /// It looks at a bounded number of events, of which perhaps none is wanted: then it answers with none, and with the
+    /// position that it has reached. Where it goes on for more than a page, it yields after each, and only one such poll of the hub reads at a time.
+    ///
     /// # Errors
     ///
     /// When the request is wrong or the log cannot be read.
@@ -88,22 +91,36 @@ impl Hub {
         let mut permit = inner.budget.try_take(Account::Answers, address, 0)?;
         let mut records = Vec::new();
         let mut bytes = 0;
+        let mut page_records = request.limit.min(MAX_PAGE_RECORDS);
+        let mut left = MAX_LOOKED_AT;
         loop {
             let head_now = *head.borrow_and_update();
-            while after < head_now && records.len() < request.limit && bytes < MAX_POLL_BYTES {
+            let mut is_first = true;
+            while after < head_now
+                && records.len() < request.limit
+                && bytes < MAX_POLL_BYTES
+                && left > 0
+            {
                 if permit.bytes() < PAGE_PERMIT_BYTES {
                     permit.grow(PAGE_PERMIT_BYTES - permit.bytes()).await?;
                 }
+                // The first page is what any request costs; those that go on share a turn.
+                let turn = match std::mem::take(&mut is_first) {
+                    true => None,
+                    false => Some(inner.poll_turns.acquire().await),
+                };
                 let page = inner
                     .broker
                     .read(ReadRequest {
                         after,
                         scope: scope.clone(),
-                        max_records: request.limit - records.len(),
+                        max_records: page_records.min(left),
                         max_bytes: MAX_POLL_BYTES - bytes,
                         now: clock::unix_millis(),
                     })
                     .await?;
+                left = left.saturating_sub(page.records.len().max(1));
+                page_records = (page_records * 2).min(MAX_PAGE_RECORDS);
                 let found = splice.handle_page(&page);
                 gap = gap.or(found);
                 if page.upto <= after {
@@ -116,15 +133,25 @@ impl Hub {
                     let is_wanted =
                         selector.wants(&Logged(&RecordRef::from(&*record)), visibility, None);
                     if is_wanted && !record.is_expired(now) {
+                        if records.len() == request.limit {
+                            // The page was larger than what is left of the answer.
+                            after = record.position.offset - 1;
+                            break;
+                        }
                         bytes += record.content.event.data.len();
                         records.push(record);
                     }
                 }
+                if turn.is_some() {
+                    // With the turn in hand: this thread looks at its sockets before any poll goes on.
+                    tokio::task::yield_now().await;
+                }
             }
             // What is waited for is held by nobody yet.
             permit.shrink_to(bytes);
-            let waited = !records.is_empty() || gap.is_some() || !self.is_serving();
-            if waited
+            let is_answered =
+                !records.is_empty() || gap.is_some() || left == 0 || !self.is_serving();
+            if is_answered
                 || tokio::time::timeout_at(deadline.into(), head.changed())
                     .await
                     .is_err()
@@ -144,6 +171,10 @@ impl Hub {
     }
 }
 
+/// How many events a poll looks at before it answers. A stated guess: some ten milliseconds of work.
+const MAX_LOOKED_AT: usize = 65_536;
+/// How many of them at a time, which takes about 0.1 ms: what is live waits so long.
+const MAX_PAGE_RECORDS: usize = 256;
 /// As much event data as one answer holds, give or take one event.
 const MAX_POLL_BYTES: usize = 256 << 10;
 /// What a poll may hold while it reads: as much, and a page of the log.

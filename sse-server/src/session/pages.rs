@@ -41,6 +41,8 @@ impl PageCall {
 pub(super) struct Pages {
     /// The first has been read.
     has_begun: bool,
+    /// The last one held nothing for this reader.
+    pub(super) was_empty: bool,
     /// How often the size has doubled since.
     doubled: u8,
     /// The right to the bytes of the page that is being written.

@@ -131,7 +131,15 @@ impl EventStream {
                     bytes
                 }
                 Next::Fetch(call) => {
-                    self.page = Some(call.read(&self.hub));
+                    let page = call.read(&self.hub);
+                    self.page = Some(match self.session.pages.was_empty {
+                        false => page,
+                        // Many pages in a row may hold nothing for this reader, and the log in memory has each at once.
+                        true => Box::pin(async move {
+                            tokio::task::yield_now().await;
+                            page.await
+                        }),
+                    });
                     None
                 }
                 Next::Await => {
@@ -140,7 +148,9 @@ impl EventStream {
                     };
                     let page = ready!(page.as_mut().poll(cx));
                     self.page = None;
-                    self.session.handle_page(page, reader, moment)
+                    let bytes = self.session.handle_page(page, reader, moment);
+                    self.session.pages.was_empty = bytes.is_none();
+                    bytes
                 }
                 Next::End => return Poll::Ready(None),
             };

@@ -11,7 +11,7 @@ use serde_json::json;
 use sse_broker::Topic;
 use sse_compress::Coding;
 use sse_protocol::EventId;
-use sse_server::UrlPattern;
+use sse_server::Pattern;
 use sse_server::hub::{Hub, HubConfig, Publication, SubscriptionChange};
 use sse_server::serve::StreamWriter;
 use tokio::task::JoinHandle;
@@ -312,7 +312,7 @@ async fn an_event_past_its_time_is_not_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_never_compressed_comes_as_it_is() {
     let config = HubConfig {
-        never_compress: vec![Arc::new(UrlPattern::new("secret/*").unwrap())],
+        never_compress: vec![Arc::new(Pattern::new("secret/*").unwrap())],
         ..HubConfig::default()
     };
     let hub = Hub::in_memory(config).await.unwrap();

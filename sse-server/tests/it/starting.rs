@@ -127,6 +127,14 @@ fn every_wrong_start_is_one_clear_line() {
         (&["--heartbeat", "soon"], &["soon", "30s"]),
         (&["--heartbeat", "10m"], &["heartbeat", "idle-timeout"]),
         (&["--window", "big"], &["big", "--window"]),
+        (
+            &["--retain", "room/(\\d+);max-count=1"],
+            &["--retain, rule 1: `room/(\\d+)` is not a valid pattern: regular expressions"],
+        ),
+        (
+            &["--retain", "http://]{;max-count=1"],
+            &["--retain, rule 1: `http://]{` is not a valid pattern: a `{` has no `}`"],
+        ),
         (&["--durability", "hope"], &["hope", "fsync"]),
         (
             &["--ephemeral", "--durability", "os"],

@@ -25,7 +25,7 @@ Examples:
 pub(crate) struct Args {
     /// Stream to read; a host without a path means its /events
     url: String,
-    /// Topic to subscribe to: exact, a URL pattern, or `*`; may be given several times
+    /// Topic to subscribe to: exact, a pattern, or `*`; may be given several times
     #[arg(long, value_name = "TOPIC")]
     topic: Vec<String>,
     /// Event types to subscribe to, separated by commas

@@ -13,8 +13,8 @@ use std::{
 
 use proptest::prelude::*;
 use sse_pool::{
-    ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, Pool, PoolConfig,
-    ReaderKey, Selector, ShardHandle, Start, TopicFilter, Visibility, WindowConfig,
+    ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, PatternSet, Pool,
+    PoolConfig, ReaderKey, Selector, ShardHandle, Start, TopicFilter, Visibility, WindowConfig,
 };
 
 use self::ops::{OWN, Op, TOPICS, name, op, pick};
@@ -156,7 +156,7 @@ impl World {
                 let visibility = match granted {
                     Some(topics) => visibility.with_granted(TopicFilter::Topics {
                         exact: pick(&TOPICS, &topics),
-                        patterns: Arc::default(),
+                        patterns: PatternSet::default(),
                     }),
                     None => visibility,
                 };

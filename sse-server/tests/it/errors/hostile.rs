@@ -12,9 +12,57 @@ use sse_server::http::{HttpConfig, HubService};
 use sse_server::hub::{Hub, HubConfig};
 
 use crate::client::Wire;
+use crate::limits::memory_kib;
 use crate::server::Server;
 
 use super::LOCALHOST;
+
+/// A library for patterns once compiled each of these as a regular expression: 1.5 GiB for one request, and a panic.
+#[test]
+fn patterns_of_strangers_cost_little_and_panic_nowhere() {
+    let server = Server::start();
+    let long = "a".repeat(900);
+    server.publish(&json!({"topic": long, "data": 1}));
+    let query = |pattern: &dyn Fn(usize) -> String| -> String {
+        let topics = (0..64).map(|n| {
+            let text = pattern(n);
+            let escaped = text.chars().map(|char| match char {
+                '*' => "*".to_owned(),
+                _ if char.is_ascii_alphanumeric() => char.to_string(),
+                _ => format!("%{:02x}", u32::from(char)),
+            });
+            let escaped: String = escaped.collect();
+            format!("topic={escaped}")
+        });
+        topics.collect::<Vec<_>>().join("&")
+    };
+    let regular = query(&|n| format!("({}){n}", r"\w{200}".repeat(4)));
+    let wild = query(&|n| format!("{}{n}", "*a".repeat(31)));
+    let groups = query(&|n| format!("{}{n}", "{a}?".repeat(16)));
+    // Whatever comes once with a request is not a pattern's.
+    server.get("/events/poll?topic=a/*&after=earliest").ok();
+    let before = memory_kib(&server);
+    for _ in 0..20 {
+        for path in ["/events", "/events/poll"] {
+            let problem = server.get(&format!("{path}?{regular}")).problem(400);
+            assert_eq!(problem["field"], "topic");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("`:name` for one segment"), "{detail}");
+        }
+        for query in [&wild, &groups] {
+            let polled = server
+                .get(&format!("/events/poll?{query}&after=earliest"))
+                .ok();
+            assert_eq!(polled["events"], json!([]));
+        }
+    }
+    let grown = memory_kib(&server).saturating_sub(before);
+    assert!(grown < 10 * 1024, "{grown} KiB");
+    let mut stream = server.open("/events?topic=http://]*");
+    server.publish(&json!({"topic": "http://]/x", "data": 1}));
+    assert_eq!(stream.next().data, "1");
+    assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+}
 
 #[test]
 fn hostile_requests_harm_nobody() {
