@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sse_broker::{Gap, Position, ReadError, ReadRequest, Record, RecordRef, ResumeFrom, Splice};
+use sse_broker::{
+    Epoch, Gap, Offset, Position, ReadError, ReadRequest, Record, RecordRef, ResumeFrom, Splice,
+};
 use sse_pool::Refusal;
 
 use super::{Hub, Interest, InvalidInterest};
@@ -82,6 +84,9 @@ impl Hub {
         let mut bytes = 0;
         loop {
             let head_now = *head.borrow_and_update();
+            if let Some(polled) = self.other_epoch(&mut records, after, bounds.epoch, gap) {
+                return Ok(polled);
+            }
             while after < head_now && records.len() < request.limit && bytes < MAX_POLL_BYTES {
                 let page = inner
                     .broker
@@ -93,6 +98,9 @@ impl Hub {
                         now: clock::unix_millis(),
                     })
                     .await?;
+                if let Some(polled) = self.other_epoch(&mut records, after, bounds.epoch, gap) {
+                    return Ok(polled);
+                }
                 let found = splice.handle_page(&page);
                 gap = gap.or(found);
                 if page.upto <= after {
@@ -127,6 +135,37 @@ impl Hub {
                 });
             }
         }
+    }
+
+    /// The answer to a poll when the log has begun another epoch meanwhile: what was found before, or else the gap.
+    fn other_epoch(
+        &self,
+        records: &mut Vec<Arc<Record>>,
+        after: Offset,
+        epoch: Epoch,
+        gap: Option<Gap>,
+    ) -> Option<Polled> {
+        let bounds = self.inner.broker.bounds();
+        if bounds.epoch == epoch {
+            return None;
+        }
+        let position = Position {
+            epoch,
+            offset: after,
+        };
+        if !records.is_empty() {
+            return Some(Polled {
+                records: std::mem::take(records),
+                position,
+                gap,
+            });
+        }
+        let (splice, gap) = Splice::begin(ResumeFrom::Position(position), bounds);
+        Some(Polled {
+            records: Vec::new(),
+            position: splice.position(),
+            gap,
+        })
     }
 }
 

@@ -145,7 +145,7 @@ pub(super) async fn serve<S: Socket>(
             let begun = BegunStream {
                 head,
                 is_chunked: version == Version::HTTP_11,
-                stream,
+                stream: *stream,
             };
             hand_over(socket, ip, begun, writer, hub.config().send_timeout)
         }
@@ -198,7 +198,7 @@ async fn answer(
         let (head, body) = response.into_parts();
         match body.into_events() {
             Ok(stream) => {
-                *shared.taken.lock() = Some(Taken::Stream(version, head.headers, stream));
+                *shared.taken.lock() = Some(Taken::Stream(version, head.headers, Box::new(stream)));
                 return std::future::pending().await;
             }
             Err(body) => response = Response::from_parts(head, body),
@@ -276,7 +276,7 @@ fn is_plain_get(request: &Request<Incoming>) -> bool {
 /// What hyper does not write.
 enum Taken {
     /// A stream that was asked for; nothing of the answer has been written.
-    Stream(Version, HeaderMap, EventStream),
+    Stream(Version, HeaderMap, Box<EventStream>),
     /// A WebSocket; hyper writes the answer to its handshake first.
     WebSocket(Box<WebSocket>),
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use sse_broker::{
-    Audience, AudienceRef, NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope, Snapshot,
+    Audience, AudienceRef, DataKind, NewRecord, Priority, ReadRequest, RecordRef, Retention, Scope,
+    Snapshot,
 };
 use sse_protocol::{Event, EventType, Retry};
 
@@ -20,10 +21,12 @@ pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
             .with_id(id("event-12345"))
             .with_type(EventType::new("summary_progress").expect("a type"))
             .with_retry(Retry::from_millis(u64::MAX)),
+        data_kind: DataKind::Json,
         priority: Priority::High,
         published_at: u64::MAX,
         expires_at: Some(0),
         snapshot: Some(Snapshot::Put(Bytes::from_static(b"\x00state"))),
+        expects: None,
     };
     let plain = NewRecord {
         priority: Priority::Low,
