@@ -92,7 +92,7 @@ fn a_commit_that_is_torn_anywhere_is_whole_or_not_there() {
     disk.fail_a_sync_after(0);
     let failed = block_on(broker.append((50..60).map(numbered).collect()));
     assert!(
-        matches!(failed, Err(AppendError::Fenced { .. })),
+        matches!(failed, Err(AppendError::Unknown { .. })),
         "{failed:?}"
     );
     let bytes = disk.unsynced_bytes();

@@ -62,7 +62,7 @@ async fn append_until_it_fails(
         for (numbers, call) in calls {
             match call.await {
                 Ok(appended) => acked.extend(numbers.into_iter().zip(appended.iter().map(stored))),
-                Err(AppendError::Fenced { .. }) => return,
+                Err(AppendError::Fenced { .. } | AppendError::Unknown { .. }) => return,
                 Err(other) => panic!("{other}"),
             }
         }
