@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use redb::{Database, TableDefinition};
 use sse_broker::{
-    Broker, DiskBroker, DiskConfig, MemoryBroker, MemoryConfig, NewRecord, ReadRequest, Record,
-    Retention, Scope, Tail, Topic,
+    Bounds, Broker, DiskBroker, DiskConfig, MemoryBroker, MemoryConfig, NewRecord, ReadRequest,
+    Record, Retention, Scope, Tail, Topic,
 };
 use sse_protocol::{Event, EventId};
 
@@ -63,6 +63,8 @@ fn record(topics: &[Topic], n: u64, has_id: bool) -> NewRecord {
 struct Silent;
 
 impl Tail for Silent {
+    fn epoch_changed(&self, _: Bounds) {}
+
     fn committed(&self, records: &[Arc<Record>]) {
         black_box(records);
     }

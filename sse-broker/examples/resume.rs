@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sse_broker::{
-    Broker, DiskBroker, DiskConfig, NewRecord, ReadRequest, Record, ResumeFrom, Scope, Splice,
-    Step, Tail, Topic,
+    Bounds, Broker, DiskBroker, DiskConfig, NewRecord, ReadRequest, Record, ResumeFrom, Scope,
+    Splice, Step, Tail, Topic,
 };
 use sse_protocol::{Event, EventId};
 
@@ -15,6 +15,8 @@ use sse_protocol::{Event, EventId};
 struct Window;
 
 impl Tail for Window {
+    fn epoch_changed(&self, _: Bounds) {}
+
     fn committed(&self, records: &[Arc<Record>]) {
         for record in records {
             println!(

@@ -26,7 +26,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// * **Once.** A publisher's id is stored once while it is retained: the same id with the same
 ///   content answers the first one's position, with other content it is a conflict.
 /// * **All or nothing.** The records of one `append` are committed together, side by side in the
-///   order, or none is; only duplicates and conflicts are left out, and each says so.
+///   order, or none is; only duplicates and conflicts are left out, and each says so. A record that
+///   [expects](NewRecord::expects) a version of a snapshot that the topic does not have takes the whole append with it.
+/// * **Another epoch is said.** While a log is open its epoch changes only by [`begin_epoch`](Self::begin_epoch) and what
+///   an implementation says is like it. The tail hears of it in the order of the records:
+///   all that it heard before is of the old epoch, all that it hears after of the new.
 pub trait Broker: Send + Sync + 'static {
     /// Puts records into the log; one answer for each, in order.
     ///
@@ -99,6 +103,31 @@ pub trait Broker: Send + Sync + 'static {
     fn snapshots(&self, prefix: &str)
     -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>>;
 
+    /// Which version a topic's snapshot has: the position of the record that put it, offset 0 when there is none.
+    ///
+    /// It is what a record may [expect](NewRecord::expects). A snapshot from before versions were kept has offset 1.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    fn snapshot_version(&self, topic: Topic) -> BoxFuture<'static, Result<Position, ReadError>>;
+
+    /// Goes on under another epoch: positions of the old one are foreign from here on. What is kept stays, under the
+    /// same offsets. Answers what the log covers then.
+    ///
+    /// The tail is told before this answers ([`Tail::epoch_changed`]). The epoch that the log has changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append); a broker that cannot says so by [`AppendError::Fenced`], which is what happens
+    /// unless an implementation does better.
+    fn begin_epoch(&self, epoch: Epoch) -> BoxFuture<'static, Result<Bounds, AppendError>> {
+        let _ = epoch;
+        Box::pin(ready(Err(AppendError::Fenced {
+            reason: "this log cannot begin another epoch".into(),
+        })))
+    }
+
     /// Whether the retention of single topics has a rule for this topic.
     ///
     /// A reader of such a topic is to be served from the log: what is kept elsewhere, a window of the newest
@@ -157,6 +186,11 @@ pub trait Broker: Send + Sync + 'static {
     /// How safe an acknowledged record is.
     fn durability(&self) -> Durability;
 
+    /// How the log is. Cheap: it is what is known anyway.
+    fn health(&self) -> LogHealth {
+        LogHealth::default()
+    }
+
     /// Sets who is told of committed records. To be called once, before the first append.
     fn follow(&self, tail: Arc<dyn Tail>);
 
@@ -169,6 +203,11 @@ pub trait Tail: Send + Sync + 'static {
     /// Takes the next committed records, in order. Called by one thread at a time, with no lock of
     /// the broker held, before the publishers of these records are answered.
     fn committed(&self, records: &[Arc<Record>]);
+
+    /// The log is another one from here on, of which nothing has been told yet: what comes next is after `bounds.head`,
+    /// which may be smaller than what was told before. Called as [`committed`](Self::committed) is, and after
+    /// [`Broker::bounds`] says so.
+    fn epoch_changed(&self, bounds: Bounds);
 }
 
 /// What became of one record of an append.
@@ -181,6 +220,12 @@ pub enum Appended {
     Duplicate(Position),
     /// Its id belongs to a record with other content, at this position; it was not stored.
     Conflict(Position),
+    /// It [expects](NewRecord::expects) another version of its topic's snapshot than this one, so nothing of its append
+    /// was stored. What is expected is compared with what stood before the append, and not at all for a duplicate: a
+    /// retry of an append that was stored is answered as that.
+    Stale(Position),
+    /// Another record of the same append was stale, so this one was not stored.
+    Withheld,
 }
 
 /// Why an append failed.
@@ -196,7 +241,16 @@ pub enum AppendError {
     /// There is no space left; nothing was stored, and publishing works again once there is.
     #[error("no space is left for the log")]
     Full,
-    /// An earlier commit failed, and nothing is stored until the log has been opened again.
+    /// The commit failed: it is not known whether it was stored. Opening the log again tells; a publisher that repeats it
+    /// then with the same id has it stored once. Nothing is stored until then.
+    #[error(
+        "the log failed while it was written, and it is not known whether it was stored: {reason}"
+    )]
+    Unknown {
+        /// What happened.
+        reason: Arc<str>,
+    },
+    /// An earlier commit failed, and nothing is stored until the log has been opened again; nor was this.
     #[error("the log cannot be written: {reason}")]
     Fenced {
         /// What happened.
@@ -300,6 +354,18 @@ pub struct Bounds {
     pub floor: Offset,
     /// The newest committed offset; 0 when nothing was ever committed.
     pub head: Offset,
+}
+
+/// How a log is; see [`Broker::health`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogHealth {
+    /// Why nothing is stored until the log has been opened again; `None` while it is written to.
+    pub fenced: Option<Arc<str>>,
+    /// Why it has another epoch than when it was last open; `None` when it goes on as what it was.
+    pub new_epoch: Option<Arc<str>>,
+    /// Whether acknowledged records are known to be gone: [`new_epoch`](Self::new_epoch) says which.
+    pub has_lost: bool,
 }
 
 /// How safe a record is once its publisher has the answer.

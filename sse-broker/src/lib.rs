@@ -36,13 +36,13 @@ mod topic_retention;
 
 pub use audience::{Audience, AudienceRef, TopicNames};
 pub use broker::{
-    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, Page, ReadError, ReadRequest,
-    Render, Rendered, Scope, Tail,
+    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, LogHealth, Page, ReadError,
+    ReadRequest, Render, Rendered, Scope, Tail,
 };
 #[cfg(feature = "disk")]
 pub use disk::{
-    DiskBroker, DiskConfig, Imported, Inspection, LogImport, LogProblem, LogToolError, OpenError,
-    Progress, StoppedLog, Verification,
+    DiskBroker, DiskConfig, Imported, Inspection, LogImport, LogProblem, LogToolError, NewEpoch,
+    OpenError, Progress, StoppedLog, Verification,
 };
 pub use memory::{MemoryBroker, MemoryConfig};
 pub use pattern::TopicPattern;

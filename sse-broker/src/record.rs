@@ -51,6 +51,10 @@ pub struct NewRecord {
     pub expires_at: Option<UnixMillis>,
     /// What its first topic's snapshot becomes with it, in the same commit.
     pub snapshot: Option<Snapshot>,
+    /// Which version its first topic's snapshot must have when it is stored: the position of the record that put it,
+    /// offset 0 for none. Where it has another by then, nothing of its append is stored; see
+    /// [`Appended::Stale`](crate::Appended::Stale). It is not kept with the record and no content of it.
+    pub expects: Option<Position>,
 }
 
 impl NewRecord {
@@ -67,6 +71,7 @@ impl NewRecord {
             published_at,
             expires_at: None,
             snapshot: None,
+            expects: None,
         }
     }
 

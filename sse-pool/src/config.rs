@@ -24,10 +24,12 @@ pub struct PoolConfig {
     pub idle_timeout: Duration,
     /// The head of the log when the pool starts: the window is complete after this offset, and empty.
     pub start_offset: u64,
+    /// Which log the offsets are of, as a number of the caller's choice; [`Pool::reset`](crate::Pool::reset) changes it.
+    pub start_series: u64,
 }
 
 impl Default for PoolConfig {
-    /// One shard, the default window and limits, 5 s to make progress, 300 s of idleness, offset 0.
+    /// One shard, the default window and limits, 5 s to make progress, 300 s of idleness, offset 0 of series 0.
     fn default() -> Self {
         Self {
             shards: 1,
@@ -36,6 +38,7 @@ impl Default for PoolConfig {
             send_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(300),
             start_offset: 0,
+            start_series: 0,
         }
     }
 }

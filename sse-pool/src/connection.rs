@@ -118,6 +118,18 @@ pub enum Read {
         /// The offset after which the window is complete.
         floor: u64,
     },
+    /// The offsets are another log's from here on: see [`Pool::reset`]. Said once for each reset that the reader has not
+    /// heard of, and before anything of the new series; several resets in a row are one.
+    Reset {
+        /// The series of the reader's cursor until now; `None` when there was more than one reset since.
+        from_series: Option<u64>,
+        /// The reader's cursor until now, in that series.
+        before: u64,
+        /// Which series it is now.
+        series: u64,
+        /// The cursor from here on: the offset that the new series began after.
+        after: u64,
+    },
     /// The connection was closed; nothing more will come.
     Closed(CloseReason),
 }
@@ -188,7 +200,7 @@ impl<T> Connection<T> {
     /// Takes what is ready, or waits.
     ///
     /// Appends entries to `out` in order, up to `max_bytes` of [`size_bytes`](Entry::size_bytes) but always at
-    /// least one. On `Pending`, `Lagged` and `Closed` nothing is appended. When nothing is ready the task is
+    /// least one. On `Pending`, `Lagged`, `Reset` and `Closed` nothing is appended. When nothing is ready the task is
     /// woken by the first entry this reader wants, and the reader costs nothing until then: however far the
     /// window moves on meanwhile, it is not lost.
     ///
@@ -215,9 +227,19 @@ impl<T> Connection<T> {
         }
     }
 
+    /// Which series its cursor is in; `None` while it has yet to hear of a [reset](Pool::reset).
+    ///
+    /// Whoever places a connection by an offset asks this afterwards: any other answer than the series of that offset
+    /// means that the log has changed in between, and the connection is to be made anew.
+    #[must_use]
+    pub fn series(&self) -> Option<u64> {
+        self.pool.series(self.key)
+    }
+
     /// Sets the cursor: what was read from elsewhere reached `after`.
     ///
-    /// An offset beyond the pool's head is fine; what the window gets up to it is skipped.
+    /// An offset beyond the pool's head is fine; what the window gets up to it is skipped. Without effect while the
+    /// reader has yet to hear of a [reset](Pool::reset): the offset is of the log before.
     pub fn rejoin(&mut self, after: u64) {
         self.pool.rejoin(self.key, after);
     }

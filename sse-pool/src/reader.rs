@@ -26,6 +26,25 @@ pub(crate) enum State {
     Closed(CloseReason),
 }
 
+/// What stands between a reader and the entries after its cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Break {
+    None,
+    /// It was told that it lagged and has not rejoined.
+    Lagging,
+    /// The pool was reset and it has not heard: its cursor is of the series before.
+    Reset,
+    /// The same, more than once: its cursor is of an older series still.
+    ResetAgain,
+}
+
+impl Break {
+    /// Whether the reader has yet to hear of a reset.
+    pub(crate) fn is_reset(self) -> bool {
+        matches!(self, Self::Reset | Self::ResetAgain)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) info: Arc<ConnectionInfo>,
@@ -56,8 +75,7 @@ pub(crate) struct Reader {
     pub(crate) batch: bool,
     /// It took entries and has not come back since.
     pub(crate) in_hand: bool,
-    /// It was told that it lagged and has not rejoined.
-    pub(crate) lagging: bool,
+    pub(crate) broken: Break,
     /// Its selector names labels; noted when it is linked.
     pub(crate) filters_labels: bool,
     /// Patterns say what was granted to it.

@@ -269,6 +269,25 @@ impl Index {
         self.free_if_unused(node);
     }
 
+    /// Forgets all entries: the window is empty, and complete after `floor` of another series.
+    pub(crate) fn clear(&mut self, floor: u64) {
+        let numbers = 0..u32::try_from(self.nodes.end()).unwrap_or(u32::MAX);
+        for number in numbers {
+            let Some(node) = self.nodes.get_mut(number) else {
+                continue;
+            };
+            if let Content::Topic {
+                seqs,
+                complete_after,
+            } = &mut node.content
+            {
+                *seqs = VecDeque::new();
+                *complete_after = floor;
+            }
+            self.free_if_unused(number);
+        }
+    }
+
     fn free_if_unused(&mut self, number: u32) {
         let Some(node) = self.nodes.get(number) else {
             return;

@@ -92,6 +92,13 @@ impl<T> Window<T> {
         seq
     }
 
+    /// Takes everything out; the window is complete after `offset` of another series.
+    pub(crate) fn clear(&mut self, offset: u64) -> VecDeque<Arc<Entry<T>>> {
+        self.base = self.end();
+        (self.floor, self.head, self.bytes) = (offset, offset, 0);
+        std::mem::take(&mut self.entries)
+    }
+
     /// Takes the oldest entry out while the window is over its bounds; the newest always stays.
     pub(crate) fn evict(&mut self) -> Option<(u64, Arc<Entry<T>>)> {
         let over =

@@ -161,7 +161,7 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
 }
 
 fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
-    let (path, durability) = match &config.storage {
+    let (path, durability, same_log) = match &config.storage {
         Storage::Memory => {
             let memory = MemoryConfig {
                 epoch: Epoch::random(),
@@ -170,10 +170,15 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
             };
             return Ok(MemoryBroker::new(memory));
         }
-        Storage::Disk { path, durability } => (path, *durability),
+        Storage::Disk {
+            path,
+            durability,
+            same_log,
+        } => (path, *durability, *same_log),
     };
     let disk = DiskConfig {
         durability,
+        same_log,
         retention: config.retention.clone(),
         ..DiskConfig::default()
     };

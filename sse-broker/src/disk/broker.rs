@@ -23,8 +23,9 @@ use super::log_state::LogState;
 use super::lookup;
 use super::open::{self, Opened};
 use super::page;
-use super::pending::{Encoded, StateCall, TrimCall};
+use super::pending::{Encoded, EpochCall, StateCall, TrimCall};
 use super::readers::Readers;
+use super::seal::NewEpoch;
 use super::shared::{Life, Queue, Shared};
 use super::shared_database::SharedDatabase;
 use super::states;
@@ -34,8 +35,9 @@ use crate::broker::BoxFuture;
 use crate::queue::{Answer, Batch, Waiting, weight_bytes};
 use crate::topic_retention::Rules;
 use crate::{
-    AppendError, Bounds, Broker, Durability, NewRecord, Offset, Page, ReadError, ReadRequest,
-    Render, Rendered, StateChange, StoredState, Tail, Topic, Trimmed, UnixMillis,
+    AppendError, Bounds, Broker, Durability, Epoch, LogHealth, NewRecord, Offset, Page, Position,
+    ReadError, ReadRequest, Render, Rendered, StateChange, StoredState, Tail, Topic, Trimmed,
+    UnixMillis,
 };
 
 /// A log in a folder of its own.
@@ -101,8 +103,14 @@ impl DiskBroker {
             db,
             watch,
             mut state,
+            new_epoch,
             ..
         } = opened;
+        let health = LogHealth {
+            has_lost: matches!(new_epoch, Some(NewEpoch::FellBack { .. })),
+            new_epoch: new_epoch.map(|why| why.to_string().into()),
+            ..LogHealth::default()
+        };
         let retention = ReadRetention::new(&config.retention);
         settle(&db, &config, &retention.rules, &index, &mut state).map_err(|reason| {
             OpenError::Storage {
@@ -123,10 +131,12 @@ impl DiskBroker {
                 waiting: Waiting::new(config.max_pending_bytes),
                 trims: Vec::new(),
                 states: Vec::new(),
+                epochs: Vec::new(),
                 life: Life::Open,
             }),
             changed: Condvar::new(),
             bounds: Mutex::new(state.bounds()),
+            health: Mutex::new(health),
             tail: OnceLock::new(),
             max_group_bytes: config.max_group_bytes,
             retention,
@@ -240,6 +250,29 @@ impl Broker for DiskBroker {
         self.read_with(move |db, _, _| lookup::snapshots(db, &prefix))
     }
 
+    fn snapshot_version(&self, topic: Topic) -> BoxFuture<'static, Result<Position, ReadError>> {
+        self.read_with(move |db, _, bounds| lookup::snapshot_version(db, bounds, topic.as_str()))
+    }
+
+    fn begin_epoch(&self, epoch: Epoch) -> BoxFuture<'static, Result<Bounds, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            if !matches!(queue.life, Life::Open) {
+                return Box::pin(ready(Err(AppendError::Closed)));
+            }
+            queue.epochs.push(EpochCall { epoch, answer });
+        }
+        self.shared.changed.notify_one();
+        Box::pin(async move {
+            answered.await.unwrap_or_else(|_| {
+                Err(AppendError::Fenced {
+                    reason: "the writer has gone".into(),
+                })
+            })
+        })
+    }
+
     fn has_rule_for(&self, topic: &str) -> bool {
         self.shared.retention.rules.rule_of_topic(topic).is_some()
     }
@@ -306,6 +339,10 @@ impl Broker for DiskBroker {
 
     fn durability(&self) -> Durability {
         self.durability
+    }
+
+    fn health(&self) -> LogHealth {
+        self.shared.health.lock().clone()
     }
 
     fn follow(&self, tail: Arc<dyn Tail>) {

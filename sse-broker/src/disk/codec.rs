@@ -241,6 +241,7 @@ impl<'a> RecordView<'a> {
             published_at: self.published_at,
             expires_at: self.expires_at,
             snapshot: None,
+            expects: None,
         })
     }
 }
@@ -327,6 +328,7 @@ mod tests {
                         published_at: at,
                         expires_at: expires,
                         snapshot: None,
+                        expects: None,
                     }
                 },
             )

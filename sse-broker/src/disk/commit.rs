@@ -1,21 +1,22 @@
 //! One transaction: a group's records, what goes along with them, and a piece of trimming.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use redb::{Database, WriteTransaction};
 
 use super::block::each_block;
-use super::checked::with_checksum;
 use super::codec::{TopicCache, seal};
 use super::config::DiskConfig;
 use super::ids::IdAt;
 use super::index::Index;
 use super::log_state::LogState;
+use super::meta::put_meta;
 use super::panics::caught;
 use super::pending::{Encoded, StateCall};
 use super::scan::view_at;
+use super::snapshots;
 use super::states;
 use super::tables::{BLOCKS, META, SNAPSHOTS};
 use super::tombstones;
@@ -23,7 +24,7 @@ use super::topic_retention;
 use super::trim::{self, Limits};
 use crate::queue::Batch;
 use crate::topic_retention::Rules;
-use crate::{Appended, Durability, NewRecord, Offset, Position, Snapshot, UnixMillis};
+use crate::{Appended, Durability, Epoch, NewRecord, Offset, Position, Snapshot, UnixMillis};
 
 /// What is to be committed.
 pub(super) struct Group<'a> {
@@ -185,7 +186,9 @@ fn decide(
     let before = *state;
     let mut outcomes: Vec<Vec<Appended>> = Vec::with_capacity(group.len());
     let mut new: Vec<&NewRecord> = Vec::with_capacity(group.len());
+    let mut versions = Versions::default();
     for batch in group {
+        let (first, first_id) = (state.head + 1, new_ids.len());
         let mut answers = Vec::with_capacity(batch.records.len());
         'records: for encoded in &batch.records {
             let content = &encoded.record.content;
@@ -235,11 +238,77 @@ fn decide(
             }
             state.head = offset;
             new.push(content);
-            answers.push(Appended::Stored(position(offset)));
+            let stale = versions.stale(txn, content, before.epoch)?;
+            answers.push(stale.map_or_else(|| Appended::Stored(position(offset)), Appended::Stale));
+        }
+        if answers
+            .iter()
+            .any(|answer| matches!(answer, Appended::Stale(_)))
+        {
+            // Nothing of it is stored, and nothing is the same as what it would have stored.
+            for (hash, offset) in new_ids.drain(first_id..) {
+                index.ids.remove(hash, offset);
+            }
+            new.truncate(new.len() - (state.head + 1 - first) as usize);
+            state.head = first - 1;
+            for answer in &mut answers {
+                if let Appended::Stored(at) | Appended::Duplicate(at) | Appended::Conflict(at) =
+                    answer
+                    && at.offset >= first
+                {
+                    *answer = Appended::Withheld;
+                }
+            }
+        } else {
+            versions.note(batch, &answers);
         }
         outcomes.push(answers);
     }
     Ok(outcomes)
+}
+
+/// Which versions the snapshots have that a group's records expect, as its earlier appends leave them.
+#[derive(Default)]
+struct Versions<'a> {
+    /// Those of this group; only from the first append on that has a snapshot.
+    changed: HashMap<&'a str, Offset>,
+}
+
+impl<'a> Versions<'a> {
+    /// The version that is there, when the record expects another.
+    fn stale(
+        &self,
+        txn: &WriteTransaction,
+        content: &NewRecord,
+        epoch: Epoch,
+    ) -> Result<Option<Position>, redb::Error> {
+        let Some(expected) = content.expects else {
+            return Ok(None);
+        };
+        let topic = content.topics.first().map_or("", |topic| topic.as_str());
+        let offset = match self.changed.get(topic) {
+            Some(version) => *version,
+            None => snapshots::version(&txn.open_table(SNAPSHOTS)?, topic)?,
+        };
+        let version = Position { epoch, offset };
+        Ok((version != expected).then_some(version))
+    }
+
+    fn note(&mut self, batch: &'a Batch<Encoded>, answers: &[Appended]) {
+        for (encoded, answer) in batch.records.iter().zip(answers) {
+            let content = &encoded.record.content;
+            let (Some(topic), Some(snapshot), Appended::Stored(at)) =
+                (content.topics.first(), &content.snapshot, answer)
+            else {
+                continue;
+            };
+            let version = match snapshot {
+                Snapshot::Put(_) => at.offset,
+                Snapshot::Remove => 0,
+            };
+            self.changed.insert(topic.as_str(), version);
+        }
+    }
 }
 
 /// The record at an offset. One that is damaged is as good as gone: its id may be stored anew.
@@ -259,7 +328,7 @@ fn store(
     state: &mut LogState,
 ) -> Result<(), redb::Error> {
     let mut sealed: Vec<&[u8]> = Vec::with_capacity(group.len());
-    let mut snapshots: Vec<(&str, &Snapshot)> = Vec::new();
+    let mut snapshots: Vec<(&str, &Snapshot, Offset)> = Vec::new();
     let mut first = state.head + 1;
     for (batch, outcomes) in group.iter_mut().zip(outcomes) {
         for (encoded, outcome) in batch.records.iter_mut().zip(outcomes) {
@@ -276,7 +345,7 @@ fn store(
             seal(bytes, offset, state.head_weight);
             sealed.push(bytes);
             if let (Some(topic), Some(snapshot)) = (content.topics.first(), &content.snapshot) {
-                snapshots.push((topic.as_str(), snapshot));
+                snapshots.push((topic.as_str(), snapshot, offset));
             }
         }
     }
@@ -291,16 +360,22 @@ fn store(
     }
     if !snapshots.is_empty() {
         let mut table = txn.open_table(SNAPSHOTS)?;
-        for (topic, snapshot) in snapshots {
-            match snapshot {
-                Snapshot::Put(bytes) => {
-                    table.insert(topic, &*with_checksum(topic.as_bytes(), bytes))?;
-                }
-                Snapshot::Remove => _ = table.remove(topic)?,
-            }
+        for (topic, snapshot, version) in snapshots {
+            snapshots::store(&mut table, topic, snapshot, version)?;
         }
     }
     Ok(())
+}
+
+/// The log is under another epoch from here on.
+pub(super) fn begin_epoch(db: &Database, epoch: Epoch) -> Result<(), Arc<str>> {
+    let write = || -> Result<(), redb::Error> {
+        let txn = db.begin_write()?;
+        put_meta(&mut txn.open_table(META)?, "epoch", &epoch.0.to_le_bytes())?;
+        Ok(txn.commit()?)
+    };
+    let written = || write().map_err(|error| error.to_string());
+    caught(written, std::convert::identity).map_err(Arc::from)
 }
 
 /// Takes out the records after `head`, which were never acknowledged. Nothing points at them yet: a
@@ -313,14 +388,24 @@ pub(super) fn take_back(db: &Database, head: Offset) -> Result<(), redb::Error> 
     Ok(txn.commit()?)
 }
 
-/// Writes what is left of the indexes, and notes that this was a clean end.
-pub(super) fn write_end(db: &Database, state: &LogState, index: &Index) -> Result<(), Arc<str>> {
+/// Writes what is left of the indexes, and notes that this was a clean end, after which the file has this stamp.
+pub(super) fn write_end(
+    db: &Database,
+    state: &LogState,
+    index: &Index,
+    stamp: Option<u64>,
+) -> Result<(), Arc<str>> {
     let write = || -> Result<(), redb::Error> {
         let txn = db.begin_write()?;
         if let Some(recent) = index.freeze(state.head, true) {
             recent.write(&txn, state.floor)?;
         }
-        txn.open_table(META)?.remove("session")?;
+        let mut meta = txn.open_table(META)?;
+        meta.remove("session")?;
+        if let Some(stamp) = stamp {
+            put_meta(&mut meta, "stamp", &stamp.to_le_bytes())?;
+        }
+        drop(meta);
         Ok(txn.commit()?)
     };
     let written = || write().map_err(|error| error.to_string());

@@ -23,6 +23,9 @@ pub struct DiskConfig {
     pub max_group_bytes: usize,
     /// The epoch of a log that starts anew; random when `None`.
     pub epoch: Option<Epoch>,
+    /// Takes a log that is a copy, an import, or an older state that was put back for the log that it was: it keeps its
+    /// epoch. Whoever says so knows that no reader has positions from beyond the copy.
+    pub same_log: bool,
     /// How much of the file may be kept in memory.
     pub cache_bytes: usize,
     /// How many threads read.
@@ -49,6 +52,7 @@ impl Default for DiskConfig {
             max_pending_bytes: DEFAULT_MAX_PENDING_BYTES,
             max_group_bytes: 4 << 20,
             epoch: None,
+            same_log: false,
             cache_bytes: 64 << 20,
             read_threads: 2,
             compact_above_bytes: 64 << 20,

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use redb::Database;
 use tokio::sync::oneshot;
 
-use super::checked::with_checksum;
 use super::commit::{self, Group};
 use super::config::DiskConfig;
 use super::error::{LogToolError, OpenError, caught};
@@ -18,12 +18,15 @@ use super::meta::put_meta;
 use super::open::{Opened, open};
 use super::pending::{Encoded, StateCall};
 use super::scan::for_each_record;
+use super::snapshots;
 use super::states;
 use super::tables::{BLOCKS, META, SNAPSHOTS};
 use super::tombstones;
 use crate::queue::Batch;
 use crate::topic_retention::Rules;
-use crate::{Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, StateChange, Topic};
+use crate::{
+    Appended, Bounds, Epoch, NewRecord, Offset, Position, Retention, Snapshot, StateChange, Topic,
+};
 
 /// A log that is being written from a copy of one.
 ///
@@ -186,14 +189,15 @@ impl LogImport {
     /// # Errors
     ///
     /// When the storage fails.
-    pub fn put_snapshots(&mut self, snapshots: &[(Topic, Vec<u8>)]) -> Result<(), LogToolError> {
-        let db = &self.db;
+    pub fn put_snapshots(&mut self, of_topics: &[(Topic, Vec<u8>)]) -> Result<(), LogToolError> {
+        // As if the newest record had put them.
+        let (db, version) = (&self.db, self.state.head.max(1));
         caught(|| {
             let txn = db.begin_write()?;
             let mut table = txn.open_table(SNAPSHOTS)?;
-            for (topic, bytes) in snapshots {
-                let topic = topic.as_str();
-                table.insert(topic, &*with_checksum(topic.as_bytes(), bytes))?;
+            for (topic, bytes) in of_topics {
+                let snapshot = Snapshot::Put(Bytes::copy_from_slice(bytes));
+                snapshots::store(&mut table, topic.as_str(), &snapshot, version)?;
             }
             drop(table);
             Ok(txn.commit()?)
@@ -308,8 +312,13 @@ impl LogImport {
     /// When the storage fails.
     pub fn finish(mut self) -> Result<Imported, LogToolError> {
         self.flush()?;
-        commit::write_end(&self.db, &self.state, &self.index)
-            .map_err(|reason| LogToolError::Storage(reason.to_string()))?;
+        let failed = |reason: String| LogToolError::Storage(reason);
+        let stamp = self.location.next_stamp();
+        let stamp = stamp.map_err(|error| failed(error.to_string()))?;
+        commit::write_end(&self.db, &self.state, &self.index, stamp)
+            .map_err(|reason| failed(reason.to_string()))?;
+        let sealed = self.location.seal(self.state.epoch, self.state.head);
+        sealed.map_err(|error| failed(error.to_string()))?;
         let Self {
             location,
             db,

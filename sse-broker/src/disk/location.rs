@@ -1,12 +1,16 @@
 //! Where a log is kept: a folder that is locked while it is open, or a storage that a test brings.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{Database, StorageBackend};
 
 use super::error::OpenError;
+use super::seal::{NewEpoch, Place, SEAL_FILE_NAME, Seal, SealFile};
+use crate::{Epoch, Offset};
 
 /// The log's file within its folder.
 pub(super) const FILE_NAME: &str = "events.redb";
@@ -27,8 +31,16 @@ pub(super) struct Location {
     open: Box<dyn Fn() -> io::Result<Box<dyn StorageBackend>> + Send>,
     /// Free bytes of the disk, where that is known.
     available_bytes: Box<dyn Fn() -> Option<u64> + Send>,
+    /// Of a log in a folder.
+    seal: Option<RefCell<Sealed>>,
     /// Locked as long as this lives.
     _lock: Option<File>,
+}
+
+/// The seal of a log's file, and where the file was found.
+struct Sealed {
+    file: SealFile,
+    place: Place,
 }
 
 impl Location {
@@ -51,6 +63,10 @@ impl Location {
         if magic != MAGIC {
             return Err(OpenError::NotALog { path });
         }
+        let seal = Sealed {
+            file: SealFile::open(folder).map_err(unusable(&folder.join(SEAL_FILE_NAME)))?,
+            place: Place::of(&path).map_err(unusable(&path))?,
+        };
         let (to_open, to_measure) = (path.clone(), folder.to_owned());
         Ok(Self {
             path,
@@ -60,6 +76,7 @@ impl Location {
                 Ok(Box::new(backend))
             }),
             available_bytes: Box::new(move || available_bytes(&to_measure)),
+            seal: Some(RefCell::new(seal)),
             _lock: Some(lock),
         })
     }
@@ -73,7 +90,73 @@ impl Location {
             path: PathBuf::from("the given storage"),
             open: Box::new(open),
             available_bytes: Box::new(available_bytes),
+            seal: None,
             _lock: None,
+        }
+    }
+
+    /// What the file is to be taken for, by its stamp, epoch and newest record; `None` for what it was.
+    pub(super) fn judge(
+        &self,
+        stamp: Option<u64>,
+        epoch: Epoch,
+        head: Offset,
+        is_same_log: bool,
+    ) -> Option<NewEpoch> {
+        // Files had no stamps before.
+        let (seal, stamp) = (self.seal.as_ref()?.borrow(), stamp?);
+        Seal::judge(seal.file.seal, seal.place, stamp, epoch, head, is_same_log)
+    }
+
+    /// Draws the next stamp and notes it in the seal, before the file has it; nothing where there is no seal.
+    pub(super) fn next_stamp(&self) -> io::Result<Option<u64>> {
+        let Some(sealed) = &self.seal else {
+            return Ok(None);
+        };
+        let mut sealed = sealed.borrow_mut();
+        let next_stamp = Epoch::random().0;
+        let seal = Seal {
+            next_stamp,
+            ..sealed.file.seal.unwrap_or_default()
+        };
+        sealed.file.write(seal)?;
+        sealed.file.sync()?;
+        Ok(Some(next_stamp))
+    }
+
+    /// Notes that the file has the next stamp, and what is acknowledged of it.
+    pub(super) fn seal(&self, epoch: Epoch, head: Offset) -> io::Result<()> {
+        let Some(sealed) = &self.seal else {
+            return Ok(());
+        };
+        let mut sealed = sealed.borrow_mut();
+        let before = sealed.file.seal.unwrap_or_default();
+        let seal = Seal {
+            stamp: before.next_stamp,
+            place: sealed.place.to_remember(),
+            epoch: epoch.0,
+            head,
+            ..before
+        };
+        if seal == before {
+            return Ok(());
+        }
+        sealed.file.write(seal)
+    }
+
+    /// Whether the file is still where it was opened; else what became of it. Costs a look at the folder.
+    pub(super) fn check_place(&self) -> Result<(), Arc<str>> {
+        let Some(sealed) = &self.seal else {
+            return Ok(());
+        };
+        let path = self.path.display();
+        match Place::of(&self.path) {
+            Ok(place) if place == sealed.borrow().place => Ok(()),
+            Ok(_) => Err(format!("{path} was replaced while the hub had it open; nothing is stored any more, start the hub again").into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(format!("{path} was removed while the hub had it open; nothing is stored any more, start the hub again").into())
+            }
+            Err(error) => Err(format!("{path} cannot be found any more: {error}").into()),
         }
     }
 

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use redb::{Database, ReadableDatabase};
 use sse_protocol::EventId;
 
-use super::checked::checked;
 use super::index::Index;
 use super::read_error::storage_error;
 use super::scan::view_at;
+use super::snapshots;
 use super::tables::{BLOCKS, SNAPSHOTS};
 use super::tombstones;
 use crate::encoding::Damaged;
-use crate::{Bounds, Offset, ReadError, Topic};
+use crate::{Bounds, Offset, Position, ReadError, Topic};
 
 /// Where the retained record with this id stands.
 pub(super) fn locate(
@@ -46,9 +46,9 @@ pub(super) fn locate(
 
 pub(super) fn snapshots(db: &Database, prefix: &str) -> Result<Vec<(Topic, Bytes)>, ReadError> {
     let txn = db.begin_read().map_err(storage_error)?;
-    let snapshots = txn.open_table(SNAPSHOTS).map_err(storage_error)?;
+    let table = txn.open_table(SNAPSHOTS).map_err(storage_error)?;
     let mut found = Vec::new();
-    for entry in snapshots.range(prefix..).map_err(storage_error)? {
+    for entry in table.range(prefix..).map_err(storage_error)? {
         let (topic, value) = entry.map_err(storage_error)?;
         let name = topic.value();
         if !name.starts_with(prefix) {
@@ -58,8 +58,22 @@ pub(super) fn snapshots(db: &Database, prefix: &str) -> Result<Vec<(Topic, Bytes
             reason: format!("the snapshot of {name:?} is damaged").into(),
         };
         let topic = Topic::new(name).map_err(|_| damaged())?;
-        let bytes = checked(name.as_bytes(), value.value()).map_err(|Damaged| damaged())?;
+        let (_, bytes) = snapshots::decode(name, value.value()).map_err(|Damaged| damaged())?;
         found.push((topic, Bytes::copy_from_slice(bytes)));
     }
     Ok(found)
+}
+
+/// The version of a topic's snapshot.
+pub(super) fn snapshot_version(
+    db: &Database,
+    bounds: Bounds,
+    topic: &str,
+) -> Result<Position, ReadError> {
+    let txn = db.begin_read().map_err(storage_error)?;
+    let table = txn.open_table(SNAPSHOTS).map_err(storage_error)?;
+    Ok(Position {
+        epoch: bounds.epoch,
+        offset: snapshots::version(&table, topic).map_err(storage_error)?,
+    })
 }

@@ -7,6 +7,7 @@
 //! | `floor` | the newest offset that was trimmed, and what everything up to it weighed, two u64 |
 //! | `indexed` | the offset up to which `topics` and `ids` cover the records, u64 |
 //! | `id_key` | the key of the hash of publishers' ids, 16 bytes |
+//! | `stamp` | which file it is, u64; the seal beside it says the same, see `seal` |
 //! | `thinned` | how far topic retention has come and what it has removed, see `log_state` |
 //! | `session` | there while a log is open at a level below `fsync`, see `session` |
 
@@ -15,9 +16,9 @@ use redb::{ReadableTable, StorageError, Table};
 use super::checked::{checked, with_checksum};
 
 /// The version of tables and values that is written.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
-/// The oldest that is read. It knew no records for those they are granted to.
+/// The oldest that is read. It knew no records for those they are granted to; 3 knew no versions of snapshots.
 const OLDEST_FORMAT: u32 = 2;
 
 /// Why the table cannot be used.

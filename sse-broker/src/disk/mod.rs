@@ -35,7 +35,7 @@
 //!
 //! * `block`, `codec`, `checked`, `runs`: how values are written; `tables`: which there are; `scan`: records in blocks.
 //! * `storage`, `location`, `shared_database`, `panics`: the file, and redb on it.
-//! * `meta`, `log_state`, `session`: where the log stands. `ids`, `index`, `states`: what finds a record, and what stands beside.
+//! * `meta`, `log_state`, `session`, `seal`: where the log stands, and whether it is what it was. `ids`, `index`, `states`, `snapshots`: what finds a record, and what stands beside.
 //! * `tombstones`, `ledger`, `topic_retention`, `trim`: what retention removes; `due`: what readers do not get meanwhile.
 //! * `open`, `compact`; `pending`, `commit`, `shared`, `writer`: opening and writing.
 //! * `readers`, `topic_cursor`, `sink`, `page`, `lookup`, `yield_budget`: reading.
@@ -67,10 +67,12 @@ mod read_error;
 mod readers;
 mod runs;
 mod scan;
+mod seal;
 mod session;
 mod shared;
 mod shared_database;
 mod sink;
+mod snapshots;
 mod states;
 mod stopped;
 mod storage;
@@ -88,5 +90,6 @@ pub use config::DiskConfig;
 pub use error::{LogToolError, OpenError};
 pub use import::{Imported, LogImport};
 pub use inspect::Inspection;
+pub use seal::NewEpoch;
 pub use stopped::{Progress, StoppedLog};
 pub use verify::{LogProblem, Verification};

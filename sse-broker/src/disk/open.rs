@@ -13,6 +13,7 @@ use super::location::Location;
 use super::log_state::{LogState, read_state};
 use super::meta::{FORMAT, MetaError, get_meta, known_format, put_meta};
 use super::panics::caught;
+use super::seal::NewEpoch;
 use super::session::{may_have_lost, session_mark};
 use super::storage::{Guarded, Watch};
 use super::tables::{BLOCKS, IDS, META, SNAPSHOTS, STATES, TOPICS, look_at_each};
@@ -27,6 +28,8 @@ pub(super) struct Opened {
     pub(super) state: LogState,
     /// Up to where the file's indexes reach.
     pub(super) indexed: Offset,
+    /// Why it has another epoch than before.
+    pub(super) new_epoch: Option<NewEpoch>,
     id_key: IdKey,
 }
 
@@ -62,8 +65,15 @@ pub(super) fn open(
             .set_cache_size(config.cache_bytes)
             .create_with_backend(guarded)
             .map_err(|error| OpenError::database(&location.path, error))?;
-        let found = prepare(&db, config, known_epoch)
+        let found = prepare(&db, location, config, known_epoch)
             .map_err(|error| OpenError::meta(&location.path, error))?;
+        let LogState { epoch, head, .. } = found.state;
+        location
+            .seal(epoch, head)
+            .map_err(|source| OpenError::Unusable {
+                path: path(),
+                source,
+            })?;
         let is_mostly_free = file_bytes / MIN_COMPACT_FACTOR > found.state.weight_bytes();
         if file_bytes > config.compact_above_bytes && is_mostly_free {
             compact(&mut db).map_err(|error| OpenError::storage(path(), error))?;
@@ -89,6 +99,7 @@ pub(super) fn open(
         watch,
         state: found.state,
         indexed: found.indexed,
+        new_epoch: found.new_epoch,
         id_key: found.id_key,
     })
 }
@@ -100,6 +111,7 @@ const MIN_COMPACT_FACTOR: u64 = 4;
 struct Found {
     state: LogState,
     indexed: Offset,
+    new_epoch: Option<NewEpoch>,
     id_key: IdKey,
 }
 
@@ -107,6 +119,7 @@ struct Found {
 /// log as open. What it writes is synced, whatever the level.
 fn prepare(
     db: &Database,
+    location: &Location,
     config: &DiskConfig,
     known_epoch: Option<Epoch>,
 ) -> Result<Found, MetaError> {
@@ -134,13 +147,27 @@ fn prepare(
             .map(u64::from_le_bytes)
             .map(Epoch);
         let session = meta.get("session")?.map(|value| value.value().to_vec());
-        let has_lost = session.is_some_and(|mark| may_have_lost(&mark)) && known_epoch.is_none();
-        let epoch = match (known_epoch.or(stored_epoch), has_lost) {
-            (Some(epoch), false) => epoch,
-            (Some(old), true) => next_epoch(old, config.epoch),
+        let stamp = get_meta::<8>(&meta, "stamp")?.map(u64::from_le_bytes);
+        let new_epoch = match (known_epoch, stored_epoch) {
+            (None, Some(_)) if session.is_some_and(|mark| may_have_lost(&mark)) => {
+                Some(NewEpoch::Unsynced)
+            }
+            (None, Some(epoch)) => {
+                let head = read_state(&blocks, &meta, epoch)?.head;
+                location.judge(stamp, epoch, head, config.same_log)
+            }
+            _ => None,
+        };
+        let epoch = match (known_epoch.or(stored_epoch), &new_epoch) {
+            (Some(epoch), None) => epoch,
+            (Some(old), Some(_)) => next_epoch(old, config.epoch),
             (None, _) => config.epoch.unwrap_or_else(Epoch::random),
         };
         put_meta(&mut meta, "epoch", &epoch.0.to_le_bytes())?;
+        let next_stamp = location.next_stamp().map_err(redb::Error::Io)?;
+        if let Some(stamp) = next_stamp {
+            put_meta(&mut meta, "stamp", &stamp.to_le_bytes())?;
+        }
         match config.durability {
             Durability::Fsync => _ = meta.remove("session")?,
             level => put_meta(&mut meta, "session", &session_mark(level))?,
@@ -149,7 +176,10 @@ fn prepare(
         if meta.get("id_key")?.is_none() {
             put_meta(&mut meta, "id_key", &random_id_key())?;
         }
-        let mut found = read_found(&blocks, &meta, epoch)?;
+        let mut found = Found {
+            new_epoch,
+            ..read_found(&blocks, &meta, epoch)?
+        };
         let rules = Rules::fingerprint(&config.retention.topics);
         let floor = found.state.floor;
         let progress = &mut found.state.retention;
@@ -174,6 +204,7 @@ fn read_found(
     Ok(Found {
         state: read_state(blocks, meta, epoch)?,
         indexed: get_meta::<8>(meta, "indexed")?.map_or(0, u64::from_le_bytes),
+        new_epoch: None,
         id_key: id_key.ok_or_else(|| MetaError::Damaged("it has no key for ids".into()))?,
     })
 }
@@ -202,6 +233,7 @@ pub(super) fn open_as_it_is(location: &Location, cache_bytes: usize) -> Result<A
             watch,
             state: found.state,
             indexed: found.indexed,
+            new_epoch: None,
             id_key: found.id_key,
         };
         Ok(AsItIs {

@@ -1,4 +1,4 @@
-//! What waits to be written: a record with its bytes, and calls of `trim` and `put_states`.
+//! What waits to be written: a record with its bytes, and calls of `trim`, `put_states` and `begin_epoch`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,9 @@ use tokio::sync::oneshot;
 
 use super::codec::encode;
 use super::ids::{IdHash, Ids};
-use crate::{AppendError, Epoch, NewRecord, Position, Record, StateChange, Trimmed, UnixMillis};
+use crate::{
+    AppendError, Bounds, Epoch, NewRecord, Position, Record, StateChange, Trimmed, UnixMillis,
+};
 
 /// A record with its bytes, which the publisher's own thread has made, and frees.
 pub(super) struct Encoded {
@@ -40,6 +42,12 @@ impl Encoded {
 pub(super) struct TrimCall {
     pub(super) now: UnixMillis,
     pub(super) answer: oneshot::Sender<Result<Trimmed, AppendError>>,
+}
+
+/// A call of `begin_epoch` that waits for its commit.
+pub(super) struct EpochCall {
+    pub(super) epoch: Epoch,
+    pub(super) answer: oneshot::Sender<Result<Bounds, AppendError>>,
 }
 
 /// A call of `put_states` that waits for its commit.

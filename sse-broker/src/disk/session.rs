@@ -24,7 +24,7 @@ pub(super) fn may_have_lost(mark: &[u8]) -> bool {
 }
 
 /// What tells one run of the machine from another, where the system says it.
-fn boot_id() -> Option<Vec<u8>> {
+pub(super) fn boot_id() -> Option<Vec<u8>> {
     let id = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim_ascii().to_vec()).filter(|id| !id.is_empty())
 }

@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use super::due::ReadRetention;
 use super::index::Index;
 use super::log_state::LogState;
-use super::pending::{Encoded, StateCall, TrimCall};
+use super::pending::{Encoded, EpochCall, StateCall, TrimCall};
 use super::shared_database::SharedDatabase;
 use crate::queue::{Batch, Waiting};
-use crate::{Bounds, Tail};
+use crate::{Bounds, LogHealth, Tail};
 
 /// What publishers, readers and the writer share.
 pub(super) struct Shared {
@@ -22,6 +22,7 @@ pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
     pub(super) changed: Condvar,
     pub(super) bounds: Mutex<Bounds>,
+    pub(super) health: Mutex<LogHealth>,
     pub(super) tail: OnceLock<Arc<dyn Tail>>,
     pub(super) max_group_bytes: usize,
     pub(super) retention: ReadRetention,
@@ -31,6 +32,7 @@ pub(super) struct Queue {
     pub(super) waiting: Waiting<Encoded>,
     pub(super) trims: Vec<TrimCall>,
     pub(super) states: Vec<StateCall>,
+    pub(super) epochs: Vec<EpochCall>,
     pub(super) life: Life,
 }
 
@@ -41,11 +43,16 @@ pub(super) enum Life {
     Closed,
 }
 
-/// What the writer takes from the queue at once.
+/// How often an idle writer looks whether its file is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the writer takes from the queue at once; nothing at all when it has waited for long.
+#[derive(Default)]
 pub(super) struct Work {
     pub(super) group: VecDeque<Batch<Encoded>>,
     pub(super) trims: Vec<TrimCall>,
     pub(super) states: Vec<StateCall>,
+    pub(super) epochs: Vec<EpochCall>,
     pub(super) is_closing: bool,
 }
 
@@ -69,8 +76,10 @@ impl Shared {
         let mut has_lingered = false;
         loop {
             let is_closing = !matches!(queue.life, Life::Open);
-            let has_work =
-                !queue.waiting.is_empty() || !queue.trims.is_empty() || !queue.states.is_empty();
+            let has_work = !queue.waiting.is_empty()
+                || !queue.trims.is_empty()
+                || !queue.states.is_empty()
+                || !queue.epochs.is_empty();
             let is_first_of_many = (1..pace.last_group).contains(&queue.waiting.len());
             if is_first_of_many && !is_closing && !has_lingered {
                 has_lingered = true;
@@ -83,14 +92,19 @@ impl Shared {
                 let group = queue.waiting.take_group(self.max_group_bytes);
                 let trims = std::mem::take(&mut queue.trims);
                 let states = std::mem::take(&mut queue.states);
+                let epochs = std::mem::take(&mut queue.epochs);
                 return Work {
                     group,
                     trims,
                     states,
+                    epochs,
                     is_closing,
                 };
             }
-            self.changed.wait(&mut queue);
+            if self.changed.wait_for(&mut queue, LOOK_EVERY).timed_out() {
+                // Nothing to do, and time to see whether the file is still there.
+                return Work::default();
+            }
         }
     }
 
@@ -100,7 +114,7 @@ impl Shared {
 
     /// The writer is at its end.
     pub(super) fn has_closed(&self) {
-        let (life, waiting, trims, states) = {
+        let (life, waiting, trims, states, epochs) = {
             let mut queue = self.queue.lock();
             let life = std::mem::replace(&mut queue.life, Life::Closed);
             (
@@ -108,10 +122,11 @@ impl Shared {
                 queue.waiting.take_group(usize::MAX),
                 std::mem::take(&mut queue.trims),
                 std::mem::take(&mut queue.states),
+                std::mem::take(&mut queue.epochs),
             )
         };
         // Without their senders those who wait are told, too: after a panic there may be some.
-        drop((waiting, trims, states));
+        drop((waiting, trims, states, epochs));
         if let Life::Closing(waiting) = life {
             for closed in waiting {
                 let _ = closed.send(());

@@ -5,7 +5,7 @@
 //! | `blocks` | offset of the last record | records side by side, see `block` and `codec` |
 //! | `topics` | topic, NUL, first offset (big-endian) | the offsets that follow it, as differences, see `runs`; checksum |
 //! | `ids` | offset of the last | hashes of publishers' ids and their offsets, see `ids`; checksum |
-//! | `snapshots` | topic | the bytes; checksum |
+//! | `snapshots` | topic | the bytes and their version, see `snapshots`; checksum |
 //! | `states` | key | the bytes; checksum |
 //! | `meta` | name | see `meta` |
 //! | `queues` | a rule's number, NUL, first offset | the offsets of a rule's records, as in `topics` |

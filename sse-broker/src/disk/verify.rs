@@ -7,13 +7,13 @@ use redb::{
 };
 
 use super::block::RecordBlock;
-use super::checked::checked;
 use super::codec::{RecordView, TopicCache};
 use super::error::{LogToolError, caught};
 use super::ids::list;
 use super::panics;
 use super::runs::{run_offsets, topic_of};
 use super::scan::view_at;
+use super::snapshots;
 use super::states;
 use super::stopped::{Progress, StoppedLog};
 use super::tables::{BLOCKS, IDS, SNAPSHOTS, TOPICS};
@@ -278,7 +278,7 @@ impl Check<'_> {
     fn values(&mut self, txn: &ReadTransaction) -> Result<(), LogToolError> {
         for entry in txn.open_table(SNAPSHOTS)?.iter()? {
             let (topic, value) = entry?;
-            if checked(topic.value().as_bytes(), value.value()).is_err() {
+            if snapshots::decode(topic.value(), value.value()).is_err() {
                 let topic = topic.value().to_owned();
                 self.found.found(LogProblem::Snapshot(topic));
             }

@@ -25,12 +25,12 @@ use super::location::Location;
 use super::log_state::LogState;
 use super::open::open;
 use super::panics::caught;
-use super::pending::{Encoded, StateCall, TrimCall};
+use super::pending::{Encoded, EpochCall, StateCall, TrimCall};
 use super::shared::{Pace, Shared, Work};
 use super::storage::{Failure, Watch};
 use crate::queue::Batch;
 use crate::topic_retention::Rules;
-use crate::{AppendError, Trimmed, UnixMillis};
+use crate::{AppendError, Durability, Offset, Tail, Trimmed, UnixMillis};
 
 /// What part of a commit's time is worth spending on a fuller group.
 const PATIENCE: u32 = 8;
@@ -108,12 +108,20 @@ impl Writer {
                 group,
                 trims,
                 states,
+                epochs,
                 is_closing,
             } = self.shared.next_work(!has_more, self.pace);
             for call in trims {
                 self.begin_trimming(call);
             }
+            for call in epochs {
+                self.begin_epoch(call);
+            }
             let is_idle = group.is_empty() && states.is_empty();
+            if is_idle && !is_closing && !has_more && self.trimming.is_none() {
+                self.look();
+                continue;
+            }
             let (begun, last_group) = (Instant::now(), group.len());
             self.round(group, states);
             self.pace = Pace {
@@ -130,6 +138,22 @@ impl Writer {
         drop(ended);
     }
 
+    /// Nothing is written any more.
+    fn fence(&mut self, reason: Arc<str>) {
+        self.shared.health.lock().fenced = Some(Arc::clone(&reason));
+        self.mode = Mode::Fenced(reason);
+    }
+
+    /// Nothing is to be written: whether it could be is worth knowing all the same.
+    fn look(&mut self) {
+        if !matches!(self.mode, Mode::Writing) {
+            return;
+        }
+        if let Err(reason) = self.location.check_place() {
+            self.fence(reason);
+        }
+    }
+
     /// Before anything is written, but while readers are served already.
     fn load_ids(&mut self) {
         let loaded = match self.shared.database.lend() {
@@ -138,7 +162,7 @@ impl Writer {
         };
         if let Err(error) = loaded {
             // An id that is not found would be stored twice.
-            self.mode = Mode::Fenced(error.to_string().into());
+            self.fence(error.to_string().into());
         }
     }
 
@@ -150,6 +174,75 @@ impl Writer {
         });
         trimming.now = trimming.now.max(call.now);
         trimming.answers.push(call.answer);
+    }
+
+    /// Goes on under another epoch, and tells the tail.
+    fn begin_epoch(&mut self, call: EpochCall) {
+        let begun = self.ready_for(&VecDeque::new()).and_then(|()| {
+            if call.epoch == self.state.epoch {
+                return Ok(());
+            }
+            let Some(db) = self.shared.database.lend() else {
+                return Err(AppendError::Closed);
+            };
+            let outcome = commit::begin_epoch(&db, call.epoch);
+            drop(db);
+            self.outcome_of(outcome.map_err(|reason| Failure {
+                is_full: false,
+                reason,
+            }))?;
+            self.state.epoch = call.epoch;
+            self.vouch_for(self.state.head)?;
+            self.shared.set_bounds(&self.state);
+            let bounds = self.state.bounds();
+            self.tell(|tail| tail.epoch_changed(bounds));
+            Ok(())
+        });
+        let _ = call.answer.send(begun.map(|()| self.state.bounds()));
+    }
+
+    /// What became of a commit: a failure takes the log to the mode that it asks for.
+    fn outcome_of<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, AppendError> {
+        // redb may have been told that all is well when it is not.
+        let failure = match (self.watch.failure(), outcome) {
+            (Some(failure), _) | (None, Err(failure)) => failure,
+            (None, Ok(done)) => return Ok(done),
+        };
+        if failure.is_full {
+            self.mode = Mode::Full {
+                since: Instant::now(),
+            };
+            return Err(AppendError::Full);
+        }
+        self.fence(Arc::clone(&failure.reason));
+        Err(AppendError::Unknown {
+            reason: failure.reason,
+        })
+    }
+
+    /// The last look before what was committed is acknowledged: the file is still in its place, and the seal says what
+    /// must be found in it from now on.
+    fn vouch_for(&mut self, head: Offset) -> Result<(), AppendError> {
+        if let Err(reason) = self.location.check_place() {
+            self.fence(Arc::clone(&reason));
+            return Err(AppendError::Unknown { reason });
+        }
+        if self.config.durability != Durability::Memory {
+            // Where it cannot be written, the seal asks for less than there is, and no more is lost than without one.
+            let _ = self.location.seal(self.state.epoch, head);
+        }
+        Ok(())
+    }
+
+    /// Tells the tail, where there is one.
+    fn tell(&mut self, tell: impl FnOnce(&dyn Tail)) {
+        let Some(tail) = self.shared.tail.get() else {
+            return;
+        };
+        if catch_unwind(AssertUnwindSafe(|| tell(&**tail))).is_err() {
+            // What it was to hear is safe, but readers may have missed it.
+            self.fence("the tail panicked".into());
+        }
     }
 
     /// Commits one group and a piece of trimming, and answers.
@@ -169,35 +262,21 @@ impl Writer {
             let (rules, index) = (&self.rules, &self.shared.index);
             commit::commit(&db, &self.config, rules, &self.state, index, group)
         };
-        let outcome = match (self.watch.failure(), outcome) {
-            // redb was told that all is well; it is not.
-            (Some(failure), outcome) => {
-                if let Ok(done) = outcome {
-                    done.take_back(&self.shared.index);
-                }
-                Err(failure)
-            }
-            (None, outcome) => outcome.map_err(|reason| Failure {
-                is_full: false,
-                reason,
-            }),
-        };
-        match outcome {
+        if let (Some(_), Ok(done)) = (self.watch.failure(), &outcome) {
+            done.take_back(&self.shared.index);
+        }
+        let outcome = outcome.map_err(|reason| Failure {
+            is_full: false,
+            reason,
+        });
+        match self.outcome_of(outcome).and_then(|done| {
+            let head = done.state.head;
+            self.vouch_for(head)
+                .inspect_err(|_| done.take_back(&self.shared.index))?;
+            Ok(done)
+        }) {
             Ok(done) => self.finish(group, states, done),
-            Err(failure) => {
-                let error = if failure.is_full {
-                    self.mode = Mode::Full {
-                        since: Instant::now(),
-                    };
-                    AppendError::Full
-                } else {
-                    self.mode = Mode::Fenced(Arc::clone(&failure.reason));
-                    AppendError::Fenced {
-                        reason: failure.reason,
-                    }
-                };
-                self.refuse(group, states, &error);
-            }
+            Err(error) => self.refuse(group, states, &error),
         }
     }
 
@@ -227,7 +306,7 @@ impl Writer {
                 return Err(AppendError::Full);
             }
             self.reopen().map_err(|reason| {
-                self.mode = Mode::Fenced(Arc::clone(&reason));
+                self.fence(Arc::clone(&reason));
                 AppendError::Fenced { reason }
             })?;
             self.mode = Mode::Writing;
@@ -246,6 +325,10 @@ impl Writer {
         })?;
         self.watch = Arc::clone(&opened.watch);
         let index = &self.shared.index;
+        if opened.state.head < self.state.head {
+            self.shared.database.close();
+            return Err("after the disk was full, records that were acknowledged are gone".into());
+        }
         let undo = || -> Result<(), redb::Error> {
             if opened.state.head > self.state.head {
                 commit::take_back(&opened.db, self.state.head)?;
@@ -291,15 +374,11 @@ impl Writer {
         self.is_behind = done.has_more_to_trim;
         done.note(&self.shared.index, &group);
         self.shared.set_bounds(&self.state);
-        if let (Some(tail), true) = (self.shared.tail.get(), self.state.head > before) {
+        if self.state.head > before {
             let stored: Vec<_> = commit::stored(&group, &done.outcomes)
                 .map(|(_, encoded)| Arc::clone(&encoded.record))
                 .collect();
-            let tell = || tail.committed(&stored);
-            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
-                // Its records are safe, but readers may have missed them.
-                self.mode = Mode::Fenced("the tail panicked".into());
-            }
+            self.tell(|tail| tail.committed(&stored));
         }
         for (batch, outcomes) in group.into_iter().zip(done.outcomes) {
             batch.answer(Ok(outcomes));
@@ -329,7 +408,11 @@ impl Writer {
         {
             self.watch.skip_sync(false);
             // When it fails, the next to open the log takes this for a crash: rightly.
-            let _ = commit::write_end(&db, &self.state, &self.shared.index);
+            let stamp = self.location.next_stamp().unwrap_or_default();
+            let written = commit::write_end(&db, &self.state, &self.shared.index, stamp);
+            if written.is_ok() && self.watch.failure().is_none() {
+                let _ = self.location.seal(self.state.epoch, self.state.head);
+            }
         }
         let close = || self.shared.database.close();
         let _ = catch_unwind(AssertUnwindSafe(close));

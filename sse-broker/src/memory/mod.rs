@@ -22,9 +22,9 @@ use crate::broker::BoxFuture;
 use crate::queue::{Answer, Answered, Batch, DEFAULT_MAX_PENDING_BYTES, Waiting, weight_bytes};
 use crate::topic_retention::Rules;
 use crate::{
-    AppendError, Appended, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, ReadError,
-    ReadRequest, Record, Retention, Scope, StateChange, StoredState, Tail, Topic, Trimmed,
-    UnixMillis,
+    AppendError, Appended, Bounds, Broker, Durability, Epoch, NewRecord, Offset, Page, Position,
+    ReadError, ReadRequest, Record, Retention, Scope, StateChange, StoredState, Tail, Topic,
+    Trimmed, UnixMillis,
 };
 use store::Store;
 
@@ -82,9 +82,13 @@ struct Queue {
     is_led: bool,
     /// Why nothing more is taken, once that is so.
     closed: Option<AppendError>,
+    /// Epochs to begin, after what waits.
+    epochs: Vec<EpochCall>,
     /// Who waits for the last commit.
     closing: Vec<oneshot::Sender<()>>,
 }
+
+type EpochCall = (Epoch, oneshot::Sender<Bounds>);
 
 impl MemoryBroker {
     /// An empty log.
@@ -96,6 +100,7 @@ impl MemoryBroker {
                 waiting: Waiting::new(config.max_pending_bytes),
                 is_led: false,
                 closed: None,
+                epochs: Vec::new(),
                 closing: Vec::new(),
             }),
             store: Mutex::new(Store::new(
@@ -126,13 +131,14 @@ impl MemoryBroker {
     /// nothing waits.
     fn lead_on(&self) {
         loop {
-            let group = {
+            let (group, epochs) = {
                 let mut queue = self.queue.lock();
-                if queue.waiting.is_empty() {
+                if queue.waiting.is_empty() && queue.epochs.is_empty() {
                     queue.is_led = false;
                     break;
                 }
-                queue.waiting.take_group(MAX_GROUP_BYTES)
+                let group = queue.waiting.take_group(MAX_GROUP_BYTES);
+                (group, std::mem::take(&mut queue.epochs))
             };
             let mut stored = Vec::new();
             let answers: Vec<_> = group
@@ -147,6 +153,13 @@ impl MemoryBroker {
                     answer: answered,
                     left,
                 });
+            }
+            for (epoch, answer) in epochs {
+                let (bounds, has_changed) = self.store.lock().begin_epoch(epoch);
+                if let (Some(tail), true) = (self.tail.get(), has_changed) {
+                    tail.epoch_changed(bounds);
+                }
+                let _ = answer.send(bounds);
             }
         }
         let closing = {
@@ -172,7 +185,7 @@ struct Lead<'a>(&'a MemoryBroker);
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let (waiting, closing) = {
+            let (waiting, epochs, closing) = {
                 let mut queue = self.0.queue.lock();
                 queue.is_led = false;
                 queue.closed = Some(AppendError::Fenced {
@@ -180,11 +193,12 @@ impl Drop for Lead<'_> {
                 });
                 (
                     queue.waiting.take_group(usize::MAX),
+                    std::mem::take(&mut queue.epochs),
                     std::mem::take(&mut queue.closing),
                 )
             };
             // Without their senders the waiting publishers are told, too.
-            drop((waiting, closing));
+            drop((waiting, epochs, closing));
         }
     }
 }
@@ -256,6 +270,33 @@ impl Broker for MemoryBroker {
     ) -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>> {
         let snapshots = self.store.lock().snapshots(prefix);
         Box::pin(ready(Ok(snapshots)))
+    }
+
+    fn snapshot_version(&self, topic: Topic) -> BoxFuture<'static, Result<Position, ReadError>> {
+        let version = self.store.lock().snapshot_version(&topic);
+        Box::pin(ready(Ok(version)))
+    }
+
+    fn begin_epoch(&self, epoch: Epoch) -> BoxFuture<'static, Result<Bounds, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        let leads = {
+            let mut queue = self.queue.lock();
+            if let Some(closed) = &queue.closed {
+                return Box::pin(ready(Err(closed.clone())));
+            }
+            queue.epochs.push((epoch, answer));
+            !std::mem::replace(&mut queue.is_led, true)
+        };
+        if leads {
+            let lead = Lead(self);
+            self.lead_on();
+            drop(lead);
+        }
+        Box::pin(async move {
+            answered.await.map_err(|_| AppendError::Fenced {
+                reason: "the tail panicked".into(),
+            })
+        })
     }
 
     fn has_rule_for(&self, topic: &str) -> bool {

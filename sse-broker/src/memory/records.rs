@@ -8,7 +8,7 @@ use sse_protocol::EventId;
 
 use crate::tombstones::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
 use crate::topic_retention::{Account, RecordSummary, RuleStore};
-use crate::{NewRecord, Offset, Record, Scope, Topic, TopicPattern, UnixMillis};
+use crate::{Epoch, NewRecord, Offset, Record, Scope, Topic, TopicPattern, UnixMillis};
 
 /// Records, their indexes, and the account of what was removed.
 #[derive(Default)]
@@ -49,6 +49,13 @@ impl Records {
 
     pub(super) fn get(&self, offset: Offset) -> Option<&Arc<Record>> {
         self.records.get(&offset)
+    }
+
+    /// Gives each record its position in another epoch.
+    pub(super) fn move_to(&mut self, epoch: Epoch) {
+        for record in self.records.values_mut() {
+            Arc::make_mut(record).position.epoch = epoch;
+        }
     }
 
     pub(super) fn oldest(&self) -> Option<&Arc<Record>> {

@@ -25,7 +25,8 @@ pub(super) struct Store {
     /// Everything up to here is gone.
     floor: Offset,
     head: Offset,
-    snapshots: BTreeMap<Topic, Bytes>,
+    /// Of each topic, with the offset of the record that put it.
+    snapshots: BTreeMap<Topic, (Offset, Bytes)>,
 }
 
 impl Store {
@@ -64,6 +65,10 @@ impl Store {
         stored: &mut Vec<Arc<Record>>,
         evicted: &mut Vec<Arc<Record>>,
     ) -> Vec<Appended> {
+        let is_stale = |record: &NewRecord| self.stale_version(record).is_some();
+        if records.iter().any(is_stale) {
+            return records.iter().map(|record| self.withhold(record)).collect();
+        }
         let appended = records
             .into_iter()
             .map(|record| self.append_one(record, stored))
@@ -78,18 +83,57 @@ impl Store {
         appended
     }
 
+    /// What became of its id, where the log has it.
+    fn known(&self, content: &NewRecord) -> Option<Appended> {
+        let (at, is_same) = self.records.known(content.publisher_id()?, content)?;
+        let at = self.position(at);
+        Some(if is_same {
+            Appended::Duplicate(at)
+        } else {
+            Appended::Conflict(at)
+        })
+    }
+
+    pub(super) fn snapshot_version(&self, topic: &Topic) -> Position {
+        self.position(self.snapshots.get(topic).map_or(0, |(version, _)| *version))
+    }
+
+    /// The version that its topic's snapshot has, when it is new and expects another.
+    fn stale_version(&self, content: &NewRecord) -> Option<Position> {
+        let expected = content.expects?;
+        let version = content
+            .topics
+            .first()
+            .map_or(self.position(0), |topic| self.snapshot_version(topic));
+        (version != expected && self.known(content).is_none()).then_some(version)
+    }
+
+    /// Its answer in an append of which nothing is stored.
+    fn withhold(&self, content: &NewRecord) -> Appended {
+        let stale = || self.stale_version(content).map(Appended::Stale);
+        self.known(content)
+            .or_else(stale)
+            .unwrap_or(Appended::Withheld)
+    }
+
+    /// The new bounds, and whether the epoch is another one than before.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) -> (Bounds, bool) {
+        let before = std::mem::replace(&mut self.epoch, epoch);
+        self.records.move_to(epoch);
+        (self.bounds(), before != epoch)
+    }
+
     fn append_one(&mut self, content: NewRecord, stored: &mut Vec<Arc<Record>>) -> Appended {
-        if let Some(id) = content.publisher_id() {
-            match self.records.known(id, &content) {
-                Some((at, true)) => return Appended::Duplicate(self.position(at)),
-                Some((at, false)) => return Appended::Conflict(self.position(at)),
-                None => {}
-            }
+        if let Some(known) = self.known(&content) {
+            return known;
         }
         let offset = self.head + 1;
         if let (Some(topic), Some(snapshot)) = (content.topics.first(), &content.snapshot) {
             match snapshot {
-                Snapshot::Put(bytes) => self.snapshots.insert(topic.clone(), bytes.clone()),
+                Snapshot::Put(bytes) => {
+                    let versioned = (offset, bytes.clone());
+                    self.snapshots.insert(topic.clone(), versioned)
+                }
                 Snapshot::Remove => self.snapshots.remove(topic),
             };
         }
@@ -157,7 +201,7 @@ impl Store {
         self.snapshots
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(topic, _)| topic.as_str().starts_with(prefix))
-            .map(|(topic, bytes)| (topic.clone(), bytes.clone()))
+            .map(|(topic, (_, bytes))| (topic.clone(), bytes.clone()))
             .collect()
     }
 

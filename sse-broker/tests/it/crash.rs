@@ -256,10 +256,14 @@ fn a_log_of_many_events_that_was_not_closed_opens_again() {
         let records = (0..500).map(|n| event(1, batch * 500 + n)).collect();
         block_on(append(&*broker, records));
     }
-    // A copy of the file of an open log is what a crash leaves.
+    // A copy of the file of an open log is what a crash leaves, but for its place.
     let name = "events.redb";
     std::fs::copy(folder.path().join(name), copy.path().join(name)).expect("copied");
-    let again = open(copy.path());
+    let config = DiskConfig {
+        same_log: true,
+        ..at_level(Durability::Fsync)
+    };
+    let again = DiskBroker::open(copy.path(), config).expect("a log");
     assert_eq!(again.bounds(), broker.bounds());
     assert_eq!(
         block_on(read_all(&*again, 0, Scope::All, 1_000)).len(),

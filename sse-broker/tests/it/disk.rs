@@ -123,7 +123,7 @@ fn set_format(path: &Path, format: u32) -> Vec<u8> {
 
 #[test]
 fn another_format_is_refused_and_left_alone() {
-    for format in [1, 4] {
+    for format in [1, 5] {
         let folder = tempfile::tempdir().expect("a folder");
         block_on(append_one(&*open(folder.path()), record("a", "x")));
         let path = folder.path().join("events.redb");
@@ -131,7 +131,7 @@ fn another_format_is_refused_and_left_alone() {
         let error = DiskBroker::open(folder.path(), DiskConfig::default());
         match error.expect_err("another") {
             OpenError::OlderFormat { found, .. } => assert_eq!((found, format), (1, 1)),
-            OpenError::NewerFormat { found, .. } => assert_eq!((found, format), (4, 4)),
+            OpenError::NewerFormat { found, .. } => assert_eq!((found, format), (5, 5)),
             other => panic!("{other}"),
         }
         let db = redb::Database::open(&path).expect("a database");
@@ -147,15 +147,17 @@ fn another_format_is_refused_and_left_alone() {
 }
 
 #[test]
-fn the_format_before_this_one_is_read_and_becomes_this_one() {
-    let folder = tempfile::tempdir().expect("a folder");
-    block_on(append_one(&*open(folder.path()), record("a", "x")));
-    set_format(&folder.path().join("events.redb"), 2);
-    let broker = open(folder.path());
-    assert_eq!(broker.bounds().head, 1);
-    drop(broker);
-    let log = StoppedLog::open(folder.path()).expect("a log");
-    assert_eq!(log.inspect().expect("readable").format, 3);
+fn the_formats_before_this_one_are_read_and_become_this_one() {
+    for format in [2, 3] {
+        let folder = tempfile::tempdir().expect("a folder");
+        block_on(append_one(&*open(folder.path()), record("a", "x")));
+        set_format(&folder.path().join("events.redb"), format);
+        let broker = open(folder.path());
+        assert_eq!(broker.bounds().head, 1);
+        drop(broker);
+        let log = StoppedLog::open(folder.path()).expect("a log");
+        assert_eq!(log.inspect().expect("readable").format, 4);
+    }
 }
 
 /// What points at the newest records is not in the file when the process is killed.

@@ -58,6 +58,11 @@ fn a_disk_that_cannot_be_written_fences_the_writer_and_can_be_read() {
         let broker = open_on(&disk, config(Retention::UNBOUNDED)).expect("a log");
         block_on(append(&*broker, (0..50).map(numbered).collect()));
         disk.fail_writes(Some(kind));
+        let failed = block_on(broker.append(vec![numbered(50)]));
+        assert!(
+            matches!(failed, Err(AppendError::Unknown { .. })),
+            "{failed:?}"
+        );
         for _ in 0..3 {
             let failed = block_on(broker.append(vec![numbered(50)]));
             assert!(
@@ -87,7 +92,7 @@ fn a_commit_that_is_torn_anywhere_is_whole_or_not_there() {
     disk.fail_a_sync_after(0);
     let failed = block_on(broker.append((50..60).map(numbered).collect()));
     assert!(
-        matches!(failed, Err(AppendError::Fenced { .. })),
+        matches!(failed, Err(AppendError::Unknown { .. })),
         "{failed:?}"
     );
     let bytes = disk.unsynced_bytes();

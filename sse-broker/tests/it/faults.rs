@@ -62,7 +62,7 @@ async fn append_until_it_fails(
         for (numbers, call) in calls {
             match call.await {
                 Ok(appended) => acked.extend(numbers.into_iter().zip(appended.iter().map(stored))),
-                Err(AppendError::Fenced { .. }) => return,
+                Err(AppendError::Fenced { .. } | AppendError::Unknown { .. }) => return,
                 Err(other) => panic!("{other}"),
             }
         }
@@ -190,7 +190,8 @@ fn a_failed_sync_fences_the_writer_and_leaves_the_readers_alone() {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(failed, AppendError::Fenced { .. }), "{failed:?}");
+        assert!(matches!(failed, AppendError::Unknown { .. }), "{failed:?}");
+        assert!(broker.health().fenced.is_some());
         let operations = disk.operations();
         for _ in 0..3 {
             let later = block_on(broker.append(vec![numbered(1_000)]));

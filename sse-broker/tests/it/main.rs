@@ -20,3 +20,5 @@ mod support;
 mod tools;
 #[cfg(feature = "disk")]
 mod topic_retention;
+#[cfg(feature = "disk")]
+mod trust;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sse_broker::{AppendError, Broker, MemoryBroker, MemoryConfig, Record, Retention, Tail};
+use sse_broker::{
+    AppendError, Bounds, Broker, MemoryBroker, MemoryConfig, Record, Retention, Tail,
+};
 
 use crate::contract::{Backend, EPOCH, Reopened, contract};
 use crate::support::*;
@@ -46,6 +48,8 @@ fn what_waits_behind_a_slow_tail_is_bounded() {
     }
 
     impl Tail for Greedy {
+        fn epoch_changed(&self, _: Bounds) {}
+
         fn committed(&self, _: &[Arc<Record>]) {
             let Some(broker) = self.broker.upgrade() else {
                 return;
@@ -89,6 +93,10 @@ struct Once<T> {
 }
 
 impl<T: Tail> Tail for Once<T> {
+    fn epoch_changed(&self, bounds: Bounds) {
+        self.inner.epoch_changed(bounds);
+    }
+
     fn committed(&self, records: &[Arc<Record>]) {
         if !self.done.swap(true, std::sync::atomic::Ordering::Relaxed) {
             self.inner.committed(records);
@@ -101,6 +109,8 @@ fn a_tail_that_panics_fences_the_log_and_hangs_nobody() {
     struct Faulty;
 
     impl Tail for Faulty {
+        fn epoch_changed(&self, _: Bounds) {}
+
         fn committed(&self, _: &[Arc<Record>]) {
             panic!("a fault of the application, on purpose");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sse_broker::{
-    Appended, Broker, NewRecord, Offset, Page, ReadRequest, Record, Scope, Tail, Topic,
+    Appended, Bounds, Broker, NewRecord, Offset, Page, ReadRequest, Record, Scope, Tail, Topic,
     TopicPattern, TopicRetention,
 };
 use sse_protocol::{Event, EventId};
@@ -141,6 +141,8 @@ impl Listener {
 }
 
 impl Tail for Listener {
+    fn epoch_changed(&self, _: Bounds) {}
+
     fn committed(&self, records: &[Arc<Record>]) {
         self.heard.lock().extend_from_slice(records);
     }

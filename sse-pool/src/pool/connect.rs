@@ -9,7 +9,7 @@ use super::{Inner, Pool};
 use crate::{
     Connection, ConnectionId, ConnectionInfo, Permit, ReaderKey, Selector, Start,
     compact_instant::CompactInstant,
-    reader::{Links, Reader, State},
+    reader::{Break, Links, Reader, State},
     shard::Effects,
     sync::Mutex,
 };
@@ -131,7 +131,7 @@ impl<T> Pool<T> {
             state: State::Ready,
             batch,
             in_hand: false,
-            lagging: false,
+            broken: Break::None,
             filters_labels: false,
             asks_grants: false,
             is_changed: false,

@@ -7,6 +7,7 @@ mod close;
 mod connect;
 mod look;
 mod read;
+mod reset;
 mod update;
 
 use std::{
@@ -63,7 +64,10 @@ impl<T> Pool<T> {
         let stripes = if shards == 1 { 1 } else { ID_STRIPES };
         let inner = Inner {
             shards: (0..shards)
-                .map(|number| Mutex::new(Shard::new(number, config.window, config.start_offset)))
+                .map(|number| {
+                    let (offset, series) = (config.start_offset, config.start_series);
+                    Mutex::new(Shard::new(number, config.window, offset, series))
+                })
                 .collect(),
             id_stripes: (0..stripes).map(|_| Mutex::new(())).collect(),
             admission: Arc::new(Admission::new(&config.limits)),

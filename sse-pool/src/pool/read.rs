@@ -88,6 +88,19 @@ impl<T> Pool<T> {
                     return Some(Read::Entries);
                 }
                 Step::Lagged { after, floor } => return Some(Read::Lagged { after, floor }),
+                Step::Reset {
+                    from_series,
+                    before,
+                    series,
+                    after,
+                } => {
+                    return Some(Read::Reset {
+                        from_series,
+                        before,
+                        series,
+                        after,
+                    });
+                }
                 Step::Closed(reason) => return Some(Read::Closed(reason)),
                 Step::Nothing => match guard.park(key, waiter, &mut spare, now) {
                     Park::Parked(replaced) => {

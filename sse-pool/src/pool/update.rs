@@ -77,14 +77,16 @@ impl<T> Pool<T> {
         }
     }
 
-    /// Sets a connection's cursor from outside; a waiting one is woken. False when no open one has this id.
-    pub fn seek(&self, id: &ConnectionId, after: u64) -> bool {
+    /// Sets a connection's cursor from outside, to an offset of this series; a waiting one is woken. False when no open
+    /// one has this id, or the pool's offsets are of [another series](Self::reset) by now.
+    pub fn seek(&self, id: &ConnectionId, series: u64, after: u64) -> bool {
         self.inner.shards.iter().any(|shard| {
             let mut fx = Effects::default();
             let found = {
                 let mut shard = shard.lock();
                 shard
                     .key_of(id)
+                    .filter(|key| shard.series(*key) == Some(series))
                     .is_some_and(|key| shard.seek(key, after, Some(&mut fx)))
             };
             self.carry_out(&mut fx);

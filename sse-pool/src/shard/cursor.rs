@@ -1,7 +1,10 @@
 //! A reader's cursor, as it is set and seen from outside.
 
 use super::{Effects, Shard, park::announce};
-use crate::{ReaderKey, reader::State};
+use crate::{
+    ReaderKey,
+    reader::{Break, State},
+};
 
 impl<T> Shard<T> {
     /// Sets the cursor of a reader; a parked one becomes ready, and is told when `wake` is given.
@@ -14,13 +17,17 @@ impl<T> Shard<T> {
         if self.open_reader(key).is_none() {
             return false;
         }
+        if self.series(key).is_none() {
+            // The offset is of the log before, and the reader hears where it goes on.
+            return true;
+        }
         let next_seq = self.window.seq_after(after);
         let Some(reader) = self.readers.get_mut(key.slot) else {
             return false;
         };
         reader.cursor = after;
         reader.next_seq = next_seq;
-        reader.lagging = false;
+        reader.broken = Break::None;
         reader.seeks = reader.seeks.wrapping_add(1);
         if reader.state != State::Parked {
             return true;

@@ -19,11 +19,13 @@ pub(crate) struct ListPosition {
 impl ListPosition {
     fn of(reader: &Reader) -> Option<Self> {
         match (&reader.links, reader.state) {
-            (Links::One(link), State::Ready) if reader.batch => Some(Self {
-                node: link.node,
-                cursor: reader.cursor,
-                is_changed: reader.is_changed,
-            }),
+            (Links::One(link), State::Ready) if reader.batch && !reader.broken.is_reset() => {
+                Some(Self {
+                    node: link.node,
+                    cursor: reader.cursor,
+                    is_changed: reader.is_changed,
+                })
+            }
             _ => None,
         }
     }

@@ -15,6 +15,7 @@ mod links;
 mod membership;
 mod park;
 mod read;
+mod reset;
 mod scan;
 mod status;
 mod sweep;
@@ -31,6 +32,7 @@ use std::{
 use hashbrown::HashTable;
 
 use self::exact::Head;
+use self::reset::Series;
 pub(crate) use self::{
     links::Exchange,
     park::{Park, Waiter},
@@ -71,6 +73,7 @@ pub(crate) struct Shard<T> {
     origin: Option<Origin>,
     /// The heads of the lists being merged; kept for its capacity.
     heads: BinaryHeap<Head>,
+    series: Series,
 }
 
 /// Sums over the life of a shard.
@@ -114,7 +117,7 @@ impl<T> Default for Effects<T> {
 }
 
 impl<T> Shard<T> {
-    pub(crate) fn new(number: u16, bounds: WindowConfig, start_offset: u64) -> Self {
+    pub(crate) fn new(number: u16, bounds: WindowConfig, start_offset: u64, series: u64) -> Self {
         let window = Window::new(bounds, start_offset);
         Self {
             number,
@@ -133,6 +136,7 @@ impl<T> Shard<T> {
             totals: Totals::default(),
             origin: None,
             heads: BinaryHeap::new(),
+            series: Series::new(series, start_offset),
         }
     }
 

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Instant};
 
 use super::{Shard, scan::Scan};
 use crate::{
-    CloseReason, ConnectionInfo, Entry, ReaderKey, Selector, reader::State, topics::Content,
+    CloseReason, ConnectionInfo, Entry, ReaderKey, Selector,
+    reader::{Break, State},
+    topics::Content,
 };
 
 /// What a look at the window gave.
@@ -17,6 +19,12 @@ pub(crate) enum Step<T> {
     Lagged {
         after: u64,
         floor: u64,
+    },
+    Reset {
+        from_series: Option<u64>,
+        before: u64,
+        series: u64,
+        after: u64,
     },
     Closed(CloseReason),
     /// Entries to be filtered without the lock; then come back with the same [`Scan`].
@@ -55,6 +63,13 @@ impl<T> Shard<T> {
         };
         reader.since = reader.since.max(now);
         reader.in_hand = false;
+        if let Some(reset) = self.tell_of_reset(key.slot) {
+            out.truncate(out_start);
+            return reset;
+        }
+        let Some(reader) = self.readers.get(key.slot) else {
+            return Step::Closed(CloseReason::Client);
+        };
         if reader.scans() || scan.is_some() {
             self.step_scan(key.slot, scan, out, out_start)
         } else {
@@ -67,7 +82,7 @@ impl<T> Shard<T> {
         let Some(reader) = self.readers.get_mut(slot) else {
             return Step::Nothing;
         };
-        if !std::mem::replace(&mut reader.lagging, true) {
+        if std::mem::replace(&mut reader.broken, Break::Lagging) != Break::Lagging {
             self.totals.lagged += 1;
         }
         Step::Lagged {

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use super::Shard;
 use crate::{
     ConnectionStatus, ReaderKey, ReaderState,
-    reader::{Reader, State},
+    reader::{Break, Reader, State},
 };
 
 impl<T> Shard<T> {
@@ -18,7 +18,7 @@ impl<T> Shard<T> {
             selector: Arc::clone(&reader.selector),
             state: match reader.state {
                 State::Parked => ReaderState::Waiting,
-                _ if reader.lagging => ReaderState::Lagging,
+                _ if reader.broken == Break::Lagging => ReaderState::Lagging,
                 _ => ReaderState::Reading,
             },
             cursor,

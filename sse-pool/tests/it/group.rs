@@ -55,7 +55,7 @@ fn readers_in_the_same_place_are_read_together_and_others_are_not() {
     assert_eq!(pool.stats().delivered_entries, 6);
 
     pool.append(&[entry(3, &["t"])], reactor.now);
-    assert!(pool.seek(&id("b"), 1));
+    assert!(pool.seek(&id("b"), 0, 1));
     assert_eq!(read(&reactor, &[a, b]), entries(1, &[3]), "b is elsewhere");
     assert_eq!(read(&reactor, &[b]), entries(1, &[2, 3]));
 

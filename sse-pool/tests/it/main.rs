@@ -5,6 +5,7 @@ mod admission;
 mod group;
 mod model;
 mod reading;
+mod resets;
 mod shard_handle;
 mod support;
 mod sweeping;

@@ -426,9 +426,9 @@ fn a_connection_can_be_sent_back_and_is_woken_for_it() {
     append(&pool, &[entry(1, &["t"]), entry(2, &["t"])]);
     assert_eq!(reader.entries(), [1, 2]);
     reader.waits();
-    assert!(pool.seek(&id("r"), 1));
+    assert!(pool.seek(&id("r"), 0, 1));
     assert_eq!((reader.wakes.count(), reader.entries()), (1, vec![2]));
-    assert!(!pool.seek(&id("nobody"), 1));
+    assert!(!pool.seek(&id("nobody"), 0, 1));
 }
 
 #[test]

@@ -154,8 +154,8 @@ fn a_reader_that_was_sent_back_is_announced() {
     pool.append(&[entry(1, &["t"])], reactor.now);
     assert_eq!(reactor.read(key).1, [1]);
     assert_eq!(reactor.read(key).0, None);
-    assert!(pool.seek(&id("r"), 0));
-    assert!(pool.seek(&id("r"), 0));
+    assert!(pool.seek(&id("r"), 0, 0));
+    assert!(pool.seek(&id("r"), 0, 0));
     assert_eq!(reactor.ready(), Some(vec![key]), "once, though sent twice");
     assert_eq!(reactor.read(key).1, [1]);
 }

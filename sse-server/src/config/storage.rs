@@ -25,6 +25,9 @@ pub struct StorageSettings {
     /// How safe an acknowledged event is: fsync survives power loss, os a crash of the process [default: fsync]
     #[arg(long, env = "SSE_DURABILITY", value_name = "LEVEL")]
     pub durability: Option<DurabilitySetting>,
+    /// Take a copied, imported or restored event log for the log that it was: positions that readers have stay valid
+    #[arg(long, env = "SSE_SAME_LOG", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub same_log: Option<bool>,
 }
 
 /// How safe an acknowledged event is.
@@ -47,12 +50,14 @@ pub enum Storage {
         path: PathBuf,
         /// How safe an acknowledged event is.
         durability: Durability,
+        /// Whether a copy goes on as the log that it was.
+        same_log: bool,
     },
 }
 
 impl StorageSettings {
     pub(super) fn or(self, other: Self) -> Self {
-        or_fields!(self, other: data_dir, ephemeral, durability)
+        or_fields!(self, other: data_dir, ephemeral, durability, same_log)
     }
 
     pub(super) fn is_ephemeral(&self) -> bool {
@@ -73,6 +78,10 @@ impl StorageSettings {
             Some(DurabilitySetting::Os) => Durability::Os,
             Some(DurabilitySetting::Fsync) | None => Durability::Fsync,
         };
-        Ok(Storage::Disk { path, durability })
+        Ok(Storage::Disk {
+            path,
+            durability,
+            same_log: self.same_log.unwrap_or(false),
+        })
     }
 }

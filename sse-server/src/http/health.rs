@@ -28,14 +28,19 @@ pub(super) fn metrics(request: &Request<'_>) -> Response<Body> {
     response
 }
 
-/// 200 while new connections are welcome.
+/// 200 while new connections are welcome and events can be stored.
 pub(super) fn ready(request: &Request<'_>) -> Result<Response<Body>, Problem> {
-    if request.hub.is_serving() {
-        Ok(text("ready\n"))
-    } else {
-        Err(Problem::unavailable(
+    if !request.hub.is_serving() {
+        return Err(Problem::unavailable(
             "the hub is shutting down",
             REFUSED_RETRY_AFTER,
-        ))
+        ));
+    }
+    match request.hub.log_health().fenced {
+        None => Ok(text("ready\n")),
+        Some(reason) => Err(Problem::unavailable(
+            format!("the log cannot be written: {reason}"),
+            REFUSED_RETRY_AFTER,
+        )),
     }
 }

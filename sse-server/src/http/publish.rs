@@ -154,6 +154,9 @@ pub(super) fn problem(error: &PublishError) -> Problem {
             StatusCode::INSUFFICIENT_STORAGE,
             "no space is left for the log; nothing was published",
         ),
+        PublishError::Log(cause @ AppendError::Unknown { .. }) => {
+            Problem::unavailable(cause.to_string(), REFUSED_RETRY_AFTER)
+        }
         PublishError::Log(cause) => Problem::unavailable(
             format!("nothing was published: {cause}"),
             REFUSED_RETRY_AFTER,

@@ -169,8 +169,9 @@ impl Hub {
         let inner = &self.inner;
         if let Some(last_event_id) = change.last_event_id.as_deref().filter(|id| !id.is_empty()) {
             let from = self.resume_from(last_event_id).await?;
-            let (after, _gap) = from.resolve(inner.broker.bounds());
-            inner.pool.seek(id, after);
+            let bounds = inner.broker.bounds();
+            let (after, _gap) = from.resolve(bounds);
+            inner.pool.seek(id, bounds.epoch.0, after);
         }
         Ok(selector)
     }

@@ -227,6 +227,13 @@ impl Jobs {
         self.table.lock().bytes
     }
 
+    /// The offsets were another log's: nobody's stream is taken to have what comes next.
+    pub(super) fn forget_offsets(&self) {
+        for slot in self.table.lock().slots.values_mut() {
+            slot.offset = 0;
+        }
+    }
+
     /// Takes over what was committed; called by the tail.
     pub(super) fn observe(&self, records: &[Arc<Record>]) {
         for record in records {

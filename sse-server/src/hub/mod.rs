@@ -29,7 +29,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sse_broker::{
-    Bounds, Broker, Durability, Offset, Page, Position, ReadError, ReadRequest, Record, Tail,
+    Bounds, Broker, Durability, LogHealth, Offset, Page, Position, ReadError, ReadRequest, Record,
+    Tail,
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
@@ -131,6 +132,10 @@ impl Hub {
     pub async fn open(config: HubConfig, broker: Arc<dyn Broker>) -> Result<Self, ReadError> {
         let snapshots = broker.snapshots("job/").await?;
         let durables = broker.states(named_subscriptions::KEY_PREFIX).await?;
+        let bounds = broker.bounds();
+        if let Some(why) = broker.health().new_epoch {
+            tracing::warn!(epoch = %bounds.epoch, "the log begins a new epoch, and readers of the old one hear of a gap: {why}");
+        }
         let pool = Pool::new(PoolConfig {
             shards: config.shards.max(1),
             window: WindowConfig {
@@ -145,7 +150,8 @@ impl Hub {
             },
             send_timeout: config.send_timeout,
             idle_timeout: config.idle_timeout,
-            start_offset: broker.bounds().head,
+            start_offset: bounds.head,
+            start_series: bounds.epoch.0,
         });
         let mut sizes = config.memory;
         sizes[Account::Compression as usize] = config.stream_compression_bytes;
@@ -164,16 +170,14 @@ impl Hub {
             ),
             metrics: Metrics::new(&config, clock::now(), clock::unix_millis()),
             named_subscriptions: named_subscriptions::NamedSubscriptions::new(
-                &config,
-                durables,
-                broker.bounds(),
+                &config, durables, bounds,
             ),
             jobs: Jobs::new(
                 config.max_jobs,
                 config.memory[Account::Jobs as usize],
                 snapshots,
             ),
-            head: watch::Sender::new(broker.bounds().head),
+            head: watch::Sender::new(bounds.head),
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
@@ -283,6 +287,12 @@ impl Hub {
         self.inner.broker.durability()
     }
 
+    /// How the log is: whether it is written to, and whether it goes on as what it was.
+    #[must_use]
+    pub fn log_health(&self) -> LogHealth {
+        self.inner.broker.health()
+    }
+
     /// Where the log stands: the position of its newest record.
     #[must_use]
     pub fn head(&self) -> Position {
@@ -370,6 +380,21 @@ impl Tail for PoolTail {
         if let Some(last) = records.last() {
             inner.head.send_replace(last.position.offset);
         }
+    }
+
+    /// Every reader hears of a gap, and goes on with what comes next.
+    fn epoch_changed(&self, bounds: Bounds) {
+        let Some(inner) = self.0.upgrade() else {
+            return;
+        };
+        inner.jobs.forget_offsets();
+        inner.pool.reset(bounds.epoch.0, bounds.head, clock::now());
+        inner.head.send_replace(bounds.head);
+        tracing::warn!(
+            epoch = %bounds.epoch,
+            head = bounds.head,
+            "the log goes on under another epoch; every reader hears of a gap"
+        );
     }
 }
 

@@ -119,6 +119,9 @@ impl Hub {
                         now: clock::unix_millis(),
                     })
                     .await?;
+                if inner.broker.bounds().epoch != bounds.epoch {
+                    break;
+                }
                 left = left.saturating_sub(page.records.len().max(1));
                 page_records = (page_records * 2).min(MAX_PAGE_RECORDS);
                 let found = splice.handle_page(&page);
@@ -149,17 +152,11 @@ impl Hub {
             }
             // What is waited for is held by nobody yet.
             permit.shrink_to(bytes);
-            let is_answered =
-                !records.is_empty() || gap.is_some() || left == 0 || !self.is_serving();
-            if is_answered
-                || tokio::time::timeout_at(deadline.into(), head.changed())
-                    .await
-                    .is_err()
-            {
-                let position = Position {
-                    epoch: bounds.epoch,
-                    offset: after,
-                };
+            let at = Position {
+                epoch: bounds.epoch,
+                offset: after,
+            };
+            if let Some((position, gap)) = self.other_epoch(at, !records.is_empty(), gap) {
                 return Ok(Polled {
                     records,
                     position,
@@ -167,7 +164,39 @@ impl Hub {
                     permit,
                 });
             }
+            let is_answered =
+                !records.is_empty() || gap.is_some() || left == 0 || !self.is_serving();
+            if is_answered
+                || tokio::time::timeout_at(deadline.into(), head.changed())
+                    .await
+                    .is_err()
+            {
+                return Ok(Polled {
+                    records,
+                    position: at,
+                    gap,
+                    permit,
+                });
+            }
         }
+    }
+
+    /// What a poll answers when the log has begun another epoch meanwhile: the place of what was found before, or else the gap.
+    fn other_epoch(
+        &self,
+        at: Position,
+        has_found: bool,
+        gap: Option<Gap>,
+    ) -> Option<(Position, Option<Gap>)> {
+        let bounds = self.inner.broker.bounds();
+        if bounds.epoch == at.epoch {
+            return None;
+        }
+        if has_found {
+            return Some((at, gap));
+        }
+        let (splice, gap) = Splice::begin(ResumeFrom::Position(at), bounds);
+        Some((splice.position(), gap))
     }
 }
 

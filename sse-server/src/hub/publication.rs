@@ -121,6 +121,7 @@ impl Publication {
             published_at: now,
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
             snapshot: self.snapshot,
+            expects: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sse_broker::{Bounds, Offset, ReadRequest, Scope, UnixMillis};
+use sse_broker::{Bounds, Epoch, Offset, ReadRequest, Scope, UnixMillis};
 use sse_pool::{CloseReason, ConnectionId, ConnectionInfo, Entry, ReaderKey, Selector};
 
 use super::{EncodedRecord, Hub};
@@ -76,6 +76,11 @@ impl Reader<'_> {
     /// Whether that is the very selector it wants.
     pub(crate) fn has_selector(self, selector: &Arc<Selector>) -> bool {
         self.hub.inner.pool.has_selector(self.key, selector)
+    }
+
+    /// Of which epoch its cursor is; `None` while it has yet to hear that the log has begun another one.
+    pub(crate) fn epoch(self) -> Option<Epoch> {
+        self.hub.inner.pool.series(self.key).map(Epoch)
     }
 
     /// What the log covers now.

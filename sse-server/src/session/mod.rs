@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sse_broker::{
-    Gap, GapReason, Offset, Position, ReadError, Rendered, ResumeFrom, Splice, Step, Topic,
+    Bounds, Epoch, Gap, GapReason, Offset, Position, ReadError, Rendered, ResumeFrom, Splice, Step,
+    Topic,
 };
 use sse_compress::Coding;
 use sse_pool::{CloseReason, Read};
@@ -130,7 +131,11 @@ impl Session {
     /// The session of a reader that was live and has nothing special about it; what [`is_plain`](Self::is_plain)
     /// allowed to forget.
     pub(crate) fn plain(format: Format, reader: Reader<'_>) -> Self {
-        let bounds = reader.bounds();
+        let bounds = Bounds {
+            // The log may have begun another one of which the pool has not heard.
+            epoch: reader.epoch().unwrap_or(reader.bounds().epoch),
+            ..reader.bounds()
+        };
         let after = reader.cursor().unwrap_or(bounds.head);
         let here = ResumeFrom::Position(Position {
             epoch: bounds.epoch,
@@ -284,6 +289,21 @@ impl Session {
                 self.handle_lag(reader, after, floor, moment);
                 None
             }
+            Read::Reset {
+                from_series,
+                before,
+                series,
+                after,
+            } => {
+                self.is_behind = true;
+                let position = |series, offset| Position {
+                    epoch: Epoch(series),
+                    offset,
+                };
+                let from = from_series.map(|series| position(series, before));
+                self.handle_epoch(reader, from, position(series, after), moment);
+                None
+            }
             Read::Closed(reason) => {
                 tracing::debug!(connection = %reader.id(), %reason, "stream closed");
                 self.phase = Phase::Ending(self.farewell(reader, reason));
@@ -354,7 +374,12 @@ impl Session {
                 epoch: position.epoch,
                 offset: after,
             });
-            let (splice, gap) = Splice::begin(back, reader.bounds());
+            // Of another epoch the reader hears otherwise.
+            let bounds = Bounds {
+                epoch: position.epoch,
+                ..reader.bounds()
+            };
+            let (splice, gap) = Splice::begin(back, bounds);
             self.splice = splice;
             if let Some(gap) = gap {
                 return self.handle_gap(reader, gap, Vec::new(), moment);
@@ -372,6 +397,30 @@ impl Session {
         if let Some(gap) = gap {
             self.handle_gap(reader, gap, Vec::new(), moment);
         }
+    }
+
+    /// The log has begun another epoch: the reader hears of a gap and goes on after `to`.
+    fn handle_epoch(
+        &mut self,
+        reader: Reader<'_>,
+        from: Option<Position>,
+        to: Position,
+        moment: Moment,
+    ) {
+        let here = Bounds {
+            epoch: to.epoch,
+            floor: 0,
+            head: to.offset,
+        };
+        self.splice = Splice::begin(ResumeFrom::Position(to), here).0;
+        self.snapshots.clear();
+        let gap = Gap {
+            from,
+            to,
+            until: to,
+            reason: GapReason::ForeignEpoch,
+        };
+        self.handle_gap(reader, gap, Vec::new(), moment);
     }
 
     /// The page after `after`, as this reader gets it.
@@ -417,6 +466,10 @@ impl Session {
             self.phase = Phase::Fetching(self.splice.position().offset);
             return None;
         }
+        if reader.bounds().epoch != self.splice.position().epoch {
+            // It may be of either epoch. The window has the news, or will have them at once.
+            return None;
+        }
         let hub = reader.hub;
         let gap = self.splice.handle_rendered(&page);
         let Rendered {
@@ -460,7 +513,12 @@ impl Session {
             Message::Gap(&gap, moment.unix_millis),
             &mut bytes,
         );
-        match reader.hub.config().overflow {
+        let policy = match gap.reason {
+            // That is nobody's slowness, and all readers at once would have to come back.
+            GapReason::ForeignEpoch => Overflow::DropOldest,
+            _ => reader.hub.config().overflow,
+        };
+        match policy {
             Overflow::Disconnect => {
                 self.farewell = Some(Farewell {
                     reason: CloseReason::Lagged,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use sse_broker::{Gap, Offset, ReadError, ResumeFrom, Splice, Topic};
+use sse_broker::{Gap, ReadError, ResumeFrom, Splice, Topic};
 use sse_compress::Coding;
 use sse_pool::{Connection, ConnectionId, ConnectionInfo, Permit, Read, Refusal, Selector, Start};
 
@@ -102,15 +102,30 @@ impl Hub {
     ///
     /// When there is no place, the request is wrong, or the log cannot be read.
     pub async fn connect(&self, request: ConnectionRequest) -> Result<EventStream, ConnectError> {
-        let (selector, permit) = self.admit(&request)?;
-        let beginning = self.beginning(&request).await?;
-        let moment = Moment::read();
         let id = request
             .id
             .clone()
             .unwrap_or_else(|| ConnectionId::from_uuid(*uuid::Uuid::new_v4().as_bytes()));
-        let member = self.join_cohort(&request, &selector);
-        let info = self.connection_info(&request, &id, moment);
+        loop {
+            if let Some(stream) = self.try_connect(&request, &id).await? {
+                return Ok(stream);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Connects a reader; `None` when the log has begun another epoch meanwhile, so that it is not known in which of the
+    /// two its place is.
+    async fn try_connect(
+        &self,
+        request: &ConnectionRequest,
+        id: &ConnectionId,
+    ) -> Result<Option<EventStream>, ConnectError> {
+        let (selector, permit) = self.admit(request)?;
+        let beginning = self.beginning(request).await?;
+        let moment = Moment::read();
+        let member = self.join_cohort(request, &selector);
+        let info = self.connection_info(request, id, moment);
         let start = match beginning.from {
             ResumeFrom::Live => Start::Live,
             _ => Start::After(beginning.splice.position().offset),
@@ -124,11 +139,16 @@ impl Hub {
                     max: self.config().max_subscriptions,
                 }),
             })?;
-        if let Some(subscription) = &request.subscription {
-            self.claim_named_subscription(&subscription.name, &id);
+        if connection.series() != Some(beginning.splice.position().epoch.0) {
+            return Ok(None);
         }
-        let mut placed = self.place(beginning, connection, moment).await?;
-        let opening = self.first_words(&request, &id, &placed, moment);
+        let Some(mut placed) = self.place(beginning, connection, moment).await? else {
+            return Ok(None);
+        };
+        if let Some(subscription) = &request.subscription {
+            self.claim_named_subscription(&subscription.name, id);
+        }
+        let opening = self.first_words(request, id, &placed, moment);
         let mut session = Session::new(request.format, member, placed.splice, opening);
         if placed.reads_log_first {
             session.read_log_first();
@@ -145,12 +165,8 @@ impl Hub {
             topics = ?request.interest.topics,
             "connected"
         );
-        Ok(EventStream::new(
-            self.clone(),
-            placed.connection,
-            session,
-            moment.now,
-        ))
+        let stream = EventStream::new(self.clone(), placed.connection, session, moment.now);
+        Ok(Some(stream))
     }
 
     /// Checks all that can be known of a stream without opening it; a refusal is what
@@ -246,13 +262,14 @@ impl Hub {
         }
     }
 
-    /// Puts the cursor where the stream begins, and finds out whether the window can serve it from there.
+    /// Puts the cursor where the stream begins, and finds out whether the window can serve it from there. `None` when the
+    /// log has begun another epoch meanwhile.
     async fn place(
         &self,
         beginning: Beginning,
         mut connection: Connection<Arc<EncodedRecord>>,
         moment: Moment,
-    ) -> Result<Placed, ConnectError> {
+    ) -> Result<Option<Placed>, ConnectError> {
         let Beginning {
             from,
             mut splice,
@@ -271,7 +288,11 @@ impl Hub {
             reads_log_first = after < self.bounds().head && self.has_retention_rule(&connection);
             let lagged = match reads_log_first {
                 true => Some(after),
-                false => look(&mut connection, moment, &mut at_hand),
+                false => match look(&mut connection, moment, &mut at_hand) {
+                    Some(Read::Lagged { after, .. }) => Some(after),
+                    Some(Read::Reset { .. }) => return Ok(None),
+                    _ => None,
+                },
             };
             if let Some(after) = lagged {
                 // It begins with the log, of which something may be gone that concerns it.
@@ -282,6 +303,9 @@ impl Hub {
                 let page = self
                     .read(reader.page_request(after, 1, 0, moment.unix_millis))
                     .await?;
+                if self.bounds().epoch != splice.position().epoch {
+                    return Ok(None);
+                }
                 let thinned = splice.handle_removed(page.removed);
                 gap = match (gap, thinned) {
                     (Some(gap), Some(thinned)) => Some(Gap {
@@ -292,7 +316,7 @@ impl Hub {
                 };
             }
         }
-        Ok(Placed {
+        Ok(Some(Placed {
             connection,
             splice,
             gap,
@@ -300,7 +324,7 @@ impl Hub {
             reads_log_first,
             is_resuming,
             is_known,
-        })
+        }))
     }
 
     fn first_words(
@@ -360,16 +384,16 @@ impl Hub {
     }
 }
 
-/// Takes what the window has for a new reader; where it has lost something, the offset after which that was.
+/// Takes what the window has for a new reader, and says what it has besides.
 fn look(
     connection: &mut Connection<Arc<EncodedRecord>>,
     moment: Moment,
     at_hand: &mut Batch,
-) -> Option<Offset> {
+) -> Option<Read> {
     let mut cx = Context::from_waker(Waker::noop());
     match connection.poll_read(&mut cx, moment.now, MAX_CHUNK_BYTES, at_hand) {
-        Poll::Ready(Read::Lagged { after, .. }) => Some(after),
-        _ => None,
+        Poll::Ready(read) => Some(read),
+        Poll::Pending => None,
     }
 }
 

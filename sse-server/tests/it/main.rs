@@ -17,6 +17,7 @@ mod compressed;
 mod durable_readers;
 mod enhanced;
 mod envelope;
+mod epochs;
 mod errors;
 mod full_disk;
 mod job_stream;

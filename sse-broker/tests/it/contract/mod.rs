@@ -1,6 +1,7 @@
 //! Every promise of the trait, for every backend.
 
 pub(crate) mod appending;
+pub(crate) mod epochs;
 pub(crate) mod ids;
 pub(crate) mod reading;
 pub(crate) mod retention;
@@ -80,6 +81,14 @@ macro_rules! contract {
             }
             snapshots {
                 snapshots_change_with_their_record_and_outlive_it,
+                a_record_is_stored_only_on_the_snapshot_that_it_expects,
+                an_append_with_a_stale_record_stores_nothing_of_itself,
+                publishers_that_compare_and_append_lose_no_update,
+            }
+            epochs {
+                another_epoch_is_told_between_the_records_of_the_two,
+                a_position_of_the_epoch_before_is_answered_by_a_gap,
+                the_epoch_may_change_while_many_publish,
             }
             retention {
                 count_and_bytes_are_kept_as_records_arrive,

@@ -26,7 +26,7 @@ pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
         published_at: u64::MAX,
         expires_at: Some(0),
         snapshot: Some(Snapshot::Put(Bytes::from_static(b"\x00state"))),
-        data_kind: DataKind::Json,
+        expects: None,
     };
     let plain = NewRecord {
         priority: Priority::Low,

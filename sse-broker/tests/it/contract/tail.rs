@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sse_broker::{Broker, Record, Retention, Tail};
+use sse_broker::{Bounds, Broker, Record, Retention, Tail};
 
 use crate::support::*;
 
@@ -32,6 +32,8 @@ pub(crate) async fn what_the_tail_hears_can_be_read<B: Backend>() {
     }
 
     impl Tail for Prompt {
+        fn epoch_changed(&self, _: Bounds) {}
+
         fn committed(&self, records: &[Arc<Record>]) {
             let last = records
                 .last()
@@ -62,6 +64,8 @@ pub(crate) async fn the_tail_may_append_to_the_broker_itself<B: Backend>() {
     struct Echo(Arc<dyn Broker>);
 
     impl Tail for Echo {
+        fn epoch_changed(&self, _: Bounds) {}
+
         fn committed(&self, records: &[Arc<Record>]) {
             for question in records
                 .iter()

@@ -163,6 +163,7 @@ impl World {
                 reader.parked |= waits;
                 self.delivered += out.len() as u64;
             }
+            Some(Read::Reset { .. }) => panic!("nobody resets it"),
             Some(Read::Lagged { after, floor: said }) => {
                 assert!(out.is_empty());
                 assert_eq!(said, floor);

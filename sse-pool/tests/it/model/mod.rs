@@ -266,7 +266,7 @@ impl World {
                 let queue =
                     self.queue_after(after, (&self.readers[index].selector, &visibility, &id));
                 let floor = self.floor();
-                assert!(self.pool.seek(&id, after));
+                assert!(self.pool.seek(&id, 0, after));
                 let reader = &mut self.readers[index];
                 reader.queue = queue;
                 reader.skip_to = after;

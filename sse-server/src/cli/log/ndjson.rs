@@ -231,6 +231,7 @@ impl EventLine {
             published_at: self.published_at,
             expires_at: self.expires_at,
             snapshot: None,
+            expects: None,
         })
     }
 }
@@ -279,6 +280,7 @@ mod tests {
                 published_at: 1,
                 expires_at: Some(u64::MAX),
                 snapshot: None,
+                expects: None,
             },
         };
         let audiences = [

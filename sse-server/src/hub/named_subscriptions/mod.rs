@@ -274,6 +274,10 @@ impl Hub {
         let mut entries = inner.named_subscriptions.entries.lock();
         let entry = entries.get_mut(name, caller.user())?;
         entry.used_at = now;
+        if at.epoch != bounds.epoch {
+            // The log has begun another one since it was looked up.
+            return Err(NamedSubscriptionError::ForeignEpoch(at));
+        }
         let is_news = entry.acked.epoch != at.epoch || entry.acked.offset < at.offset;
         if is_news {
             entry.acked = at;
@@ -311,7 +315,7 @@ impl Hub {
         };
         inner.named_subscriptions.save(&*inner.broker).await?;
         if let Some(connection) = &status.connection {
-            inner.pool.seek(connection, at.offset);
+            inner.pool.seek(connection, at.epoch.0, at.offset);
         }
         Ok(self.with_open_stream(status))
     }

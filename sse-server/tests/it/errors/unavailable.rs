@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use serde_json::Value;
 use sse_broker::{
     AppendError, Appended, Bounds, BoxFuture, Broker, Durability, MemoryBroker, MemoryConfig,
-    NewRecord, Page, ReadError, ReadRequest, Tail, Topic, Trimmed, UnixMillis,
+    NewRecord, Page, Position, ReadError, ReadRequest, Tail, Topic, Trimmed, UnixMillis,
 };
 use sse_protocol::EventId;
 use sse_server::http::{HttpConfig, HubService};
@@ -109,6 +109,9 @@ impl Broker for Unwritable {
         prefix: &str,
     ) -> BoxFuture<'static, Result<Vec<(Topic, Bytes)>, ReadError>> {
         self.0.snapshots(prefix)
+    }
+    fn snapshot_version(&self, topic: Topic) -> BoxFuture<'static, Result<Position, ReadError>> {
+        self.0.snapshot_version(topic)
     }
     fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>> {
         self.0.trim(now)
