@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod frames;
 mod secure;
 mod server;
 
@@ -28,9 +29,11 @@ mod misunderstandings;
 mod notifications;
 mod process;
 mod projects;
+mod routes;
 mod same_bytes;
 mod starting;
 mod streams;
 mod tls;
 mod tls_limits;
+mod websocket;
 mod writers;
