@@ -35,5 +35,6 @@ mod starting;
 mod streams;
 mod tls;
 mod tls_limits;
+mod visibility;
 mod websocket;
 mod writers;
