@@ -26,6 +26,7 @@ mod limits;
 mod listening;
 mod log_tools;
 mod misunderstandings;
+mod mounted;
 mod notifications;
 mod process;
 mod projects;
