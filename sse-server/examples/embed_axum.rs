@@ -5,6 +5,8 @@
 //! curl -N http://127.0.0.1:8091/events
 //! curl -X POST http://127.0.0.1:8091/greet/Ada
 //! ```
+//!
+//! A WebSocket works, too, at `ws://127.0.0.1:8091/events/ws`: axum serves connections with upgrades.
 
 use std::error::Error;
 use std::net::SocketAddr;

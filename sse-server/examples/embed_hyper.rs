@@ -48,7 +48,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::spawn(
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(socket), service),
+                .serve_connection(TokioIo::new(socket), service)
+                // A WebSocket at /events/ws takes its connection over.
+                .with_upgrades(),
         );
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! With `SSE_CLIENTS_MEASURE=1` the test measures instead, and prints the table of `docs/clients.md`.
 
-mod reading;
+pub(crate) mod reading;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

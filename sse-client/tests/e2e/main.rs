@@ -13,6 +13,7 @@ mod hub;
 mod programs;
 mod relay;
 mod secure;
+mod websockets;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -130,6 +130,13 @@ impl Problem {
         if let Some(seconds) = self.retry_after_seconds() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110, section 15.5.22, and RFC 6455, section 4.4.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            let version = HeaderValue::from_static("13");
+            headers.insert(header::SEC_WEBSOCKET_VERSION, version);
+        }
         if let Some(allow) = self
             .allow
             .and_then(|methods| HeaderValue::try_from(methods).ok())

@@ -41,6 +41,12 @@ pub(super) async fn open(request: Request<'_>) -> Result<Response<Body>, Problem
 pub(super) async fn open_for_websocket(request: &Request<'_>) -> Result<EventStream, Problem> {
     let wanted = wanted(request, Protocol::WebSocket)?;
     let hub = request.hub;
+    if hub.is_excluded(&request.caller, wanted.user_agent.as_deref()) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "this client was sent away for a while",
+        ));
+    }
     hub.connect(wanted)
         .await
         .map_err(|error| refusal(hub, error))

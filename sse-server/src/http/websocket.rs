@@ -4,18 +4,22 @@
 //! empty line as a ping. The client may send JSON objects with a `type` of `subscribe`, `unsubscribe`, `ack` or
 //! `publish`; each is answered, and the answer repeats its `ref`.
 
+mod socket;
+
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sse_broker::BoxFuture;
 use sse_pool::CloseReason;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -25,15 +29,32 @@ use super::body::{Body, TakenSocket, Takeover};
 use super::problem::Problem;
 use super::publication::{self, Fields};
 use super::request::{Request, Upgrade};
+use super::request_body::BODY_TIMEOUT;
 use super::subscription_change::change_problem;
 use super::{named_subscriptions, publish, stream};
 use crate::access::Caller;
 use crate::hub::{Hub, Interest, SubscriptionPlace};
 use crate::session::{EventStream, Farewell};
+use socket::{Counted, Counts};
 
 /// Answers a handshake.
 pub(super) async fn open(mut request: Request<'_>) -> Result<Response<Body>, Problem> {
     let accept = accept_key(&request.headers)?;
+    if request.method != Method::GET {
+        return Err(no_websocket("a WebSocket begins with GET"));
+    }
+    // What stood in a body would be read as the first messages.
+    let has_length = |length: &HeaderValue| length != "0";
+    if request.headers.contains_key(header::TRANSFER_ENCODING)
+        || request
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(has_length)
+    {
+        return Err(Problem::bad_request(
+            "a WebSocket's handshake has no body; send messages once it is answered",
+        ));
+    }
     let Some(upgrade) = request.upgrade.take() else {
         return Err(no_websocket(
             "a WebSocket begins on a connection of its own, over HTTP/1.1",
@@ -45,6 +66,7 @@ pub(super) async fn open(mut request: Request<'_>) -> Result<Response<Body>, Pro
         caller: request.caller.clone(),
         subscription: request.query.get("durable").map(str::to_owned),
         max_message_bytes: request.max_body_bytes,
+        counts: Counts::default(),
     };
     let body = match upgrade {
         Upgrade::ByServer => Body::takeover(websocket),
@@ -109,6 +131,8 @@ struct WebSocket {
     /// The named subscription that it reads under.
     subscription: Option<String>,
     max_message_bytes: usize,
+    /// What has passed through the socket.
+    counts: Counts,
 }
 
 impl std::fmt::Debug for WebSocket {
@@ -144,29 +168,30 @@ impl WebSocket {
             .max_frame_size(Some(self.max_message_bytes))
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0);
+        let socket = Counted::new(socket, self.counts.clone());
         let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
+        let mut look = tokio::time::interval(BODY_TIMEOUT);
+        // What the client sent right behind its handshake is answered after the greeting.
+        let greeting = self.stream.next_chunk().await;
+        let mut step = self.handle_chunk(&mut socket, greeting).await;
         let stop = loop {
-            let step = tokio::select! {
-                chunk = self.stream.next_chunk() => self.handle_chunk(&mut socket, chunk).await,
-                message = socket.next() => self.handle_message(&mut socket, message).await,
-            };
             if let Err(stop) = step {
                 break stop;
             }
-        };
-        if let Stop::Close(code, reason) = stop {
-            let frame = CloseFrame {
-                code,
-                reason: Utf8Bytes::from(reason),
+            step = tokio::select! {
+                chunk = self.stream.next_chunk() => self.handle_chunk(&mut socket, chunk).await,
+                message = socket.next() => self.handle_message(&mut socket, message).await,
+                _ = look.tick() => self.check_unfinished(),
             };
-            let closed = tokio::time::timeout(LAST_WORD, socket.close(Some(frame)));
-            let _ = closed.await;
-        }
+        };
+        // Its place is free while the last words are said.
+        drop(self);
+        let _ = tokio::time::timeout(LAST_WORDS, end(socket, stop)).await;
     }
 
     async fn handle_chunk<S>(
         &mut self,
-        socket: &mut WebSocketStream<S>,
+        socket: &mut WebSocketStream<Counted<S>>,
         chunk: Option<Bytes>,
     ) -> Result<(), Stop>
     where
@@ -176,31 +201,40 @@ impl WebSocket {
             let (code, reason) = close_reason(self.stream.farewell());
             return Err(Stop::Close(code, reason));
         };
-        let text = Utf8Bytes::try_from(chunk).map_err(|_| Stop::Broken)?;
-        for line in text.split_terminator('\n') {
-            let message = if line.is_empty() {
-                Message::Ping(Bytes::new())
-            } else {
-                Message::text(line)
-            };
-            self.send(socket.send(message)).await?;
-        }
-        Ok(())
+        self.send(write_lines(socket, &chunk)).await
     }
 
-    /// Waits until the socket has taken something, for the send timeout at most.
+    /// Waits until the socket has taken everything, as long as it takes something within each send timeout.
     async fn send(&mut self, sent: impl Future<Output = Result<(), Error>>) -> Result<(), Stop> {
-        match tokio::time::timeout(self.send_timeout(), sent).await {
-            Ok(Ok(())) => {
-                self.stream.progressed();
-                Ok(())
-            }
-            Ok(Err(_)) => Err(Stop::Broken),
-            Err(_) => {
-                self.stream.stalled();
-                Err(Stop::Broken)
+        let mut sent = pin!(sent);
+        loop {
+            let before = self.counts.written();
+            match tokio::time::timeout(self.send_timeout(), &mut sent).await {
+                Ok(Ok(())) => {
+                    self.stream.progressed();
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(Stop::Broken),
+                Err(_) if self.counts.written() != before => self.stream.progressed(),
+                Err(_) => {
+                    self.stream.stalled();
+                    return Err(Stop::Broken);
+                }
             }
         }
+    }
+
+    /// Ends it when a message has been on its way for longer than a request's body may be: until it is whole, the hub
+    /// holds what there is of it.
+    fn check_unfinished(&mut self) -> Result<(), Stop> {
+        if self.counts.is_message_late() {
+            let seconds = BODY_TIMEOUT.as_secs();
+            return Err(Stop::Close(
+                CloseCode::Policy,
+                format!("a message did not arrive within {seconds} seconds"),
+            ));
+        }
+        Ok(())
     }
 
     fn send_timeout(&self) -> Duration {
@@ -209,7 +243,7 @@ impl WebSocket {
 
     async fn handle_message<S>(
         &mut self,
-        socket: &mut WebSocketStream<S>,
+        socket: &mut WebSocketStream<Counted<S>>,
         message: Option<Result<Message, Error>>,
     ) -> Result<(), Stop>
     where
@@ -222,17 +256,28 @@ impl WebSocket {
         };
         match message {
             Message::Text(text) => {
+                self.counts.message_is_whole();
                 let answer = self.answer(text.as_bytes()).await;
-                self.send(socket.send(Message::text(answer.to_string())))
-                    .await
+                // Whoever asks faster than it reads waits, and the hub holds one answer.
+                drop(text);
+                let answer = answer.to_string();
+                self.send(write_lines(socket, answer.as_bytes())).await
             }
             Message::Binary(_) => Err(Stop::Close(
                 CloseCode::Unsupported,
                 "send JSON in text messages".to_owned(),
             )),
             // The library answers pings and closes; this sends its answer.
-            Message::Ping(_) | Message::Close(_) => self.send(socket.flush()).await,
-            Message::Pong(_) | Message::Frame(_) => Ok(()),
+            Message::Ping(payload) => {
+                self.counts.control_frame(payload.len());
+                self.send(socket.flush()).await
+            }
+            Message::Close(_) => self.send(socket.flush()).await,
+            Message::Pong(payload) => {
+                self.counts.control_frame(payload.len());
+                Ok(())
+            }
+            Message::Frame(_) => Ok(()),
         }
     }
 
@@ -395,11 +440,80 @@ fn field<T: serde::de::DeserializeOwned>(
     })
 }
 
+/// Writes each line as a text message, and an empty one as a ping.
+///
+/// The library would keep a buffer as large as the largest message for as long as the connection lives, and write message by
+/// message. It writes what it has itself first: that may be a pong.
+async fn write_lines<S>(socket: &mut WebSocketStream<Counted<S>>, lines: &[u8]) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    socket.flush().await?;
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let socket = socket.get_mut();
+    let mut frames = Vec::with_capacity(lines.len().min(LARGE_BYTES));
+    let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+    for line in lines.split(|byte| *byte == b'\n') {
+        head_of_frame(line.len(), &mut frames);
+        if line.len() < LARGE_BYTES {
+            frames.extend_from_slice(line);
+        }
+        if frames.len() + line.len() >= LARGE_BYTES {
+            socket.write_all(&frames).await?;
+            frames.clear();
+        }
+        if line.len() >= LARGE_BYTES {
+            socket.write_all(line).await?;
+        }
+    }
+    socket.write_all(&frames).await?;
+    socket.flush().await?;
+    Ok(())
+}
+
+/// The head of an unmasked frame that is a message of its own (RFC 6455, section 5.2): a text, or without bytes a ping.
+fn head_of_frame(length: usize, out: &mut Vec<u8>) {
+    const LAST: u8 = 0x80;
+    let opcode = if length == 0 { 9 } else { 1 };
+    out.push(LAST | opcode);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length @ 0..=125), _) => out.push(length),
+        (_, Ok(length)) => {
+            out.push(126);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}
+
+/// Says why it ends, and waits until the client has heard it: a socket that is closed over bytes that nobody has read takes
+/// back what was written last (RFC 6455, section 7.1.1).
+async fn end<S>(mut socket: WebSocketStream<Counted<S>>, stop: Stop) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Stop::Close(code, reason) = stop {
+        let reason = Utf8Bytes::from(reason);
+        socket.close(Some(CloseFrame { code, reason })).await?;
+    }
+    let socket = socket.get_mut();
+    socket.shutdown().await?;
+    let mut unread = [0; 4 << 10];
+    while socket.read(&mut unread).await? > 0 {}
+    Ok(())
+}
+
 /// What is said last to a client whose messages cannot be read.
 fn stop(error: &Error) -> Stop {
     match error {
         Error::Capacity(error) => Stop::Close(CloseCode::Size, error.to_string()),
         Error::Utf8(_) => Stop::Close(CloseCode::Invalid, "text messages are UTF-8".to_owned()),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Stop::Broken,
         Error::Protocol(error) => Stop::Close(CloseCode::Protocol, error.to_string()),
         _ => Stop::Broken,
     }
@@ -431,8 +545,10 @@ const KEY_BYTES: usize = 24;
 const READ_BUFFER_BYTES: usize = 4 << 10;
 /// As long as a `ref` may be. A stated guess: a UUID, with room.
 const MAX_REF_BYTES: usize = 256;
-/// How long the last word may take.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// From here on a message is written without a copy. A stated guess: what one TLS record takes.
+const LARGE_BYTES: usize = 16 << 10;
+/// How long the last words may take, with the client's answer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

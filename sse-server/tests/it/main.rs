@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod frames;
 mod secure;
 mod server;
 
@@ -26,12 +27,16 @@ mod limits;
 mod listening;
 mod log_tools;
 mod misunderstandings;
+mod mounted;
 mod notifications;
 mod process;
 mod projects;
+mod routes;
 mod same_bytes;
 mod starting;
 mod streams;
 mod tls;
 mod tls_limits;
+mod visibility;
+mod websocket;
 mod writers;

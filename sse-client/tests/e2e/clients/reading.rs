@@ -175,6 +175,17 @@ impl Scripts {
         Reading::start(command, told)
     }
 
+    /// The command that runs a script, as one that talks with it needs it.
+    pub(crate) fn command(&self, script: &str) -> Command {
+        let mut command = if script.ends_with(".py") {
+            Command::new(self.installed.join("venv/bin/python"))
+        } else {
+            Command::new("node")
+        };
+        command.arg(self.folder.path().join(script));
+        command
+    }
+
     pub(crate) fn go(&self, url: &str) -> Reading {
         let mut command = Command::new(self.installed.join("go-reader"));
         command.arg(url);

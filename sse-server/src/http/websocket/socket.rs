@@ -1,0 +1,150 @@
+//! A socket that counts what passes through it, and from that knows whether a message is under way.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What has passed, for whoever serves the socket while something else has it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    passed: Arc<Passed>,
+    /// Of the bytes read, those that have become messages.
+    used: u64,
+    /// How many messages there were.
+    messages: u64,
+    /// The number of messages at the last look, where a further one was under way.
+    under_way: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Passed {
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Counts {
+    /// The bytes that the socket has taken.
+    pub(super) fn written(&self) -> u64 {
+        self.passed.written.load(Ordering::Relaxed)
+    }
+
+    /// A message is complete. What has been read of the next one counts as a part of it.
+    pub(super) fn message_is_whole(&mut self) {
+        self.used = self.read();
+        self.messages += 1;
+    }
+
+    /// A ping or pong of so many bytes has come, perhaps within a message.
+    pub(super) fn control_frame(&mut self, payload_bytes: usize) {
+        self.used = (self.used + CONTROL_HEAD_BYTES + payload_bytes as u64).min(self.read());
+    }
+
+    /// Whether a message was under way at the last look, and still is.
+    pub(super) fn is_message_late(&mut self) -> bool {
+        let before = self.under_way.take();
+        if self.read() > self.used {
+            self.under_way = Some(self.messages);
+        }
+        before.is_some() && before == self.under_way
+    }
+
+    fn read(&self) -> u64 {
+        self.passed.read.load(Ordering::Relaxed)
+    }
+}
+
+/// The socket.
+pub(super) struct Counted<S> {
+    socket: S,
+    passed: Arc<Passed>,
+}
+
+impl<S> Counted<S> {
+    pub(super) fn new(socket: S, counts: Counts) -> Self {
+        Self {
+            socket,
+            passed: counts.passed,
+        }
+    }
+
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = written {
+            let count = count as u64;
+            self.passed.written.fetch_add(count, Ordering::Relaxed);
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        let count = (buffer.filled().len() - before) as u64;
+        self.passed.read.fetch_add(count, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// A client's ping or pong is masked and has a short length.
+const CONTROL_HEAD_BYTES: u64 = 2 + 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_late_when_two_looks_find_it_under_way() {
+        let mut counts = Counts::default();
+        let passed = Arc::clone(&counts.passed);
+        let read = |bytes| passed.read.fetch_add(bytes, Ordering::Relaxed);
+        assert!(!counts.is_message_late());
+        // Pings alone are no message.
+        for _ in 0..3 {
+            read(CONTROL_HEAD_BYTES + 2);
+            counts.control_frame(2);
+            assert!(!counts.is_message_late());
+        }
+        read(1000);
+        assert!(!counts.is_message_late(), "it has just begun");
+        // A ping within it does not make it whole.
+        read(CONTROL_HEAD_BYTES);
+        counts.control_frame(0);
+        assert!(counts.is_message_late());
+        counts.message_is_whole();
+        assert!(!counts.is_message_late());
+        // One after the other is not one that is late.
+        for _ in 0..3 {
+            read(1000);
+            assert!(!counts.is_message_late());
+            counts.message_is_whole();
+        }
+    }
+}
