@@ -55,6 +55,10 @@ struct ChangedJson {
     topics: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     project_id: Option<String>,
+    /// Whether events behind `last_event_id` are missing.
+    gap: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap_reason: Option<&'static str>,
 }
 
 pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Problem> {
@@ -93,7 +97,7 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
             "is missing: give event_types, topics, topic_exact, project_id or last_event_id",
         ));
     }
-    let changed = hub
+    let (changed, gap) = hub
         .change_subscriptions(
             &id,
             SubscriptionChange {
@@ -116,6 +120,8 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
         event_types,
         topics: topics_of(&changed),
         project_id: change.project_id,
+        gap: gap.is_some(),
+        gap_reason: gap.map(|gap| gap.reason.as_str()),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sse_broker::{ReadError, ResumeFrom, Topic};
+use sse_broker::{Gap, ReadError, ResumeFrom, Topic};
 use sse_pool::{
     ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, ConnectionStatus, Permit,
     Refusal, Selector, Start,
@@ -133,7 +133,8 @@ impl Hub {
         self.inner.pool.statuses(None, limit)
     }
 
-    /// Changes a live connection's subscriptions; what it is subscribed to from then on.
+    /// Changes a live connection's subscriptions; what it is subscribed to from then on, and what is missing behind the event
+    /// after which it is to go on.
     ///
     /// Events that it has not read yet are judged by the new subscriptions.
     ///
@@ -144,7 +145,7 @@ impl Hub {
         &self,
         id: &ConnectionId,
         change: SubscriptionChange,
-    ) -> Result<Arc<Selector>, ChangeError> {
+    ) -> Result<(Arc<Selector>, Option<Gap>), ChangeError> {
         let names_topics = change.topics.is_some() || change.exact_topics.is_some();
         let address = self.address_of(id)?;
         let wanted = self.selector(
@@ -167,13 +168,15 @@ impl Hub {
             held: None,
         })?;
         let inner = &self.inner;
+        let mut gap = None;
         if let Some(last_event_id) = change.last_event_id.as_deref().filter(|id| !id.is_empty()) {
             let from = self.resume_from(last_event_id).await?;
             let bounds = inner.broker.bounds();
-            let (after, _gap) = from.resolve(bounds);
+            let (after, missing) = from.resolve(bounds);
             inner.pool.seek(id, bounds.epoch.0, after);
+            gap = missing;
         }
-        Ok(selector)
+        Ok((selector, gap))
     }
 
     /// Lets a live connection follow more: topics, patterns and event types. One that follows every topic, or takes every

@@ -316,10 +316,6 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
 }
 
 /// What hyper does not write.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for a moment, and nearly always it is the large one"
-)]
 enum Taken {
     /// A stream that was asked for; nothing of the answer has been written.
     Stream(Box<(Version, HeaderMap, EventStream)>),

@@ -61,3 +61,29 @@ fn topics_can_be_exact_patterns_or_all() {
     }
     server.assert_nothing_came(&mut streams.iter_mut().collect::<Vec<_>>(), "message");
 }
+
+#[test]
+fn a_change_that_goes_on_after_an_event_says_whether_any_are_missing() {
+    let server = Server::start();
+    let start = server.head();
+    let mut stream = server.open("/events?topic=a");
+    server.publish(&json!({"topic": "b", "data": "before"}));
+    let id = stream.connection_id();
+    let change = |last_event_id: &str| {
+        server
+            .post(
+                "/events/subscriptions",
+                &json!({"connection_id": id, "topics": ["b"], "last_event_id": last_event_id}),
+            )
+            .ok()
+    };
+    let changed = change(&start);
+    assert_eq!(
+        (&changed["gap"], changed.get("gap_reason")),
+        (&json!(false), None)
+    );
+    assert_eq!(stream.next().data, "before");
+    let changed = change("nobody-knows-it");
+    assert_eq!(changed["gap"], true);
+    assert_eq!(changed["gap_reason"], "unknown_id");
+}
