@@ -138,12 +138,8 @@ fn the_slowest_pattern_takes_one_pass_for_each_of_its_parts() {
         "{a}?".repeat(30) + "*c*",
     ] {
         let pattern = Pattern::new(&text).unwrap();
-        let begun = std::time::Instant::now();
-        for _ in 0..10 {
-            assert!(!pattern.is_match(&topic), "{text}");
-        }
-        // Backtracking would take years; a debug build on a busy machine takes some milliseconds.
-        assert!(begun.elapsed().as_secs() < 5, "{text}");
+        // With a way back this would take years.
+        assert!(!pattern.is_match(&topic), "{text}");
     }
 }
 
