@@ -56,6 +56,11 @@ pub(super) fn defaults(memory_bytes: usize) -> (HubConfig, HttpConfig) {
     )
 }
 
+/// How much event data a log in memory keeps when nobody says.
+pub(super) fn ephemeral_log_bytes(memory_bytes: usize) -> u64 {
+    (64 << 20).min(memory_bytes as u64 / 8)
+}
+
 /// No account may be smaller than twice its largest item: one address alone gets half of it.
 pub(super) fn check(
     memory_bytes: usize,

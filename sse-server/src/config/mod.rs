@@ -112,9 +112,12 @@ impl Config {
     /// When a value is out of range or two contradict each other, or a certificate cannot be used; the message names
     /// the options.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let is_ephemeral = settings.storage.is_ephemeral();
-        let (retention, named_subscription_expiry) = settings.retention.build(is_ephemeral)?;
         let memory_bytes = settings.memory.bytes();
+        let log_bytes = match settings.storage.is_ephemeral() {
+            true => memory::ephemeral_log_bytes(memory_bytes),
+            false => 1 << 30,
+        };
+        let (retention, named_subscription_expiry) = settings.retention.build(log_bytes)?;
         let (hub, http) = memory::defaults(memory_bytes);
         let hub = HubConfig {
             named_subscription_expiry,

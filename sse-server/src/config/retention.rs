@@ -22,7 +22,8 @@ pub struct RetentionSettings {
     /// Keep events for this long [default: 7d]
     #[arg(long, env = "SSE_RETENTION_AGE", value_name = "DURATION")]
     pub retention_age: Option<Span>,
-    /// Keep at most this much event data [default: 1GiB; with --ephemeral 64MiB]
+    /// Keep at most this much event data [default: 1GiB; with --ephemeral 64MiB, and no more than an eighth
+    /// of --memory]
     #[arg(long, env = "SSE_RETENTION_SIZE", value_name = "SIZE")]
     pub retention_size: Option<Size>,
     /// Keep at most this many events [default: no limit]
@@ -50,7 +51,7 @@ impl RetentionSettings {
     /// How long events are kept, and named subscriptions.
     pub(super) fn build(
         self,
-        is_ephemeral: bool,
+        default_bytes: u64,
     ) -> Result<(Retention, Option<Duration>), ConfigError> {
         let max_age = some_time("--retention-age", self.retention_age, SEVEN_DAYS)?;
         let max_bytes = match self.retention_size {
@@ -60,8 +61,7 @@ impl RetentionSettings {
                 ));
             }
             Some(Size(bytes)) => bytes,
-            None if is_ephemeral => 64 << 20,
-            None => 1 << 30,
+            None => default_bytes,
         };
         if self.retention_events == Some(0) {
             return Err(invalid("--retention-events must be at least 1"));

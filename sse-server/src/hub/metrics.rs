@@ -1,9 +1,15 @@
 //! How the hub fares: latencies, rates, load, and whether that is healthy.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 use sse_broker::UnixMillis;
 use sse_health::{
@@ -12,6 +18,7 @@ use sse_health::{
 };
 
 use super::{Hub, HubConfig};
+use crate::access::budget::AccountStatus;
 use crate::clock;
 
 /// The hub's measuring instruments.
@@ -75,6 +82,8 @@ pub struct HubStats {
     pub window: WindowJson,
     /// What the log covers.
     pub log: LogJson,
+    /// Memory held for clients, by account.
+    pub memory: BTreeMap<&'static str, AccountJson>,
     /// Jobs by state.
     pub jobs: super::JobCounts,
     /// Since when the hub runs.
@@ -140,6 +149,27 @@ pub struct LogJson {
     pub head: String,
     /// How safe an acknowledged event is.
     pub durability: &'static str,
+}
+
+/// One account of the memory budget.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct AccountJson {
+    /// What it may hold.
+    pub max_bytes: usize,
+    /// What it holds.
+    pub held_bytes: usize,
+    /// How often somebody found nothing left, since the start.
+    pub refused: u64,
+}
+
+impl From<AccountStatus> for AccountJson {
+    fn from(status: AccountStatus) -> Self {
+        Self {
+            max_bytes: status.max_bytes,
+            held_bytes: status.held_bytes,
+            refused: status.refused,
+        }
+    }
 }
 
 impl Metrics {
@@ -291,7 +321,26 @@ impl Hub {
     #[must_use]
     pub fn exposition(&self) -> String {
         let latency = self.inner.metrics.monitor.latency().total();
-        Exposition::new(self.health(), latency).into_text()
+        let mut registry = Registry::with_prefix("sse");
+        registry.register_collector(Box::new(Exposition::new(self.health(), latency)));
+        let held = Family::<AccountLabel, Gauge>::default();
+        let max = Family::<AccountLabel, Gauge>::default();
+        let refused = Family::<AccountLabel, Counter>::default();
+        for status in self.inner.budget.status() {
+            let label = AccountLabel {
+                account: status.account.name(),
+            };
+            let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+            held.get_or_create(&label).set(bytes(status.held_bytes));
+            max.get_or_create(&label).set(bytes(status.max_bytes));
+            refused.get_or_create(&label).inc_by(status.refused);
+        }
+        registry.register_with_unit("memory_held", "Memory held for clients", Unit::Bytes, held);
+        registry.register_with_unit("memory_max", "The most memory for it", Unit::Bytes, max);
+        registry.register("memory_refused", "How often no memory was left", refused);
+        let mut out = String::new();
+        text::encode(&mut out, &registry).expect("a string takes any text");
+        out
     }
 
     /// The hub in numbers.
@@ -360,12 +409,26 @@ impl Hub {
                 head: at(bounds.head),
                 durability: self.durability().as_str(),
             },
+            memory: self
+                .inner
+                .budget
+                .status()
+                .map(|status| {
+                    let name = status.account.name();
+                    (name, AccountJson::from(status))
+                })
+                .into(),
             jobs: self.job_counts(),
             started_at: clock::rfc3339(metrics.started_at),
             uptime_seconds: facts.uptime.as_secs(),
             status: facts.assessment.status,
         }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountLabel {
+    account: &'static str,
 }
 
 fn share(part: usize, whole: usize) -> f64 {

@@ -26,6 +26,7 @@ mod limits;
 #[cfg(unix)]
 mod listening;
 mod log_tools;
+mod memory;
 mod misunderstandings;
 mod mounted;
 mod notifications;

@@ -1,0 +1,70 @@
+//! One budget of memory: what is held for clients, who is refused, and what they are told.
+
+use serde_json::{Value, json};
+
+use crate::client::{Wire, eventually};
+use crate::server::Server;
+
+/// A body of which all has come but the last byte.
+fn unfinished(server: &Server, bytes: usize) -> Wire {
+    let mut wire = Wire::connect(server.address);
+    let head = format!(
+        "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n"
+    );
+    wire.write(head.as_bytes());
+    wire.write(&vec![b' '; bytes - 1]);
+    wire
+}
+
+fn bodies(server: &Server) -> Value {
+    server.get("/events/stats").ok()["memory"]["bodies"].clone()
+}
+
+#[test]
+fn one_address_gets_half_of_what_there_is_and_then_a_503_that_names_it() {
+    let server = Server::with(&["--memory", "64MiB"]);
+    // Three of 32 parts are for bodies.
+    assert_eq!(bodies(&server)["max_bytes"], 6 << 20);
+    let first = unfinished(&server, 2 << 20);
+    eventually("the first body", || {
+        (bodies(&server)["held_bytes"].as_u64()? > 2_000_000).then_some(())
+    });
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains("sse_memory_held_bytes{account=\"bodies\"} 20"));
+    let mut second = unfinished(&server, 2 << 20);
+    let refused = second.reply(false).unwrap();
+    let problem = refused.problem(503);
+    assert!(problem["detail"].as_str().unwrap().contains("bodies"));
+    assert!(refused.header("retry-after").is_some());
+    // Small ones find room yet, and all of it is free again once its holder is gone.
+    server.publish(&json!({"data": 1}));
+    drop(first);
+    eventually("all is given back", || {
+        (bodies(&server)["held_bytes"] == 0).then_some(())
+    });
+    server.publish(&json!({"data": "x".repeat(400_000)}));
+}
+
+#[test]
+fn a_request_publishes_so_many_events_and_can_ask_for_the_last_receipt_alone() {
+    let server = Server::start();
+    let lines = |n: usize| "{\"data\":1}\n".repeat(n);
+    server.post_text("/events", &lines(10_001)).problem(413);
+    let array = format!("[{}1]", "1,".repeat(1_000_000));
+    server.post_text("/events", &array).problem(413);
+    let receipts = server.post_text("/events?receipts=all", &lines(3)).ok();
+    assert_eq!(receipts.as_array().unwrap().len(), 3);
+    let last = server
+        .post_text("/events?receipts=last", &lines(10_000))
+        .ok();
+    assert_eq!(
+        (&last["count"], &last["refused"]),
+        (&json!(10_000), &json!([]))
+    );
+    let position = last["last"]["position"].as_str().unwrap();
+    assert_eq!(position, server.head());
+    server
+        .post_text("/events?receipts=some", &lines(1))
+        .problem(400);
+    assert_eq!(server.get("/events/stats").ok()["events_published"], 10_003);
+}
