@@ -1,8 +1,9 @@
-//! Streams that hyper writes to a client that takes nothing.
+//! Answers that hyper writes to a client that takes nothing.
 //!
 //! hyper asks a stream for more only when there is room for it. A stream whose client leaves it no room can therefore not
 //! tell that it was closed. So whoever drives hyper looks now and then: a stream that is closed, and of which nothing
-//! more is taken for the send timeout, is given up. It may be only slow, and its last words are still to be read.
+//! more is taken for the send timeout, is given up. It may be only slow, and its last words are still to be read. Any other
+//! answer is given up once its client has taken nothing of it for the send timeout.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,13 +20,15 @@ use tokio::time::Sleep;
 use crate::http::Body;
 use crate::hub::Hub;
 
-/// How far a stream is, as hyper and its socket see it. Without a stream it is never blocked.
+/// How far an answer is, as hyper and its socket see it.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     stream: Mutex<Option<ConnectionId>>,
     has_stream: AtomicBool,
     /// The stream's last word was a chunk and not "nothing yet": then it is the client that is waited for.
     has_spoken: AtomicBool,
+    /// The socket did not take the last write: hyper holds bytes that the client does not take.
+    is_write_pending: AtomicBool,
     /// How often something went on: the stream was asked for more, or the socket has taken something.
     steps: AtomicU64,
 }
@@ -40,19 +43,33 @@ impl Watch {
         WatchedBody { body, watch: self }
     }
 
-    /// The socket has taken something.
-    pub(super) fn step(&self) {
+    /// Something went on.
+    fn step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn is_blocked(&self) -> bool {
-        self.has_stream.load(Ordering::Relaxed) && self.has_spoken.load(Ordering::Relaxed)
+    /// Notes whether the socket has taken a write.
+    pub(super) fn wrote(&self, is_pending: bool) {
+        self.is_write_pending.store(is_pending, Ordering::Relaxed);
+        if !is_pending {
+            self.step();
+        }
     }
 
-    /// Whether the stream was closed meanwhile. Its last words may be still to be written.
-    fn is_closed(&self, hub: &Hub) -> bool {
+    /// Whether the socket did not take the last write.
+    pub(super) fn is_write_pending(&self) -> bool {
+        self.is_write_pending.load(Ordering::Relaxed)
+    }
+
+    fn is_blocked(&self) -> bool {
+        let has_spoken = || self.has_spoken.load(Ordering::Relaxed);
+        self.is_write_pending() || (self.has_stream.load(Ordering::Relaxed) && has_spoken())
+    }
+
+    /// Whether nobody else ends the answer: it is no stream, or one that was closed. Its last words may be still to be written.
+    fn is_left_alone(&self, hub: &Hub) -> bool {
         let stream = self.stream.lock().clone();
-        stream.is_some_and(|id| hub.connection_status(&id).is_none())
+        stream.is_none_or(|id| hub.connection_status(&id).is_none())
     }
 }
 
@@ -87,18 +104,18 @@ impl http_body::Body for WatchedBody {
     }
 }
 
-/// Looks at a [`Watch`] as long as its stream is blocked.
+/// Looks at a [`Watch`] as long as its answer is blocked.
 #[derive(Default)]
 pub(super) struct Patience {
     timer: Option<Pin<Box<Sleep>>>,
-    /// The steps at the last look, if the stream was closed by then.
+    /// The steps at the last look, if nobody else ended the answer then.
     steps: Option<u64>,
-    /// For how long nothing has gone on since the stream was closed.
+    /// For how long nothing has gone on.
     lasting: Duration,
 }
 
 impl Patience {
-    /// Ready when the stream is to be given up.
+    /// Ready when the answer is to be given up.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, watch: &Watch, hub: &Hub) -> Poll<()> {
         if !watch.is_blocked() {
             *self = Self::default();
@@ -111,7 +128,7 @@ impl Patience {
             ready!(timer.as_mut().poll(cx));
             self.timer = None;
             let steps = watch
-                .is_closed(hub)
+                .is_left_alone(hub)
                 .then(|| watch.steps.load(Ordering::Relaxed));
             if steps.is_some() && self.steps == steps {
                 self.lasting += LOOK_INTERVAL;
@@ -126,5 +143,5 @@ impl Patience {
     }
 }
 
-/// How often a blocked stream is looked at.
+/// How often a blocked answer is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,7 +5,6 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -204,7 +203,7 @@ async fn answer(
 ) -> Result<Response<WatchedBody>, std::convert::Infallible> {
     let version = request.version();
     let asks_to_close = asks_to_close(request.headers());
-    let is_for_writer = takes_streams && is_plain_get(&request) && !shared.is_write_pending();
+    let is_for_writer = takes_streams && is_plain_get(&request) && !shared.watch.is_write_pending();
     let mut response = service.handle(request, ip).await;
     if let Some(next) = response.body_mut().take_takeover() {
         // hyper writes the head, and has no more to do with the connection then.
@@ -327,16 +326,8 @@ enum Taken {
 #[derive(Default)]
 struct Shared {
     taken: Mutex<Option<Taken>>,
-    /// The stream that hyper writes.
+    /// The answer that hyper writes.
     watch: Arc<Watch>,
-    /// The socket did not take the last write: hyper may hold bytes of earlier answers.
-    is_write_pending: AtomicBool,
-}
-
-impl Shared {
-    fn is_write_pending(&self) -> bool {
-        self.is_write_pending.load(Ordering::Relaxed)
-    }
 }
 
 /// A socket that notes whether it takes what is written.
@@ -347,12 +338,7 @@ struct WatchedIo<S> {
 
 impl<S> WatchedIo<S> {
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.shared
-            .is_write_pending
-            .store(written.is_pending(), Ordering::Relaxed);
-        if written.is_ready() {
-            self.shared.watch.step();
-        }
+        self.shared.watch.wrote(written.is_pending());
         written
     }
 }

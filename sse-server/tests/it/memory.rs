@@ -68,3 +68,27 @@ fn a_request_publishes_so_many_events_and_can_ask_for_the_last_receipt_alone() {
         .problem(400);
     assert_eq!(server.get("/events/stats").ok()["events_published"], 10_003);
 }
+
+#[test]
+fn an_answer_that_is_not_taken_is_given_up_and_its_memory_with_it() {
+    let server = Server::with(&["--send-timeout", "1s"]);
+    let events: Vec<Value> = (0..100)
+        .map(|_| json!({"data": "x".repeat(2_000)}))
+        .collect();
+    let start = server.head();
+    server.publish(&json!(events));
+    let mut wire = Wire::connect(server.address);
+    // More than all buffers between hold, and each asks for as much again.
+    let poll =
+        format!("GET /events/poll?after={start}&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for _ in 0..100 {
+        wire.write(poll.as_bytes());
+    }
+    let answers = || {
+        let stats = server.get("/events/stats").ok();
+        stats["memory"]["answers"]["held_bytes"].as_u64().unwrap()
+    };
+    eventually("an answer waits", || (answers() > 100_000).then_some(()));
+    eventually("it is given up", || (answers() == 0).then_some(()));
+    while wire.fill() {}
+}
