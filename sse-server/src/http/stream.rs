@@ -1,4 +1,4 @@
-//! Opening a stream.
+//! `GET /events`: a stream is opened, or refused with a reason.
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use sse_compress::{AcceptEncoding, Coding};
@@ -44,7 +44,7 @@ pub(super) async fn open_for_websocket(request: &Request<'_>) -> Result<EventStr
     if hub.is_excluded(&request.caller, wanted.user_agent.as_deref()) {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
-            "this client was sent away for a while",
+            "this client was sent away for a while, and that time is not over; connect again later",
         ));
     }
     hub.connect(wanted)
