@@ -144,7 +144,7 @@ impl Location {
         sealed.file.write(seal)
     }
 
-    /// Whether the file is still where it was opened; else what became of it. Costs a look at the folder.
+    /// Whether the file is still where it was opened; else what became of it. Costs one `stat`.
     pub(super) fn check_place(&self) -> Result<(), Arc<str>> {
         let Some(sealed) = &self.seal else {
             return Ok(());

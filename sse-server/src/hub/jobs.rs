@@ -208,7 +208,7 @@ impl Jobs {
             let forgotten = total - states.len();
             tracing::warn!(
                 forgotten,
-                "there is not enough memory for all jobs: the oldest are not known any more"
+                "there is not enough memory for all jobs: the oldest are forgotten"
             );
         }
         let mut table = Table::default();
