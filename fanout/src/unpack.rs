@@ -1,4 +1,4 @@
-//! The way back from a compressed stream.
+//! Decompressing what a server has sent.
 
 use std::io::{self, Write};
 

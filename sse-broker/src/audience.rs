@@ -1,4 +1,4 @@
-//! Who may see a record.
+//! [`Audience`]: who may see a record.
 
 use crate::Topic;
 #[cfg(feature = "disk")]

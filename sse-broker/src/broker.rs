@@ -1,4 +1,4 @@
-//! What every broker promises.
+//! The [`Broker`] trait: what every log promises, in memory or on disk.
 
 use std::future::{Future, ready};
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Which topics are meant, where they are not listed one by one.
+//! [`TopicPattern`]: many topics by one pattern, whose syntax is the caller's.
 
 use std::fmt;
 

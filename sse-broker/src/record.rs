@@ -1,4 +1,4 @@
-//! What the log holds.
+//! Records: what the log holds, and what is given to it to be stored.
 
 use bytes::Bytes;
 use sse_protocol::{Event, EventId, EventType, Retry};

@@ -1,4 +1,4 @@
-//! Where a reader goes on, and what it must hear first.
+//! Resuming: where in the log a reader goes on, and the gap that it must hear of first.
 
 use crate::{Bounds, Broker, Offset, Position, ReadError};
 

@@ -1,4 +1,4 @@
-//! How long the log remembers.
+//! Retention: how long the log keeps records.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The join of log and window.
+//! [`Splice`]: takes a reader from the log into the live window, with nothing lost and nothing twice.
 
 use crate::{Bounds, Epoch, Gap, GapReason, Offset, Page, Position, Rendered, ResumeFrom};
 

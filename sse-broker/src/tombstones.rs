@@ -1,4 +1,4 @@
-//! How much of an account the log keeps of what the rules of topics have taken.
+//! How much the log remembers of the records that topic retention has removed.
 
 /// As many topics as have an account of what was removed of them. Of those whose last removal is the longest
 /// ago it is forgotten, and every reader that has not read beyond it hears of a gap then, whether its topics are

@@ -1,4 +1,4 @@
-//! Where events go.
+//! Topics: the names of where events go.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How hard to try, by how busy the machine is.
+//! The compression level for the load of the machine.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! How hard to try.
+//! Compression levels: how much effort is spent.
 
 use core::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! When to speak up.
+//! Alerts: raised and cleared only after a signal has been bad, or good, for long enough.
 
 use std::time::{Duration, Instant};
 

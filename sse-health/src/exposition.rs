@@ -1,4 +1,4 @@
-//! The same facts for Prometheus.
+//! Metrics for Prometheus, as OpenMetrics text.
 
 use std::{fmt, time::Duration};
 

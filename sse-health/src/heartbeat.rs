@@ -1,4 +1,4 @@
-//! When to send a sign of life.
+//! When a heartbeat is due.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

@@ -1,4 +1,4 @@
-//! The parts, put together.
+//! [`HealthMonitor`]: all parts of the crate in one.
 
 use std::{
     fmt,

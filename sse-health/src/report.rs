@@ -1,4 +1,4 @@
-//! What is told to the outside.
+//! Health reports, as they are sent in JSON.
 //!
 //! These are wire types. Their field names are a public contract: fields may be added, none renamed or removed.
 

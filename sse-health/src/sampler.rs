@@ -1,4 +1,4 @@
-//! What the process takes of the machine.
+//! CPU and memory of the process, sampled.
 
 use std::{
     fmt,

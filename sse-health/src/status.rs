@@ -1,4 +1,4 @@
-//! The verdict.
+//! The health status, and the reasons for it.
 
 use std::{fmt, time::Duration};
 

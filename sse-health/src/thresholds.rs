@@ -1,4 +1,4 @@
-//! What is normal.
+//! Thresholds: from which value on a signal is a warning, or critical.
 
 use std::{fmt, str::FromStr};
 

@@ -4,7 +4,7 @@
 //! application:
 //!
 //! * [`hub`]: the [`Hub`](hub::Hub) joins the log of what was said to the pool of who listens. It knows no HTTP.
-//! * [`access`]: who asks, and what they may have.
+//! * [`access`]: who asks, what they may have, and how much memory is held for them.
 //! * [`wire`]: what can be said to a reader, and the bytes it is said in.
 //! * [`session`]: one reader's stream.
 //! * [`http`]: the hub as an HTTP service, to be mounted anywhere.

@@ -103,7 +103,7 @@ impl Location {
         head: Offset,
         is_same_log: bool,
     ) -> Option<NewEpoch> {
-        // Files had no stamps before.
+        // Files of the formats before 4 have no stamp.
         let (seal, stamp) = (self.seal.as_ref()?.borrow(), stamp?);
         Seal::judge(seal.file.seal, seal.place, stamp, epoch, head, is_same_log)
     }
@@ -144,7 +144,7 @@ impl Location {
         sealed.file.write(seal)
     }
 
-    /// Whether the file is still where it was opened; else what became of it. Costs a look at the folder.
+    /// Whether the file is still where it was opened; else what became of it. Costs one `stat`.
     pub(super) fn check_place(&self) -> Result<(), Arc<str>> {
         let Some(sealed) = &self.seal else {
             return Ok(());
@@ -152,11 +152,11 @@ impl Location {
         let path = self.path.display();
         match Place::of(&self.path) {
             Ok(place) if place == sealed.borrow().place => Ok(()),
-            Ok(_) => Err(format!("{path} was replaced while the hub had it open; nothing is stored any more, start the hub again").into()),
+            Ok(_) => Err(format!("{path} was replaced while the hub had it open; nothing is stored until the hub is started again").into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(format!("{path} was removed while the hub had it open; nothing is stored any more, start the hub again").into())
+                Err(format!("{path} was removed while the hub had it open; nothing is stored until the hub is started again").into())
             }
-            Err(error) => Err(format!("{path} cannot be found any more: {error}").into()),
+            Err(error) => Err(format!("{path} cannot be found: {error}").into()),
         }
     }
 

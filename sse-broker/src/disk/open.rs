@@ -104,7 +104,7 @@ pub(super) fn open(
     })
 }
 
-/// How many times larger than its records a file must be to be worth it: what is not free may take up to this.
+/// How many times larger than its records a file must be to be compacted: records with their indexes may take up to this.
 const MIN_COMPACT_FACTOR: u64 = 4;
 
 /// What the tables say.

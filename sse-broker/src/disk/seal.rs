@@ -2,18 +2,21 @@
 //! acknowledged.
 //!
 //! redb keeps two versions of its root and goes back to the older when the newer is damaged, without a word. And a file
-//! cannot tell that it is a copy. So the hub notes, outside of the file, what it must find there again:
+//! cannot tell that it is a copy. So what the file must hold when it is opened again is written outside of it:
 //!
-//! * the *head* that was acknowledged, after each commit and before its publishers are answered. It is not synced: what a
-//!   process wrote outlives it, and after a loss of power an older seal asks for less than the disk has;
-//! * a *stamp*, drawn anew at each start and clean end, that the log's file has too: an older state of the file has
-//!   another;
-//! * the file's *place*, its device and inode: a copy has another. A device's number may be another after the machine was
-//!   started anew, so it counts only while the machine runs.
+//! * the *head*, the newest acknowledged offset, written after each commit and before its publishers are answered. It is not
+//!   synced: what a process wrote outlives it, and after a loss of power an older seal asks for less than the disk has;
+//! * a *stamp*, a random number that is drawn at each start and clean end and that the log's file has too: an older state
+//!   of the file has another;
+//! * the file's *place*, its device and inode: a copy has another. A device may get another number when the machine is
+//!   started again, so the device counts only until then.
+//!
+//! A file that does not match its seal gets a new epoch ([`NewEpoch`]). The new stamp is written to the seal first, beside the
+//! old one, and then to the file: a crash between the two leaves a file that matches either.
 //!
 //! ```text
-//! "sse-seal"            then twice, at 512 and at 1024, written in turns:
-//! u64  number of this writing       u64  stamp          u64  stamp that is about to be
+//! "sse-seal"            then twice, at 512 and at 1024, written in turns; the higher number is the newer:
+//! u64  number of this writing       u64  stamp          u64  next stamp, or the same
 //! u64  device   u64  inode          u64  boot of the machine
 //! u64  epoch    u64  head
 //! u32  CRC-32 of the bytes before
@@ -113,7 +116,7 @@ pub enum NewEpoch {
         acknowledged: Offset,
     },
     /// The file is a copy, an import, or an older state that was put back.
-    #[error("{0}; if it is to go on as the same log, say so")]
+    #[error("{0}; to go on as the same log, open it once with same-log")]
     Moved(&'static str),
 }
 

@@ -119,7 +119,7 @@ impl Writer {
             }
             let is_idle = group.is_empty() && states.is_empty();
             if is_idle && !is_closing && !has_more && self.trimming.is_none() {
-                self.look();
+                self.check_place_while_idle();
                 continue;
             }
             let (begun, last_group) = (Instant::now(), group.len());
@@ -138,14 +138,14 @@ impl Writer {
         drop(ended);
     }
 
-    /// Nothing is written any more.
+    /// Stops all writing until the log is opened again.
     fn fence(&mut self, reason: Arc<str>) {
         self.shared.health.lock().fenced = Some(Arc::clone(&reason));
         self.mode = Mode::Fenced(reason);
     }
 
-    /// Nothing is to be written: whether it could be is worth knowing all the same.
-    fn look(&mut self) {
+    /// Notices, while nothing is to be written, that the file has been removed or replaced.
+    fn check_place_while_idle(&mut self) {
         if !matches!(self.mode, Mode::Writing) {
             return;
         }
@@ -192,7 +192,7 @@ impl Writer {
                 reason,
             }))?;
             self.state.epoch = call.epoch;
-            self.vouch_for(self.state.head)?;
+            self.check_and_seal(self.state.head)?;
             self.shared.set_bounds(&self.state);
             let bounds = self.state.bounds();
             self.tell(|tail| tail.epoch_changed(bounds));
@@ -220,9 +220,9 @@ impl Writer {
         })
     }
 
-    /// The last look before what was committed is acknowledged: the file is still in its place, and the seal says what
-    /// must be found in it from now on.
-    fn vouch_for(&mut self, head: Offset) -> Result<(), AppendError> {
+    /// The last step before what was committed is acknowledged: checks that the file is still in its place, and notes the new
+    /// head in the seal.
+    fn check_and_seal(&mut self, head: Offset) -> Result<(), AppendError> {
         if let Err(reason) = self.location.check_place() {
             self.fence(Arc::clone(&reason));
             return Err(AppendError::Unknown { reason });
@@ -271,7 +271,7 @@ impl Writer {
         });
         match self.outcome_of(outcome).and_then(|done| {
             let head = done.state.head;
-            self.vouch_for(head)
+            self.check_and_seal(head)
                 .inspect_err(|_| done.take_back(&self.shared.index))?;
             Ok(done)
         }) {
@@ -420,7 +420,7 @@ impl Writer {
     }
 }
 
-/// Tells, however the writer came to its end, that there is nobody any more to write.
+/// Tells publishers and readers that the writer has ended, also when it panicked.
 struct Ended(Arc<Shared>);
 
 impl Drop for Ended {

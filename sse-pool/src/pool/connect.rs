@@ -1,4 +1,4 @@
-//! A reader comes and goes: the id is taken, the place is handed over and given back.
+//! Connecting and leaving: a reader takes its id and its place, and gives them back.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},

@@ -1,4 +1,4 @@
-//! The log under the pool has become another one.
+//! Resetting the pool when its log begins another epoch, whose offsets start anew.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 

@@ -1,4 +1,4 @@
-//! A reader looks: what kind of look it is, and what every look says of loss, of closing and of what was taken.
+//! One read: which kind it is, and what each kind says of loss, of closing and of what was taken.
 
 use std::{sync::Arc, time::Instant};
 

@@ -1,8 +1,8 @@
-//! One memory budget: whatever holds bytes for somebody holds a permit for them.
+//! The memory budget: whatever holds bytes for a client holds a permit for them.
 //!
-//! The memory that the hub may use is shared out at the start into accounts. Whoever takes bytes takes a permit of the
-//! account first, and holds it until they are gone; whoever finds none waits a moment, or is told to come back. So overload is
-//! an answer and never an allocation.
+//! The memory that the hub may use (`--memory`) is divided into accounts at the start. Code that holds bytes takes a permit of
+//! the account first, and keeps it until the bytes are gone. When there is none left it waits a moment, or its client is told to
+//! come back. So overload is an answer and never an allocation.
 //!
 //! ```text
 //!                 permit
@@ -58,7 +58,7 @@ impl Account {
         Self::Answers,
     ];
 
-    /// The name in metrics, logs and answers.
+    /// The name in answers.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What a person at the terminal needs next.
+//! What is printed at the start: where the hub listens, and commands to paste.
 
 use std::io::{self, Write};
 use std::path::Path;

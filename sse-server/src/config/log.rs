@@ -1,4 +1,4 @@
-//! The log on standard error.
+//! The settings of the log on standard error.
 
 use clap::{Args, ValueEnum};
 

@@ -1,4 +1,4 @@
-//! How much memory the hub may use, and what that means for everything whose size was not given.
+//! `--memory`: the hub's memory, the defaults that follow from it, and the check that everything fits.
 
 use clap::Args;
 
@@ -17,8 +17,8 @@ use crate::units::Size;
     reason = "the help texts are the documentation, said once"
 )]
 pub struct MemorySettings {
-    /// Memory for everything that is held for clients; what finds none is told to come back
-    /// [default: half of what the container or the machine has]
+    /// Memory for everything that is held for clients; a request that finds none left is answered with 503. With less
+    /// than 256MiB the defaults of other sizes are smaller [default: half of what the container or the machine has]
     #[arg(long, env = "SSE_MEMORY", value_name = "SIZE")]
     pub memory: Option<Size>,
 }
@@ -90,9 +90,15 @@ pub(super) fn check(
     let Some((enough, option)) = needs.into_iter().max() else {
         return Ok(());
     };
-    let enough = u64::try_from(enough).unwrap_or(u64::MAX).max(MIN_BYTES);
+    let enough = u64::try_from(enough).unwrap_or(u64::MAX);
+    let given = Size(memory_bytes as u64);
+    if (memory_bytes as u64) < MIN_BYTES {
+        let least = Size(MIN_BYTES);
+        return Err(invalid(format!(
+            "--memory {given} is too small: give {least} or more"
+        )));
+    }
     if (memory_bytes as u64) < enough {
-        let given = Size(memory_bytes as u64);
         let enough = Size(enough);
         return Err(invalid(format!(
             "--memory {given} is too small for {option}: give {enough} or more, or a smaller {option}"

@@ -43,6 +43,7 @@ pub use topic_rule::TopicRule;
 use crate::http::HttpConfig;
 use crate::hub::HubConfig;
 use crate::serve::{Endpoint, Tls};
+use crate::units::Size;
 
 /// Everything the server binary needs to know.
 #[derive(Clone, Debug)]
@@ -129,9 +130,10 @@ impl Config {
         let http = settings.http.build(http)?;
         if hub.max_event_bytes > http.max_body_bytes {
             return Err(invalid(format!(
-                "--max-event ({} bytes) is larger than --max-body ({} bytes), so such an event could never be \
-                 published: raise --max-body or lower --max-event",
-                hub.max_event_bytes, http.max_body_bytes
+                "--max-event ({}) is larger than --max-body ({}), so such an event could never be published: raise \
+                 --max-body or lower --max-event",
+                Size(hub.max_event_bytes as u64),
+                Size(http.max_body_bytes as u64)
             )));
         }
         // Its snapshot is an event.

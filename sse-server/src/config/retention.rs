@@ -1,4 +1,4 @@
-//! How long events are kept.
+//! The settings of retention: how long events are kept.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Where events are kept.
+//! The settings of the log: where events are kept, and how safely.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,8 @@ pub struct StorageSettings {
     /// How safe an acknowledged event is: fsync survives power loss, os a crash of the process [default: fsync]
     #[arg(long, env = "SSE_DURABILITY", value_name = "LEVEL")]
     pub durability: Option<DurabilitySetting>,
-    /// Take a copied, imported or restored event log for the log that it was: positions that readers have stay valid
+    /// Take a copied, imported or restored event log for the log that it was, so that readers' positions stay valid; for
+    /// the first start on it
     #[arg(long, env = "SSE_SAME_LOG", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub same_log: Option<bool>,
 }

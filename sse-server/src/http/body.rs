@@ -1,4 +1,4 @@
-//! The body of an answer: all of it at once, or a stream of events.
+//! The body of an answer: all of it at once, a stream of events, or a socket that a WebSocket takes over.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Who is connected.
+//! Connections over HTTP: the list, one of them, and ending its stream.
 
 use std::time::Instant;
 

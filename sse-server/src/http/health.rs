@@ -1,4 +1,4 @@
-//! How the hub fares, for people, dashboards and orchestrators.
+//! Health, statistics, metrics and readiness over HTTP.
 
 use http::{HeaderValue, Response, header};
 use sse_health::{Exposition, HealthReport, SseHealthReport};

@@ -1,4 +1,4 @@
-//! Events without a stream.
+//! `GET /events/poll`: events as JSON, for clients without a stream.
 
 use std::time::Duration;
 

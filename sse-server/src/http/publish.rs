@@ -48,7 +48,7 @@ pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Prob
         }
     };
     let address = request.caller.address();
-    // Waits for what the body says in any case; what many small events take beside it is there or not.
+    // Waits for memory for the text; what many small events take beside it must be free at once.
     let bytes = request.body.len();
     let budget = hub.budget();
     let mut permit = budget.take(Account::Publications, address, bytes).await?;
@@ -132,7 +132,7 @@ pub(super) async fn test_event(request: Request<'_>) -> Result<Response<Body>, P
     .await
 }
 
-/// What a publisher hears when it did not work.
+/// The problem for an event that was not published.
 pub(super) fn problem(error: &PublishError) -> Problem {
     match error {
         PublishError::ReservedEventType(_) | PublishError::EventTypeNotAllowed { .. } => {

@@ -1,4 +1,4 @@
-//! Opening a stream.
+//! `GET /events`: a stream is opened, or refused with a reason.
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use sse_compress::{AcceptEncoding, Coding};
@@ -44,7 +44,7 @@ pub(super) async fn open_for_websocket(request: &Request<'_>) -> Result<EventStr
     if hub.is_excluded(&request.caller, wanted.user_agent.as_deref()) {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
-            "this client was sent away for a while",
+            "this client was sent away for a while, and that time is not over; connect again later",
         ));
     }
     hub.connect(wanted)
@@ -172,7 +172,7 @@ fn wanted_coding(headers: &HeaderMap) -> Coding {
     accepted.choose(OFFERED).unwrap_or_default()
 }
 
-/// The answer to a reader that asked for what cannot be.
+/// The problem for a stream that was not opened.
 pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
     match error {
         ConnectError::Refused(refusal) => no_place(hub, &refusal),
@@ -183,7 +183,7 @@ pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
     }
 }
 
-/// The answer to a reader for whom there is no place.
+/// The problem for a reader for which there is no place.
 pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
     let config = hub.config();
     let detail = match refusal {
@@ -202,7 +202,7 @@ pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
     Problem::unavailable(detail, REFUSED_RETRY_AFTER)
 }
 
-/// The answer to a reader that wants what nobody can have.
+/// The problem for topics or types that are not valid, or that no memory is left for.
 pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
     let field = match error {
         InvalidInterest::NoMemory(error) => return (*error).into(),
@@ -215,7 +215,7 @@ pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
 
 /// What a stream can be told beside what every reader can.
 const STREAM_PARAMETERS: [&str; 3] = ["durable", "compression", "stream_compression"];
-/// What streams come in; among what a client wants alike, the first.
+/// The codings of streams; of those that a client likes equally, the first is chosen.
 const OFFERED: &[Coding] = &[Coding::Gzip, Coding::Identity];
 
 #[cfg(test)]

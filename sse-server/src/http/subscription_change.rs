@@ -125,7 +125,7 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
     })
 }
 
-/// What somebody hears whose change was not made.
+/// The problem for a change that was not made.
 pub(super) fn change_problem(error: &ChangeError) -> Problem {
     match error {
         ChangeError::Unknown(_) => Problem::not_found(error.to_string()),

@@ -149,7 +149,7 @@ impl Takeover for WebSocket {
     }
 }
 
-/// Why nothing more is written.
+/// Why the WebSocket ends.
 enum Stop {
     /// The socket is gone, or takes nothing.
     Broken,

@@ -1,4 +1,4 @@
-//! What a hub can be told.
+//! [`HubConfig`]: the settings of a hub.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct HubConfig {
     pub max_event_bytes: usize,
     /// The event types that may be published; `None` for any.
     pub allowed_event_types: Option<BTreeSet<String>>,
-    /// Memory by account, except for [`stream_compression_bytes`](Self::stream_compression_bytes), which is that account's.
+    /// Memory by account. The account `compression` has [`stream_compression_bytes`](Self::stream_compression_bytes) instead.
     pub memory: Sizes,
     /// Jobs remembered at once.
     pub max_jobs: usize,

@@ -1,4 +1,5 @@
-//! Readers that were sent away for a while: an `EventSource` comes back by itself, unless it is told not to.
+//! Clients that were sent away for a while (`DELETE /events/connections/{id}?for=`). An `EventSource` reconnects by itself, unless it
+//! is told not to.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,8 +13,8 @@ use super::Hub;
 use crate::access::Caller;
 use crate::clock;
 
-/// Who is sent away: the same client at the same address. A user agent is part of it, so that one page does not keep another
-/// program out.
+/// A client that is sent away: the same user agent, user and session at the same address. The user agent is part of it, so that
+/// a page that is sent away keeps no other program out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Excluded {
     address: PackedIp,

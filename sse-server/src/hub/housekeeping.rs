@@ -1,4 +1,4 @@
-//! What is done once a second, and how a hub leaves.
+//! What the hub does once a second, and how it drains.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What many connections have alike, held once.
+//! An interner: a value that many connections share is held once.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

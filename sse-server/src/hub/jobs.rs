@@ -58,8 +58,8 @@ pub enum JobError {
     /// There is no memory left for it.
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
-    /// As many jobs as may be are under way.
-    #[error("{0} jobs are under way, and no more are taken")]
+    /// As many jobs as there may be, or as their memory has room for, are under way.
+    #[error("there is no room for another job: as many as fit are under way, {0} at most")]
     TooMany(usize),
     /// The change could not be published.
     #[error(transparent)]
@@ -208,7 +208,7 @@ impl Jobs {
             let forgotten = total - states.len();
             tracing::warn!(
                 forgotten,
-                "there is not enough memory for all jobs: the oldest are not known any more"
+                "there is not enough memory for all jobs: the oldest are forgotten"
             );
         }
         let mut table = Table::default();

@@ -1,4 +1,4 @@
-//! How the hub fares: latencies, rates, load, and whether that is healthy.
+//! The hub's metrics: latencies, rates, load, and the health that follows from them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! The same events without a stream: ask, and perhaps wait, for what comes after a position.
+//! Polling: the events after a position, at once or when there are any.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub enum PollError {
     /// There is no place to wait in.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// What it wants cannot be.
+    /// What it asks for is not valid.
     #[error(transparent)]
     Interest(#[from] InvalidInterest),
     /// The log cannot be read.

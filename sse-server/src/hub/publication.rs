@@ -1,4 +1,4 @@
-//! What a publisher says, checked.
+//! [`Publication`]: an event to be published, checked.
 
 use std::time::Duration;
 

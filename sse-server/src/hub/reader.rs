@@ -185,7 +185,7 @@ impl Hub {
     }
 }
 
-/// Leaves out what nobody is to get any more.
+/// Leaves out events that have expired.
 pub(crate) fn leave_out_expired(batch: &mut Batch, moment: Moment) {
     batch.retain(|entry| !entry.payload.record().is_expired(moment.unix_millis));
 }

@@ -19,7 +19,7 @@ pub(crate) struct HeldPage {
 }
 
 impl Hub {
-    /// Memory for a page that is larger than it need be, if there is some at once.
+    /// A permit for a large page, if there is memory for one at once. A reader that gets none goes on with small pages.
     pub(crate) fn large_page(&self, address: IpAddr, bytes: usize) -> Option<Permit> {
         self.inner
             .budget

@@ -1,4 +1,4 @@
-//! How the server treats its sockets.
+//! [`ServerConfig`]: how the server treats its sockets.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Listening, accepting, and ending it all in order.
+//! [`Server`]: starts the workers, and ends them in order.
 
 use std::future::Future;
 use std::io;

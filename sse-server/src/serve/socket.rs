@@ -1,4 +1,4 @@
-//! What the parts of the server that write to a socket need of it.
+//! The [`Socket`] trait: what a writer of streams needs of a socket, plain or TLS.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Its listeners and all their connections, on one runtime.
+//! A worker: a thread with its listeners and all their connections, on a runtime of its own.
 
 use std::future::Future;
 use std::io;

@@ -9,7 +9,7 @@
 //!                              └─▶ Ended      closed, or its history is gone
 //! ```
 //!
-//! A `Session` decides which bytes come next; it owns no socket, no timer and no waker. Who writes asks it
+//! A `Session` decides which bytes come next; it owns no socket, no timer and no waker. Its writer asks it
 //! for the next bytes when the last ones are on their way, so back-pressure is the socket's own and nothing is
 //! queued. Replay and live are one path: whatever falls out of the window is read from the log, page by page,
 //! until the window holds what comes next.

@@ -84,7 +84,7 @@ pub enum ConnectError {
     /// A connection of this id is open.
     #[error("a connection {0} is open already")]
     IdTaken(ConnectionId),
-    /// What it wants cannot be.
+    /// What it asks for is not valid.
     #[error(transparent)]
     Interest(#[from] InvalidInterest),
     /// The name it reads under cannot be used.

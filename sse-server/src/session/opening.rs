@@ -1,4 +1,4 @@
-//! What a stream begins with.
+//! The first bytes of a stream: the greeting, the gap, and the states of jobs.
 
 use bytes::Bytes;
 use sse_broker::{Gap, Offset, Topic};

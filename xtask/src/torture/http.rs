@@ -1,4 +1,4 @@
-//! As much HTTP as it takes, with nothing between the test and the socket.
+//! A minimal HTTP client, with nothing between the test and the socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! The process that is killed.
+//! The hub under test: started, killed, and started again.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};

@@ -1,4 +1,5 @@
-//! A socket that counts what passes through it, and from that knows whether a message is under way.
+//! A socket that counts the bytes that pass through it. The counts tell whether a message is being received, and whether the client
+//! takes what is sent.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What has passed, for whoever serves the socket while something else has it.
+/// What has passed, for the code that serves the socket while the WebSocket library owns it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     passed: Arc<Passed>,
@@ -43,7 +44,7 @@ impl Counts {
         self.used = (self.used + CONTROL_HEAD_BYTES + payload_bytes as u64).min(self.read());
     }
 
-    /// Whether a message was under way at the last look, and still is.
+    /// Whether a message was under way at the last call, and the same one still is.
     pub(super) fn is_message_late(&mut self) -> bool {
         let before = self.under_way.take();
         if self.read() > self.used {

@@ -1,4 +1,4 @@
-//! What time does to connections: heartbeats, and an end for sockets that take nothing any more.
+//! Time-outs of connections: heartbeats that are due, and an end for sockets that take nothing.
 
 use super::Reactor;
 use super::table::Ticks;
