@@ -170,6 +170,7 @@ impl HubService {
             Bytes::new()
         };
         let upgrade = self.upgrade(&head, operation);
+        let is_read = head.method.is_safe();
         let request = Request {
             hub: &self.hub,
             caller,
@@ -184,7 +185,7 @@ impl HubService {
             max_body_bytes: self.config.max_body_bytes,
         };
         let response = perform(operation, request).await?;
-        hold_answer(response, budget, ip)
+        hold_answer(response, budget, ip, is_read)
     }
 
     /// How the connection of a request can be given to a WebSocket.
@@ -236,18 +237,22 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
     }
 }
 
-/// Lets an answer hold its memory until the client has it. A small one is among what every connection takes.
+/// Lets an answer hold its memory until the client has it. A small one is among what every connection takes, and what was done
+/// is told in any case.
 fn hold_answer(
     response: Response<Body>,
     budget: &Budget,
     ip: IpAddr,
+    is_read: bool,
 ) -> Result<Response<Body>, Problem> {
-    match response.body().unheld_bytes() {
-        0..=SMALL_ANSWER_BYTES => Ok(response),
-        bytes => {
-            let permit = budget.try_take(Account::Answers, ip, bytes)?;
-            Ok(response.map(|body| body.held_by(permit)))
-        }
+    let bytes = response.body().unheld_bytes();
+    if bytes <= SMALL_ANSWER_BYTES {
+        return Ok(response);
+    }
+    match budget.try_take(Account::Answers, ip, bytes) {
+        Ok(permit) => Ok(response.map(|body| body.held_by(permit))),
+        Err(refused) if is_read => Err(refused.into()),
+        Err(_) => Ok(response),
     }
 }
 

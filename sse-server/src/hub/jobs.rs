@@ -58,8 +58,8 @@ pub enum JobError {
     /// There is no memory left for it.
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
-    /// As many jobs as there may be, or as their memory has room for, are under way.
-    #[error("there is no room for another job: as many as fit are under way, {0} at most")]
+    /// As many jobs as there may be are under way.
+    #[error("there is no room for another job: {0} are under way, and no more may be")]
     TooMany(usize),
     /// The change could not be published.
     #[error(transparent)]
@@ -328,7 +328,11 @@ impl Hub {
                 for ended in forgotten.into_iter().rev() {
                     table.restore(ended);
                 }
-                return Err(JobError::TooMany(jobs.max));
+                if count > jobs.max {
+                    return Err(JobError::TooMany(jobs.max));
+                }
+                let wanted = self.inner.config.max_job_bytes;
+                return Err(self.inner.budget.exhausted(Account::Jobs, wanted).into());
             };
             bytes -= table.slots.get(&oldest).map_or(0, |slot| slot.bytes);
             count -= 1;
