@@ -154,7 +154,7 @@ impl Location {
             Ok(place) if place == sealed.borrow().place => Ok(()),
             Ok(_) => Err(format!("{path} was replaced while the hub had it open; nothing is stored until the hub is started again").into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(format!("{path} was removed while the hub had it open; nothing is stored until the hub is started again").into())
+                Err(format!("{path} was removed while the hub had it open; nothing more is stored. What it held can be read until the hub stops: started again, it begins an empty log").into())
             }
             Err(error) => Err(format!("{path} cannot be found: {error}").into()),
         }
