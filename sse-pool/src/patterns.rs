@@ -151,9 +151,9 @@ impl Patterns {
         drop((dropped, keys));
     }
 
-    /// Asks the patterns for the entries' topics.
+    /// Asks the patterns for the entries' topics. One topic at a time: what all of them together could match is as much as
+    /// entries, topics and patterns multiplied.
     pub(crate) fn matching<T>(&self, entries: &[Arc<Entry<T>>]) -> Matching {
-        let mut candidates: Vec<(usize, &str, u64, Arc<dyn TopicPattern>)> = Vec::new();
         let mut matching = Matching::default();
         {
             let table = self.0.lock();
@@ -161,23 +161,74 @@ impl Patterns {
             if table.by_text.is_empty() {
                 return matching;
             }
-            let public = entries.iter().enumerate();
-            for (at, entry) in public.filter(|(_, entry)| entry.recipients.is_none()) {
-                for topic in &*entry.topics {
-                    let of_topic = table.by_prefix.of(topic);
-                    candidates.extend(of_topic.map(|(n, it)| (at, &**topic, *n, Arc::clone(it))));
-                }
-            }
         }
-        for (at, topic, number, pattern) in candidates {
-            if pattern.matches(topic) {
-                matching.found.push((at, number));
+        let mut candidates: Vec<(u64, Arc<dyn TopicPattern>)> = Vec::new();
+        let mut numbers: Vec<u64> = Vec::new();
+        let public = entries.iter().enumerate();
+        for (at, entry) in public.filter(|(_, entry)| entry.recipients.is_none()) {
+            for topic in &*entry.topics {
+                {
+                    let table = self.0.lock();
+                    let of_topic = table.by_prefix.of(topic);
+                    let known = of_topic.filter(|(number, _)| *number <= matching.last_number);
+                    candidates.extend(known.cloned());
+                }
+                for (number, pattern) in candidates.drain(..) {
+                    if pattern.matches(topic) {
+                        numbers.push(number);
+                    }
+                }
+                numbers.sort_unstable();
+                numbers.dedup();
             }
+            matching
+                .found
+                .extend(numbers.drain(..).map(|number| (at, number)));
         }
         matching
     }
 
     pub(crate) fn count(&self) -> usize {
         self.0.lock().by_text.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Any(String);
+
+    impl TopicPattern for Any {
+        fn as_str(&self) -> &str {
+            &self.0
+        }
+
+        fn literal_prefix(&self) -> &str {
+            ""
+        }
+
+        fn matches(&self, _: &str) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_found_once_for_an_entry_however_many_topics_of_it_match() {
+        let patterns = Patterns::new();
+        let all: Vec<Arc<dyn TopicPattern>> = (0..3)
+            .map(|n| Arc::new(Any(n.to_string())) as Arc<dyn TopicPattern>)
+            .collect();
+        let keys = patterns.intern(&all);
+        let topics: Vec<Arc<str>> = (0..64).map(|n| Arc::from(n.to_string())).collect();
+        let entries = [
+            Arc::new(Entry::new(1, (), 1, topics.clone())),
+            Arc::new(Entry::new(2, (), 1, topics)),
+        ];
+        let matching = patterns.matching(&entries);
+        let expected = [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)];
+        assert_eq!(matching.found(), expected);
+        patterns.release(keys);
     }
 }

@@ -338,11 +338,7 @@ impl Hub {
             count -= 1;
             forgotten.push(oldest);
         }
-        let records = forgotten
-            .iter()
-            .map(|job_id| forget_record(job_id, now))
-            .collect();
-        Ok((records, forgotten))
+        Ok((forget_records(&forgotten, now), forgotten))
     }
 
     /// Nothing was created, and nothing forgotten after all.
@@ -370,8 +366,37 @@ impl Hub {
         let now = clock::unix_millis();
         let (job, event) = job.apply(change, now)?;
         let record = self.check_job_size(&job, job_record(&job, &event, now)?)?;
-        self.append(vec![record]).await?;
+        let forgotten = match job.status.has_ended() {
+            true => Vec::new(),
+            false => self.make_room_for_state(state_bytes(&record))?,
+        };
+        let mut records = forget_records(&forgotten, now);
+        records.push(record);
+        if let Err(error) = self.append(records).await {
+            self.give_room_back(job_id, forgotten);
+            return Err(error.into());
+        }
         Ok(Arc::new(job))
+    }
+
+    /// Room for a state of this size: ended jobs are forgotten for it, the oldest first. A job that begins has room already, and
+    /// one that ends needs none.
+    fn make_room_for_state(&self, state_bytes: usize) -> Result<Vec<String>, NoMemory> {
+        let jobs = &self.inner.jobs;
+        let mut table = jobs.table.lock();
+        let mut forgotten = Vec::new();
+        let mut bytes = table.bytes + state_bytes;
+        while bytes > jobs.max_bytes {
+            let Some(oldest) = table.ended.pop_front() else {
+                for ended in forgotten.into_iter().rev() {
+                    table.restore(ended);
+                }
+                return Err(self.inner.budget.exhausted(Account::Jobs, state_bytes));
+            };
+            bytes -= table.slots.get(&oldest).map_or(0, |slot| slot.bytes);
+            forgotten.push(oldest);
+        }
+        Ok(forgotten)
     }
 
     /// Refuses a change that is larger than an event may be, and one that lets the job outgrow its bound little by little. The
@@ -383,10 +408,7 @@ impl Hub {
             let max = config.max_event_bytes;
             return Err(PublishError::TooLarge { bytes, max }.into());
         }
-        let state_bytes = match &record.snapshot {
-            Some(Snapshot::Put(state)) => state.len(),
-            _ => 0,
-        };
+        let state_bytes = state_bytes(&record);
         let max = config.max_job_bytes;
         // What ends a job carries a result, and that has the same bound.
         let max = if job.status.has_ended() { 2 * max } else { max };
@@ -395,11 +417,6 @@ impl Hub {
                 bytes: state_bytes,
                 max,
             });
-        }
-        let jobs = &self.inner.jobs;
-        if !job.status.has_ended() && jobs.bytes() + state_bytes > jobs.max_bytes {
-            let refused = self.inner.budget.exhausted(Account::Jobs, state_bytes);
-            return Err(refused.into());
         }
         Ok(record)
     }
@@ -606,6 +623,21 @@ fn job_record(job: &Job, message: &Message, now: UnixMillis) -> Result<NewRecord
     record.data_kind = DataKind::Json;
     record.snapshot = Some(Snapshot::Put(Bytes::from(state)));
     Ok(record)
+}
+
+/// How large the state is that comes with a job's record.
+fn state_bytes(record: &NewRecord) -> usize {
+    match &record.snapshot {
+        Some(Snapshot::Put(state)) => state.len(),
+        _ => 0,
+    }
+}
+
+fn forget_records(job_ids: &[String], now: UnixMillis) -> Vec<NewRecord> {
+    job_ids
+        .iter()
+        .map(|job_id| forget_record(job_id, now))
+        .collect()
 }
 
 /// Tells that an ended job is no longer remembered, and takes its snapshot out of the log.

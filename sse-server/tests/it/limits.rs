@@ -13,6 +13,40 @@ use crate::server::{Server, command};
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 #[test]
+fn ended_jobs_make_room_for_new_ones_and_for_those_under_way() {
+    // 1.5 MiB of it are for jobs.
+    let server = Server::with(&["--memory", "16MiB"]);
+    let change =
+        |job_id: &str, call: &str, body| server.post(&format!("/jobs/{job_id}/{call}"), &body).ok();
+    server.post("/jobs", &json!({"job_id": "long"})).ok();
+    change("long", "progress", json!({"progress": 1}));
+    for n in 0..14 {
+        let created = server.post("/jobs", &json!({"job_id": n.to_string()}));
+        assert_eq!(created.status, 201, "{n}");
+    }
+    // A result is taken in any case, and together these are larger than the memory for jobs.
+    let result = "r".repeat(100_000);
+    let large = "s".repeat(60_000);
+    for n in 0..14 {
+        change(
+            &n.to_string(),
+            "complete",
+            json!({"result": &result, "message": &large[..20_000]}),
+        );
+    }
+    change("long", "progress", json!({"progress": 2, "step": large}));
+    server.get("/jobs/0").problem(404);
+    for n in 20..40 {
+        let job_id = n.to_string();
+        let created = server.post("/jobs", &json!({"job_id": job_id}));
+        assert_eq!(created.status, 201, "{n}");
+        change(&job_id, "complete", json!({"result": &result}));
+    }
+    assert_eq!(server.get("/jobs/long").ok()["progress"], 2);
+    assert_eq!(server.get("/jobs/39").ok()["status"], "completed");
+}
+
+#[test]
 fn a_connection_may_have_so_many_subscriptions_and_no_more() {
     let server = Server::with(&["--max-subscriptions", "3"]);
     let mut stream = server.open("/events?topic=a&topic=marker&subscribe=x");
