@@ -78,7 +78,7 @@ pub enum Decoded<'a> {
     /// The server set the reconnection time. It is in force from here on, whether or not an event follows.
     Retry(Retry),
     /// An event went over a limit and is not delivered; the last event id stays as it was. Under
-    /// [`Excess::Fail`] nothing follows.
+    /// [`Excess::Fail`](crate::Excess::Fail) nothing follows.
     Dropped(LimitExceeded),
 }
 
@@ -149,7 +149,7 @@ impl Decoder {
     }
 
     /// Begins a new connection: forgets the unfinished line and block, expects a byte order mark again, and
-    /// leaves [`Excess::Fail`]'s failure behind. Last event id and reconnection time stay.
+    /// leaves [`Excess::Fail`](crate::Excess::Fail)'s failure behind. Last event id and reconnection time stay.
     pub fn reset(&mut self) {
         self.lines.reset();
         self.block.clear();
@@ -187,7 +187,7 @@ impl Decoder {
         (self.dropped_has_id && self.state != State::Reading).then_some(self.block.id.as_str())
     }
 
-    /// Why nothing more is decoded: the limit that the stream went over under [`Excess::Fail`].
+    /// Why nothing more is decoded: the limit that the stream went over under [`Excess::Fail`](crate::Excess::Fail).
     #[must_use]
     pub fn failure(&self) -> Option<LimitExceeded> {
         match self.state {
