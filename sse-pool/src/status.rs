@@ -16,6 +16,17 @@ pub struct ReaderKey {
 }
 
 impl ReaderKey {
+    /// A place from which [`Pool::statuses`](crate::Pool::statuses) goes on, whether or not a reader is there; `None` beyond
+    /// what there can be. It is no reader's key.
+    #[must_use]
+    pub fn place(shard: usize, slot: usize) -> Option<Self> {
+        Some(Self {
+            shard: shard.try_into().ok()?,
+            slot: slot.try_into().ok()?,
+            generation: 0,
+        })
+    }
+
     /// The shard the reader is on.
     #[must_use]
     pub const fn shard(self) -> usize {

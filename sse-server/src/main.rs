@@ -114,7 +114,7 @@ fn run(serve: Serve) -> Result<ExitCode, String> {
         None => Settings::default(),
     };
     let config = Config::new(serve.settings.or(file)).map_err(|error| error.to_string())?;
-    cli::telemetry::init(&config.log, config.log_format)?;
+    let _log = cli::telemetry::init(&config.log, config.log_format)?;
     let runtime = runtime().map_err(|error| format!("cannot start the runtime: {error}"))?;
     tracing::info!(bytes = config.memory_bytes, "the memory for clients");
     runtime.block_on(serve_until_told(config))

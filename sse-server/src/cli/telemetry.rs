@@ -1,22 +1,53 @@
 //! The log on standard error.
+//!
+//! A thread of its own writes it. When nobody reads standard error, lines wait for a while and are dropped then: the hub never
+//! waits for its log.
 
 use std::io;
 
 use sse_server::config::LogFormat;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// The thread that writes the log. Dropping it writes what waits, for a second at most.
+pub(crate) struct Log {
+    dropped: ErrorCounter,
+    _worker: WorkerGuard,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let lines = self.dropped.dropped_lines();
+        if lines > 0 {
+            tracing::warn!(
+                lines,
+                "the log was not read fast enough, and lines of it were dropped"
+            );
+        }
+    }
+}
 
 /// Starts logging.
 ///
 /// # Errors
 ///
 /// When the filter cannot be read.
-pub(crate) fn init(filter: &str, format: LogFormat) -> Result<(), String> {
+pub(crate) fn init(filter: &str, format: LogFormat) -> Result<Log, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
         format!("the log filter {filter:?} cannot be read ({error}): try info or sse_server=debug")
     })?;
+    let (writer, worker) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(MAX_WAITING_LINES)
+        .thread_name("log")
+        .finish(io::stderr());
+    let log = Log {
+        dropped: writer.error_counter(),
+        _worker: worker,
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         // Where standard error is closed, telling of it there would panic.
         .log_internal_errors(false)
         .with_target(false);
@@ -26,5 +57,8 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> Result<(), String> {
             .init(),
         LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).init(),
     }
-    Ok(())
+    Ok(log)
 }
+
+/// A line has some hundred bytes; so these take a MiB or two.
+const MAX_WAITING_LINES: usize = 8192;

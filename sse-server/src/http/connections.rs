@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use http::Response;
 use serde::Serialize;
-use sse_pool::{ConnectionId, ConnectionStatus};
+use sse_pool::{ConnectionId, ConnectionStatus, ReaderKey};
 
 use super::body::Body;
 use super::json;
@@ -19,6 +19,9 @@ use crate::units::Span;
 struct ConnectionsJson {
     total_connections: usize,
     connections: Vec<ConnectionJson>,
+    /// The `after` of the next page, if there may be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// A connection, with the fields of every dialect side by side.
@@ -85,15 +88,32 @@ pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
         .query
         .read("limit", "a number of connections")?
         .unwrap_or(DEFAULT_LIMIT);
+    if limit == 0 || limit > MAX_LIMIT {
+        let problem = format!("is a number from 1 to {MAX_LIMIT}; go on with after=");
+        return Err(Problem::bad_field("limit", problem));
+    }
+    let after = match request.query.get("after") {
+        None => None,
+        Some(text) => Some(place(text).ok_or_else(|| {
+            Problem::bad_field("after", "is not the `next` of a page of connections")
+        })?),
+    };
     let (now, unix_now) = (clock::now(), clock::unix_millis());
-    let statuses = hub.connections(limit.min(MAX_LIMIT));
+    let statuses = hub.connections_after(after, limit);
+    let last = statuses.last().filter(|_| statuses.len() == limit);
     json(&ConnectionsJson {
         total_connections: hub.stats().active_connections,
         connections: statuses
             .iter()
             .map(|status| ConnectionJson::new(hub, status, now, unix_now))
             .collect(),
+        next: last.map(|last| format!("{}.{}", last.key.shard(), last.key.slot())),
     })
+}
+
+fn place(text: &str) -> Option<ReaderKey> {
+    let (shard, slot) = text.split_once('.')?;
+    ReaderKey::place(shard.parse().ok()?, slot.parse().ok()?)
 }
 
 pub(super) fn one(request: &Request<'_>) -> Result<Response<Body>, Problem> {
@@ -141,4 +161,4 @@ fn unknown(id: &str) -> Problem {
 /// As many connections as are listed when nothing is said.
 const DEFAULT_LIMIT: usize = 1000;
 /// And at most.
-const MAX_LIMIT: usize = 100_000;
+const MAX_LIMIT: usize = 1000;

@@ -117,8 +117,9 @@ impl HubService {
         let host = host_of(&request);
         let hosts = hosts_named(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
-        let mut response = match guard::check_host(&self.config, host.as_deref(), hosts) {
-            Ok(()) => match self.dispatch(request, ip, &origin).await {
+        let version = request.version();
+        let mut response = match guard::check_host(&self.config, host.as_deref(), hosts, version) {
+            Ok(()) => match self.dispatch(request, ip, &origin, host.as_deref()).await {
                 Ok(response) => response,
                 Err(problem) => problem.into_response(),
             },
@@ -133,6 +134,7 @@ impl HubService {
         request: http::Request<B>,
         ip: IpAddr,
         origin: &guard::Origin,
+        host: Option<&str>,
     ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body,
@@ -155,6 +157,9 @@ impl HubService {
             guard::check_origin(origin, &Method::POST)?;
         }
         let query = Query::parse(head.uri.query())?;
+        if operation == Operation::Stream && query.get("durable").is_some() {
+            guard::check_page(&self.config, origin, &head.headers, host)?;
+        }
         let caller = request::caller(ip, &query)?;
         let budget = self.hub.budget();
         let mut permit = budget.try_take(Account::Bodies, ip, 0)?;

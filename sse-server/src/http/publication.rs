@@ -233,11 +233,12 @@ pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
             }
             "id" => publication.id = Some(event_id(&name, raw)?),
             "retry" => {
-                publication.retry = Some(Retry::from_millis(value(
-                    &name,
-                    raw,
-                    "a number of milliseconds",
-                )?))
+                let millis = value(&name, raw, "a number of milliseconds")?;
+                if millis > MAX_RETRY_MILLIS {
+                    let problem = format!("may be {MAX_RETRY_MILLIS} at most, a day");
+                    return Err(Problem::bad_field(&*name, problem));
+                }
+                publication.retry = Some(Retry::from_millis(millis));
             }
             "priority" => {
                 publication.priority =
@@ -418,6 +419,8 @@ const AUDIENCE_FIELDS: [&str; 7] = [
     "user_id",
     "subscription_filter",
 ];
+/// A client that waits longer before it connects again is one that was sent away.
+const MAX_RETRY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// As many events as one request may publish: what a million small ones in a body take is many times the body.
 const MAX_EVENTS_PER_REQUEST: usize = 10_000;
 /// What an event takes beside its text, from when it is read until it is in the log. A stated guess on the safe side.
@@ -488,6 +491,8 @@ mod tests {
             (r#"{"topic": {"a": 1}, "data": 1}"#, "topic"),
             (r#"{"session_filter": "", "data": 1}"#, "session_filter"),
             (r#"{"retry": -1, "data": 1}"#, "retry"),
+            (r#"{"retry": 86400001, "data": 1}"#, "retry"),
+            (r#"{"retry": 18446744073709551615, "data": 1}"#, "retry"),
             (r#"{"retry": "soon", "data": 1}"#, "retry"),
             (r#"{"priority": "urgent", "data": 1}"#, "priority"),
             (r#"{"ttl_seconds": -1, "data": 1}"#, "ttl_seconds"),

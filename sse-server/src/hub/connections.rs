@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sse_broker::{Gap, ReadError, ResumeFrom, Topic};
 use sse_pool::{
     ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, ConnectionStatus, Permit,
-    Refusal, Selector, Start,
+    ReaderKey, Refusal, Selector, Start,
 };
 
 use super::{EncodedRecord, Hub, Interest, InvalidInterest, Publication, PublishError, Published};
@@ -130,7 +130,17 @@ impl Hub {
     /// How every connection fares, `limit` at most.
     #[must_use]
     pub fn connections(&self, limit: usize) -> Vec<ConnectionStatus> {
-        self.inner.pool.statuses(None, limit)
+        self.connections_after(None, limit)
+    }
+
+    /// The same, going on behind the last of a page.
+    #[must_use]
+    pub fn connections_after(
+        &self,
+        last: Option<ReaderKey>,
+        limit: usize,
+    ) -> Vec<ConnectionStatus> {
+        self.inner.pool.statuses(last, limit)
     }
 
     /// Changes a live connection's subscriptions; what it is subscribed to from then on, and what is missing behind the event

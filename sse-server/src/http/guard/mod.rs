@@ -8,11 +8,14 @@
 //! * **Origin.** A browser names the page's origin on every cross-origin request that changes
 //!   something, and on every WebSocket handshake. So a request with an `Origin` that is neither the hub's
 //!   own nor configured may read nothing (no CORS header), change nothing and open no WebSocket (403).
+//!
+//! A GET that changes something, such as the stream of a named subscription, which ends the stream of its last reader, is told
+//! from one that a foreign page makes without an `Origin` (an image, a script) by `Sec-Fetch-Site`, or by `Referer`.
 
 mod host;
 mod origin;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 
 pub use host::{AllowedHost, InvalidHost};
 pub use origin::{AllowedOrigin, InvalidOrigin};
@@ -42,6 +45,7 @@ pub(super) fn check_host(
     config: &HttpConfig,
     host: Option<&str>,
     host_headers: usize,
+    version: Version,
 ) -> Result<(), Problem> {
     // RFC 9112, section 3.2: of two, a proxy in front may have looked at the other one.
     if host_headers > 1 {
@@ -49,8 +53,13 @@ pub(super) fn check_host(
             "the request has more than one Host header",
         ));
     }
-    // HTTP/1.0 has no Host, and no browser speaks it.
-    let Some(host) = host else { return Ok(()) };
+    let Some(host) = host else {
+        // RFC 9112, section 3.2. HTTP/1.0 has no Host, and no browser speaks it.
+        return match version {
+            Version::HTTP_11 => Err(Problem::bad_request("the request has no Host header")),
+            _ => Ok(()),
+        };
+    };
     let Some(named) = RequestHost::parse(host) else {
         return Err(Problem::bad_request(format!(
             "the Host header {host:?} is not a host name"
@@ -83,25 +92,36 @@ pub(super) fn origin(config: &HttpConfig, headers: &HeaderMap, host: Option<&str
         return Origin::Same;
     };
     // `null` is what a sandboxed page sends, wherever it comes from: never a known origin.
-    let parsed = given.to_str().ok().and_then(RequestOrigin::parse);
-    if let Some(origin) = parsed {
-        if config
-            .allowed_origins
-            .iter()
-            .any(|allowed| allowed.is(&origin))
-        {
-            return Origin::Allowed(given.clone());
-        }
-        let host = host.and_then(RequestHost::parse);
-        if host.is_some_and(|host| origin.is_of(&host)) {
-            return Origin::Same;
-        }
+    match given
+        .to_str()
+        .ok()
+        .and_then(|text| sort(config, text, host))
+    {
+        Some(Known::Allowed) => return Origin::Allowed(given.clone()),
+        Some(Known::Same) => return Origin::Same,
+        None => {}
     }
     if config.allowed_origins.iter().any(AllowedOrigin::is_any) {
         Origin::Any
     } else {
         Origin::Foreign
     }
+}
+
+/// An origin that is known: on the list, or the hub's own.
+enum Known {
+    Allowed,
+    Same,
+}
+
+fn sort(config: &HttpConfig, origin: &str, host: Option<&str>) -> Option<Known> {
+    let origin = RequestOrigin::parse(origin)?;
+    let mut listed = config.allowed_origins.iter();
+    if listed.any(|allowed| allowed.is(&origin)) {
+        return Some(Known::Allowed);
+    }
+    let host = host.and_then(RequestHost::parse)?;
+    origin.is_of(&host).then_some(Known::Same)
 }
 
 /// Refuses what a foreign page must not do.
@@ -113,6 +133,41 @@ pub(super) fn check_origin(origin: &Origin, method: &Method) -> Result<(), Probl
         )),
         _ => Ok(()),
     }
+}
+
+/// Refuses a GET that changes something when a foreign page makes it.
+pub(super) fn check_page(
+    config: &HttpConfig,
+    origin: &Origin,
+    headers: &HeaderMap,
+    host: Option<&str>,
+) -> Result<(), Problem> {
+    let is_any = config.allowed_origins.iter().any(AllowedOrigin::is_any);
+    let is_named = headers.contains_key(header::ORIGIN);
+    let is_own = match (is_named, headers.get("sec-fetch-site")) {
+        _ if is_any => true,
+        (true, _) => *origin != Origin::Foreign,
+        (false, Some(site)) => matches!(site.as_bytes(), b"same-origin" | b"none"),
+        // Browsers send neither on plain HTTP.
+        (false, None) => headers.get(header::REFERER).is_none_or(|page| {
+            let page = page.to_str().ok().and_then(origin_of_page);
+            page.is_some_and(|page| sort(config, page, host).is_some())
+        }),
+    };
+    if is_own {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "pages of this origin may not read a named subscription here; add the origin with --allowed-origin",
+    ))
+}
+
+/// The origin of the page at a URL: what stands before its path.
+fn origin_of_page(url: &str) -> Option<&str> {
+    let authority = url.find("://")? + 3;
+    let path = url[authority..].find(['/', '?', '#']);
+    Some(path.map_or(url, |path| &url[..authority + path]))
 }
 
 /// Answers the question a browser asks before a cross-origin request that is not a simple one.
@@ -209,7 +264,10 @@ mod tests {
             "localhost.:8080",
             "127.0.0.1.:8080",
         ] {
-            assert!(check_host(&config(), Some(host), 1).is_ok(), "{host}");
+            assert!(
+                check_host(&config(), Some(host), 1, Version::HTTP_11).is_ok(),
+                "{host}"
+            );
         }
         for host in [
             "evil.example",
@@ -217,14 +275,17 @@ mod tests {
             "127.0.0.1.evil.example",
             "evil.example:8080",
         ] {
-            let problem = check_host(&config(), Some(host), 1).unwrap_err();
+            let problem = check_host(&config(), Some(host), 1, Version::HTTP_11).unwrap_err();
             assert_eq!(problem.status, StatusCode::MISDIRECTED_REQUEST, "{host}");
         }
         for host in ["a b", "me@localhost", "localhost:port"] {
-            let problem = check_host(&config(), Some(host), 1).unwrap_err();
+            let problem = check_host(&config(), Some(host), 1, Version::HTTP_11).unwrap_err();
             assert_eq!(problem.status, StatusCode::BAD_REQUEST, "{host}");
         }
-        assert!(check_host(&config(), Some("localhost"), 2).is_err());
+        let check = |host, headers, version| check_host(&config(), host, headers, version);
+        assert!(check(Some("localhost"), 2, Version::HTTP_11).is_err());
+        assert!(check(None, 0, Version::HTTP_11).is_err());
+        assert!(check(None, 0, Version::HTTP_10).is_ok());
     }
 
     #[test]
@@ -299,5 +360,49 @@ mod tests {
                 .headers()
                 .contains_key(header::ACCESS_CONTROL_ALLOW_HEADERS)
         );
+    }
+
+    #[test]
+    fn a_get_that_changes_something_is_refused_to_foreign_pages() {
+        let is_let_in = |headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, value.parse().unwrap());
+            }
+            let host = Some("hub.example");
+            let origin = origin(&config(), &map, host);
+            check_page(&config(), &origin, &map, host).is_ok()
+        };
+        for own in [
+            &[][..],
+            &[("sec-fetch-site", "same-origin")],
+            &[("sec-fetch-site", "none")],
+            &[
+                ("sec-fetch-site", "cross-site"),
+                ("origin", "https://app.example"),
+            ],
+            &[
+                ("sec-fetch-site", "same-origin"),
+                ("origin", "http://hub.example"),
+            ],
+            &[("referer", "https://app.example/page?q=1")],
+            &[("referer", "http://hub.example/")],
+        ] {
+            assert!(is_let_in(own), "{own:?}");
+        }
+        for foreign in [
+            &[("sec-fetch-site", "cross-site")][..],
+            &[("sec-fetch-site", "same-site")],
+            &[
+                ("sec-fetch-site", "cross-site"),
+                ("origin", "https://evil.example"),
+            ],
+            &[("sec-fetch-site", "none"), ("origin", "null")],
+            &[("referer", "https://evil.example/?https://app.example/")],
+            &[("referer", "https://app.example.evil.example/")],
+            &[("referer", "about:client")],
+        ] {
+            assert!(!is_let_in(foreign), "{foreign:?}");
+        }
     }
 }
