@@ -116,7 +116,6 @@ fn run(serve: Serve) -> Result<ExitCode, String> {
     let config = Config::new(serve.settings.or(file)).map_err(|error| error.to_string())?;
     let _log = cli::telemetry::init(&config.log, config.log_format)?;
     let runtime = runtime().map_err(|error| format!("cannot start the runtime: {error}"))?;
-    tracing::info!(bytes = config.memory_bytes, "the memory for clients");
     runtime.block_on(serve_until_told(config))
 }
 
@@ -153,6 +152,7 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
         cli::signals::check_dates(tls);
     }
     cli::welcome::print(&config, &hub, server.addresses());
+    tracing::info!(bytes = config.memory_bytes, "the memory for clients");
     let cut = server.run(stop.asked(), config.drain_timeout).await;
     if cut > 0 {
         tracing::warn!(streams = cut, "streams were cut at the end of the drain");

@@ -117,8 +117,10 @@ impl HubService {
         let host = host_of(&request);
         let hosts = hosts_named(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
-        let version = request.version();
-        let mut response = match guard::check_host(&self.config, host.as_deref(), hosts, version) {
+        // Whoever calls the service in its own process need not make up a name for it.
+        let needs_host = self.upgrades_by_server && request.version() == Version::HTTP_11;
+        let mut response = match guard::check_host(&self.config, host.as_deref(), hosts, needs_host)
+        {
             Ok(()) => match self.dispatch(request, ip, &origin, host.as_deref()).await {
                 Ok(response) => response,
                 Err(problem) => problem.into_response(),

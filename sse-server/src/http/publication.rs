@@ -97,9 +97,15 @@ pub(super) fn parse_within(
     body: &[u8],
     mut reserve: impl FnMut(usize) -> Result<(), Problem>,
 ) -> Result<Publications, Problem> {
+    let mut more_topics = 0;
     let mut element = |raw: &RawValue| {
         reserve(raw.get().len() + PUBLICATION_OVERHEAD_BYTES)?;
-        element(raw)
+        let publication = element(raw)?;
+        more_topics += publication.topics.len().saturating_sub(1);
+        if more_topics > MAX_EVENTS_PER_REQUEST {
+            return Err(too_many());
+        }
+        Ok(publication)
     };
     let text =
         std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
@@ -276,7 +282,24 @@ pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
             "is missing: every event has data, if only an empty string",
         ));
     }
+    check_owners(&publication)?;
     Ok(publication)
+}
+
+/// Refuses an event that nobody could ever get: no reader is two sessions, or two users.
+fn check_owners(publication: &Publication) -> Result<(), Problem> {
+    for (prefix, field) in [("session", "session_filter"), ("user", "user_id")] {
+        let topics = publication.audience.iter().chain(&publication.topics);
+        let mut owners = topics.filter(|topic| topic.under(prefix).is_some());
+        let Some(first) = owners.next() else { continue };
+        if let Some(other) = owners.find(|owner| *owner != first) {
+            let problem = format!(
+                "makes this event private to {first} and to {other}, and no reader is both; publish it once for each"
+            );
+            return Err(Problem::bad_field(field, problem));
+        }
+    }
+    Ok(())
 }
 
 /// A string's content as it is; any other JSON as it was written.
@@ -430,7 +453,7 @@ fn too_many() -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!(
-            "a request may publish {MAX_EVENTS_PER_REQUEST} events at most; send them in several"
+            "a request may publish {MAX_EVENTS_PER_REQUEST} events at most, with as many topics beside the first ones; send them in several"
         ),
     )
 }

@@ -61,6 +61,11 @@ impl Query {
             .find(|value| !value.is_empty())
     }
 
+    /// Whether a name was given without a value.
+    pub(super) fn is_left_empty(&self, name: &str) -> bool {
+        self.all(name).any(str::is_empty)
+    }
+
     /// Every value of a name.
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0

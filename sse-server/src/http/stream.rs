@@ -66,6 +66,12 @@ fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest
     if is_enhanced && let Some(types) = &mut interest.event_types {
         types.append(&mut wire::short_job_names(types));
     }
+    if query.is_left_empty("durable") {
+        return Err(Problem::bad_field(
+            "durable",
+            "must not be empty: it names a subscription",
+        ));
+    }
     let subscription = query.get("durable").map(|name| NamedSubscription {
         name: name.to_owned(),
         start: query.last_event_id().map(str::to_owned),

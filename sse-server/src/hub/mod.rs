@@ -375,7 +375,10 @@ impl Tail for PoolTail {
                 Arc::new(entry(record, Arc::new(encoded), size_bytes))
             })
             .collect();
-        inner.pool.append(&entries, now);
+        // Piece by piece, because it is not only the entries that take memory, but whom each of them goes to.
+        for piece in entries.chunks(MAX_APPENDED) {
+            inner.pool.append(piece, now);
+        }
         inner.metrics.record_published(records.len(), now);
         if let Some(last) = records.last() {
             inner.head.send_replace(last.position.offset);
@@ -398,6 +401,8 @@ impl Tail for PoolTail {
     }
 }
 
+/// How many events go to the pool at once.
+const MAX_APPENDED: usize = 256;
 /// What an entry of the window weighs beside its frame: the record, topics and index. A stated guess
 /// on the safe side, checked by the memory test.
 const ENTRY_OVERHEAD_BYTES: usize = 512;

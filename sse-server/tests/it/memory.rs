@@ -1,4 +1,4 @@
-//! One budget of memory: what is held for clients, who is refused, and what they are told.
+//! Bounds: one budget of memory for what is held for clients, and what a request may ask for.
 
 use serde_json::{Value, json};
 
@@ -91,4 +91,75 @@ fn an_answer_that_is_not_taken_is_given_up_and_its_memory_with_it() {
     eventually("an answer waits", || (answers() > 100_000).then_some(()));
     eventually("it is given up", || (answers() == 0).then_some(()));
     while wire.fill() {}
+}
+
+#[test]
+fn what_nobody_could_get_is_refused_and_so_are_too_many_topics() {
+    let server = Server::start();
+    for (event, field) in [
+        (
+            json!({"data": 1, "session_id": "a", "session_filter": "b"}),
+            "session_filter",
+        ),
+        (
+            json!({"data": 1, "topics": ["session/a", "session/b"]}),
+            "session_filter",
+        ),
+        (
+            json!({"data": 1, "topic": "user/x", "user_id": "y"}),
+            "user_id",
+        ),
+    ] {
+        let problem = server.post("/events", &event).problem(400);
+        assert_eq!(problem["field"], field, "{event}");
+    }
+    server.publish(&json!({"data": 1, "topic": "user/x", "user_id": "x", "session_id": "a"}));
+    let topics: Vec<String> = (0..64).map(|n| format!("t/{n}")).collect();
+    let events: Vec<Value> = (0..200)
+        .map(|_| json!({"data": 1, "topics": topics}))
+        .collect();
+    server.post("/events", &json!(events)).problem(413);
+    server.publish(&json!(&events[..100]));
+}
+
+#[test]
+fn connections_are_told_in_pages() {
+    let server = Server::start();
+    let _streams: Vec<_> = (0..5).map(|_| server.open("/events")).collect();
+    let mut ids = std::collections::BTreeSet::new();
+    let mut after = String::new();
+    loop {
+        let page = server
+            .get(&format!("/events/connections?limit=2{after}"))
+            .ok();
+        for connection in page["connections"].as_array().unwrap() {
+            ids.insert(connection["connection_id"].as_str().unwrap().to_owned());
+        }
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        after = format!("&after={next}");
+    }
+    assert_eq!(ids.len(), 5);
+    server.get("/events/connections?limit=1001").problem(400);
+    server.get("/events/connections?limit=0").problem(400);
+    server.get("/events/connections?after=x").problem(400);
+}
+
+#[test]
+fn a_foreign_page_takes_no_named_subscription_over() {
+    let server = Server::start();
+    let mut own = server.open("/events?durable=mailer");
+    for header in [
+        "Sec-Fetch-Site: cross-site",
+        "Referer: https://evil.example/",
+    ] {
+        let (name, value) = header.split_once(": ").unwrap();
+        server
+            .request("GET", "/events?durable=mailer", &[(name, value)], b"")
+            .problem(403);
+    }
+    server.get("/events?durable=").problem(400);
+    server.publish(&json!({"data": "still here"}));
+    assert_eq!(own.next().data, "still here");
 }

@@ -131,6 +131,15 @@ impl Event {
         private
     }
 
+    /// Whether it is for two users or two sessions, which no reader is.
+    fn contradicts_itself(&self) -> bool {
+        ["user/", "session/"].iter().any(|kind| {
+            let mut owners = self.audience();
+            owners.retain(|owner| owner.starts_with(kind));
+            owners.iter().any(|owner| *owner != owners[0])
+        })
+    }
+
     /// The topics that it is published to: those it names, else its audience, else the default.
     fn routes(&self) -> Vec<String> {
         let named: Vec<String> = self
@@ -312,7 +321,11 @@ fn check(server: &Server, case: &str, readers: &[Reader], events: &[Event]) {
         drop(server.open(&durable(reader, n)));
     }
     for (number, event) in events.iter().enumerate() {
-        server.publish(&event.json(number, case, &ids));
+        let json = event.json(number, case, &ids);
+        match event.contradicts_itself() {
+            false => drop(server.publish(&json)),
+            true => drop(server.post("/events", &json).problem(400)),
+        }
     }
     server.publish(
         &json!({"event_type": "end", "data": case, "topic": ["public", format!("end-{case}")]}),
