@@ -279,6 +279,10 @@ impl Permit {
     ///
     /// As [`Budget::try_take`]; then it is what it was.
     pub fn try_grow(&mut self, bytes: usize) -> Result<(), NoMemory> {
+        // Whoever wants nothing is not refused for what others hold.
+        if bytes == 0 {
+            return Ok(());
+        }
         let state = self.budget.state(self.account);
         let mut ledger = state.ledger.lock();
         let own = ledger.by_address.get(&self.holder).copied().unwrap_or(0);
@@ -292,11 +296,9 @@ impl Permit {
                 most: state.max_bytes / 2,
             });
         }
-        if bytes > 0 {
-            ledger.held = held;
-            ledger.by_address.insert(self.holder, own_then);
-            self.bytes += bytes;
-        }
+        ledger.held = held;
+        ledger.by_address.insert(self.holder, own_then);
+        self.bytes += bytes;
         Ok(())
     }
 
@@ -411,6 +413,7 @@ mod tests {
         assert!(budget.try_take(Account::Bodies, ANN, 1).is_err());
         let bob = budget.try_take(Account::Bodies, BOB, 25).unwrap();
         assert!(budget.try_take(Account::Bodies, BOB, 1).is_err());
+        assert!(budget.try_take(Account::Bodies, ANN, 0).is_ok());
         assert_eq!(held(&budget), 75);
         drop(ann);
         assert!(budget.try_take(Account::Bodies, BOB, 10).is_ok());

@@ -7,6 +7,7 @@
 mod socket;
 
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -26,13 +27,14 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::body::{Body, TakenSocket, Takeover};
-use super::problem::Problem;
+use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::{self, Fields};
 use super::request::{Request, Upgrade};
 use super::request_body::BODY_TIMEOUT;
 use super::subscription_change::change_problem;
 use super::{named_subscriptions, publish, stream};
 use crate::access::Caller;
+use crate::access::budget::Account;
 use crate::hub::{Hub, Interest, SubscriptionPlace};
 use crate::session::{EventStream, Farewell};
 use socket::{Counted, Counts};
@@ -168,7 +170,11 @@ impl WebSocket {
             .max_frame_size(Some(self.max_message_bytes))
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0);
-        let socket = Counted::new(socket, self.counts.clone());
+        let budget = self.hub.budget();
+        let Ok(permit) = budget.try_take(Account::Bodies, self.caller.address(), 0) else {
+            return;
+        };
+        let socket = Counted::new(socket, self.counts.clone(), permit);
         let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
         let mut look = tokio::time::interval(BODY_TIMEOUT);
         // What the client sent right behind its handshake is answered after the greeting.
@@ -512,6 +518,10 @@ where
 fn stop(error: &Error) -> Stop {
     match error {
         Error::Capacity(error) => Stop::Close(CloseCode::Size, error.to_string()),
+        Error::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            let said = json!({"reason": error.to_string(), "retry": REFUSED_RETRY_AFTER.as_millis() as u64});
+            Stop::Close(CloseCode::Again, said.to_string())
+        }
         Error::Utf8(_) => Stop::Close(CloseCode::Invalid, "text messages are UTF-8".to_owned()),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Stop::Broken,
         Error::Protocol(error) => Stop::Close(CloseCode::Protocol, error.to_string()),

@@ -549,6 +549,40 @@ fn a_promise_of_much_costs_little() {
     );
 }
 
+/// What a message on its way holds is of the same account as a request's body.
+#[test]
+fn messages_that_do_not_end_find_no_memory_at_last() {
+    let server = Server::with(&["--memory", "64MiB"]);
+    let promise = [head(true, TEXT, 2_000_000, true), vec![0; 4]].concat();
+    let mut sockets: Vec<WebSocket> = (0..3)
+        .map(|_| {
+            let mut socket = WebSocket::open(&server, "?topic=t");
+            socket.wire.write(&promise);
+            socket
+        })
+        .collect();
+    let part = vec![b' '; 1_400_000];
+    sockets[0].wire.write(&part);
+    let held = || server.get("/events/stats").ok()["memory"]["bodies"]["held_bytes"].as_u64();
+    eventually("the first is there", || (held()? > 1_400_000).then_some(()));
+    sockets[1].wire.write(&part);
+    eventually("the second is there", || {
+        (held()? > 2_800_000).then_some(())
+    });
+    sockets[2].wire.write(&part);
+    let (code, reason) = sockets[2].closed();
+    assert_eq!(code, 1013, "{reason}");
+    assert!(
+        reason.contains("bodies") && reason.contains("retry"),
+        "{reason}"
+    );
+    // A small one needs none.
+    let mut small = WebSocket::open(&server, "?topic=t");
+    small.ask(&json!({"type": "publish", "topic": "t", "data": 1}));
+    drop(sockets);
+    eventually("all is given back", || (held()? == 0).then_some(()));
+}
+
 /// The buffer of the largest message stayed with every connection.
 #[test]
 fn a_large_event_leaves_nothing_behind() {

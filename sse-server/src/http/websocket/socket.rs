@@ -1,5 +1,5 @@
 //! A socket that counts the bytes that pass through it. The counts tell whether a message is being received, and whether the client
-//! takes what is sent.
+//! takes what is sent. A message on its way holds a permit for its memory, as the body of a request does.
 
 use std::io;
 use std::pin::Pin;
@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::access::budget::Permit;
+
 /// What has passed, for the code that serves the socket while the WebSocket library owns it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     passed: Arc<Passed>,
-    /// Of the bytes read, those that have become messages.
-    used: u64,
     /// How many messages there were.
     messages: u64,
     /// The number of messages at the last look, where a further one was under way.
@@ -24,6 +24,8 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 struct Passed {
     read: AtomicU64,
+    /// Of the bytes read, those that have become messages.
+    used: AtomicU64,
     written: AtomicU64,
 }
 
@@ -35,19 +37,22 @@ impl Counts {
 
     /// A message is complete. What has been read of the next one counts as a part of it.
     pub(super) fn message_is_whole(&mut self) {
-        self.used = self.read();
+        self.passed.used.store(self.read(), Ordering::Relaxed);
         self.messages += 1;
     }
 
     /// A ping or pong of so many bytes has come, perhaps within a message.
     pub(super) fn control_frame(&mut self, payload_bytes: usize) {
-        self.used = (self.used + CONTROL_HEAD_BYTES + payload_bytes as u64).min(self.read());
+        let used = self.used() + CONTROL_HEAD_BYTES + payload_bytes as u64;
+        self.passed
+            .used
+            .store(used.min(self.read()), Ordering::Relaxed);
     }
 
     /// Whether a message was under way at the last call, and the same one still is.
     pub(super) fn is_message_late(&mut self) -> bool {
         let before = self.under_way.take();
-        if self.read() > self.used {
+        if self.read() > self.used() {
             self.under_way = Some(self.messages);
         }
         before.is_some() && before == self.under_way
@@ -56,20 +61,41 @@ impl Counts {
     fn read(&self) -> u64 {
         self.passed.read.load(Ordering::Relaxed)
     }
+
+    fn used(&self) -> u64 {
+        self.passed.used.load(Ordering::Relaxed)
+    }
 }
 
 /// The socket.
 pub(super) struct Counted<S> {
     socket: S,
     passed: Arc<Passed>,
+    /// For the largest message so far: the library keeps a buffer of that size.
+    permit: Permit,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(socket: S, counts: Counts) -> Self {
+    pub(super) fn new(socket: S, counts: Counts, permit: Permit) -> Self {
         Self {
             socket,
             passed: counts.passed,
+            permit,
         }
+    }
+
+    /// Takes memory for the message that is on its way.
+    fn hold_unfinished(&mut self) -> io::Result<()> {
+        let used = self.passed.used.load(Ordering::Relaxed);
+        let unfinished = self.passed.read.load(Ordering::Relaxed) - used;
+        let unfinished = usize::try_from(unfinished).unwrap_or(usize::MAX);
+        if unfinished <= SMALL_MESSAGE_BYTES || unfinished <= self.permit.bytes() {
+            return Ok(());
+        }
+        let wanted = unfinished.next_multiple_of(PERMIT_STEP_BYTES) - self.permit.bytes();
+        self.permit
+            .try_grow(wanted)
+            .map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))
     }
 
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -91,6 +117,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
         let count = (buffer.filled().len() - before) as u64;
         self.passed.read.fetch_add(count, Ordering::Relaxed);
+        self.hold_unfinished()?;
         Poll::Ready(Ok(()))
     }
 }
@@ -114,6 +141,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
+/// A message up to this size is among what every connection takes.
+const SMALL_MESSAGE_BYTES: usize = 8 << 10;
+/// Memory for larger ones is taken in steps.
+const PERMIT_STEP_BYTES: usize = 64 << 10;
 /// A client's ping or pong is masked and has a short length.
 const CONTROL_HEAD_BYTES: u64 = 2 + 4;
 
