@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sse_broker::{Gap, Position, ReadError, ReadRequest, Record, RecordRef, ResumeFrom, Splice};
-use sse_pool::Refusal;
+use sse_broker::{
+    Gap, Offset, Page, Position, ReadError, ReadRequest, Record, RecordRef, ResumeFrom, Scope,
+    Splice,
+};
+use sse_pool::{Refusal, Selector, Visibility};
 
 use super::{Hub, Interest, InvalidInterest};
 use crate::access::Caller;
@@ -84,119 +87,152 @@ impl Hub {
         };
         let mut head = inner.head.subscribe();
         let bounds = inner.broker.bounds();
-        let (mut splice, mut gap) = Splice::begin(from, bounds);
-        let mut after = splice.position().offset;
-        let scope = scope(&selector.topics, visibility, None);
+        let (splice, gap) = Splice::begin(from, bounds);
+        let mut search = Search {
+            hub: self,
+            scope: scope(&selector.topics, visibility, None),
+            selector,
+            visibility,
+            limit: request.limit,
+            at: splice.position(),
+            splice,
+            gap,
+            records: Vec::new(),
+            bytes: 0,
+            page_records: request.limit.min(MAX_PAGE_RECORDS),
+            left: MAX_LOOKED_AT,
+            permit: inner.budget.try_take(Account::Answers, address, 0)?,
+        };
         let deadline = clock::now() + request.wait;
-        let mut permit = inner.budget.try_take(Account::Answers, address, 0)?;
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        let mut page_records = request.limit.min(MAX_PAGE_RECORDS);
-        let mut left = MAX_LOOKED_AT;
         loop {
             let head_now = *head.borrow_and_update();
-            let mut is_first = true;
-            while after < head_now
-                && records.len() < request.limit
-                && bytes < MAX_POLL_BYTES
-                && left > 0
-            {
-                if permit.bytes() < PAGE_PERMIT_BYTES {
-                    permit.grow(PAGE_PERMIT_BYTES - permit.bytes()).await?;
-                }
-                // The first page is what any request costs; those that go on share a turn.
-                let turn = match std::mem::take(&mut is_first) {
-                    true => None,
-                    false => Some(inner.poll_turns.acquire().await),
-                };
-                let page = inner
-                    .broker
-                    .read(ReadRequest {
-                        after,
-                        scope: scope.clone(),
-                        max_records: page_records.min(left),
-                        max_bytes: MAX_POLL_BYTES - bytes,
-                        now: clock::unix_millis(),
-                    })
-                    .await?;
-                if inner.broker.bounds().epoch != bounds.epoch {
-                    break;
-                }
-                left = left.saturating_sub(page.records.len().max(1));
-                page_records = (page_records * 2).min(MAX_PAGE_RECORDS);
-                let found = splice.handle_page(&page);
-                gap = gap.or(found);
-                if page.upto <= after {
-                    break;
-                }
-                after = page.upto;
-                let now = clock::unix_millis();
-                for record in page.records {
-                    // A poller is no connection, so nothing can be addressed to it as one.
-                    let is_wanted =
-                        selector.wants(&Logged(&RecordRef::from(&*record)), visibility, None);
-                    if is_wanted && !record.is_expired(now) {
-                        if records.len() == request.limit {
-                            // The page was larger than what is left of the answer.
-                            after = record.position.offset - 1;
-                            break;
-                        }
-                        bytes += record.content.event.data.len();
-                        records.push(record);
-                    }
-                }
-                if turn.is_some() {
-                    // With the turn in hand: this thread looks at its sockets before any poll goes on.
-                    tokio::task::yield_now().await;
-                }
-            }
-            // What is waited for is held by nobody yet.
-            permit.shrink_to(bytes);
-            let at = Position {
-                epoch: bounds.epoch,
-                offset: after,
-            };
-            if let Some((position, gap)) = self.other_epoch(at, !records.is_empty(), gap) {
-                return Ok(Polled {
-                    records,
-                    position,
-                    gap,
-                    permit,
-                });
-            }
-            let is_answered =
-                !records.is_empty() || gap.is_some() || left == 0 || !self.is_serving();
-            if is_answered
+            search.read_to(head_now).await?;
+            if search.is_answered()
                 || tokio::time::timeout_at(deadline.into(), head.changed())
                     .await
                     .is_err()
             {
-                return Ok(Polled {
-                    records,
-                    position: at,
-                    gap,
-                    permit,
-                });
+                return Ok(search.into_answer());
             }
         }
     }
+}
 
-    /// What a poll answers when the log has begun another epoch meanwhile: the place of what was found before, or else the gap.
-    fn other_epoch(
-        &self,
-        at: Position,
-        has_found: bool,
-        gap: Option<Gap>,
-    ) -> Option<(Position, Option<Gap>)> {
-        let bounds = self.inner.broker.bounds();
-        if bounds.epoch == at.epoch {
-            return None;
+/// What a poll has found so far.
+struct Search<'a> {
+    hub: &'a Hub,
+    selector: Arc<Selector>,
+    visibility: &'a Visibility,
+    scope: Scope,
+    /// How many events are wanted at most.
+    limit: usize,
+    /// Up to where it has looked.
+    at: Position,
+    splice: Splice,
+    gap: Option<Gap>,
+    records: Vec<Arc<Record>>,
+    /// What their data takes.
+    bytes: usize,
+    page_records: usize,
+    /// How many events it still looks at.
+    left: usize,
+    permit: Permit,
+}
+
+impl Search<'_> {
+    /// Looks at the events up to an offset, or until it has enough.
+    async fn read_to(&mut self, head: Offset) -> Result<(), PollError> {
+        let inner = &self.hub.inner;
+        let mut is_first = true;
+        while self.at.offset < head && !self.is_full() && !self.is_in_other_epoch() {
+            if self.permit.bytes() < PAGE_PERMIT_BYTES {
+                let more = PAGE_PERMIT_BYTES - self.permit.bytes();
+                self.permit.grow(more).await?;
+            }
+            // The first page is what any request costs; those that go on share a turn.
+            let turn = match std::mem::take(&mut is_first) {
+                true => None,
+                false => Some(inner.poll_turns.acquire().await),
+            };
+            let page = inner
+                .broker
+                .read(ReadRequest {
+                    after: self.at.offset,
+                    scope: self.scope.clone(),
+                    max_records: self.page_records.min(self.left),
+                    max_bytes: MAX_POLL_BYTES - self.bytes,
+                    now: clock::unix_millis(),
+                })
+                .await?;
+            if self.is_in_other_epoch() || !self.take(page) {
+                break;
+            }
+            if turn.is_some() {
+                // With the turn in hand: this thread looks at its sockets before any poll goes on.
+                tokio::task::yield_now().await;
+            }
         }
-        if has_found {
-            return Some((at, gap));
+        // What is waited for is held by nobody yet.
+        self.permit.shrink_to(self.bytes);
+        Ok(())
+    }
+
+    /// Takes what is wanted of a page; whether that went any further.
+    fn take(&mut self, page: Page) -> bool {
+        self.left = self.left.saturating_sub(page.records.len().max(1));
+        self.page_records = (self.page_records * 2).min(MAX_PAGE_RECORDS);
+        let found = self.splice.handle_page(&page);
+        self.gap = self.gap.or(found);
+        if page.upto <= self.at.offset {
+            return false;
         }
-        let (splice, gap) = Splice::begin(ResumeFrom::Position(at), bounds);
-        Some((splice.position(), gap))
+        self.at.offset = page.upto;
+        let now = clock::unix_millis();
+        for record in page.records {
+            // A poller is no connection, so nothing can be addressed to it as one.
+            let logged = RecordRef::from(&*record);
+            let is_wanted = self.selector.wants(&Logged(&logged), self.visibility, None);
+            if is_wanted && !record.is_expired(now) {
+                if self.records.len() == self.limit {
+                    // The page was larger than what is left of the answer.
+                    self.at.offset = record.position.offset - 1;
+                    break;
+                }
+                self.bytes += record.content.event.data.len();
+                self.records.push(record);
+            }
+        }
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.len() >= self.limit || self.bytes >= MAX_POLL_BYTES || self.left == 0
+    }
+
+    /// The log has begun another epoch meanwhile.
+    fn is_in_other_epoch(&self) -> bool {
+        self.hub.inner.broker.bounds().epoch != self.at.epoch
+    }
+
+    fn is_answered(&self) -> bool {
+        let has_something = !self.records.is_empty() || self.gap.is_some();
+        has_something || self.left == 0 || self.is_in_other_epoch() || !self.hub.is_serving()
+    }
+
+    /// What was found, and from where to go on. In another epoch, without anything found, that is the gap.
+    fn into_answer(self) -> Polled {
+        let (mut position, mut gap) = (self.at, self.gap);
+        if self.records.is_empty() && self.is_in_other_epoch() {
+            let bounds = self.hub.inner.broker.bounds();
+            let (splice, found) = Splice::begin(ResumeFrom::Position(position), bounds);
+            (position, gap) = (splice.position(), found);
+        }
+        Polled {
+            records: self.records,
+            position,
+            gap,
+            permit: self.permit,
+        }
     }
 }
 
