@@ -1,10 +1,10 @@
 //! The process: what it prints, its files, its signals, and what survives them.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -459,4 +459,36 @@ fn a_folder_of_its_own_is_made_where_there_is_none() {
         .output()
         .unwrap();
     assert!(made.status.success() && !made.stdout.is_empty());
+}
+
+/// Its log filled the pipe, and the hub stood still at the next line.
+#[test]
+fn a_hub_whose_log_nobody_reads_goes_on() {
+    let mut hub = Command::new(env!("CARGO_BIN_EXE_sse-server"))
+        .args(["--ephemeral", "--listen", "127.0.0.1:0", "--log", "trace"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(hub.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    let address = said.trim().rsplit("http://").next().unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    // More lines than the pipe and the queue of lines hold.
+    for _ in 0..3_000 {
+        let mut wire = Wire::connect(address);
+        wire.write(b"GARBAGE\r\n\r\n");
+        assert_eq!(wire.reply(false).unwrap().status, 400);
+    }
+    hub.kill().unwrap();
+    let mut log = Vec::new();
+    hub.stderr.take().unwrap().read_to_end(&mut log).unwrap();
+    assert!(
+        log.len() > 32 << 10,
+        "{} bytes of log are no test",
+        log.len()
+    );
+    hub.wait().unwrap();
 }
