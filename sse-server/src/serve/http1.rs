@@ -149,17 +149,7 @@ pub(super) async fn serve<S: Socket>(
     let socket = parts.io.io.into_inner();
     match served {
         Ok(Some(Taken::Stream(taken))) => {
-            let (version, headers, stream) = *taken;
-            let head = response_head(version, &headers, version == Version::HTTP_11);
-            let begun = BegunStream {
-                head,
-                is_chunked: version == Version::HTTP_11,
-                // What the client sent behind its request is dropped, and nothing may follow the stream then.
-                goes_on: version == Version::HTTP_11
-                    && parts.read_buf.is_empty()
-                    && !headers.contains_key(header::CONNECTION),
-                stream,
-            };
+            let begun = begin_stream(*taken, parts.read_buf.is_empty());
             hand_over(socket, ip, begun, writer, &hub)
         }
         Ok(Some(Taken::Protocol(next))) => {
@@ -190,6 +180,19 @@ pub(super) async fn serve<S: Socket>(
             tracing::debug!(%ip, %error, "connection ended");
             Ended::Done
         }
+    }
+}
+
+/// A stream with its head, for whoever writes it. Nothing may follow it on the connection when the client has sent more behind
+/// its request, because that is dropped.
+fn begin_stream(taken: (Version, HeaderMap, EventStream), is_all_read: bool) -> BegunStream {
+    let (version, headers, stream) = taken;
+    let is_chunked = version == Version::HTTP_11;
+    BegunStream {
+        head: response_head(version, &headers, is_chunked),
+        is_chunked,
+        goes_on: is_chunked && is_all_read && !headers.contains_key(header::CONNECTION),
+        stream,
     }
 }
 
