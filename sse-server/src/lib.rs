@@ -29,6 +29,7 @@
 pub mod access;
 pub mod clock;
 pub mod config;
+mod dialect;
 pub mod http;
 pub mod hub;
 pub mod serve;

@@ -38,10 +38,11 @@ pub use problem::Problem;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
 
 use crate::access::budget::{Account, Budget};
+use crate::dialect::Operation;
 use crate::hub::Hub;
 use query::Query;
 use request::{Request, Upgrade};
-use routes::{Matched, Operation, Router};
+use routes::{Matched, Router};
 
 /// What the HTTP side allows.
 #[derive(Clone, Debug)]

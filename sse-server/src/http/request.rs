@@ -6,8 +6,8 @@ use hyper::upgrade::OnUpgrade;
 
 use super::problem::Problem;
 use super::query::Query;
-use super::routes::Dialect;
 use crate::access::Caller;
+use crate::dialect::Dialect;
 use crate::hub::Hub;
 
 /// Everything that a handler may look at.
@@ -22,7 +22,8 @@ pub(super) struct Request<'a> {
     pub(super) body: Bytes,
     /// What stands at `{id}` in the path, decoded.
     pub(super) id: String,
-    pub(super) dialect: Dialect,
+    /// How the clients of the path want things said.
+    pub(super) dialect: &'static Dialect,
     /// The shard of the pool for a stream that is asked for.
     pub(super) shard: Option<usize>,
     /// How the connection can be given to another protocol, where it can.

@@ -9,7 +9,6 @@ use super::named_subscriptions;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::query::READER_PARAMETERS;
 use super::request::Request;
-use super::routes::Dialect;
 use crate::hub::{Hub, InvalidInterest, NamedSubscription};
 use crate::session::{ConnectError, ConnectionRequest, EventStream};
 use crate::wire::{self, Format, Protocol};
@@ -59,11 +58,13 @@ fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest
         .chain(STREAM_PARAMETERS)
         .collect();
     query.check_names(&known)?;
-    let is_enhanced = request.dialect == Dialect::Enhanced;
-    let compressed = is_on(request, "compression", is_enhanced)?;
+    let dialect = request.dialect;
+    let compressed = is_on(request, "compression", dialect.wraps_large_messages)?;
     let may_code = is_on(request, "stream_compression", true)?;
     let mut interest = query.interest()?;
-    if is_enhanced && let Some(types) = &mut interest.event_types {
+    if dialect.has_short_job_names
+        && let Some(types) = &mut interest.event_types
+    {
         types.append(&mut wire::short_job_names(types));
     }
     if query.is_left_empty("durable") {
@@ -89,7 +90,7 @@ fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest
         subscription,
         format: Format {
             protocol,
-            job_names: is_enhanced,
+            job_names: dialect.has_short_job_names,
             compressed,
         },
         // Compressed messages in a compressed stream would be work for nothing.

@@ -1,0 +1,72 @@
+//! What can be asked of the hub over HTTP, whatever the path.
+
+use http::Method;
+
+/// What a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Index,
+    Stream,
+    WebSocket,
+    Publish,
+    TestEvent,
+    Poll,
+    Subscribe,
+    NamedSubscriptions,
+    NamedSubscription,
+    DeleteNamedSubscription,
+    AckNamedSubscription,
+    ResetNamedSubscription,
+    Connections,
+    Connection,
+    CloseConnection,
+    Stats,
+    Health,
+    StreamHealth,
+    Metrics,
+    Live,
+    Ready,
+    Jobs,
+    CreateJob,
+    Job,
+    JobProgress,
+    JobComplete,
+    JobError,
+    JobCancel,
+}
+
+impl Operation {
+    /// Whether its requests have a body to be read.
+    pub(crate) fn takes_body(self) -> bool {
+        matches!(
+            self,
+            Self::Publish
+                | Self::TestEvent
+                | Self::Subscribe
+                | Self::AckNamedSubscription
+                | Self::ResetNamedSubscription
+                | Self::CreateJob
+                | Self::JobProgress
+                | Self::JobComplete
+                | Self::JobError
+                | Self::JobCancel
+        )
+    }
+
+    /// Whether its body is the state of a job, or a part of it.
+    pub(crate) fn is_of_jobs(self) -> bool {
+        matches!(
+            self,
+            Self::CreateJob
+                | Self::JobProgress
+                | Self::JobComplete
+                | Self::JobError
+                | Self::JobCancel
+        )
+    }
+
+    /// Whether a page of another origin must not ask for it. A browser lets any page open a WebSocket, and read it.
+    pub(crate) fn is_guarded(self, method: &Method) -> bool {
+        self == Self::WebSocket || (*method != Method::GET && *method != Method::HEAD)
+    }
+}
