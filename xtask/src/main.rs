@@ -10,6 +10,7 @@
 //! | `bench` | the criterion benchmarks; `--save` keeps their figures with the machine's name | [`mod@bench`] |
 //! | `tidy` | what two places must agree on and no compiler checks | [`tidy`] |
 //! | `torture` | kills the hub again and again under load, and checks that nothing is lost | [`torture`] |
+//! | `siege` | attacks a small hub in every way at once, and checks that its readers do not notice | [`siege`] |
 //! | `setup` | installs what `test` needs and does nothing else | [`setup`] |
 //!
 //! [`shell`] runs other programs and [`workspace`] knows the crates. Nothing imports this crate.
@@ -17,6 +18,7 @@
 mod bench;
 mod setup;
 mod shell;
+mod siege;
 mod test;
 mod tidy;
 mod torture;
@@ -47,6 +49,8 @@ enum Task {
     Tidy,
     /// Kill the hub again and again under load: nothing acknowledged may be lost
     Torture(torture::Args),
+    /// Attack a small hub in every way at once: its readers must not notice
+    Siege(siege::Args),
     /// Install what the tests need
     Setup(setup::Args),
 }
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
         Task::Torture(args) => torture::run(&args),
+        Task::Siege(args) => siege::run(&args),
         Task::Setup(args) => setup::run(&args),
     };
     match outcome {

@@ -65,6 +65,8 @@ enum Section {
     Crash,
     /// The real hub killed, crashed at its system calls, and stopped under load (long)
     Torture,
+    /// A small hub attacked in every way at once for ten minutes (long)
+    Siege,
     /// The pure crates' own tests under Miri (long)
     Miri,
     /// Each fuzz target for a minute (long)
@@ -75,7 +77,7 @@ impl Section {
     fn is_long(self) -> bool {
         matches!(
             self,
-            Self::Advisories | Self::Crash | Self::Torture | Self::Miri | Self::Fuzz
+            Self::Advisories | Self::Crash | Self::Torture | Self::Siege | Self::Miri | Self::Fuzz
         )
     }
 

@@ -4,6 +4,7 @@ use super::Section;
 use super::tally::Tally;
 use crate::setup::{Tool, installed_program};
 use crate::shell::{Cmd, Failure, Outcome};
+use crate::siege;
 use crate::tidy;
 use crate::torture;
 use crate::workspace::Workspace;
@@ -12,7 +13,12 @@ use crate::workspace::Workspace;
 pub(super) fn tools(section: Section) -> &'static [Tool] {
     match section {
         Section::Fmt => &[Tool::Rustfmt],
-        Section::Tidy | Section::Doc | Section::Loom | Section::Crash | Section::Torture => &[],
+        Section::Tidy
+        | Section::Doc
+        | Section::Loom
+        | Section::Crash
+        | Section::Torture
+        | Section::Siege => &[],
         Section::Clippy | Section::Features | Section::Fanout => &[Tool::Clippy],
         Section::Test => &[Tool::Browser, Tool::Readers, Tool::Clients],
         Section::Deny | Section::Advisories => &[Tool::CargoDeny],
@@ -43,6 +49,7 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
         Section::Loom => loom(workspace, tally),
         Section::Crash => crash(tally),
         Section::Torture => torture::long(),
+        Section::Siege => siege::long(),
         Section::Miri => miri(tally),
         Section::Fuzz => fuzz(workspace),
     }
