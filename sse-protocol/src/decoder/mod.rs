@@ -225,7 +225,7 @@ impl Decoder {
             input.use_up();
             return None;
         }
-        self.lines.recycle();
+        self.lines.recycle(input.rest());
         loop {
             let mut known_len = None;
             // Nearly all lines of nearly all streams begin like this.
@@ -243,7 +243,10 @@ impl Decoder {
                 && (input.rest().starts_with(b":") || self.lines.is_omitting())
                 && self.is_at_comment()
             {
-                self.skip_comments(input);
+                self.skip_quiet_chunk(input);
+                if !input.is_used_up() {
+                    self.skip_comments(input);
+                }
                 if input.is_used_up() {
                     return None;
                 }
@@ -345,6 +348,16 @@ impl Decoder {
     #[inline]
     fn is_at_comment(&self) -> bool {
         self.state == State::Reading && (self.lines.is_omitting() || self.lines.at_line_start())
+    }
+
+    /// Passes over a short chunk in which only comments begin, and in which they end nothing; see
+    /// [`is_at_comment`](Self::is_at_comment).
+    #[inline(never)]
+    fn skip_quiet_chunk(&mut self, input: &mut Input<'_>) {
+        let ends_nothing = self.block.data.is_empty() && !self.block.touched;
+        if ends_nothing && self.lines.pass_quiet(input.rest()) {
+            input.use_up();
+        }
     }
 
     /// Passes over the rest of an omitted line and the comments that come next, each with the blank line after it where
@@ -494,7 +507,7 @@ impl Decoder {
             Finished::Discarded => None,
             Finished::TooLong => {
                 let step = self.exceed_line(end);
-                self.lines.abandon();
+                self.lines.abandon_too_long();
                 Some(step)
             }
             Finished::Buffered => {
@@ -513,13 +526,13 @@ impl Decoder {
                     return Some(Step::Event(Data::Held(Held::Line(at))));
                 }
                 if field == Field::Comment && wanted == Wanted::Events {
-                    self.lines.recycle();
+                    self.lines.recycle(input.rest());
                     return None;
                 }
                 let line = self.lines.take_finished();
                 let step = self.interpret(field, &line[at..], None);
                 self.lines.give_back(line);
-                self.lines.recycle();
+                self.lines.recycle(input.rest());
                 if step.is_none()
                     && let Some(blank_len) = blank_len
                 {
@@ -549,15 +562,27 @@ impl Decoder {
         self.lines.abandon();
     }
 
+    /// Ends a chunk behind a line: what comes next may be appended.
+    #[inline(never)]
+    fn end_at_line_end(&mut self) {
+        if self.state == State::Reading {
+            let limit = self.limits.max_event_bytes();
+            self.lines
+                .allow_unseen(limit.saturating_sub(self.block.bytes() + 1));
+        }
+    }
+
     /// Keeps the beginning of a line whose end has not come yet.
     #[inline(never)]
     fn keep_rest<'c>(&mut self, input: &mut Input<'c>, wanted: Wanted) -> Option<Step<'c>> {
         let rest = input.rest();
+        if rest.is_empty() {
+            self.end_at_line_end();
+            return None;
+        }
         input.use_up();
         if self.state != State::Reading {
-            if !rest.is_empty() {
-                self.lines.discard();
-            }
+            self.lines.discard();
             return None;
         }
         let is_asked_for = match self.lines.partial().first().or(rest.first()) {
@@ -634,10 +659,21 @@ impl<'d, 'c> Feed<'d, 'c> {
     /// for its end.
     #[inline]
     pub fn next_event(&mut self) -> Option<EventView<'_>> {
+        if self.input.is_used_up() {
+            return None;
+        }
+        if self.decoder.lines.is_omitting() {
+            self.decoder.skip_quiet_chunk(&mut self.input);
+            if self.input.is_used_up() {
+                return None;
+            }
+        }
+        let mut step = self.decoder.read(&mut self.input, Wanted::Events)?;
         let data = loop {
-            if let Step::Event(data) = self.step(Wanted::Events)? {
+            if let Step::Event(data) = step {
                 break data;
             }
+            step = self.step(Wanted::Events)?;
         };
         Some(self.decoder.view(data))
     }
