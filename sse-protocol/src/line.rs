@@ -266,12 +266,12 @@ impl Assembler {
         }
     }
 
-    /// Takes a chunk of one byte into the line under construction, if there is nothing to it; else changes nothing.
+    /// Takes a byte, which is all of a chunk, into the line under construction, if there is nothing to it; else changes
+    /// nothing.
     ///
     /// This is what a stream that comes byte by byte spends its time in.
     #[inline]
-    pub(crate) fn append_byte(&mut self, chunk: &[u8]) -> bool {
-        let &[byte] = chunk else { return false };
+    pub(crate) fn append_byte(&mut self, byte: u8) -> bool {
         if self.partial.len() >= self.unseen_until || byte == b'\n' || byte == b'\r' {
             return false;
         }
@@ -291,6 +291,12 @@ impl Assembler {
             extend_short(&mut self.partial, chunk);
             return chunk.len();
         }
+        self.begin_other_chunk(chunk)
+    }
+
+    /// The same for a chunk that is not short, or does not lie within a line.
+    #[inline]
+    pub(crate) fn begin_other_chunk(&mut self, chunk: &[u8]) -> usize {
         self.unseen_until = 0;
         if !self.at_start && !self.skip_lf {
             return 0;

@@ -119,14 +119,14 @@ impl Decoder {
     #[must_use = "events come out of `next`"]
     #[inline]
     pub fn feed<'d, 'c>(&'d mut self, chunk: &'c [u8]) -> Feed<'d, 'c> {
-        let input = if self.lines.append_byte(chunk) {
-            Input::default()
-        } else {
-            Input::new(&chunk[self.lines.begin_chunk(chunk)..])
+        let pos = match chunk {
+            &[byte] if self.lines.append_byte(byte) => 1,
+            [_] => self.lines.begin_other_chunk(chunk),
+            _ => self.lines.begin_chunk(chunk),
         };
         Feed {
             decoder: self,
-            input,
+            input: Input::new(&chunk[pos..]),
         }
     }
 
@@ -243,10 +243,7 @@ impl Decoder {
                 && (input.rest().starts_with(b":") || self.lines.is_omitting())
                 && self.is_at_comment()
             {
-                self.skip_quiet_chunk(input);
-                if !input.is_used_up() {
-                    self.skip_comments(input);
-                }
+                self.skip_comments(input);
                 if input.is_used_up() {
                     return None;
                 }
@@ -257,6 +254,10 @@ impl Decoder {
             let step = self.read_line(input, len, wanted);
             if step.is_some() {
                 return step;
+            }
+            if input.is_used_up() {
+                self.end_at_line_end();
+                return None;
             }
         }
     }
@@ -350,24 +351,24 @@ impl Decoder {
         self.state == State::Reading && (self.lines.is_omitting() || self.lines.at_line_start())
     }
 
-    /// Passes over a short chunk in which only comments begin, and in which they end nothing; see
-    /// [`is_at_comment`](Self::is_at_comment).
-    #[inline(never)]
-    fn skip_quiet_chunk(&mut self, input: &mut Input<'_>) {
-        let ends_nothing = self.block.data.is_empty() && !self.block.touched;
-        if ends_nothing && self.lines.pass_quiet(input.rest()) {
-            input.use_up();
-        }
-    }
-
     /// Passes over the rest of an omitted line and the comments that come next, each with the blank line after it where
     /// that ends an empty block; omits a comment that the chunk does not end.
     ///
-    /// A heartbeat is mostly the same bytes as the one before, so these are compared before a line end is searched.
+    /// Only where [`is_at_comment`](Self::is_at_comment).
     #[inline(never)]
     fn skip_comments(&mut self, input: &mut Input<'_>) {
-        let whole = input.rest();
         let ends_nothing = self.block.data.is_empty() && !self.block.touched;
+        if ends_nothing && self.lines.pass_quiet(input.rest()) {
+            input.use_up();
+        } else {
+            self.skip_comments_by_lines(input, ends_nothing);
+        }
+    }
+
+    /// A heartbeat is mostly the same bytes as the one before, so these are compared before a line end is searched.
+    #[inline(never)]
+    fn skip_comments_by_lines(&mut self, input: &mut Input<'_>, ends_nothing: bool) {
+        let whole = input.rest();
         let mut rest = whole;
         loop {
             let Some(len) = self.lines.search.line_end(rest) else {
@@ -663,7 +664,7 @@ impl<'d, 'c> Feed<'d, 'c> {
             return None;
         }
         if self.decoder.lines.is_omitting() {
-            self.decoder.skip_quiet_chunk(&mut self.input);
+            self.decoder.skip_comments(&mut self.input);
             if self.input.is_used_up() {
                 return None;
             }
