@@ -293,7 +293,7 @@ struct Open {
 }
 
 enum Source {
-    Stream(Stream),
+    Stream(Box<Stream>),
     Socket(WebSocket),
 }
 
@@ -381,7 +381,7 @@ impl World {
         let stream = self.server.open_with(path, &headers);
         let said = stream.reply.header("content-encoding");
         assert_eq!(said.unwrap_or("identity"), coding, "{path}");
-        Source::Stream(stream)
+        Source::Stream(Box::new(stream))
     }
 
     fn socket(&self, query: &str) -> Source {
