@@ -587,7 +587,10 @@ fn messages_that_do_not_end_find_no_memory_at_last() {
 /// The buffer of the largest message stayed with every connection.
 #[test]
 fn a_large_event_leaves_nothing_behind() {
-    let server = Server::with(&["--max-connections-per-ip", "100", "--max-event", "4MiB"]);
+    // They read one after another.
+    let mut flags = vec!["--max-connections-per-ip", "100", "--max-event", "4MiB"];
+    flags.extend(["--send-timeout", "1m"]);
+    let server = Server::with(&flags);
     let mut sockets: Vec<WebSocket> = (0..50)
         .map(|_| WebSocket::open(&server, "?topic=t"))
         .collect();
