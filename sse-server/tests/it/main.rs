@@ -40,4 +40,5 @@ mod tls;
 mod tls_limits;
 mod visibility;
 mod websocket;
+mod websocket_readers;
 mod writers;
