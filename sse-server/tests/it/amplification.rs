@@ -1,0 +1,114 @@
+//! What a request makes the hub hold is a few times its own size.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use sse_server::http::{Body, HttpConfig, HubService};
+use sse_server::hub::{Hub, HubConfig};
+use tokio::runtime::{Builder, Runtime};
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A hub in this thread alone, whose allocations can be counted.
+struct Service {
+    runtime: Runtime,
+    service: HubService,
+}
+
+/// An answer, and what it took at one moment.
+struct Answer {
+    response: Response<Body>,
+    peak: usize,
+}
+
+impl Service {
+    fn start() -> Self {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let hub = runtime
+            .block_on(Hub::in_memory(HubConfig::default()))
+            .unwrap();
+        Self {
+            runtime,
+            service: HubService::new(hub, HttpConfig::default()),
+        }
+    }
+
+    fn send(&self, method: Method, path: &str, body: &str) -> Answer {
+        let mut request = Request::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().unwrap();
+        self.ask(&request)
+    }
+
+    fn ask(&self, request: &Request<Full<Bytes>>) -> Answer {
+        let mut response = None;
+        let info = measure(|| {
+            let answered = self.service.handle(request.clone(), LOCALHOST);
+            response = Some(self.runtime.block_on(answered));
+        });
+        Answer {
+            response: response.unwrap(),
+            peak: usize::try_from(info.bytes_max).unwrap(),
+        }
+    }
+
+    fn post(&self, path: &str, body: &str) -> Answer {
+        self.send(Method::POST, path, body)
+    }
+
+    fn json(&self, answer: Answer) -> Value {
+        let body = self.runtime.block_on(answer.response.into_body().collect());
+        serde_json::from_slice(&body.unwrap().to_bytes()).unwrap()
+    }
+}
+
+/// A text that needs escapes was told in full, twice, and each character of it was six.
+#[test]
+fn a_problem_does_not_repeat_all_that_was_wrong() {
+    let service = Service::start();
+    let name = "\u{7f}".repeat(100_000);
+    let body = format!(r#"{{"data": 1, "{name}": 1}}"#);
+    let answer = service.post("/events", &body);
+    assert_eq!(answer.response.status(), StatusCode::BAD_REQUEST);
+    let peak = answer.peak;
+    assert!(
+        peak < 8 * body.len(),
+        "the problem takes {peak} bytes at once"
+    );
+    let problem = service.json(answer);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.len() < 4 << 10, "{} bytes", detail.len());
+    assert!(detail.contains("no such field"), "the reason is told");
+}
+
+/// To find the name that was meant, a table was made whose size is that of both names, multiplied.
+#[test]
+fn a_parameters_long_name_is_not_measured_against_every_known_one() {
+    let service = Service::start();
+    let path = format!("/events?{}=1", "topic".repeat(2_000));
+    let answer = service.send(Method::GET, &path, "");
+    assert_eq!(answer.response.status(), StatusCode::BAD_REQUEST);
+    let peak = answer.peak;
+    assert!(peak < 8 * path.len() + (16 << 10), "{peak} bytes at once");
+}
+
+/// A header whose bytes need escapes was told in full, each of them in four or more, and that twice.
+#[test]
+fn a_long_header_that_is_wrong_is_not_told_in_full() {
+    let service = Service::start();
+    for name in ["host", "content-encoding"] {
+        let value = HeaderValue::from_bytes(&[0xff; 30_000]).unwrap();
+        let mut request = Request::post("/jobs")
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        request.headers_mut().insert(name, value);
+        let answer = service.ask(&request);
+        assert!(answer.response.status().is_client_error());
+        let peak = answer.peak;
+        assert!(peak < 8 * 30_000, "{name} takes {peak} bytes at once");
+    }
+}
