@@ -19,10 +19,11 @@ struct Service {
     service: HubService,
 }
 
-/// An answer, and what it took at one moment.
+/// An answer, and what it took: at most at one moment, and in the end.
 struct Answer {
     response: Response<Body>,
     peak: usize,
+    kept: i64,
 }
 
 impl Service {
@@ -53,6 +54,7 @@ impl Service {
         Answer {
             response: response.unwrap(),
             peak: usize::try_from(info.bytes_max).unwrap(),
+            kept: info.bytes_current,
         }
     }
 
@@ -63,6 +65,31 @@ impl Service {
     fn json(&self, answer: Answer) -> Value {
         let body = self.runtime.block_on(answer.response.into_body().collect());
         serde_json::from_slice(&body.unwrap().to_bytes()).unwrap()
+    }
+}
+
+/// As a tree of values, an array of numbers took forty times its text, and a job was several of those trees for a moment.
+#[test]
+fn a_jobs_json_is_held_as_text() {
+    let service = Service::start();
+    for job in ["p", "c"] {
+        service.post("/jobs", &format!(r#"{{"job_id": "{job}"}}"#));
+    }
+    let zeros = vec!["0"; 30_000].join(",");
+    for (path, body) in [
+        (
+            "/jobs/p/progress",
+            format!(r#"{{"progress": 1, "zeros": [{zeros}]}}"#),
+        ),
+        ("/jobs/c/complete", format!(r#"{{"result": [{zeros}]}}"#)),
+    ] {
+        let answer = service.post(path, &body);
+        assert_eq!(answer.response.status(), StatusCode::OK);
+        let (peak, kept) = (answer.peak, answer.kept);
+        assert!(peak < 12 * body.len(), "{path} takes {peak} bytes at once");
+        // The log has the event and the state, the window has the event, and the table the state; and there is the answer.
+        let kept_at_most = i64::try_from(8 * body.len()).unwrap();
+        assert!(kept < kept_at_most, "{path} takes {kept} bytes");
     }
 }
 
@@ -83,6 +110,35 @@ fn a_problem_does_not_repeat_all_that_was_wrong() {
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.len() < 4 << 10, "{} bytes", detail.len());
     assert!(detail.contains("no such field"), "the reason is told");
+}
+
+/// The JSON library's error repeats a text that stands where something else is expected, each character in up to six.
+#[test]
+fn a_text_in_the_wrong_place_is_not_told_in_full() {
+    let service = Service::start();
+    service.post("/jobs", r#"{"job_id": "j"}"#);
+    let text = "\u{7f}".repeat(50_000);
+    for (path, body) in [
+        ("/events", format!(r#""{text}""#)),
+        ("/events", format!(r#"{{"data": 1, "retry": "{text}"}}"#)),
+        (
+            "/events",
+            format!(r#"{{"data": 1, "ttl_seconds": "{text}"}}"#),
+        ),
+        ("/events/subscriptions", format!(r#""{text}""#)),
+        (
+            "/events/subscriptions",
+            format!(r#"{{"event_types": "{text}"}}"#),
+        ),
+        ("/events/subscriptions/s/ack", format!(r#""{text}""#)),
+        ("/jobs", format!(r#""{text}""#)),
+        ("/jobs/j/progress", format!(r#"{{"progress": "{text}"}}"#)),
+    ] {
+        let answer = service.post(path, &body);
+        assert_eq!(answer.response.status(), StatusCode::BAD_REQUEST);
+        let peak = answer.peak;
+        assert!(peak < 6 * body.len(), "{path} takes {peak} bytes at once");
+    }
 }
 
 /// To find the name that was meant, a table was made whose size is that of both names, multiplied.
