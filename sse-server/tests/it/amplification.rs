@@ -168,3 +168,20 @@ fn a_long_header_that_is_wrong_is_not_told_in_full() {
         assert!(peak < 8 * 30_000, "{name} takes {peak} bytes at once");
     }
 }
+
+/// Each mention of a job in the query was answered by the job's whole state.
+#[test]
+fn a_job_that_is_named_often_is_told_once() {
+    let service = Service::start();
+    service.post("/jobs", r#"{"job_id": "j"}"#);
+    let text = "x".repeat(50_000);
+    service.post("/jobs/j/progress", &format!(r#"{{"message": "{text}"}}"#));
+    let path = format!("/events?{}topic_exact=job/j", "topic=job/j&".repeat(60));
+    let mut stream = service.send(Method::GET, &path, "").response.into_body();
+    let first = service.runtime.block_on(stream.frame());
+    let first = first.unwrap().unwrap().into_data().unwrap();
+    let states = first
+        .windows(text.len())
+        .filter(|part| *part == text.as_bytes());
+    assert_eq!(states.count(), 1);
+}
