@@ -6,6 +6,8 @@ use std::sync::Arc;
 use sse_broker::Topic;
 use sse_pool::{Routed, Visibility};
 
+use crate::units::Quoted;
+
 /// Who sends a request: the address, and the identities that give access to private events.
 ///
 /// It is made once, before anything else is done for the request. Everything that asks whether somebody may have
@@ -27,7 +29,7 @@ pub struct Caller {
 
 /// A user or session whose name cannot be part of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not a valid name: {reason}")]
+#[error("{} is not a valid name: {reason}", Quoted(.value))]
 pub struct InvalidIdentity {
     /// `user_id` or `session_id`.
     pub field: &'static str,

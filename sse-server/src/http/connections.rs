@@ -13,7 +13,7 @@ use super::request::Request;
 use super::subscription_change::{labels, topics_of};
 use crate::clock;
 use crate::hub::{Hub, MAX_EXCLUSION};
-use crate::units::Span;
+use crate::units::{Quoted, Span};
 
 #[derive(Serialize)]
 struct ConnectionsJson {
@@ -102,7 +102,7 @@ pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     let statuses = hub.connections_after(after, limit);
     let last = statuses.last().filter(|_| statuses.len() == limit);
     json(&ConnectionsJson {
-        total_connections: hub.stats().active_connections,
+        total_connections: hub.active_connections(),
         connections: statuses
             .iter()
             .map(|status| ConnectionJson::new(hub, status, now, unix_now))
@@ -155,7 +155,7 @@ fn parse(id: &str) -> Option<ConnectionId> {
 }
 
 fn unknown(id: &str) -> Problem {
-    Problem::not_found(format!("there is no connection {id:?}"))
+    Problem::not_found(format!("there is no connection {}", Quoted(id)))
 }
 
 /// As many connections as are listed when nothing is said.

@@ -9,6 +9,7 @@ use sse_pool::{Held, Selector, TopicFilter};
 use super::Hub;
 use crate::access::budget::{Account, NoMemory};
 use crate::topic_pattern::{Pattern, is_pattern};
+use crate::units::Quoted;
 
 /// What a reader wants, as it was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -81,7 +82,7 @@ pub enum InvalidInterest {
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
     /// A topic or pattern is not a valid one.
-    #[error("{topic:?} is not a valid topic: {reason}")]
+    #[error("{} is not a valid topic: {reason}", Quoted(.topic))]
     Topic {
         /// What was given.
         topic: String,
