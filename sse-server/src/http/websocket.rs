@@ -34,7 +34,7 @@ use super::request_body::BODY_TIMEOUT;
 use super::subscription_change::change_problem;
 use super::{named_subscriptions, publish, stream};
 use crate::access::Caller;
-use crate::access::budget::Account;
+use crate::access::budget::{Account, Permit};
 use crate::hub::{Hub, Interest, SubscriptionPlace};
 use crate::session::{EventStream, Farewell};
 use socket::{Counted, Counts};
@@ -62,7 +62,10 @@ pub(super) async fn open(mut request: Request<'_>) -> Result<Response<Body>, Pro
             "a WebSocket begins on a connection of its own, over HTTP/1.1",
         ));
     };
+    let (account, address) = (Account::Connections, request.caller.address());
+    let budget = request.hub.budget();
     let websocket = WebSocket {
+        _held: budget.try_take(account, address, WEBSOCKET_BYTES)?,
         stream: stream::open_for_websocket(&request).await?,
         hub: request.hub.clone(),
         caller: request.caller.clone(),
@@ -135,6 +138,8 @@ struct WebSocket {
     max_message_bytes: usize,
     /// What has passed through the socket.
     counts: Counts,
+    /// The right to hold what the connection takes.
+    _held: Permit,
 }
 
 impl std::fmt::Debug for WebSocket {
@@ -557,6 +562,8 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 const MAX_REF_BYTES: usize = 256;
 /// From here on a message is written without a copy. A stated guess: what one TLS record takes.
 const LARGE_BYTES: usize = 16 << 10;
+/// What a WebSocket takes in memory, its stream's place not counted: measured by the memory test.
+const WEBSOCKET_BYTES: usize = 15 << 10;
 /// How long the last words may take, with the client's answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 

@@ -75,10 +75,12 @@ impl Hub {
         let max = inner.config.max_subscriptions;
         inner.selectors.get(interest.clone(), |interest| {
             let selector = compile(interest, max)?;
-            Ok(Selector {
-                held: self.permit_for(&selector, address)?,
-                ..selector
-            })
+            // Those that are only remembered make room.
+            let held = self.permit_for(&selector, address).or_else(|_| {
+                inner.selectors.forget_unused();
+                self.permit_for(&selector, address)
+            })?;
+            Ok(Selector { held, ..selector })
         })
     }
 

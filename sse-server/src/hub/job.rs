@@ -177,6 +177,16 @@ impl Routed for Job {
 pub struct JobEnded(pub JobState);
 
 impl Job {
+    /// What it takes in memory: texts and JSON, and what surrounds them.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let texts = [&self.title, &self.topic, &self.message, &self.error];
+        let texts = texts.into_iter().flatten().chain([&self.job_id]);
+        size_of::<Self>()
+            + texts.map(String::capacity).sum::<usize>()
+            + fields_bytes(&self.details)
+            + self.result.as_ref().map_or(0, heap_bytes)
+    }
+
     /// A job that has just been created.
     #[must_use]
     pub fn new(job_id: String, new: NewJob, now: UnixMillis) -> Self {
@@ -299,6 +309,35 @@ impl Job {
         message
     }
 }
+
+/// What JSON takes beside the place that it stands in.
+fn heap_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.capacity() + ALLOCATION_BYTES,
+        Value::Array(values) => {
+            let places = values.capacity() * size_of::<Value>() + ALLOCATION_BYTES;
+            places + values.iter().map(heap_bytes).sum::<usize>()
+        }
+        Value::Object(fields) => fields_bytes(fields),
+    }
+}
+
+/// What an object takes: a list that grows by doubling, a table of places in it, and its texts.
+fn fields_bytes(fields: &Map<String, Value>) -> usize {
+    if fields.is_empty() {
+        return 0;
+    }
+    let places = fields.len().next_power_of_two().max(4);
+    let place = size_of::<(u64, String, Value)>() + size_of::<usize>() + 1;
+    let texts = fields
+        .iter()
+        .map(|(key, value)| key.len() + ALLOCATION_BYTES + heap_bytes(value));
+    places * place + 3 * ALLOCATION_BYTES + texts.sum::<usize>()
+}
+
+/// An allocator's own part of an allocation.
+const ALLOCATION_BYTES: usize = 16;
 
 /// What a job says of itself, whatever its reporter puts beside it.
 const OWN_KEYS: [&str; 9] = [
