@@ -183,4 +183,4 @@ const SMALL_BYTES: usize = 1024;
 /// What a name takes beside its text, in a selector and in the pool's index. A stated guess.
 const NAME_BYTES: usize = 192;
 /// What a pattern takes for each byte of its text, once it is compiled and stands in the index.
-const PATTERN_FACTOR: usize = 4;
+const PATTERN_FACTOR: usize = 5;

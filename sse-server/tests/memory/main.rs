@@ -185,10 +185,19 @@ impl Server {
 
     /// The same, with a log wherever the arguments say.
     fn start_on(args: &[&str]) -> Self {
+        let many = [
+            "--max-connections",
+            "30000",
+            "--max-connections-per-ip",
+            "30000",
+        ];
+        Self::start_bare(&[&many, args].concat())
+    }
+
+    /// The same, with nothing beside the arguments that concerns memory.
+    fn start_bare(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-server"))
             .args(["--listen", "127.0.0.1:0"])
-            .args(["--max-connections", "30000"])
-            .args(["--max-connections-per-ip", "30000"])
             .env_remove("SSE_CONFIG")
             .args(["--heartbeat", "0", "--idle-timeout", "1h"])
             .args(args)

@@ -38,7 +38,7 @@ fn the_smallest_hub_lives_through_everything_at_once() {
         .unwrap();
     let less = String::from_utf8_lossy(&less.stderr).into_owned();
     assert!(less.contains("give 8MiB or more"), "{less}");
-    let server = Server::start_on(&["--ephemeral", "--memory", LEAST, "--send-timeout", "1s"]);
+    let server = Server::start_bare(&["--ephemeral", "--memory", LEAST, "--send-timeout", "1s"]);
     let memory = |server: &Server| stats(server)["memory"].clone();
     let before = memory(&server);
     let idle_kib = server.pss_kib();
