@@ -186,6 +186,12 @@ pub trait Broker: Send + Sync + 'static {
     /// How safe an acknowledged record is.
     fn durability(&self) -> Durability;
 
+    /// What the log holds in memory now, as far as it can tell: records, snapshots, states and indexes. What waits to be
+    /// committed is its publishers'. Cheap.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+
     /// How the log is. Cheap: it is what is known anyway.
     fn health(&self) -> LogHealth {
         LogHealth::default()

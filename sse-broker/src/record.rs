@@ -123,6 +123,29 @@ impl NewRecord {
         hash.0
     }
 
+    /// What it takes in memory as a shared [`Record`], but for the names of its topics: records of one topic share those, and
+    /// [`Topic::memory_bytes`] says what they take.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let event = &self.event;
+        let texts = [
+            self.label.as_ref().map(EventType::as_str),
+            event.id.as_ref().map(EventId::as_str),
+            event.event_type.as_ref().map(EventType::as_str),
+            Some(&*event.data),
+        ];
+        let texts = texts.into_iter().flatten();
+        let owners = self.audience.owners();
+        let lists = [self.topics.len(), owners.len()];
+        allocated_bytes(2 * size_of::<usize>() + size_of::<Record>())
+            + lists
+                .map(|len| allocated_bytes(len * size_of::<Topic>()))
+                .iter()
+                .sum::<usize>()
+            + owners.iter().map(Topic::memory_bytes).sum::<usize>()
+            + texts.map(|text| allocated_bytes(text.len())).sum::<usize>()
+    }
+
     /// What the record counts for in bounds by bytes: its texts and data, and a fixed amount for
     /// what surrounds them.
     #[must_use]
@@ -151,6 +174,16 @@ pub(crate) fn weight_bytes<'a>(
         + texts.map(str::len).sum::<usize>()
 }
 
+/// What an allocator takes for so many bytes: nothing for nothing, and else a word more, in whole pairs of words.
+pub(crate) const fn allocated_bytes(bytes: usize) -> usize {
+    let whole = (bytes + 8).next_multiple_of(16);
+    match bytes {
+        0 => 0,
+        1..=24 => 32,
+        _ => whole,
+    }
+}
+
 /// FNV-1a, 64 bits, over numbers and texts of stated length.
 pub(crate) struct Fingerprint(pub(crate) u64);
 
@@ -177,7 +210,7 @@ impl Fingerprint {
     }
 }
 
-/// What a record costs beside its texts, in memory and on disk. A stated guess.
+/// What a record costs beside its texts on disk. A stated guess.
 const OVERHEAD_BYTES: usize = 96;
 
 /// What each of a record's topics costs beside its text. A stated guess.

@@ -80,7 +80,7 @@ pub use admission::{Permit, Refusal};
 pub use close::CloseReason;
 pub use config::{Limits, PoolConfig, WindowConfig};
 pub use connection::{ClientInfo, Connection, ConnectionInfo, PackedIp, Read, Start};
-pub use entry::{Entry, Priority};
+pub use entry::{Entry, Priority, topic_bytes};
 pub use id::{ConnectionId, InvalidConnectionId, MAX_CONNECTION_NAME_BYTES};
 pub use pattern_set::PatternSet;
 pub use pool::{AppendOutcome, ConnectError, Pool, UpdateError};

@@ -6,14 +6,22 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::{Entry, WindowConfig};
+use crate::{
+    Entry, WindowConfig,
+    entry::{name_bytes, topic_bytes},
+};
 
 #[derive(Debug)]
 pub(crate) struct Window<T> {
     entries: VecDeque<Arc<Entry<T>>>,
     /// The sequence number of the oldest entry, or of the next one when there is none. Starts at 1.
     base: u64,
+    /// What the entries and their topics take, in all shards together.
     bytes: usize,
+    /// The part of it that others may hold too.
+    shared_bytes: usize,
+    /// How many windows there are of these entries.
+    shards: usize,
     /// The offset after which the window is complete.
     floor: u64,
     head: u64,
@@ -21,8 +29,10 @@ pub(crate) struct Window<T> {
 }
 
 impl<T> Window<T> {
-    pub(crate) fn new(bounds: WindowConfig, start_offset: u64) -> Self {
+    pub(crate) fn new(bounds: WindowConfig, shards: usize, start_offset: u64) -> Self {
         Self {
+            shards,
+            shared_bytes: 0,
             entries: VecDeque::new(),
             base: 1,
             bytes: 0,
@@ -30,6 +40,11 @@ impl<T> Window<T> {
             head: start_offset,
             bounds,
         }
+    }
+
+    /// The window may take so many bytes from the next entry on.
+    pub(crate) const fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.bounds.max_bytes = max_bytes;
     }
 
     pub(crate) const fn head(&self) -> u64 {
@@ -42,6 +57,22 @@ impl<T> Window<T> {
 
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) const fn shared_bytes(&self) -> usize {
+        self.shared_bytes
+    }
+
+    /// A topic has its first entry here.
+    pub(crate) const fn add_topic(&mut self, name: &str) {
+        self.bytes += topic_bytes(name, self.shards);
+        self.shared_bytes += name_bytes(name);
+    }
+
+    /// A topic has no entry here any more.
+    pub(crate) const fn remove_topic(&mut self, name: &str) {
+        self.bytes -= topic_bytes(name, self.shards);
+        self.shared_bytes -= name_bytes(name);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,7 +118,8 @@ impl<T> Window<T> {
     pub(crate) fn push(&mut self, entry: Arc<Entry<T>>) -> u64 {
         let seq = self.end();
         self.head = entry.offset;
-        self.bytes += entry.size_bytes;
+        self.bytes += entry.memory_bytes(self.shards);
+        self.shared_bytes += entry.shared_bytes;
         self.entries.push_back(entry);
         seq
     }
@@ -95,7 +127,8 @@ impl<T> Window<T> {
     /// Takes everything out; the window is complete after `offset` of another series.
     pub(crate) fn clear(&mut self, offset: u64) -> VecDeque<Arc<Entry<T>>> {
         self.base = self.end();
-        (self.floor, self.head, self.bytes) = (offset, offset, 0);
+        (self.floor, self.head) = (offset, offset);
+        (self.bytes, self.shared_bytes) = (0, 0);
         std::mem::take(&mut self.entries)
     }
 
@@ -109,7 +142,8 @@ impl<T> Window<T> {
         let entry = self.entries.pop_front()?;
         let seq = self.base;
         self.base += 1;
-        self.bytes -= entry.size_bytes;
+        self.bytes -= entry.memory_bytes(self.shards);
+        self.shared_bytes -= entry.shared_bytes;
         self.floor = entry.offset;
         Some((seq, entry))
     }

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use sse_broker::{Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig};
+use sse_broker::{Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig, Retention};
 use sse_server::config::{Config, Settings, Storage, check_environment, explain, read_file};
 use sse_server::http::HubService;
 use sse_server::hub::Hub;
 use sse_server::serve::{BoundAddress, ListenError, Server, ServerConfig};
+use sse_server::units::Size;
 use tokio::runtime::Runtime;
 
 /// A hub for Server-Sent Events: publish an event once, and everyone who listens gets it.
@@ -152,7 +153,25 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
         cli::signals::check_dates(tls);
     }
     cli::welcome::print(&config, &hub, server.addresses());
-    tracing::info!(bytes = config.memory_bytes, "the memory for clients");
+    let shares: Vec<String> = hub
+        .memory()
+        .iter()
+        .map(|status| {
+            format!(
+                "{} {}",
+                status.account.name(),
+                Size(status.max_bytes as u64)
+            )
+        })
+        .collect();
+    tracing::info!(
+        max_body = %Size(config.http.max_body_bytes as u64),
+        max_event = %Size(config.hub.max_event_bytes as u64),
+        max_connections = config.hub.max_connections,
+        "memory {}: {}",
+        Size(config.memory_bytes as u64),
+        shares.join(", "),
+    );
     let cut = server.run(stop.asked(), config.drain_timeout).await;
     if cut > 0 {
         tracing::warn!(streams = cut, "streams were cut at the end of the drain");
@@ -166,8 +185,12 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
         Storage::Memory => {
             let memory = MemoryConfig {
                 epoch: Epoch::random(),
-                retention: config.retention.clone(),
-                ..MemoryConfig::default()
+                max_memory_bytes: config.retention.max_bytes,
+                retention: Retention {
+                    max_bytes: None,
+                    ..config.retention.clone()
+                },
+                max_pending_bytes: config.max_pending_bytes,
             };
             return Ok(MemoryBroker::new(memory));
         }
@@ -181,6 +204,8 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
         durability,
         same_log,
         retention: config.retention.clone(),
+        cache_bytes: config.log_cache_bytes,
+        max_pending_bytes: config.max_pending_bytes,
         ..DiskConfig::default()
     };
     match DiskBroker::open(path, disk) {

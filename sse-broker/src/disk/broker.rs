@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use redb::StorageBackend;
+use redb::{ReadableDatabase as _, StorageBackend};
 use sse_protocol::EventId;
 use tokio::sync::oneshot;
 
@@ -339,6 +339,12 @@ impl Broker for DiskBroker {
 
     fn durability(&self) -> Durability {
         self.durability
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let cached = self.shared.database.try_lend();
+        let cached = cached.map_or(0, |db| db.cache_stats().used_bytes());
+        cached + self.shared.index.memory_bytes()
     }
 
     fn health(&self) -> LogHealth {

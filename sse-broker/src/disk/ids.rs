@@ -67,6 +67,12 @@ impl Ids {
         }
     }
 
+    /// What the table takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.lock().allocation_size()).sum()
+    }
+
     pub(super) fn has_loaded(&self) {
         let _ = self.loaded.set(());
     }

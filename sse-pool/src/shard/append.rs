@@ -34,7 +34,9 @@ impl<T> Shard<T> {
         if entry.recipients.is_none() {
             for topic in &*entry.topics {
                 let node = self.index.topic_or_insert(topic, floor);
-                self.index.push(node, seq);
+                if self.index.push(node, seq) {
+                    self.window.add_topic(topic);
+                }
                 self.ready_members(node, &news, fx);
             }
             self.ready_members(ALL, &news, fx);
@@ -108,7 +110,9 @@ impl<T> Shard<T> {
         while let Some((seq, entry)) = self.window.evict() {
             if entry.recipients.is_none() {
                 for topic in &*entry.topics {
-                    self.index.evict(topic, seq, entry.offset);
+                    if self.index.evict(topic, seq, entry.offset) {
+                        self.window.remove_topic(topic);
+                    }
                 }
             } else {
                 self.direct_after = entry.offset;

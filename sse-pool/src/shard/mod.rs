@@ -117,8 +117,14 @@ impl<T> Default for Effects<T> {
 }
 
 impl<T> Shard<T> {
-    pub(crate) fn new(number: u16, bounds: WindowConfig, start_offset: u64, series: u64) -> Self {
-        let window = Window::new(bounds, start_offset);
+    pub(crate) fn new(
+        number: u16,
+        shards: usize,
+        bounds: WindowConfig,
+        start_offset: u64,
+        series: u64,
+    ) -> Self {
+        let window = Window::new(bounds, shards, start_offset);
         Self {
             number,
             direct_after: start_offset,
@@ -138,6 +144,10 @@ impl<T> Shard<T> {
             heads: BinaryHeap::new(),
             series: Series::new(series, start_offset),
         }
+    }
+
+    pub(crate) const fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.window.set_max_bytes(max_bytes);
     }
 
     pub(crate) const fn window(&self) -> &Window<T> {

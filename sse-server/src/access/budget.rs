@@ -30,6 +30,8 @@ use tokio::sync::Notify;
 /// What memory is used for. Permits are taken in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
+    /// Connections: what hyper, TLS, HTTP/2 and WebSockets hold for each, and the place of each stream.
+    Connections,
     /// Selectors and patterns of readers.
     Selectors,
     /// Bodies of requests, as they arrive.
@@ -44,11 +46,16 @@ pub enum Account {
     Replay,
     /// Answers on their way to clients.
     Answers,
+    /// The newest events, for all readers. No permits are taken: it keeps its own bound.
+    Window,
+    /// The log: all of one in memory, the cache of one on disk. No permits are taken here either.
+    Log,
 }
 
 impl Account {
     /// Every account, in the order in which permits are taken.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
+        Self::Connections,
         Self::Selectors,
         Self::Bodies,
         Self::Publications,
@@ -56,12 +63,15 @@ impl Account {
         Self::Compression,
         Self::Replay,
         Self::Answers,
+        Self::Window,
+        Self::Log,
     ];
 
     /// The name in answers.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Connections => "connections",
             Self::Selectors => "selectors",
             Self::Bodies => "bodies",
             Self::Publications => "publications",
@@ -69,6 +79,8 @@ impl Account {
             Self::Compression => "compression",
             Self::Replay => "replay",
             Self::Answers => "answers",
+            Self::Window => "window",
+            Self::Log => "log",
         }
     }
 }
@@ -76,25 +88,28 @@ impl Account {
 /// How many bytes each account has.
 pub type Sizes = [usize; Account::ALL.len()];
 
-/// Shares out memory: what the accounts get of so many bytes. The rest is for the window, the log, connections and the
-/// program itself.
+/// Shares out memory: what the accounts get of so many bytes.
 #[must_use]
 pub const fn shares(total_bytes: usize) -> Sizes {
     let part = total_bytes / PARTS;
-    // In the order of `Account`.
-    [
-        part,
-        3 * part,
-        4 * part,
-        3 * part,
-        4 * part,
-        4 * part,
-        4 * part,
-    ]
+    let mut sizes = PARTS_OF_ACCOUNTS;
+    let mut at = 0;
+    while at < sizes.len() {
+        sizes[at] *= part;
+        at += 1;
+    }
+    sizes
 }
 
-/// Memory is shared out in parts of this size: 23 of them for the accounts, 4 for the window, 5 for everything else.
-const PARTS: usize = 32;
+/// Memory is shared out in parts of this size. Two of them are for what nobody counts: small answers and selectors, and what an
+/// allocator keeps for later.
+pub const PARTS: usize = 64;
+
+/// How many parts each account gets.
+pub const PARTS_OF_ACCOUNTS: Sizes = [6, 2, 6, 8, 4, 6, 7, 7, 8, 8];
+
+/// What a stream takes for its place, whoever writes it; a topic or a name of its own is among it.
+pub const STREAM_BYTES: usize = 512;
 
 /// There is no memory left in an account, or not for this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -246,7 +261,7 @@ impl Budget {
         self.state(account).max_bytes
     }
 
-    /// Says how much an account holds whose owner keeps its own ledger.
+    /// Says how much an account holds whose owner keeps its own ledger: jobs, the window and the log.
     pub(crate) fn record(&self, account: Account, bytes: usize) {
         self.state(account).ledger.lock().held = bytes;
     }

@@ -18,7 +18,7 @@ use crate::units::Size;
     reason = "the help texts are the documentation, said once"
 )]
 pub struct LimitSettings {
-    /// Most connections at once [default: 10000]
+    /// Most connections at once [default: 10000, or fewer with little --memory]
     #[arg(long, env = "SSE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
     /// Most connections at once from one address (IPv6: one /64) [default: 100]
@@ -27,7 +27,7 @@ pub struct LimitSettings {
     /// Most topics and event types that one connection may subscribe to [default: 64]
     #[arg(long, env = "SSE_MAX_SUBSCRIPTIONS", value_name = "N")]
     pub max_subscriptions: Option<usize>,
-    /// Largest data of one event [default: 1MiB]
+    /// Largest data of one event [default: 1MiB, and no more than --max-body or a 128th of --memory]
     #[arg(long, env = "SSE_MAX_EVENT", value_name = "SIZE")]
     pub max_event: Option<Size>,
     /// Only these event types may be published [default: any]

@@ -72,6 +72,12 @@ impl StorageSettings {
                     "--ephemeral keeps nothing on disk, so --durability cannot be given with it",
                 ));
             }
+            if let Some(path) = self.data_dir {
+                return Err(invalid(format!(
+                    "--ephemeral keeps nothing on disk, so --data-dir ({}) cannot be given with it: leave out one of them",
+                    path.display()
+                )));
+            }
             return Ok(Storage::Memory);
         }
         let path = self.data_dir.unwrap_or_else(|| PathBuf::from("sse-data"));

@@ -37,7 +37,7 @@ pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
 
-use crate::access::budget::{Account, Budget};
+use crate::access::budget::{Account, Budget, NoMemory};
 use crate::dialect::Operation;
 use crate::hub::Hub;
 use query::Query;
@@ -128,6 +128,19 @@ impl HubService {
             },
             Err(problem) => problem.into_response(),
         };
+        guard::finish(&origin, response.headers_mut());
+        response
+    }
+
+    /// The answer to a request that there is no memory for.
+    pub(crate) fn refuse<B>(
+        &self,
+        request: &http::Request<B>,
+        refused: NoMemory,
+    ) -> Response<Body> {
+        let host = host_of(request);
+        let origin = guard::origin(&self.config, request.headers(), host.as_deref());
+        let mut response = Problem::from(refused).into_response();
         guard::finish(&origin, response.headers_mut());
         response
     }

@@ -34,7 +34,7 @@ use super::request_body::BODY_TIMEOUT;
 use super::subscription_change::change_problem;
 use super::{named_subscriptions, publish, stream};
 use crate::access::Caller;
-use crate::access::budget::Account;
+use crate::access::budget::{Account, Permit};
 use crate::hub::{Hub, Interest, SubscriptionPlace};
 use crate::session::{EventStream, Farewell};
 use crate::units::Quoted;
@@ -63,7 +63,10 @@ pub(super) async fn open(mut request: Request<'_>) -> Result<Response<Body>, Pro
             "a WebSocket begins on a connection of its own, over HTTP/1.1",
         ));
     };
+    let (account, address) = (Account::Connections, request.caller.address());
+    let budget = request.hub.budget();
     let websocket = WebSocket {
+        _held: budget.try_take(account, address, WEBSOCKET_BYTES)?,
         stream: stream::open_for_websocket(&request).await?,
         hub: request.hub.clone(),
         caller: request.caller.clone(),
@@ -136,6 +139,8 @@ struct WebSocket {
     max_message_bytes: usize,
     /// What has passed through the socket.
     counts: Counts,
+    /// The right to hold what the connection takes.
+    _held: Permit,
 }
 
 impl std::fmt::Debug for WebSocket {
@@ -569,6 +574,8 @@ const MAX_REF_BYTES: usize = 256;
 const LARGE_BYTES: usize = 16 << 10;
 /// How often it looks within a send timeout whether the client takes anything.
 const LOOKS: u32 = 8;
+/// What a WebSocket takes in memory, its stream's place not counted: measured by the memory test.
+const WEBSOCKET_BYTES: usize = 15 << 10;
 /// How long the last words may take, with the client's answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -598,7 +605,12 @@ mod tests {
             },
             ..ConnectionRequest::from(Caller::default())
         };
+        let held = hub
+            .budget()
+            .try_take(Account::Bodies, Caller::default().address(), 0)
+            .unwrap();
         let websocket = WebSocket {
+            _held: held,
             stream: hub.connect(request).await.unwrap(),
             hub: hub.clone(),
             caller: Caller::default(),

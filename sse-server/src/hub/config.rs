@@ -24,7 +24,8 @@ pub struct HubConfig {
     pub max_event_bytes: usize,
     /// The event types that may be published; `None` for any.
     pub allowed_event_types: Option<BTreeSet<String>>,
-    /// Memory by account. The account `compression` has [`stream_compression_bytes`](Self::stream_compression_bytes) instead.
+    /// Memory by account. The account `compression` has [`stream_compression_bytes`](Self::stream_compression_bytes) instead, and
+    /// `window` has [`window_bytes`](Self::window_bytes).
     pub memory: Sizes,
     /// Jobs remembered at once.
     pub max_jobs: usize,
@@ -51,7 +52,7 @@ pub struct HubConfig {
     pub sweep_interval: Duration,
     /// What happens to a reader whose next event is no longer kept.
     pub overflow: Overflow,
-    /// Newest events held in memory for all readers together, in bytes.
+    /// Memory for the newest events, which all readers share, in bytes.
     pub window_bytes: usize,
     /// The same, counted in events.
     pub window_events: usize,

@@ -14,6 +14,9 @@ impl Hub {
     /// second. The server does; who embeds the hub may use [`run_housekeeping`](Self::run_housekeeping).
     pub async fn housekeep(&self, now: Instant) {
         let inner = &self.inner;
+        inner.selectors.forget_unused();
+        inner.clients.forget_unused();
+        inner.cohorts.forget_unused();
         let swept = inner.pool.sweep(now);
         for (ids, reason) in [
             (&swept.stalled, CloseReason::Stalled),

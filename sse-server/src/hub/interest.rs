@@ -104,10 +104,12 @@ impl Hub {
         let max = inner.config.max_subscriptions;
         inner.selectors.get(interest.clone(), |interest| {
             let selector = compile(interest, max)?;
-            Ok(Selector {
-                held: self.permit_for(&selector, address)?,
-                ..selector
-            })
+            // Those that are only remembered make room.
+            let held = self.permit_for(&selector, address).or_else(|_| {
+                inner.selectors.forget_unused();
+                self.permit_for(&selector, address)
+            })?;
+            Ok(Selector { held, ..selector })
         })
     }
 
@@ -210,7 +212,7 @@ const SMALL_BYTES: usize = 1024;
 /// What a name takes beside its text, in a selector and in the pool's index. A stated guess.
 const NAME_BYTES: usize = 192;
 /// What a pattern takes for each byte of its text, once it is compiled and stands in the index.
-const PATTERN_FACTOR: usize = 4;
+const PATTERN_FACTOR: usize = 5;
 
 #[cfg(test)]
 mod tests {

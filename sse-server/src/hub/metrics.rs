@@ -326,7 +326,7 @@ impl Hub {
         let held = Family::<AccountLabel, Gauge>::default();
         let max = Family::<AccountLabel, Gauge>::default();
         let refused = Family::<AccountLabel, Counter>::default();
-        for status in self.inner.budget.status() {
+        for status in self.memory() {
             let label = AccountLabel {
                 account: status.account.name(),
             };
@@ -410,9 +410,7 @@ impl Hub {
                 durability: self.durability().as_str(),
             },
             memory: self
-                .inner
-                .budget
-                .status()
+                .memory()
                 .map(|status| {
                     let name = status.account.name();
                     (name, AccountJson::from(status))

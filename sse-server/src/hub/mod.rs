@@ -18,6 +18,7 @@ mod json_text;
 mod load_governor;
 mod metrics;
 mod named_subscriptions;
+mod names;
 mod poll;
 mod publication;
 mod publish;
@@ -26,7 +27,7 @@ mod replay;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sse_broker::{
@@ -36,8 +37,8 @@ use sse_broker::{
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
 use sse_pool::{
-    ClientInfo, Connection, Pool, PoolConfig, Selector, ShardHandle, TopicFilter, Visibility,
-    WindowConfig,
+    ClientInfo, Connection, Entry, Pool, PoolConfig, Selector, ShardHandle, TopicFilter,
+    Visibility, WindowConfig,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -62,9 +63,9 @@ pub use publish::{PublishError, Published, RefusedPublication};
 pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 pub(crate) use replay::{HeldPage, RenderRecord};
 
-use crate::access::budget::{Account, Budget};
+use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
+use crate::access::visibility;
 use crate::clock;
-use crate::wire::Format;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
 use encoded_record::entry;
 use exclusions::Exclusions;
@@ -72,6 +73,7 @@ pub(crate) use exclusions::MAX_EXCLUSION;
 use interner::Interner;
 use jobs::Jobs;
 use load_governor::LoadGovernor;
+use names::Names;
 
 /// A running hub. Cloning it is cheap; all clones are the same hub.
 ///
@@ -110,6 +112,10 @@ struct Inner {
     /// The shards that are served by a writer of their own.
     leased_shards: Mutex<Vec<bool>>,
     cohorts: Cohorts,
+    /// The names that records have in common.
+    names: Names,
+    /// What the window's events take in other formats than the plain one.
+    other_frames_bytes: Arc<AtomicUsize>,
     /// Selectors and clients that connections have alike.
     selectors: Interner<Interest, Selector>,
     clients: Interner<(Option<String>, Visibility), ClientInfo>,
@@ -122,7 +128,10 @@ impl Hub {
     ///
     /// None today; the log in memory can always be read.
     pub async fn in_memory(config: HubConfig) -> Result<Self, ReadError> {
-        let broker = sse_broker::MemoryBroker::new(sse_broker::MemoryConfig::default());
+        let broker = sse_broker::MemoryBroker::new(sse_broker::MemoryConfig {
+            max_memory_bytes: Some(config.memory[Account::Log as usize] as u64),
+            ..sse_broker::MemoryConfig::default()
+        });
         Self::open(config, broker).await
     }
 
@@ -157,6 +166,10 @@ impl Hub {
         });
         let mut sizes = config.memory;
         sizes[Account::Compression as usize] = config.stream_compression_bytes;
+        sizes[Account::Window as usize] = config.window_bytes;
+        // The rest is for the places of streams, which take no permits.
+        let connections = &mut sizes[Account::Connections as usize];
+        *connections -= (*connections / 2).min(config.max_connections.saturating_mul(STREAM_BYTES));
         let budget = Budget::new(sizes);
         let inner = Arc::new(Inner {
             budget: budget.clone(),
@@ -184,6 +197,8 @@ impl Hub {
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
             cohorts: Cohorts::new(budget),
+            names: Names::default(),
+            other_frames_bytes: Arc::default(),
             exclusions: Exclusions::default(),
             selectors: Interner::new(),
             clients: Interner::new(),
@@ -207,6 +222,32 @@ impl Hub {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.inner.budget
+    }
+
+    /// What each account holds. Cheap, but not for every event.
+    #[must_use]
+    pub fn memory(&self) -> [AccountStatus; Account::ALL.len()] {
+        let inner = &self.inner;
+        let pool = inner.pool.stats();
+        let log = inner.broker.memory_bytes();
+        // A log in memory holds the same records as the window; where rules remove some of them only the window does.
+        let is_shared = self.durability() == Durability::Memory && !inner.broker.has_topic_rules();
+        let shared = match is_shared {
+            true => pool.window_shared_bytes.min(log),
+            false => 0,
+        };
+        let others = inner.other_frames_bytes.load(Ordering::Relaxed) + inner.names.memory_bytes();
+        let window = (pool.window_bytes + others).saturating_sub(shared);
+        inner.budget.record(Account::Window, window);
+        inner.budget.record(Account::Log, log);
+        inner.budget.status().map(|status| match status.account {
+            Account::Connections => AccountStatus {
+                max_bytes: inner.config.memory[Account::Connections as usize],
+                held_bytes: status.held_bytes + pool.active * STREAM_BYTES,
+                ..status
+            },
+            _ => status,
+        })
     }
 
     /// What is measured.
@@ -321,6 +362,19 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Inner {
+    /// A committed record as the pool has it.
+    fn entry(&self, record: &Arc<Record>, now: Instant) -> Entry<Arc<EncodedRecord>> {
+        let encoded = EncodedRecord::new(
+            Arc::clone(record),
+            self.is_never_compressed(record),
+            &self.compressor,
+            Arc::clone(&self.other_frames_bytes),
+            now,
+        );
+        let label = self.names.shared(visibility::label(&record.content));
+        entry(record, Arc::new(encoded), label)
+    }
+
     /// Whether an event is on a topic that is never compressed.
     fn is_never_compressed(&self, record: &Record) -> bool {
         let never = &self.config.never_compress;
@@ -362,24 +416,17 @@ impl Tail for PoolTail {
         let now = clock::now();
         inner.jobs.observe(records);
         inner.budget.record(Account::Jobs, inner.jobs.bytes());
-        let entries: Vec<_> = records
-            .iter()
-            .map(|record| {
-                let is_never_compressed = inner.is_never_compressed(record);
-                let encoded = EncodedRecord::new(
-                    Arc::clone(record),
-                    is_never_compressed,
-                    &inner.compressor,
-                    now,
-                );
-                let size_bytes =
-                    encoded.frame(Format::PLAIN, &inner.compressor).len() + ENTRY_OVERHEAD_BYTES;
-                Arc::new(entry(record, Arc::new(encoded), size_bytes))
-            })
-            .collect();
-        // Piece by piece, because it is not only the entries that take memory, but whom each of them goes to.
-        for piece in entries.chunks(MAX_APPENDED) {
-            inner.pool.append(piece, now);
+        // What readers of other formats have made of the window's events takes its part of the window.
+        let others = inner.other_frames_bytes.load(Ordering::Relaxed);
+        let left = inner.config.window_bytes.saturating_sub(others);
+        inner.pool.set_max_window_bytes(left);
+        // Piece by piece, because all of it takes memory: the entries, and whom each of them goes to.
+        for piece in records.chunks(MAX_APPENDED) {
+            let entries: Vec<_> = piece
+                .iter()
+                .map(|record| Arc::new(inner.entry(record, now)))
+                .collect();
+            inner.pool.append(&entries, now);
         }
         inner.metrics.record_published(records.len(), now);
         if let Some(last) = records.last() {
@@ -405,6 +452,3 @@ impl Tail for PoolTail {
 
 /// How many events go to the pool at once.
 const MAX_APPENDED: usize = 256;
-/// What an entry of the window weighs beside its frame: the record, topics and index. A stated guess
-/// on the safe side, checked by the memory test.
-const ENTRY_OVERHEAD_BYTES: usize = 512;

@@ -88,6 +88,7 @@ impl Hub {
         let mut head = inner.head.subscribe();
         let bounds = inner.broker.bounds();
         let (splice, gap) = Splice::begin(from, bounds);
+        let most = inner.budget.max_bytes(Account::Answers) / 2;
         let mut search = Search {
             hub: self,
             scope: scope(&selector.topics, visibility, None),
@@ -99,6 +100,10 @@ impl Hub {
             gap,
             records: Vec::new(),
             bytes: 0,
+            max_bytes: MAX_POLL_BYTES.min(most / 4),
+            answer_bytes: 0,
+            max_answer_bytes: most / 4 * 3,
+            is_cut: false,
             page_records: request.limit.min(MAX_PAGE_RECORDS),
             left: MAX_LOOKED_AT,
             permit: inner.budget.try_take(Account::Answers, address, 0)?,
@@ -133,6 +138,14 @@ struct Search<'a> {
     records: Vec<Arc<Record>>,
     /// What their data takes.
     bytes: usize,
+    /// About as much data as the answer may hold.
+    max_bytes: usize,
+    /// How long they are as JSON,
+    answer_bytes: usize,
+    /// and may be, if they are more than one: a poll always finds memory for its answer.
+    max_answer_bytes: usize,
+    /// One more would have been too many.
+    is_cut: bool,
     page_records: usize,
     /// How many events it still looks at.
     left: usize,
@@ -145,10 +158,9 @@ impl Search<'_> {
         let inner = &self.hub.inner;
         let mut is_first = true;
         while self.at.offset < head && !self.is_full() && !self.is_in_other_epoch() {
-            if self.permit.bytes() < PAGE_PERMIT_BYTES {
-                let more = PAGE_PERMIT_BYTES - self.permit.bytes();
-                self.permit.grow(more).await?;
-            }
+            // What it has found, and a page of the log.
+            let more = (2 * self.max_bytes).saturating_sub(self.permit.bytes());
+            self.permit.grow(more).await?;
             // The first page is what any request costs; those that go on share a turn.
             let turn = match std::mem::take(&mut is_first) {
                 true => None,
@@ -160,7 +172,7 @@ impl Search<'_> {
                     after: self.at.offset,
                     scope: self.scope.clone(),
                     max_records: self.page_records.min(self.left),
-                    max_bytes: MAX_POLL_BYTES - self.bytes,
+                    max_bytes: self.max_bytes - self.bytes,
                     now: clock::unix_millis(),
                 })
                 .await?;
@@ -193,11 +205,15 @@ impl Search<'_> {
             let logged = RecordRef::from(&*record);
             let is_wanted = self.selector.wants(&Logged(&logged), self.visibility, None);
             if is_wanted && !record.is_expired(now) {
-                if self.records.len() == self.limit {
+                let answer_bytes = self.answer_bytes + json_bytes(&record);
+                let is_too_long = answer_bytes > self.max_answer_bytes && !self.records.is_empty();
+                if self.records.len() == self.limit || is_too_long {
                     // The page was larger than what is left of the answer.
                     self.at.offset = record.position.offset - 1;
+                    self.is_cut |= is_too_long;
                     break;
                 }
+                self.answer_bytes = answer_bytes;
                 self.bytes += record.content.event.data.len();
                 self.records.push(record);
             }
@@ -206,7 +222,10 @@ impl Search<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.records.len() >= self.limit || self.bytes >= MAX_POLL_BYTES || self.left == 0
+        self.records.len() >= self.limit
+            || self.bytes >= self.max_bytes
+            || self.is_cut
+            || self.left == 0
     }
 
     /// The log has begun another epoch meanwhile.
@@ -242,5 +261,20 @@ const MAX_LOOKED_AT: usize = 65_536;
 const MAX_PAGE_RECORDS: usize = 256;
 /// As much event data as one answer holds, give or take one event.
 const MAX_POLL_BYTES: usize = 256 << 10;
-/// What a poll may hold while it reads: as much, and a page of the log.
-const PAGE_PERMIT_BYTES: usize = 2 * MAX_POLL_BYTES;
+/// What an event takes in an answer beside its data and topic: the names of fields, id, position and time. A stated guess.
+const EVENT_JSON_BYTES: usize = 512;
+
+/// How long a record is as JSON, in an answer.
+fn json_bytes(record: &Record) -> usize {
+    let content = &record.content;
+    let escaped = content.event.data.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    });
+    let topic = content
+        .topics
+        .first()
+        .map_or(0, |topic| topic.as_str().len());
+    escaped.sum::<usize>() + 2 * topic + EVENT_JSON_BYTES
+}

@@ -110,7 +110,7 @@ impl Hub {
     /// Appends records of the hub's own or checked ones.
     pub(crate) async fn append(
         &self,
-        records: Vec<NewRecord>,
+        mut records: Vec<NewRecord>,
     ) -> Result<Vec<Result<Published, PublishError>>, PublishError> {
         let inner = &self.inner;
         let _publishing = Publishing::begin(inner)?;
@@ -118,6 +118,9 @@ impl Hub {
             .iter()
             .map(|record| record.event.id.clone())
             .collect();
+        for record in &mut records {
+            inner.names.share(record);
+        }
         let appended = inner.broker.append(records).await.inspect_err(|error| {
             inner.metrics.record_error(clock::now());
             tracing::warn!(%error, "publish failed");

@@ -14,10 +14,12 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::blocked::{Patience, Watch, WatchedBody};
+use super::chunks::MAX_IGNORED_BYTES;
 use super::config::ServerConfig;
 use super::http2;
 use super::prefixed::Prefixed;
@@ -27,7 +29,8 @@ use super::socket::Socket;
 use super::stage::{Stage, reached};
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
-use crate::http::{HubService, Takeover};
+use crate::access::budget::{Account, NoMemory};
+use crate::http::{HubService, Problem, Takeover};
 use crate::hub::Hub;
 use crate::session::EventStream;
 
@@ -68,8 +71,13 @@ pub(super) async fn serve_tls(
     writer: Writer,
     mut stage: watch::Receiver<Stage>,
 ) -> Ended {
+    let budget = service.hub().budget();
+    let Ok(held) = budget.try_take(Account::Connections, ip, TLS_BYTES) else {
+        tracing::debug!(%ip, "no memory is left for a connection");
+        return Ended::Done;
+    };
     // Boxed, as it is large and soon gone.
-    let handshake = Box::pin(tls.accept(socket));
+    let handshake = Box::pin(tls.accept(socket, held));
     let accepted = tokio::select! {
         accepted = tokio::time::timeout(config.header_timeout, handshake) => accepted,
         () = reached(&mut stage, Stage::Draining) => return Ended::Done,
@@ -102,6 +110,17 @@ pub(super) async fn serve<S: Socket>(
     mut stage: watch::Receiver<Stage>,
 ) -> Ended {
     let hub = service.hub().clone();
+    let held = hub
+        .budget()
+        .try_take(Account::Connections, ip, REQUEST_BYTES);
+    let held = match held {
+        Ok(held) => held,
+        Err(refused) => {
+            tracing::debug!(%ip, "no memory is left for a connection");
+            let _ = tokio::time::timeout(LAST_WORD, refuse(socket, &refused)).await;
+            return Ended::Done;
+        }
+    };
     let shared = Arc::new(Shared::default());
     let io = WatchedIo {
         io: TokioIo::new(socket),
@@ -146,6 +165,7 @@ pub(super) async fn serve<S: Socket>(
     };
     let http_2 = matches!(&served, Err(error) if error.is_parse_version_h2());
     let parts = connection.into_parts();
+    drop(held);
     let socket = parts.io.io.into_inner();
     match served {
         Ok(Some(Taken::Stream(taken))) => {
@@ -300,6 +320,31 @@ async fn shut_down<S: Socket>(mut socket: S) {
     let _ = tokio::time::timeout(LAST_WORD, closed).await;
 }
 
+/// Tells a client that there is no memory for its connection, whatever it asks for.
+async fn refuse<S: Socket>(mut socket: S, refused: &NoMemory) -> io::Result<()> {
+    let problem = Problem::from(*refused);
+    let body = problem.to_json();
+    let response = problem.into_response();
+    let mut answer = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    for (name, value) in response.headers() {
+        answer.extend_from_slice(name.as_str().as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    let length = body.len();
+    answer.extend_from_slice(
+        format!("content-length: {length}\r\nconnection: close\r\n\r\n").as_bytes(),
+    );
+    answer.extend_from_slice(&body);
+    socket.write_all(&answer).await?;
+    socket.shutdown().await?;
+    // A socket that is closed with bytes unread in it takes the answer along.
+    let mut rest = socket.take(MAX_IGNORED_BYTES as u64);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
 /// Whether a stream asked for so may be written without hyper: what HTTP/1 has no more to say about.
 fn is_plain_get(request: &Request<Incoming>) -> bool {
     *request.method() == Method::GET
@@ -390,5 +435,9 @@ impl<S: Socket> Write for WatchedIo<S> {
 
 /// What hyper may buffer for one connection: a request's head, and a stream's next chunk.
 const MAX_BUFFER_BYTES: usize = 16 << 10;
+/// What a connection takes while hyper has it, with one request: measured by the memory test.
+const REQUEST_BYTES: usize = 12 << 10;
+/// What TLS takes for a connection: measured by the memory test.
+const TLS_BYTES: usize = 9 << 10;
 /// How long a connection's last word may take.
 const LAST_WORD: Duration = Duration::from_secs(1);

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::blocked::{Patience, Watch, WatchedBody};
 use super::config::ServerConfig;
 use super::stage::{Stage, reached};
+use crate::access::budget::{Account, Permit};
 use crate::http::Body;
 use crate::http::HubService;
 use crate::hub::Hub;
@@ -34,6 +35,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     config: ServerConfig,
     mut stage: watch::Receiver<Stage>,
 ) {
+    let budget = service.hub().budget().clone();
+    let Ok(_held) = budget.try_take(Account::Connections, ip, CONNECTION_BYTES) else {
+        tracing::debug!(%ip, "no memory is left for a connection");
+        return;
+    };
     let tasks = Tasks {
         hub: service.hub().clone(),
         exchanges: Arc::default(),
@@ -43,9 +49,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let exchanges = Arc::clone(&exchanges);
         move |request: Request<Incoming>| {
             let service = service.clone();
-            let exchange = Exchange::begin(&exchanges);
+            let mut exchange = Exchange::begin(&exchanges);
+            let held = budget.try_take(Account::Connections, ip, EXCHANGE_BYTES);
             async move {
-                let response = service.handle(request, ip).await;
+                let response = match &held {
+                    Ok(_) => service.handle(request, ip).await,
+                    Err(refused) => service.refuse(&request, *refused),
+                };
+                exchange.held = held.ok();
                 Ok::<_, std::convert::Infallible>(response.map(|body| exchange.body(body)))
             }
         }
@@ -116,6 +127,8 @@ impl Exchanges {
 struct Exchange {
     exchanges: Arc<Exchanges>,
     watch: Arc<Watch>,
+    /// The right to hold what it takes.
+    held: Option<Permit>,
 }
 
 impl Exchange {
@@ -128,6 +141,7 @@ impl Exchange {
         Self {
             exchanges: Arc::clone(exchanges),
             watch,
+            held: None,
         }
     }
 
@@ -231,3 +245,6 @@ const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
 /// What is held for one stream whose client leaves it no room: a chunk.
 const MAX_SEND_BUFFER_BYTES: usize = 64 << 10;
+/// What a connection takes beside TLS, and each request or stream on it: measured by the memory test.
+const CONNECTION_BYTES: usize = 25 << 10;
+const EXCHANGE_BYTES: usize = 7 << 10;

@@ -49,7 +49,6 @@ fn help_and_version_tell_and_end_well() {
         "--data-dir",
         "--ephemeral",
         "--config",
-        "--max-connections",
         "--max-connections-per-ip",
         "--heartbeat",
         "--allow-anonymous",
@@ -140,7 +139,40 @@ fn every_wrong_start_is_one_clear_line() {
             &["--ephemeral", "--durability", "os"],
             &["--ephemeral", "--durability"],
         ),
-        (&["--max-event", "8MiB"], &["max-event", "max-body"]),
+        (
+            &["--max-event", "8MiB", "--max-body", "4MiB"],
+            &["max-event", "max-body"],
+        ),
+        (
+            &["--memory", "1KiB"],
+            &["--memory 1KiB", "8MiB or more", "two of its largest items"],
+        ),
+        (
+            &["--memory", "64MiB", "--window", "63MiB"],
+            &["--window takes 63MiB", "--memory"],
+        ),
+        (
+            &["--memory", "64MiB", "--stream-compression", "1GiB"],
+            &["--stream-compression", "--memory"],
+        ),
+        (
+            &[
+                "--memory",
+                "64MiB",
+                "--ephemeral",
+                "--retention-size",
+                "1GiB",
+            ],
+            &["--retention-size", "--memory"],
+        ),
+        (
+            &["--memory", "64MiB", "--max-connections", "1000000"],
+            &["--max-connections", "--memory"],
+        ),
+        (
+            &["--ephemeral", "--data-dir", "elsewhere"],
+            &["--ephemeral", "--data-dir (elsewhere)"],
+        ),
         (&["--overflow", "explode"], &["explode", "disconnect"]),
         (
             &["--ephemeral", "--log", "sse_server=loud"],
@@ -280,15 +312,11 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 #[test]
 fn the_largest_values_that_are_taken_work() {
     let options = [
-        "--max-connections",
         "--max-connections-per-ip",
         "--max-jobs",
         "--max-subscriptions",
         "--max-named-subscriptions",
         "--retention-events",
-        "--window",
-        "--stream-compression",
-        "--retention-size",
         "--compression-threshold",
     ];
     let times = [

@@ -5,6 +5,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod gauges;
+mod smallest;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -174,10 +177,28 @@ impl Server {
     }
 
     fn start_with(args: &[&str]) -> Self {
+        let ephemeral = ["--ephemeral"];
+        let is_said = args.contains(&"--ephemeral");
+        let ephemeral = if is_said { &[][..] } else { &ephemeral };
+        Self::start_on(&[ephemeral, args].concat())
+    }
+
+    /// The same, with a log wherever the arguments say.
+    fn start_on(args: &[&str]) -> Self {
+        let many = [
+            "--max-connections",
+            "30000",
+            "--max-connections-per-ip",
+            "30000",
+        ];
+        Self::start_bare(&[&many, args].concat())
+    }
+
+    /// The same, with nothing beside the arguments that concerns memory.
+    fn start_bare(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-server"))
-            .args(["--ephemeral", "--listen", "127.0.0.1:0"])
-            .args(["--max-connections", "30000"])
-            .args(["--max-connections-per-ip", "30000"])
+            .args(["--listen", "127.0.0.1:0"])
+            .env_remove("SSE_CONFIG")
             .args(["--heartbeat", "0", "--idle-timeout", "1h"])
             .args(args)
             .stdout(Stdio::piped())
@@ -196,18 +217,36 @@ impl Server {
         self.open_path("/events", number)
     }
 
-    /// Opens a stream from one of many addresses, and reads its beginning.
-    fn open_path(&self, path: &str, number: usize) -> TcpStream {
+    /// A connection from one of many addresses.
+    fn connect(&self, number: usize) -> TcpStream {
+        self.connect_with(number, |_| {})
+    }
+
+    /// The same, with little room for what the server sends.
+    fn connect_small(&self, number: usize) -> TcpStream {
+        self.connect_with(number, |socket| {
+            socket.set_recv_buffer_size(4 << 10).expect("a buffer");
+        })
+    }
+
+    fn connect_with(&self, number: usize, set: impl FnOnce(&Socket)) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        set(&socket);
         let from = Ipv4Addr::new(127, 0, 1, 1 + (number % 200) as u8);
         socket
             .bind(&SocketAddr::from((from, 0)).into())
             .expect("a port");
         socket.connect(&self.address.into()).expect("a connection");
-        let mut stream = TcpStream::from(socket);
+        let stream = TcpStream::from(socket);
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
+        stream
+    }
+
+    /// Opens a stream from one of many addresses, and reads its beginning.
+    fn open_path(&self, path: &str, number: usize) -> TcpStream {
+        let mut stream = self.connect(number);
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).expect("a request");
         let mut answer = Vec::new();

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use sse_pool::{
     ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, PatternSet, Pool,
     PoolConfig, ReaderKey, Selector, ShardHandle, Start, TopicFilter, Visibility, WindowConfig,
+    topic_bytes,
 };
 
 use self::ops::{OWN, Op, TOPICS, name, op, pick};
@@ -31,7 +32,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..80),
         shards in 1..3_usize,
         max_entries in 1..6_usize,
-        max_bytes in 10..80_usize,
+        max_bytes in 100..4_000_usize,
     ) {
         let mut world = World::new(shards, WindowConfig { max_bytes, max_entries });
         for op in ops {
@@ -114,9 +115,16 @@ impl World {
     /// The floor, by adding up from the newest.
     fn floor(&self) -> u64 {
         let (mut entries, mut bytes) = (0, 0);
+        let mut topics = std::collections::HashSet::new();
         for (index, entry) in self.log.iter().enumerate().rev() {
             entries += 1;
-            bytes += entry.size_bytes;
+            bytes += entry.memory_bytes(self.pool.shards());
+            // An entry for single connections stands in no topic.
+            for topic in entry.topics.iter().filter(|_| entry.recipients.is_none()) {
+                if topics.insert(topic) {
+                    bytes += topic_bytes(topic, self.pool.shards());
+                }
+            }
             if entries > 1 && (entries > self.bounds.max_entries || bytes > self.bounds.max_bytes) {
                 return self.log[index].offset;
             }
