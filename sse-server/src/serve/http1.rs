@@ -1,18 +1,16 @@
 //! One socket, as long as hyper has it.
 
 use std::future::Future;
-use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -27,6 +25,7 @@ use super::socket::Socket;
 use super::stage::{Stage, reached};
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
+use super::watched_io::WatchedIo;
 use crate::http::{HubService, Takeover};
 use crate::hub::Hub;
 use crate::session::EventStream;
@@ -103,10 +102,7 @@ pub(super) async fn serve<S: Socket>(
 ) -> Ended {
     let hub = service.hub().clone();
     let shared = Arc::new(Shared::default());
-    let io = WatchedIo {
-        io: TokioIo::new(socket),
-        shared: Arc::clone(&shared),
-    };
+    let io = WatchedIo::new(socket, Arc::clone(&shared.watch));
     let takes_streams = !matches!(writer, Writer::Hyper);
     let handler = hyper::service::service_fn(|request: Request<Incoming>| {
         // Boxed, so that the connection can be moved: that is what taking its socket needs.
@@ -146,7 +142,7 @@ pub(super) async fn serve<S: Socket>(
     };
     let http_2 = matches!(&served, Err(error) if error.is_parse_version_h2());
     let parts = connection.into_parts();
-    let socket = parts.io.io.into_inner();
+    let socket = parts.io.into_inner();
     match served {
         Ok(Some(Taken::Stream(taken))) => {
             let begun = begin_stream(*taken, parts.read_buf.is_empty());
@@ -331,61 +327,6 @@ struct Shared {
     taken: Mutex<Option<Taken>>,
     /// The answer that hyper writes.
     watch: Arc<Watch>,
-}
-
-/// A socket that notes whether it takes what is written.
-struct WatchedIo<S> {
-    io: TokioIo<S>,
-    shared: Arc<Shared>,
-}
-
-impl<S> WatchedIo<S> {
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.shared.watch.wrote(written.is_pending());
-        written
-    }
-}
-
-impl<S: Socket> Read for WatchedIo<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl<S: Socket> Write for WatchedIo<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
-        self.note(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
 
 /// What hyper may buffer for one connection: a request's head, and a stream's next chunk.

@@ -11,6 +11,7 @@
 
 mod client;
 mod frames;
+mod http2;
 mod secure;
 mod server;
 
@@ -21,6 +22,7 @@ mod envelope;
 mod epochs;
 mod errors;
 mod full_disk;
+mod http2_windows;
 mod job_stream;
 mod limits;
 #[cfg(unix)]
