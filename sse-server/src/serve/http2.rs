@@ -30,26 +30,25 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::blocked::{Patience, Watch, WatchedBody};
 use super::config::ServerConfig;
+use super::http1::Site;
 use super::socket::Socket;
 use super::stage::{Stage, reached};
 use super::watched_io::WatchedIo;
 use crate::clock;
 use crate::http::Body;
-use crate::http::HubService;
 use crate::hub::Hub;
 
 /// Serves one socket until it is closed.
-pub(super) async fn serve<S: Socket>(
-    socket: S,
-    ip: IpAddr,
-    service: HubService,
-    config: ServerConfig,
-    mut stage: watch::Receiver<Stage>,
-) {
+pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, site: Site) {
+    let Site {
+        service,
+        config,
+        mut stage,
+        ..
+    } = site;
     let hub = service.hub().clone();
     let exchanges = Arc::<Exchanges>::default();
     let tasks = Tasks {

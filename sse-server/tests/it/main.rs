@@ -16,6 +16,7 @@ mod secure;
 mod server;
 
 mod compressed;
+mod draining;
 mod durable_readers;
 mod enhanced;
 mod envelope;
