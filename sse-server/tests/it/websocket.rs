@@ -1,5 +1,6 @@
 //! WebSockets, and what no well-behaved client does to them.
 
+use std::io::Write as _;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -583,10 +584,110 @@ fn messages_that_do_not_end_find_no_memory_at_last() {
     eventually("all is given back", || (held()? == 0).then_some(()));
 }
 
+/// The library keeps a buffer as large as the largest frame it has read.
+#[test]
+fn a_large_message_leaves_nothing_behind() {
+    let server = Server::start();
+    let held = || server.get("/events/stats").ok()["memory"]["bodies"]["held_bytes"].clone();
+    let mut sockets: Vec<WebSocket> = (0..30)
+        .map(|_| WebSocket::open(&server, "?topic=nothing"))
+        .collect();
+    let padding = " ".repeat(3_000_000);
+    let message = format!("{{\"type\": \"subscribe\", \"topic\": \"a\"{padding}}}");
+    let ask = |socket: &mut WebSocket| {
+        socket.write(TEXT, message.as_bytes());
+        assert_eq!(socket.event()["type"], "subscribed");
+    };
+    // What one takes for the time being, all may take in turn.
+    ask(&mut sockets[0]);
+    let before = resident_bytes(&server);
+    for socket in &mut sockets[1..] {
+        ask(socket);
+    }
+    eventually("its memory is free", || (held() == 0).then_some(()));
+    let grown = resident_bytes(&server).saturating_sub(before);
+    assert!(grown < 20 << 20, "{grown} bytes");
+    for socket in &mut sockets {
+        let answer = socket.ask(&json!({"type": "unsubscribe", "topic": "a"}));
+        assert_eq!(answer["type"], "subscribed");
+    }
+}
+
+/// Whatever comes behind a large message comes whole, as the memory of that is given back in between.
+#[test]
+fn large_and_small_messages_come_in_turn_however_they_are_cut() {
+    let server = Server::start();
+    let mut chance = fastrand::Rng::with_seed(7);
+    for _ in 0..10 {
+        let mut bytes = Vec::new();
+        let mut pings = 0;
+        for n in 0..20 {
+            let padding = " ".repeat(
+                *chance
+                    .choice(&[0, 10, 4_000, 9_000, 70_000, 300_000])
+                    .unwrap(),
+            );
+            let message =
+                json!({"type": "subscribe", "topic": "a", "ref": n}).to_string() + &padding;
+            let message = message.as_bytes();
+            let (mut at, mut opcode) = (0, TEXT);
+            while at < message.len() {
+                let to = match chance.bool() {
+                    true => message.len(),
+                    false => chance.usize(at..=message.len()),
+                };
+                bytes.extend(masked(to == message.len(), opcode, &message[at..to]));
+                (at, opcode) = (to, CONTINUATION);
+                if chance.bool() {
+                    pings += 1;
+                    bytes.extend(masked(true, PING, b"within or between"));
+                }
+            }
+        }
+        let mut socket = WebSocket::open(&server, "?topic=nothing");
+        let mut writer = socket.wire.socket.try_clone().unwrap();
+        let writing = std::thread::spawn(move || {
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(chance.usize(1..20_000)));
+                writer.write_all(now).unwrap();
+                rest = later;
+            }
+            chance
+        });
+        let mut answers = 0;
+        while answers < 20 || pings > 0 {
+            let frame = socket.frame().unwrap();
+            match frame.opcode {
+                PONG => pings -= 1,
+                TEXT => {
+                    let answer: Value = serde_json::from_slice(&frame.payload).unwrap();
+                    assert_eq!(answer["ref"], answers, "{answer}");
+                    answers += 1;
+                }
+                _ => {}
+            }
+        }
+        chance = writing.join().unwrap();
+        eventually("their memory is free", || {
+            let stats = server.get("/events/stats").ok();
+            (stats["memory"]["bodies"]["held_bytes"] == 0).then_some(())
+        });
+    }
+}
+
 /// The buffer of the largest message stayed with every connection.
 #[test]
 fn a_large_event_leaves_nothing_behind() {
-    let server = Server::with(&["--max-connections-per-ip", "100", "--max-event", "4MiB"]);
+    let server = Server::with(&[
+        "--max-connections-per-ip",
+        "100",
+        "--max-event",
+        "4MiB",
+        // They are read one after the other.
+        "--send-timeout",
+        "60s",
+    ]);
     let mut sockets: Vec<WebSocket> = (0..50)
         .map(|_| WebSocket::open(&server, "?topic=t"))
         .collect();
