@@ -43,4 +43,5 @@ mod tls;
 mod tls_limits;
 mod visibility;
 mod websocket;
+mod websocket_memory;
 mod writers;
