@@ -17,6 +17,12 @@ use sse_server::serve::{BoundAddress, ListenError, Server, ServerConfig};
 use sse_server::units::Size;
 use tokio::runtime::Runtime;
 
+/// What load has taken goes back to the system: its own thread sees to that, also when nothing is asked for any more. See
+/// [the architecture](../../ARCHITECTURE.md#memory).
+#[cfg(all(feature = "jemalloc", target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A hub for Server-Sent Events: publish an event once, and everyone who listens gets it.
 ///
 /// Without any option it listens on 127.0.0.1:8080 and keeps events in ./sse-data.

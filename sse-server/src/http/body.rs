@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use sse_broker::BoxFuture;
-use sse_pool::ConnectionId;
+use sse_pool::{ConnectionId, ReaderKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::access::budget::Permit;
@@ -91,6 +91,14 @@ impl Body {
         match self.0 {
             Kind::Full(Some(bytes)) => Self(Kind::Held(Some(permit.attach(bytes)))),
             other => Self(other),
+        }
+    }
+
+    /// The reader of the stream that this is, if it is one.
+    pub(crate) fn reader_key(&self) -> Option<ReaderKey> {
+        match &self.0 {
+            Kind::Events(stream) => Some(stream.key()),
+            Kind::Full(_) | Kind::Held(_) | Kind::Takeover(_) => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! empty line as a ping. The client may send JSON objects with a `type` of `subscribe`, `unsubscribe`, `ack` or
 //! `publish`; each is answered, and the answer repeats its `ref`.
 
+mod frame_bounds;
 mod socket;
 
 use std::future::Future;
@@ -195,6 +196,9 @@ impl WebSocket {
                 message = socket.next() => self.handle_message(&mut socket, message).await,
                 _ = look.tick() => self.check_unfinished(),
             };
+            if step.is_ok() && socket.get_ref().has_spare_memory() {
+                socket = without_spare_memory(socket).await;
+            }
         };
         // Its place is free while the last words are said.
         drop(self);
@@ -220,26 +224,26 @@ impl WebSocket {
     /// times in each: the sweep lets go who has given no sign of life for as long, and would be first.
     async fn send(&mut self, sent: impl Future<Output = Result<(), Error>>) -> Result<(), Stop> {
         let mut sent = pin!(sent);
-        let mut looks_without_progress = 0;
-        loop {
+        // Often enough that the sweep never takes a slow client for one that has stalled.
+        let pause = self.send_timeout() / LOOKS_PER_TIMEOUT;
+        let mut looks_in_vain = 0;
+        while looks_in_vain < LOOKS_PER_TIMEOUT {
             let before = self.counts.written();
-            match tokio::time::timeout(self.send_timeout() / LOOKS, &mut sent).await {
+            match tokio::time::timeout(pause, &mut sent).await {
                 Ok(Ok(())) => {
                     self.stream.progressed();
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Stop::Broken),
                 Err(_) if self.counts.written() != before => {
-                    looks_without_progress = 0;
                     self.stream.progressed();
+                    looks_in_vain = 0;
                 }
-                Err(_) => looks_without_progress += 1,
-            }
-            if looks_without_progress == LOOKS {
-                self.stream.stalled();
-                return Err(Stop::Broken);
+                Err(_) => looks_in_vain += 1,
             }
         }
+        self.stream.stalled();
+        Err(Stop::Broken)
     }
 
     /// Ends it when a message has been on its way for longer than a request's body may be: until it is whole, the hub
@@ -461,6 +465,23 @@ fn field<T: serde::de::DeserializeOwned>(
     })
 }
 
+/// Gives back what the last message took. The library is between two messages and has read nothing ahead, so that nothing is lost
+/// when it begins anew.
+async fn without_spare_memory<S>(
+    mut socket: WebSocketStream<Counted<S>>,
+) -> WebSocketStream<Counted<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if socket.get_ref().is_buffer_large() {
+        let config = *socket.get_config();
+        let counted = socket.into_inner();
+        socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
+    }
+    socket.get_mut().give_back();
+    socket
+}
+
 /// Writes each line as a text message, and an empty one as a ping.
 ///
 /// The library would keep a buffer as large as the largest message for as long as the connection lives, and write message by
@@ -572,8 +593,8 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 const MAX_REF_BYTES: usize = 256;
 /// From here on a message is written without a copy. A stated guess: what one TLS record takes.
 const LARGE_BYTES: usize = 16 << 10;
-/// How often it looks within a send timeout whether the client takes anything.
-const LOOKS: u32 = 8;
+/// How often it is looked whether a client takes something, within the time that it may take nothing.
+const LOOKS_PER_TIMEOUT: u32 = 8;
 /// What a WebSocket takes in memory, its stream's place not counted: measured by the memory test.
 const WEBSOCKET_BYTES: usize = 15 << 10;
 /// How long the last words may take, with the client's answer.

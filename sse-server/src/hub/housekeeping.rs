@@ -122,7 +122,9 @@ impl Hub {
             }
             tokio::time::sleep(DRAIN_STEP).await;
         }
-        let cut = inner.pool.close_all(CloseReason::Shutdown);
+        // Also those that were told to end and do not take it.
+        let cut = inner.pool.stats().active;
+        inner.pool.close_all(CloseReason::Shutdown);
         self.save_named_subscriptions().await;
         inner.broker.close().await;
         inner.phase.lock().handle_empty();

@@ -65,7 +65,8 @@ impl Hub {
     /// The events after a position, as soon as there are any, and none when the wait is over.
     ///
     /// It looks at a bounded number of events, of which perhaps none is wanted: then it answers with none, and with the
-    /// position that it has reached. Where it goes on for more than a page, it yields after each, and only one such poll of the hub reads at a time.
+    /// position that it has reached. Where it goes on for more than a page, it yields after each, rests while events are
+    /// published, and only one such poll of the hub reads at a time.
     ///
     /// # Errors
     ///
@@ -157,6 +158,7 @@ impl Search<'_> {
     async fn read_to(&mut self, head: Offset) -> Result<(), PollError> {
         let inner = &self.hub.inner;
         let mut is_first = true;
+        let mut effort = Effort::new(self.hub);
         while self.at.offset < head && !self.is_full() && !self.is_in_other_epoch() {
             // What it has found, and a page of the log.
             let more = (2 * self.max_bytes).saturating_sub(self.permit.bytes());
@@ -166,6 +168,7 @@ impl Search<'_> {
                 true => None,
                 false => Some(inner.poll_turns.acquire().await),
             };
+            let begun = clock::now();
             let page = inner
                 .broker
                 .read(ReadRequest {
@@ -181,7 +184,7 @@ impl Search<'_> {
             }
             if turn.is_some() {
                 // With the turn in hand: this thread looks at its sockets before any poll goes on.
-                tokio::task::yield_now().await;
+                effort.spent(clock::now() - begun).await;
             }
         }
         // What is waited for is held by nobody yet.
@@ -255,6 +258,42 @@ impl Search<'_> {
     }
 }
 
+/// What a search has taken of its thread, and how it gives that back.
+struct Effort<'a> {
+    hub: &'a Hub,
+    /// Since the last rest.
+    worked: Duration,
+    /// The log's end at the last rest.
+    head: Offset,
+}
+
+impl<'a> Effort<'a> {
+    fn new(hub: &'a Hub) -> Self {
+        Self {
+            hub,
+            worked: Duration::ZERO,
+            head: *hub.inner.head.borrow(),
+        }
+    }
+
+    /// Lets others go on. While events are published a search rests for most of the time: a publish is several threads
+    /// that wake each other, and each of them may have to wait for a search to be moved off its processor.
+    async fn spent(&mut self, time: Duration) {
+        self.worked += time;
+        if self.worked < WORK_BEFORE_REST {
+            tokio::task::yield_now().await;
+            return;
+        }
+        let worked = std::mem::take(&mut self.worked);
+        let head = *self.hub.inner.head.borrow();
+        if std::mem::replace(&mut self.head, head) == head {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep((worked * REST_PER_WORK).min(MAX_REST)).await;
+        }
+    }
+}
+
 /// How many events a poll looks at before it answers. A stated guess: some ten milliseconds of work.
 const MAX_LOOKED_AT: usize = 65_536;
 /// How many of them at a time, which takes about 0.1 ms: what is live waits so long.
@@ -278,3 +317,8 @@ fn json_bytes(record: &Record) -> usize {
         .map_or(0, |topic| topic.as_str().len());
     escaped.sum::<usize>() + 2 * topic + EVENT_JSON_BYTES
 }
+/// A search works so long, and then rests so many times as long if an event was published meanwhile. Timers have a resolution of a
+/// millisecond. What took much longer than it should was waiting itself, and does not rest so much longer.
+const WORK_BEFORE_REST: Duration = Duration::from_micros(500);
+const REST_PER_WORK: u32 = 3;
+const MAX_REST: Duration = Duration::from_millis(10);

@@ -29,6 +29,11 @@ impl Reader<'_> {
         self.hub.inner.pool.info(self.key)
     }
 
+    /// Whether it was neither closed nor has left.
+    pub(crate) fn is_open(self) -> bool {
+        self.hub.inner.pool.closed(self.key).is_none()
+    }
+
     /// Where it is; nowhere when it is gone.
     pub(crate) fn address(self) -> IpAddr {
         let info = self.info();

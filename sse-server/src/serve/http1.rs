@@ -1,18 +1,21 @@
 //! One socket, as long as hyper has it.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -29,6 +32,7 @@ use super::socket::Socket;
 use super::stage::{Stage, reached};
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
+use super::watched_io::WatchedIo;
 use crate::access::budget::{Account, NoMemory};
 use crate::http::{HubService, Problem, Takeover};
 use crate::hub::Hub;
@@ -47,9 +51,17 @@ pub(super) enum Ended {
 /// A connection at work.
 pub(super) type Serving = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
-/// Serves a socket after its stream, with what a worker has for every connection: a stream holds none of it meanwhile.
-pub(super) type Again =
-    Box<dyn FnOnce(HubService, ServerConfig, Writer, watch::Receiver<Stage>) -> Serving + Send>;
+/// Serves a socket after its stream.
+pub(super) type Again = Box<dyn FnOnce(Site) -> Serving + Send>;
+
+/// What a worker has for every connection. A stream that hyper does not write holds none of it.
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) service: HubService,
+    pub(super) config: ServerConfig,
+    pub(super) writer: Writer,
+    pub(super) stage: watch::Receiver<Stage>,
+}
 
 /// Who writes the streams that are asked for over HTTP/1.
 #[derive(Clone)]
@@ -62,16 +74,8 @@ pub(super) enum Writer {
 
 /// Serves one socket that speaks TLS, from the handshake on. That and the first request's head each get the header's
 /// timeout.
-pub(super) async fn serve_tls(
-    socket: TcpStream,
-    ip: IpAddr,
-    tls: Tls,
-    service: HubService,
-    config: ServerConfig,
-    writer: Writer,
-    mut stage: watch::Receiver<Stage>,
-) -> Ended {
-    let budget = service.hub().budget();
+pub(super) async fn serve_tls(socket: TcpStream, ip: IpAddr, tls: Tls, mut site: Site) -> Ended {
+    let budget = site.service.hub().budget();
     let Ok(held) = budget.try_take(Account::Connections, ip, TLS_BYTES) else {
         tracing::debug!(%ip, "no memory is left for a connection");
         return Ended::Done;
@@ -79,8 +83,8 @@ pub(super) async fn serve_tls(
     // Boxed, as it is large and soon gone.
     let handshake = Box::pin(tls.accept(socket, held));
     let accepted = tokio::select! {
-        accepted = tokio::time::timeout(config.header_timeout, handshake) => accepted,
-        () = reached(&mut stage, Stage::Draining) => return Ended::Done,
+        accepted = tokio::time::timeout(site.config.header_timeout, handshake) => accepted,
+        () = reached(&mut site.stage, Stage::Draining) => return Ended::Done,
     };
     let socket = match accepted {
         Ok(Ok(socket)) => socket,
@@ -94,23 +98,17 @@ pub(super) async fn serve_tls(
         }
     };
     if speaks_http_2(&socket) {
-        Box::pin(http2::serve(socket, ip, service, config, stage)).await;
+        Box::pin(http2::serve(socket, ip, site)).await;
         return Ended::Done;
     }
-    Box::pin(serve(socket, ip, service, config, writer, stage)).await
+    Box::pin(serve(socket, ip, site)).await
 }
 
 /// Serves one socket until it is closed, or until something is asked for on it that hyper does not write.
-pub(super) async fn serve<S: Socket>(
-    socket: S,
-    ip: IpAddr,
-    service: HubService,
-    config: ServerConfig,
-    writer: Writer,
-    mut stage: watch::Receiver<Stage>,
-) -> Ended {
-    let hub = service.hub().clone();
-    let held = hub
+pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, mut site: Site) -> Ended {
+    let held = site
+        .service
+        .hub()
         .budget()
         .try_take(Account::Connections, ip, REQUEST_BYTES);
     let held = match held {
@@ -122,11 +120,9 @@ pub(super) async fn serve<S: Socket>(
         }
     };
     let shared = Arc::new(Shared::default());
-    let io = WatchedIo {
-        io: TokioIo::new(socket),
-        shared: Arc::clone(&shared),
-    };
-    let takes_streams = !matches!(writer, Writer::Hyper);
+    let io = WatchedIo::new(socket, Arc::clone(&shared.watch));
+    let takes_streams = !matches!(site.writer, Writer::Hyper);
+    let service = site.service.clone();
     let handler = hyper::service::service_fn(|request: Request<Incoming>| {
         // Boxed, so that the connection can be moved: that is what taking its socket needs.
         Box::pin(answer(
@@ -137,70 +133,85 @@ pub(super) async fn serve<S: Socket>(
             takes_streams,
         ))
     });
-    let mut connection = hyper::server::conn::http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
+        .header_read_timeout(site.config.header_timeout)
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(io, handler);
-    let served = {
-        let mut is_closing = false;
-        let mut closed = pin!(reached(&mut stage, Stage::Draining));
-        let mut patience = Patience::default();
-        std::future::poll_fn(|cx| {
-            if !is_closing && closed.as_mut().poll(cx).is_ready() {
-                is_closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
-                return Poll::Ready(result.map(|()| shared.taken.lock().take()));
-            }
-            let mut taken = shared.taken.lock();
-            if matches!(*taken, Some(Taken::Stream(_))) {
-                return Poll::Ready(Ok(taken.take()));
-            }
-            drop(taken);
-            patience.poll(cx, &shared.watch, &hub).map(|()| Ok(None))
-        })
-        .await
-    };
-    let http_2 = matches!(&served, Err(error) if error.is_parse_version_h2());
+    let served = drive(
+        &mut connection,
+        &shared,
+        site.service.hub(),
+        &mut site.stage,
+    )
+    .await;
     let parts = connection.into_parts();
     drop(held);
-    let socket = parts.io.io.into_inner();
+    settle(served, parts.io.into_inner(), parts.read_buf, ip, site).await
+}
+
+/// Lets hyper read requests and write answers, until the connection has ended or there is something that hyper does not write.
+async fn drive<S, H>(
+    connection: &mut http1::Connection<WatchedIo<S>, H>,
+    shared: &Shared,
+    hub: &Hub,
+    stage: &mut watch::Receiver<Stage>,
+) -> hyper::Result<Option<Taken>>
+where
+    S: Socket,
+    H: Service<Request<Incoming>, Response = Response<WatchedBody>, Error = Infallible> + Unpin,
+    H::Future: Unpin,
+{
+    let mut is_closing = false;
+    let mut closed = pin!(reached(stage, Stage::Draining));
+    let mut patience = Patience::default();
+    std::future::poll_fn(|cx| {
+        if !is_closing && closed.as_mut().poll(cx).is_ready() {
+            is_closing = true;
+            Pin::new(&mut *connection).graceful_shutdown();
+        }
+        if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+            return Poll::Ready(result.map(|()| shared.taken.lock().take()));
+        }
+        let mut taken = shared.taken.lock();
+        if matches!(*taken, Some(Taken::Stream(_))) {
+            return Poll::Ready(Ok(taken.take()));
+        }
+        drop(taken);
+        patience.poll(cx, &shared.watch, hub).map(|()| Ok(None))
+    })
+    .await
+}
+
+/// Does with a socket what is to be done after hyper.
+async fn settle<S: Socket>(
+    served: hyper::Result<Option<Taken>>,
+    socket: S,
+    read_before: Bytes,
+    ip: IpAddr,
+    site: Site,
+) -> Ended {
     match served {
         Ok(Some(Taken::Stream(taken))) => {
-            let begun = begin_stream(*taken, parts.read_buf.is_empty());
-            hand_over(socket, ip, begun, writer, &hub)
+            let begun = begin_stream(*taken, read_before.is_empty());
+            return hand_over(socket, ip, begun, site.writer, site.service.hub());
         }
         Ok(Some(Taken::Protocol(next))) => {
-            let socket = Prefixed::new(parts.read_buf, socket);
-            Ended::Stream(Box::pin(async move {
+            let socket = Prefixed::new(read_before, socket);
+            return Ended::Stream(Box::pin(async move {
                 next.run(Box::new(socket)).await;
                 Ended::Done
-            }))
+            }));
         }
-        Ok(None) => {
-            shut_down(socket).await;
-            Ended::Done
-        }
+        Ok(None) => shut_down(socket).await,
         // Whoever knows that HTTP/2 is spoken here begins with it, and hyper has read that beginning.
-        Err(_) if http_2 => {
-            let socket = Prefixed::new(parts.read_buf, socket);
-            Box::pin(http2::serve(
-                socket,
-                ip,
-                service.clone(),
-                config,
-                stage.clone(),
-            ))
-            .await;
-            Ended::Done
+        Err(error) if error.is_parse_version_h2() => {
+            let socket = Prefixed::new(read_before, socket);
+            Box::pin(http2::serve(socket, ip, site)).await;
         }
-        Err(error) => {
-            tracing::debug!(%ip, %error, "connection ended");
-            Ended::Done
-        }
+        Err(error) => tracing::debug!(%ip, %error, "connection ended"),
     }
+    Ended::Done
 }
 
 /// A stream with its head, for whoever writes it. Nothing may follow it on the connection when the client has sent more behind
@@ -223,7 +234,7 @@ async fn answer(
     service: HubService,
     shared: Arc<Shared>,
     takes_streams: bool,
-) -> Result<Response<WatchedBody>, std::convert::Infallible> {
+) -> Result<Response<WatchedBody>, Infallible> {
     let version = request.version();
     let asks_to_close = asks_to_close(request.headers());
     let is_for_writer = takes_streams && is_plain_get(&request) && !shared.watch.is_write_pending();
@@ -309,9 +320,7 @@ fn hand_over<S: Socket>(
 
 /// Apart from [`serve`], whose future it would else have to know while that is made.
 fn again<S: Socket>(socket: S, ip: IpAddr) -> Again {
-    Box::new(move |service, config, writer, stage| {
-        Box::pin(serve(socket, ip, service, config, writer, stage))
-    })
+    Box::new(move |site| Box::pin(serve(socket, ip, site)))
 }
 
 /// Closes a socket. TLS has a last word, which a blocked socket does not take.
@@ -376,61 +385,6 @@ struct Shared {
     taken: Mutex<Option<Taken>>,
     /// The answer that hyper writes.
     watch: Arc<Watch>,
-}
-
-/// A socket that notes whether it takes what is written.
-struct WatchedIo<S> {
-    io: TokioIo<S>,
-    shared: Arc<Shared>,
-}
-
-impl<S> WatchedIo<S> {
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.shared.watch.wrote(written.is_pending());
-        written
-    }
-}
-
-impl<S: Socket> Read for WatchedIo<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl<S: Socket> Write for WatchedIo<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
-        self.note(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
 
 /// What hyper may buffer for one connection: a request's head, and a stream's next chunk.

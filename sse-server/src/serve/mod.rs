@@ -20,6 +20,7 @@ mod socket_file;
 mod stage;
 mod stream_task;
 mod tls;
+mod watched_io;
 mod worker;
 
 pub use config::{ServerConfig, StreamWriter};

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::config::{ServerConfig, StreamWriter};
-use super::http1::{self, Again, Ended, Serving, Writer};
+use super::http1::{self, Again, Ended, Serving, Site, Writer};
 use super::listen::Listener;
 use super::socket::Socket;
 use super::stage::{Stage, reached};
@@ -81,110 +81,98 @@ impl Worker {
             .into_iter()
             .map(Accepting::new)
             .collect::<io::Result<Vec<_>>>()?;
-        let (after_streams, mut sockets) = mpsc::unbounded_channel();
+        let (after_streams, sockets) = mpsc::unbounded_channel();
         let (writer, lease, reactor) =
             writer(&self.service, &self.config, &self.stage, after_streams)?;
-        let service = self
-            .service
-            .for_server(lease.as_ref().map(ShardLease::shard));
-        let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                () = reached(&mut self.stage, Stage::Draining) => break,
-                Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    go_on(&mut connections, ended, |again| {
-                        again(service.clone(), self.config.clone(), writer.clone(), self.stage.clone())
-                    });
-                    continue;
-                }
-                Some(socket) = sockets.recv() => {
-                    let Ok(peer) = std::net::TcpStream::peer_addr(&socket) else { continue };
-                    let Ok(socket) = TcpStream::from_std(socket) else { continue };
-                    connections.spawn(http1::serve(
-                        socket,
-                        peer.ip(),
-                        service.clone(),
-                        self.config.clone(),
-                        writer.clone(),
-                        self.stage.clone(),
-                    ));
-                    continue;
-                }
-                accepted = std::future::poll_fn(|cx| accept(&mut accepting, cx)) => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        // Out of file descriptors, most likely: they do not come back by trying at once.
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + clock::chance())).await;
-                        continue;
-                    }
-                },
-            };
-            match (accepted, self.config.tls.clone()) {
-                // A handshake is two ways and some computing: never in the way of the next connection.
-                (Accepted::Tcp(socket, ip), Some(tls)) => {
-                    connections.spawn(http1::serve_tls(
-                        socket,
-                        ip,
-                        tls,
-                        service.clone(),
-                        self.config.clone(),
-                        writer.clone(),
-                        self.stage.clone(),
-                    ));
-                }
-                (Accepted::Tcp(socket, ip), None) => {
-                    self.begin(&mut connections, socket, ip, &service, &writer);
-                }
-                #[cfg(unix)]
-                (Accepted::Unix(socket), _) => {
-                    let ip = Ipv4Addr::LOCALHOST.into();
-                    self.begin(&mut connections, socket, ip, &service, &writer);
-                }
-            }
-        }
-        drop(accepting);
-        // A stream that ends from now on ends its connection.
-        drop(sockets);
-        // Streams end while the hub drains; what is left then are last words and requests.
-        let ended = async {
-            while let Some(ended) = connections.join_next().await {
-                // A hub that is leaving keeps no socket.
-                go_on(&mut connections, ended, |_| Box::pin(async { Ended::Done }));
-            }
-            drop(writer);
-            if let Some(mut reactor) = reactor {
-                reactor.ended().await;
-            }
+        let shard = lease.as_ref().map(ShardLease::shard);
+        let mut connections = Connections {
+            set: JoinSet::new(),
+            site: Site {
+                service: self.service.for_server(shard),
+                config: self.config,
+                writer,
+                stage: self.stage.clone(),
+            },
+            after_streams: sockets,
         };
         tokio::select! {
-            () = ended => {}
-            () = async {
-                reached(&mut self.stage, Stage::Drained).await;
-                tokio::time::sleep(LAST_REQUESTS).await;
-            } => {}
+            () = reached(&mut self.stage, Stage::Draining) => {}
+            () = connections.serve(&mut accepting) => {}
+        }
+        drop(accepting);
+        tokio::select! {
+            () = connections.end(reactor) => {}
+            () = reached(&mut self.stage, Stage::Over) => {}
         }
         drop(lease);
         Ok(())
     }
+}
+
+/// The connections of a worker that are no streams of its reactor.
+struct Connections {
+    set: JoinSet<Ended>,
+    site: Site,
+    /// Sockets whose stream has ended and that are there for other requests.
+    after_streams: mpsc::UnboundedReceiver<std::net::TcpStream>,
+}
+
+impl Connections {
+    /// Accepts connections and serves them, until it is dropped.
+    async fn serve(&mut self, accepting: &mut [Accepting]) {
+        loop {
+            tokio::select! {
+                Some(ended) = self.set.join_next(), if !self.set.is_empty() => {
+                    let site = &self.site;
+                    go_on(&mut self.set, ended, |again| again(site.clone()));
+                }
+                Some(socket) = self.after_streams.recv() => {
+                    let Ok(peer) = std::net::TcpStream::peer_addr(&socket) else { continue };
+                    let Ok(socket) = TcpStream::from_std(socket) else { continue };
+                    self.set.spawn(http1::serve(socket, peer.ip(), self.site.clone()));
+                }
+                accepted = std::future::poll_fn(|cx| accept(accepting, cx)) => match accepted {
+                    Ok(accepted) => self.take_in(accepted),
+                    Err(error) => {
+                        // Out of file descriptors, most likely: they do not come back by trying at once.
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + clock::chance())).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits until all have ended: streams do while the hub drains, and what is left then are last words and requests.
+    async fn end(mut self, reactor: Option<Running>) {
+        // A stream that ends from now on ends its connection.
+        drop(self.after_streams);
+        while let Some(ended) = self.set.join_next().await {
+            // A hub that is leaving keeps no socket.
+            go_on(&mut self.set, ended, |_| Box::pin(async { Ended::Done }));
+        }
+        drop(self.site);
+        if let Some(mut reactor) = reactor {
+            reactor.ended().await;
+        }
+    }
+
+    fn take_in(&mut self, accepted: Accepted) {
+        match (accepted, self.site.config.tls.clone()) {
+            // A handshake is two ways and some computing: never in the way of the next connection.
+            (Accepted::Tcp(socket, ip), Some(tls)) => {
+                let site = self.site.clone();
+                self.set.spawn(http1::serve_tls(socket, ip, tls, site));
+            }
+            (Accepted::Tcp(socket, ip), None) => self.begin(socket, ip),
+            #[cfg(unix)]
+            (Accepted::Unix(socket), _) => self.begin(socket, Ipv4Addr::LOCALHOST.into()),
+        }
+    }
 
     /// Serves a socket that speaks no TLS.
-    fn begin<S: Socket>(
-        &self,
-        connections: &mut JoinSet<Ended>,
-        socket: S,
-        ip: IpAddr,
-        service: &HubService,
-        writer: &Writer,
-    ) {
-        let mut serving = Box::pin(http1::serve(
-            socket,
-            ip,
-            service.clone(),
-            self.config.clone(),
-            writer.clone(),
-            self.stage.clone(),
-        ));
+    fn begin<S: Socket>(&mut self, socket: S, ip: IpAddr) {
+        let mut serving = Box::pin(http1::serve(socket, ip, self.site.clone()));
         // The request is there already, as the listener waits for it. So most streams are with the reactor after
         // one look, and never become a task. Who is not done is looked at again as one, and only then waited for.
         let mut look = Context::from_waker(Waker::noop());
@@ -196,10 +184,10 @@ impl Worker {
             // The reactor has it, or it is closed.
             Ok(Poll::Ready(Ended::Done | Ended::GoesOn(_))) => {}
             Ok(Poll::Ready(Ended::Stream(stream))) => {
-                connections.spawn(stream);
+                self.set.spawn(stream);
             }
             Ok(Poll::Pending) => {
-                connections.spawn(serving);
+                self.set.spawn(serving);
             }
         }
     }
@@ -337,5 +325,3 @@ fn go_on(
 
 /// The pause after a failed accept, doubled by chance.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// How long requests and last words get after the streams have ended.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);

@@ -123,7 +123,7 @@ pub(crate) fn memory_kib(server: &Server) -> u64 {
 
 /// A reader that opens a stream, and reads from it or does not. Its buffers are as small as a network's, not as large as a
 /// loopback's, which would swallow megabytes before anything stalls.
-fn with_small_buffers(server: &Server, receive_buffer_bytes: usize) -> Wire {
+pub(crate) fn with_small_buffers(server: &Server, receive_buffer_bytes: usize) -> Wire {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(receive_buffer_bytes).unwrap();
     socket.set_tcp_mss(1_400).unwrap();

@@ -12,16 +12,19 @@
 mod amplification;
 mod client;
 mod frames;
+mod http2;
 mod secure;
 mod server;
 
 mod compressed;
+mod draining;
 mod durable_readers;
 mod enhanced;
 mod envelope;
 mod epochs;
 mod errors;
 mod full_disk;
+mod http2_windows;
 mod job_stream;
 mod limits;
 #[cfg(unix)]
@@ -41,5 +44,6 @@ mod tls;
 mod tls_limits;
 mod visibility;
 mod websocket;
+mod websocket_memory;
 mod websocket_readers;
 mod writers;
