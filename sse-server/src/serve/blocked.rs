@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use sse_pool::ConnectionId;
 use tokio::time::Sleep;
 
+use crate::access::Busy;
 use crate::http::Body;
 use crate::hub::Hub;
 
@@ -34,13 +35,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches the stream in a body, if there is one.
-    pub(super) fn body(self: Arc<Self>, body: Body) -> WatchedBody {
+    /// Watches the stream in a body, if there is one. Its socket is at work until the body is gone.
+    pub(super) fn body(self: Arc<Self>, body: Body, busy: Busy) -> WatchedBody {
         if let Some(id) = body.connection_id() {
             *self.stream.lock() = Some(id);
             self.has_stream.store(true, Ordering::Relaxed);
         }
-        WatchedBody { body, watch: self }
+        WatchedBody {
+            body,
+            watch: self,
+            _busy: busy,
+        }
     }
 
     /// Something went on.
@@ -77,6 +82,8 @@ impl Watch {
 pub(super) struct WatchedBody {
     body: Body,
     watch: Arc<Watch>,
+    /// Its socket is at work.
+    _busy: Busy,
 }
 
 impl http_body::Body for WatchedBody {

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,6 +26,8 @@ use super::socket::Socket;
 use super::stage::{Stage, reached};
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
+use crate::access::proxy_protocol;
+use crate::access::{Busy, Peer, Socket as Place};
 use crate::http::{HubService, Takeover};
 use crate::hub::Hub;
 use crate::session::EventStream;
@@ -48,6 +49,15 @@ pub(super) type Serving = Pin<Box<dyn Future<Output = Ended> + Send>>;
 pub(super) type Again =
     Box<dyn FnOnce(HubService, ServerConfig, Writer, watch::Receiver<Stage>) -> Serving + Send>;
 
+/// Who is at the other end of a connection, and the place that its socket has.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub(super) peer: Peer,
+    pub(super) place: Place,
+    /// Whether the peer is whom a proxy told of at the beginning of the connection.
+    pub(super) is_told: bool,
+}
+
 /// Who writes the streams that are asked for over HTTP/1.
 #[derive(Clone)]
 pub(super) enum Writer {
@@ -61,7 +71,7 @@ pub(super) enum Writer {
 /// timeout.
 pub(super) async fn serve_tls(
     socket: TcpStream,
-    ip: IpAddr,
+    client: Client,
     tls: Tls,
     service: HubService,
     config: ServerConfig,
@@ -70,39 +80,41 @@ pub(super) async fn serve_tls(
 ) -> Ended {
     // Boxed, as it is large and soon gone.
     let handshake = Box::pin(tls.accept(socket));
+    let peer = client.peer;
     let accepted = tokio::select! {
         accepted = tokio::time::timeout(config.header_timeout, handshake) => accepted,
         () = reached(&mut stage, Stage::Draining) => return Ended::Done,
+        () = std::future::poll_fn(|cx| client.place.poll_evicted(cx)) => return Ended::Done,
     };
     let socket = match accepted {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => {
-            tracing::debug!(%ip, %error, "TLS handshake failed");
+            tracing::debug!(%peer, %error, "TLS handshake failed");
             return Ended::Done;
         }
         Err(_) => {
-            tracing::debug!(%ip, "TLS handshake not done in time");
+            tracing::debug!(%peer, "TLS handshake not done in time");
             return Ended::Done;
         }
     };
     if speaks_http_2(&socket) {
-        Box::pin(http2::serve(socket, ip, service, config, stage)).await;
+        Box::pin(http2::serve(socket, client, service, config, stage)).await;
         return Ended::Done;
     }
-    Box::pin(serve(socket, ip, service, config, writer, stage)).await
+    Box::pin(serve(socket, client, service, config, writer, stage)).await
 }
 
 /// Serves one socket until it is closed, or until something is asked for on it that hyper does not write.
 pub(super) async fn serve<S: Socket>(
     socket: S,
-    ip: IpAddr,
+    client: Client,
     service: HubService,
     config: ServerConfig,
     writer: Writer,
     mut stage: watch::Receiver<Stage>,
 ) -> Ended {
     let hub = service.hub().clone();
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared::new(client));
     let io = WatchedIo {
         io: TokioIo::new(socket),
         shared: Arc::clone(&shared),
@@ -112,7 +124,6 @@ pub(super) async fn serve<S: Socket>(
         // Boxed, so that the connection can be moved: that is what taking its socket needs.
         Box::pin(answer(
             request,
-            ip,
             service.clone(),
             Arc::clone(&shared),
             takes_streams,
@@ -140,6 +151,9 @@ pub(super) async fn serve<S: Socket>(
                 return Poll::Ready(Ok(taken.take()));
             }
             drop(taken);
+            if shared.client.place.poll_evicted(cx).is_ready() {
+                return Poll::Ready(Ok(None));
+            }
             patience.poll(cx, &shared.watch, &hub).map(|()| Ok(None))
         })
         .await
@@ -147,18 +161,22 @@ pub(super) async fn serve<S: Socket>(
     let http_2 = matches!(&served, Err(error) if error.is_parse_version_h2());
     let parts = connection.into_parts();
     let socket = parts.io.io.into_inner();
+    let client = shared.client.clone();
     match served {
         Ok(Some(Taken::Stream(taken))) => {
             let begun = begin_stream(*taken, parts.read_buf.is_empty());
-            hand_over(socket, ip, begun, writer, &hub)
+            hand_over(socket, client, begun, writer, &hub)
         }
-        Ok(Some(Taken::Protocol(next))) => {
+        Ok(Some(Taken::Protocol(next, busy))) => {
             let socket = Prefixed::new(parts.read_buf, socket);
             Ended::Stream(Box::pin(async move {
                 next.run(Box::new(socket)).await;
+                drop(busy);
                 Ended::Done
             }))
         }
+        // Its place is another's already.
+        Ok(None) if client.place.is_evicted() => Ended::Done,
         Ok(None) => {
             shut_down(socket).await;
             Ended::Done
@@ -168,7 +186,7 @@ pub(super) async fn serve<S: Socket>(
             let socket = Prefixed::new(parts.read_buf, socket);
             Box::pin(http2::serve(
                 socket,
-                ip,
+                client,
                 service.clone(),
                 config,
                 stage.clone(),
@@ -177,7 +195,11 @@ pub(super) async fn serve<S: Socket>(
             Ended::Done
         }
         Err(error) => {
-            tracing::debug!(%ip, %error, "connection ended");
+            let peer = client.peer;
+            if proxy_protocol::is_begun(&parts.read_buf) {
+                service.proxy_warning().saw_proxy_protocol(peer);
+            }
+            tracing::debug!(%peer, %error, "connection ended");
             Ended::Done
         }
     }
@@ -185,21 +207,26 @@ pub(super) async fn serve<S: Socket>(
 
 /// A stream with its head, for whoever writes it. Nothing may follow it on the connection when the client has sent more behind
 /// its request, because that is dropped.
-fn begin_stream(taken: (Version, HeaderMap, EventStream), is_all_read: bool) -> BegunStream {
-    let (version, headers, stream) = taken;
+fn begin_stream(taken: TakenStream, is_all_read: bool) -> BegunStream {
+    let TakenStream {
+        version,
+        headers,
+        stream,
+        busy,
+    } = taken;
     let is_chunked = version == Version::HTTP_11;
     BegunStream {
         head: response_head(version, &headers, is_chunked),
         is_chunked,
         goes_on: is_chunked && is_all_read && !headers.contains_key(header::CONNECTION),
         stream,
+        busy,
     }
 }
 
 /// Answers one request, unless hyper is not to write the answer: that is left for whoever serves the socket.
 async fn answer(
     request: Request<Incoming>,
-    ip: IpAddr,
     service: HubService,
     shared: Arc<Shared>,
     takes_streams: bool,
@@ -207,10 +234,12 @@ async fn answer(
     let version = request.version();
     let asks_to_close = asks_to_close(request.headers());
     let is_for_writer = takes_streams && is_plain_get(&request) && !shared.watch.is_write_pending();
-    let mut response = service.handle(request, ip).await;
+    let Client { peer, place, .. } = &shared.client;
+    let busy = place.begin();
+    let mut response = service.answer(request, *peer).await;
     if let Some(next) = response.body_mut().take_takeover() {
         // hyper writes the head, and has no more to do with the connection then.
-        *shared.taken.lock() = Some(Taken::Protocol(next));
+        *shared.taken.lock() = Some(Taken::Protocol(next, place.begin()));
     } else if is_for_writer {
         let (mut head, body) = response.into_parts();
         match body.into_events() {
@@ -219,14 +248,18 @@ async fn answer(
                     let close = HeaderValue::from_static("close");
                     head.headers.insert(header::CONNECTION, close);
                 }
-                *shared.taken.lock() =
-                    Some(Taken::Stream(Box::new((version, head.headers, stream))));
+                *shared.taken.lock() = Some(Taken::Stream(Box::new(TakenStream {
+                    version,
+                    headers: head.headers,
+                    stream,
+                    busy,
+                })));
                 return std::future::pending().await;
             }
             Err(body) => response = Response::from_parts(head, body),
         }
     }
-    Ok(response.map(|body| Arc::clone(&shared.watch).body(body)))
+    Ok(response.map(|body| Arc::clone(&shared.watch).body(body, busy)))
 }
 
 /// A stream whose head is still to be written.
@@ -236,12 +269,14 @@ struct BegunStream {
     /// Whether the connection outlives the stream.
     goes_on: bool,
     stream: EventStream,
+    /// Its socket is at work.
+    busy: Busy,
 }
 
 /// Gives a socket and its stream to whoever writes streams here.
 fn hand_over<S: Socket>(
     socket: S,
-    ip: IpAddr,
+    client: Client,
     begun: BegunStream,
     writer: Writer,
     hub: &Hub,
@@ -259,9 +294,11 @@ fn hand_over<S: Socket>(
                             is_chunked: begun.is_chunked,
                             goes_on: begun.goes_on,
                             stream: begun.stream,
+                            place: client.place.stream(),
+                            told: client.is_told.then_some(client.peer),
                         });
                     }
-                    Err(error) => tracing::debug!(%ip, %error, "connection ended"),
+                    Err(error) => tracing::debug!(peer = %client.peer, %error, "connection ended"),
                 }
                 return Ended::Done;
             }
@@ -275,22 +312,25 @@ fn hand_over<S: Socket>(
         is_chunked,
         goes_on,
         stream,
+        busy,
     } = begun;
     let send_timeout = hub.config().send_timeout;
     let task = StreamTask::new(socket, head, is_chunked, goes_on, stream, send_timeout);
     let writing = Box::new(task).run(hub.clone());
     Ended::Stream(Box::pin(async move {
-        match writing.await {
-            Some(socket) => Ended::GoesOn(again(socket, ip)),
+        let written = writing.await;
+        drop(busy);
+        match written {
+            Some(socket) => Ended::GoesOn(again(socket, client)),
             None => Ended::Done,
         }
     }))
 }
 
 /// Apart from [`serve`], whose future it would else have to know while that is made.
-fn again<S: Socket>(socket: S, ip: IpAddr) -> Again {
+fn again<S: Socket>(socket: S, client: Client) -> Again {
     Box::new(move |service, config, writer, stage| {
-        Box::pin(serve(socket, ip, service, config, writer, stage))
+        Box::pin(serve(socket, client, service, config, writer, stage))
     })
 }
 
@@ -320,17 +360,34 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
 /// What hyper does not write.
 enum Taken {
     /// A stream that was asked for; nothing of the answer has been written.
-    Stream(Box<(Version, HeaderMap, EventStream)>),
+    Stream(Box<TakenStream>),
     /// Another protocol; hyper writes the answer to its handshake first.
-    Protocol(Box<dyn Takeover>),
+    Protocol(Box<dyn Takeover>, Busy),
+}
+
+struct TakenStream {
+    version: Version,
+    headers: HeaderMap,
+    stream: EventStream,
+    busy: Busy,
 }
 
 /// What the parts around hyper tell each other of one socket.
-#[derive(Default)]
 struct Shared {
+    client: Client,
     taken: Mutex<Option<Taken>>,
     /// The answer that hyper writes.
     watch: Arc<Watch>,
+}
+
+impl Shared {
+    fn new(client: Client) -> Self {
+        Self {
+            client,
+            taken: Mutex::default(),
+            watch: Arc::default(),
+        }
+    }
 }
 
 /// A socket that notes whether it takes what is written.

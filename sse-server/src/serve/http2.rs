@@ -4,7 +4,6 @@
 //! idle connection ends, and a peer may be dead behind a proxy that is not: both are looked after too.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +20,9 @@ use tokio::sync::watch;
 
 use super::blocked::{Patience, Watch, WatchedBody};
 use super::config::ServerConfig;
+use super::http1::Client;
 use super::stage::{Stage, reached};
+use crate::access::Busy;
 use crate::http::Body;
 use crate::http::HubService;
 use crate::hub::Hub;
@@ -29,7 +30,7 @@ use crate::hub::Hub;
 /// Serves one socket until it is closed.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     socket: S,
-    ip: IpAddr,
+    client: Client,
     service: HubService,
     config: ServerConfig,
     mut stage: watch::Receiver<Stage>,
@@ -41,12 +42,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let exchanges = Arc::clone(&tasks.exchanges);
     let service = hyper::service::service_fn({
         let exchanges = Arc::clone(&exchanges);
+        let Client { peer, place, .. } = client.clone();
         move |request: Request<Incoming>| {
             let service = service.clone();
             let exchange = Exchange::begin(&exchanges);
+            let busy = place.begin();
             async move {
-                let response = service.handle(request, ip).await;
-                Ok::<_, std::convert::Infallible>(response.map(|body| exchange.body(body)))
+                let response = service.answer(request, peer).await;
+                Ok::<_, std::convert::Infallible>(response.map(|body| exchange.body(body, busy)))
             }
         }
     });
@@ -71,10 +74,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         tokio::select! {
             served = &mut connection => {
                 if let Err(error) = served {
-                    tracing::debug!(%ip, %error, "connection ended");
+                    tracing::debug!(peer = %client.peer, %error, "connection ended");
                 }
                 return;
             }
+            // Its place is another's already.
+            () = std::future::poll_fn(|cx| client.place.poll_evicted(cx)) => return,
             () = &mut closing, if !is_closing => {
                 is_closing = true;
                 connection.as_mut().graceful_shutdown();
@@ -131,9 +136,9 @@ impl Exchange {
         }
     }
 
-    fn body(self, body: Body) -> ExchangeBody {
+    fn body(self, body: Body, busy: Busy) -> ExchangeBody {
         ExchangeBody {
-            body: Arc::clone(&self.watch).body(body),
+            body: Arc::clone(&self.watch).body(body, busy),
             _exchange: self,
         }
     }

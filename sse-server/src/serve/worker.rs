@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -13,12 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::config::{ServerConfig, StreamWriter};
-use super::http1::{self, Again, Ended, Serving, Writer};
+use super::http1::{self, Again, Client, Ended, Serving, Writer};
 use super::listen::Listener;
+use super::proxied;
 use super::socket::Socket;
 use super::stage::{Stage, reached};
+use super::tls::Tls;
+use crate::access::{NoPlace, Peer};
 use crate::clock;
-use crate::http::HubService;
+use crate::http::{HubService, Problem, REFUSED_RETRY_AFTER};
 use crate::hub::ShardLease;
 
 pub(super) struct Worker {
@@ -97,12 +100,12 @@ impl Worker {
                     });
                     continue;
                 }
-                Some(socket) = sockets.recv() => {
-                    let Ok(peer) = std::net::TcpStream::peer_addr(&socket) else { continue };
+                Some((socket, told)) = sockets.recv() => {
+                    let Some(client) = place_after_stream(&service, &socket, told) else { continue };
                     let Ok(socket) = TcpStream::from_std(socket) else { continue };
                     connections.spawn(http1::serve(
                         socket,
-                        peer.ip(),
+                        client,
                         service.clone(),
                         self.config.clone(),
                         writer.clone(),
@@ -115,31 +118,34 @@ impl Worker {
                     Err(error) => {
                         // Out of file descriptors, most likely: they do not come back by trying at once.
                         tracing::warn!(%error, "accept failed");
+                        service.hub().sockets().evict_silent(SILENT_SOCKETS);
                         tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + clock::chance())).await;
                         continue;
                     }
                 },
             };
+            let peer = accepted.peer();
+            let client = match place(&service, peer) {
+                Ok(client) => client,
+                Err(refused) => {
+                    tracing::debug!(%peer, %refused, "connection refused");
+                    if self.config.tls.is_none() {
+                        accepted.refuse(refused);
+                    }
+                    continue;
+                }
+            };
             match (accepted, self.config.tls.clone()) {
                 // A handshake is two ways and some computing: never in the way of the next connection.
-                (Accepted::Tcp(socket, ip), Some(tls)) => {
-                    connections.spawn(http1::serve_tls(
-                        socket,
-                        ip,
-                        tls,
-                        service.clone(),
-                        self.config.clone(),
-                        writer.clone(),
-                        self.stage.clone(),
-                    ));
+                (Accepted::Tcp(socket, _), Some(tls)) => {
+                    self.begin_tls(&mut connections, socket, client, tls, &service, &writer);
                 }
-                (Accepted::Tcp(socket, ip), None) => {
-                    self.begin(&mut connections, socket, ip, &service, &writer);
+                (Accepted::Tcp(socket, _), None) => {
+                    self.begin(&mut connections, socket, client, &service, &writer);
                 }
                 #[cfg(unix)]
                 (Accepted::Unix(socket), _) => {
-                    let ip = Ipv4Addr::LOCALHOST.into();
-                    self.begin(&mut connections, socket, ip, &service, &writer);
+                    self.begin(&mut connections, socket, client, &service, &writer);
                 }
             }
         }
@@ -168,23 +174,56 @@ impl Worker {
         Ok(())
     }
 
+    /// Serves a socket that speaks TLS.
+    fn begin_tls(
+        &self,
+        connections: &mut JoinSet<Ended>,
+        socket: TcpStream,
+        client: Client,
+        tls: Tls,
+        service: &HubService,
+        writer: &Writer,
+    ) {
+        let is_proxied = service
+            .trusted_proxies()
+            .expects_proxy_protocol(client.peer);
+        let (service, writer) = (service.clone(), writer.clone());
+        let (config, stage) = (self.config.clone(), self.stage.clone());
+        let serve = move |socket, client| {
+            http1::serve_tls(socket, client, tls, service, config, writer, stage)
+        };
+        if is_proxied {
+            let within = self.config.header_timeout;
+            let stage = self.stage.clone();
+            connections.spawn(proxied::serve(socket, client, within, stage, serve));
+        } else {
+            connections.spawn(serve(socket, client));
+        }
+    }
+
     /// Serves a socket that speaks no TLS.
     fn begin<S: Socket>(
         &self,
         connections: &mut JoinSet<Ended>,
         socket: S,
-        ip: IpAddr,
+        client: Client,
         service: &HubService,
         writer: &Writer,
     ) {
-        let mut serving = Box::pin(http1::serve(
-            socket,
-            ip,
-            service.clone(),
-            self.config.clone(),
-            writer.clone(),
-            self.stage.clone(),
-        ));
+        let is_proxied = service
+            .trusted_proxies()
+            .expects_proxy_protocol(client.peer);
+        let (service, writer) = (service.clone(), writer.clone());
+        let (config, stage) = (self.config.clone(), self.stage.clone());
+        let serve =
+            move |socket, client| http1::serve(socket, client, service, config, writer, stage);
+        if is_proxied {
+            let within = self.config.header_timeout;
+            let stage = self.stage.clone();
+            connections.spawn(proxied::serve(socket, client, within, stage, serve));
+            return;
+        }
+        let mut serving = Box::pin(serve(socket, client));
         // The request is there already, as the listener waits for it. So most streams are with the reactor after
         // one look, and never become a task. Who is not done is looked at again as one, and only then waited for.
         let mut look = Context::from_waker(Waker::noop());
@@ -205,11 +244,85 @@ impl Worker {
     }
 }
 
+/// A place for a connection that was accepted. A proxy that is trusted brings many clients, and has no bound of its own.
+fn place(service: &HubService, peer: Peer) -> Result<Client, NoPlace> {
+    let is_proxy = service.trusted_proxies().trusts(peer);
+    let place = service
+        .hub()
+        .sockets()
+        .open((!is_proxy).then(|| peer.address()))?;
+    Ok(Client {
+        peer,
+        place,
+        is_told: false,
+    })
+}
+
+/// The same for one whose stream has ended, and of which a proxy may have told the peer at its beginning.
+fn place_after_stream(
+    service: &HubService,
+    socket: &std::net::TcpStream,
+    told: Option<Peer>,
+) -> Option<Client> {
+    let own = Peer::Ip(socket.peer_addr().ok()?.ip().to_canonical());
+    let client = place(service, own).ok()?;
+    let Some(peer) = told else {
+        return Some(client);
+    };
+    client.place.count_for(peer.address()).ok()?;
+    Some(Client {
+        peer,
+        is_told: true,
+        ..client
+    })
+}
+
 /// A connection, and where it comes from.
 enum Accepted {
     Tcp(TcpStream, IpAddr),
     #[cfg(unix)]
     Unix(UnixStream),
+}
+
+impl Accepted {
+    fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, address) => Peer::Ip(*address),
+            #[cfg(unix)]
+            Self::Unix(_) => Peer::Unix,
+        }
+    }
+
+    /// Closes it, with an answer that says why.
+    fn refuse(self, refused: NoPlace) {
+        match self {
+            Self::Tcp(socket, _) => refuse(socket.into_std(), refused),
+            #[cfg(unix)]
+            Self::Unix(socket) => refuse(socket.into_std(), refused),
+        }
+    }
+}
+
+/// Tells whoever speaks plain HTTP why its socket is closed, as far as that goes without waiting.
+fn refuse<S: io::Read + io::Write>(socket: io::Result<S>, refused: NoPlace) {
+    let Ok(mut socket) = socket else { return };
+    // A socket that is closed with bytes unread in it may take the answer along.
+    let mut unread = [0; 4096];
+    let _ = socket.read(&mut unread);
+    let _ = socket.write(&no_socket(refused));
+}
+
+fn no_socket(refused: NoPlace) -> Vec<u8> {
+    let detail = match refused {
+        NoPlace::Full(max) => format!(
+            "{max} sockets are open, and no more are taken (--max-connections and --max-requests)"
+        ),
+        NoPlace::TooManyFromAddress(max) => format!(
+            "{max} sockets are open from this address, and no more are taken (--max-connections-per-ip and \
+             --max-requests-per-ip)"
+        ),
+    };
+    Problem::unavailable(detail, REFUSED_RETRY_AFTER).to_http_1()
 }
 
 /// A listener on this worker's runtime.
@@ -253,8 +366,8 @@ fn accept(listeners: &mut [Accepting], cx: &mut Context<'_>) -> Poll<io::Result<
     Poll::Pending
 }
 
-/// Where sockets go whose stream has ended and that are there for other requests.
-type AfterStreams = mpsc::UnboundedSender<std::net::TcpStream>;
+/// Where sockets go whose stream has ended and that are there for other requests, with the peer that a proxy told of.
+type AfterStreams = mpsc::UnboundedSender<(std::net::TcpStream, Option<Peer>)>;
 
 /// Who writes the streams of this worker, what it holds of the pool, and its task.
 type Writing = (Writer, Option<ShardLease>, Option<Running>);
@@ -337,5 +450,7 @@ fn go_on(
 
 /// The pause after a failed accept, doubled by chance.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// How many sockets that have asked for nothing are closed after a failed accept.
+const SILENT_SOCKETS: usize = 32;
 /// How long requests and last words get after the streams have ended.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
