@@ -79,7 +79,10 @@ impl Counts {
     }
 
     /// Takes a place beyond what there is, for what is there already.
-    pub(super) fn add(&mut self) {
+    pub(super) fn add(&mut self, address: Option<AddressKey>) {
+        if let Some(address) = address {
+            *self.by_address.entry(address).or_default() += 1;
+        }
         self.taken += 1;
     }
 

@@ -265,7 +265,9 @@ impl UntrustedProxyWarning {
         peer: Peer,
         headers: &HeaderMap,
     ) {
-        if self.is_given.load(Ordering::Relaxed) || !peer.is_private() || proxies.trusts(peer) {
+        // With the PROXY protocol the peer may be a client, which may write what it wants.
+        let says_nothing = proxies.header == ProxyHeader::ProxyProtocol || proxies.trusts(peer);
+        if self.is_given.load(Ordering::Relaxed) || !peer.is_private() || says_nothing {
             return;
         }
         let known = [X_FORWARDED_FOR, FORWARDED, X_REAL_IP];

@@ -170,7 +170,9 @@ impl Table {
         state.is_counted = false;
         self.counts.release(state.address);
         self.evicted += 1;
-        state.opened.upgrade()
+        let opened = state.opened.upgrade()?;
+        opened.is_evicted.store(true, Ordering::Release);
+        Some(opened)
     }
 
     fn wait(&mut self, index: usize) {
@@ -204,20 +206,25 @@ struct Opened {
 impl Opened {
     /// Tells whoever drives the socket that it gives way.
     fn tell(&self) {
-        self.is_evicted.store(true, Ordering::Release);
         self.waker.wake();
     }
 }
 
 impl Socket {
-    /// Something was asked for on it. Until what this returns is dropped it does not give way.
+    /// Something was asked for on it. Until what this returns is dropped it does not give way. What was asked for at the very moment is
+    /// answered too, instead of being cut off: then there is one socket more for as long.
     pub fn begin(&self) -> Busy {
         let index = self.0.index;
         let mut table = self.0.sockets.0.lock();
         table.wait_no_more(index);
-        let state = &mut table.states[index];
+        let Table { counts, states, .. } = &mut *table;
+        let state = &mut states[index];
         state.busy += 1;
         state.has_asked = true;
+        if self.0.is_evicted.swap(false, Ordering::AcqRel) {
+            counts.add(state.address);
+            state.is_counted = true;
+        }
         drop(table);
         Busy(self.clone())
     }
@@ -268,7 +275,7 @@ impl Socket {
         if std::mem::take(&mut state.is_counted) {
             counts.release_share(state.address);
         } else {
-            counts.add();
+            counts.add(None);
         }
         drop(table);
         StreamingSocket(Some(self.0.sockets.clone()))
@@ -377,6 +384,22 @@ mod tests {
         drop(third_work);
         let status = sockets.status();
         assert_eq!((status.places.taken, status.evicted), (2, 4));
+    }
+
+    #[test]
+    fn what_is_asked_at_the_moment_of_giving_way_is_answered() {
+        let sockets = sockets(1, 1);
+        let first = sockets.open(address(1)).unwrap();
+        let second = sockets.open(address(1));
+        assert_eq!(second.unwrap_err(), NoPlace::TooManyFromAddress(1));
+        let second = sockets.open(address(2)).unwrap();
+        let busy = first.begin();
+        assert!(!is_evicted(&first));
+        assert_eq!(sockets.status().places.taken, 2);
+        drop((busy, second));
+        let _third = sockets.open(address(3)).unwrap();
+        assert!(is_evicted(&first));
+        assert_eq!(sockets.status().places.taken, 1);
     }
 
     #[test]

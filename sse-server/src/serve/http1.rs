@@ -143,6 +143,11 @@ pub(super) async fn serve<S: Socket>(
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
+            // Before anything more is read: what was begun is not cut off, nor is an answer on its way.
+            let is_evicted = shared.client.place.poll_evicted(cx).is_ready();
+            if is_evicted && !shared.watch.is_write_pending() {
+                return Poll::Ready(Ok(None));
+            }
             if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
                 return Poll::Ready(result.map(|()| shared.taken.lock().take()));
             }
@@ -151,9 +156,6 @@ pub(super) async fn serve<S: Socket>(
                 return Poll::Ready(Ok(taken.take()));
             }
             drop(taken);
-            if shared.client.place.poll_evicted(cx).is_ready() {
-                return Poll::Ready(Ok(None));
-            }
             patience.poll(cx, &shared.watch, &hub).map(|()| Ok(None))
         })
         .await
