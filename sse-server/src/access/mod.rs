@@ -23,4 +23,4 @@ pub use proxies::{
     InvalidProxyHeaderName, InvalidTrustedProxy, Peer, ProxyHeader, TrustedProxies, TrustedProxy,
 };
 pub(crate) use sockets::StreamingSocket;
-pub use sockets::{Busy, Socket, SocketStatus, Sockets};
+pub use sockets::{Busy, SocketPlace, SocketStatus, Sockets};

@@ -15,7 +15,7 @@
 //! own, and there are as many places for sockets as for both together. So as long as there is a place for a request, there is one for
 //! its socket, however many sockets others open and leave idle.
 //!
-//! There is no socket in here, only its place: whoever drives it asks [`Socket::poll_evicted`].
+//! There is no socket in here, only its place: whoever drives it asks [`SocketPlace::poll_evicted`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,13 +91,13 @@ impl Sockets {
     /// # Errors
     ///
     /// When its address has its share, or all places are taken and no socket is waiting.
-    pub fn open(&self, address: Option<IpAddr>) -> Result<Socket, NoPlace> {
+    pub fn open(&self, address: Option<IpAddr>) -> Result<SocketPlace, NoPlace> {
         let address = address.map(AddressKey::from);
         let (opened, evicted) = self.0.lock().open(self, address);
         if let Some(evicted) = evicted {
             evicted.tell();
         }
-        opened.map(Socket)
+        opened.map(SocketPlace)
     }
 
     /// Lets sockets give way that have never asked for anything, up to so many: the system has no more files.
@@ -194,7 +194,7 @@ impl Table {
 
 /// The place of a socket. Cloning it is cheap; the place is given back with the last clone.
 #[derive(Clone)]
-pub struct Socket(Arc<Opened>);
+pub struct SocketPlace(Arc<Opened>);
 
 struct Opened {
     sockets: Sockets,
@@ -210,7 +210,7 @@ impl Opened {
     }
 }
 
-impl Socket {
+impl SocketPlace {
     /// Something was asked for on it. Until what this returns is dropped it does not give way. What was asked for at the very moment is
     /// answered too, instead of being cut off: then there is one socket more for as long.
     pub fn begin(&self) -> Busy {
@@ -282,9 +282,9 @@ impl Socket {
     }
 }
 
-impl fmt::Debug for Socket {
+impl fmt::Debug for SocketPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Socket").field(&self.0.index).finish()
+        f.debug_tuple("SocketPlace").field(&self.0.index).finish()
     }
 }
 
@@ -302,7 +302,7 @@ impl Drop for Opened {
 /// A socket that is at work does not give way.
 #[derive(Debug)]
 #[must_use = "the socket is at work until this is dropped"]
-pub struct Busy(Socket);
+pub struct Busy(SocketPlace);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -354,7 +354,7 @@ mod tests {
         })
     }
 
-    fn is_evicted(socket: &Socket) -> bool {
+    fn is_evicted(socket: &SocketPlace) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         socket.poll_evicted(&mut cx).is_ready()
     }
@@ -464,7 +464,7 @@ mod tests {
             ops in prop::collection::vec((0_u8..5, 0_u8..3, 0_usize..8), 0..200),
         ) {
             let sockets = sockets(4, 3);
-            let mut there: Vec<(Socket, Vec<Busy>)> = Vec::new();
+            let mut there: Vec<(SocketPlace, Vec<Busy>)> = Vec::new();
             let mut streams = Vec::new();
             for (op, who, at) in ops {
                 let at = at % there.len().max(1);

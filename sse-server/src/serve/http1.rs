@@ -27,7 +27,7 @@ use super::stage::{Stage, reached};
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
 use crate::access::proxy_protocol;
-use crate::access::{Busy, Peer, Socket as Place};
+use crate::access::{Busy, Peer, SocketPlace};
 use crate::http::{HubService, Takeover};
 use crate::hub::Hub;
 use crate::session::EventStream;
@@ -53,7 +53,7 @@ pub(super) type Again =
 #[derive(Clone)]
 pub(super) struct Client {
     pub(super) peer: Peer,
-    pub(super) place: Place,
+    pub(super) place: SocketPlace,
     /// Whether the peer is whom a proxy told of at the beginning of the connection.
     pub(super) is_told: bool,
 }
