@@ -76,7 +76,7 @@ mod topics;
 mod visibility;
 mod window;
 
-pub use admission::{Permit, Refusal};
+pub use admission::{AddressKey, Permit, Refusal};
 pub use close::CloseReason;
 pub use config::{Limits, PoolConfig, WindowConfig};
 pub use connection::{ClientInfo, Connection, ConnectionInfo, PackedIp, Read, Start};

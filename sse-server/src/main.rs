@@ -134,8 +134,8 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
-    cli::open_files::make_room_for(config.hub.max_connections);
+async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
+    cli::open_files::make_room_for(&mut config.hub);
     cli::signals::handle_others(config.tls.clone())
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let broker = open_log(&config)?;
@@ -178,6 +178,15 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
         Size(config.memory_bytes as u64),
         shares.join(", "),
     );
+    let proxies = &config.http.trusted_proxies;
+    if !proxies.peers.is_empty() {
+        let networks: Vec<_> = proxies.peers.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            networks = networks.join(", "),
+            header = %proxies.header,
+            "trusted proxies tell their clients' addresses"
+        );
+    }
     let cut = server.run(stop.asked(), config.drain_timeout).await;
     if cut > 0 {
         tracing::warn!(streams = cut, "streams were cut at the end of the drain");

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sse_pool::AddressKey;
 use tokio::sync::Notify;
 
 /// What memory is used for. Permits are taken in this order.
@@ -141,12 +142,9 @@ struct AccountState {
 #[derive(Debug, Default)]
 struct Ledger {
     held: usize,
-    by_address: HashMap<Holder, usize>,
+    by_address: HashMap<AddressKey, usize>,
     refused: u64,
 }
-
-/// An address, an IPv6 one by its /64: a client has all of those.
-type Holder = u128;
 
 /// What an account holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +187,7 @@ impl Budget {
         let mut permit = Permit {
             budget: self.clone(),
             account,
-            holder: holder(address),
+            holder: address.into(),
             bytes: 0,
         };
         permit.try_grow(bytes)?;
@@ -277,7 +275,7 @@ impl Budget {
 pub struct Permit {
     budget: Budget,
     account: Account,
-    holder: Holder,
+    holder: AddressKey,
     bytes: usize,
 }
 
@@ -393,14 +391,6 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
     }
 }
 
-fn holder(address: IpAddr) -> Holder {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        // The /64 of a client.
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
-    }
-}
-
 /// How long somebody waits who finds nothing left. A stated guess: a body or an answer of others is gone by then.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -446,7 +436,9 @@ mod tests {
         assert!(same.is_err());
         let other = budget.try_take(Account::Bodies, address("2001:db8:0:1::1"), 1);
         assert!(other.is_ok());
-        assert_eq!(holder(address("::ffff:192.0.2.1")), holder(ANN));
+        let _ann = budget.try_take(Account::Jobs, ANN, 50);
+        let mapped = budget.try_take(Account::Jobs, address("::ffff:192.0.2.1"), 1);
+        assert!(mapped.is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod log;
 mod memory;
+mod proxies;
 mod retention;
 mod server;
 mod settings;
@@ -33,6 +34,7 @@ pub use http::HttpSettings;
 pub use limits::LimitSettings;
 pub use log::{LogFormat, LogSettings};
 pub use memory::MemorySettings;
+pub use proxies::ProxySettings;
 pub use retention::RetentionSettings;
 pub use server::ServerSettings;
 pub use settings::Settings;
@@ -175,6 +177,10 @@ impl Config {
         memory.check(&hub, &http)?;
         let (log, log_format) = settings.log.build();
         let server = settings.server.build()?;
+        let http = HttpConfig {
+            trusted_proxies: settings.proxies.build(&server.listen)?,
+            ..http
+        };
         Ok(Self {
             listen: server.listen,
             tls: server.tls,

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    CompressionSettings, HttpSettings, LimitSettings, LogSettings, MemorySettings,
+    CompressionSettings, HttpSettings, LimitSettings, LogSettings, MemorySettings, ProxySettings,
     RetentionSettings, ServerSettings, StorageSettings, StreamSettings,
 };
 
@@ -21,6 +21,9 @@ pub struct Settings {
     /// Who may ask, and how much.
     #[command(flatten)]
     pub http: HttpSettings,
+    /// Whose word counts for an address.
+    #[command(flatten)]
+    pub proxies: ProxySettings,
     /// The log on standard error.
     #[command(flatten)]
     pub log: LogSettings,
@@ -54,7 +57,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            server, storage, http, log, memory, limits, streams, compression, retention,
+            server, storage, http, proxies, log, memory, limits, streams, compression, retention,
         )
     }
 }

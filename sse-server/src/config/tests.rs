@@ -64,6 +64,8 @@ fn value(option: &str) -> &'static str {
         "durability" => "os",
         "allowed-host" => "*.example.com",
         "allowed-origin" => "https://app.example",
+        "trusted-proxy" => "10.1.0.0/16",
+        "trusted-proxy-header" => "PROXY",
         "allowed-event-type" => "progress",
         "never-compress" => "secret/*",
         "log" => "debug",
@@ -74,6 +76,8 @@ fn value(option: &str) -> &'static str {
         "retain" => "a,b;max-age=1h;max-count=2",
         "max-connections"
         | "max-connections-per-ip"
+        | "max-requests"
+        | "max-requests-per-ip"
         | "max-subscriptions"
         | "max-jobs"
         | "max-named-subscriptions"

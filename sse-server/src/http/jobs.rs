@@ -14,7 +14,7 @@ use super::poll::MAX_WAIT;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::{Fields, plain};
 use super::request::Request;
-use super::{json, publish};
+use super::{json, publish, stream};
 use crate::access::budget::Account;
 use crate::access::{Caller, visibility};
 use crate::hub::{
@@ -137,6 +137,10 @@ pub(super) async fn one(request: Request<'_>) -> Result<Response<Body>, Problem>
     let after = query
         .read("after", "a job's version")?
         .unwrap_or(job.version);
+    // Who waits takes a place, as a stream does.
+    let _place = hub
+        .admit_address(request.caller.address())
+        .map_err(|refusal| stream::no_place(hub, &refusal))?;
     let job = hub
         .wait_for_job(id, after, wait)
         .await

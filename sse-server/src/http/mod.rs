@@ -35,9 +35,11 @@ pub use body::Body;
 pub(crate) use body::Takeover;
 pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
+pub(crate) use problem::REFUSED_RETRY_AFTER;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
 
 use crate::access::budget::{Account, Budget, NoMemory};
+use crate::access::{NoPlace, Peer, Place, TrustedProxies, UntrustedProxyWarning};
 use crate::dialect::Operation;
 use crate::hub::Hub;
 use query::Query;
@@ -53,6 +55,8 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<AllowedHost>,
     /// Web origins that may read and publish.
     pub allowed_origins: Vec<AllowedOrigin>,
+    /// Proxies whose word counts for the address of a request.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for HttpConfig {
@@ -61,6 +65,7 @@ impl Default for HttpConfig {
             max_body_bytes: 4 << 20,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -71,6 +76,7 @@ pub struct HubService {
     hub: Hub,
     config: Arc<HttpConfig>,
     router: Arc<Router>,
+    proxy_warning: Arc<UntrustedProxyWarning>,
     /// Where the streams that are asked for here go.
     shard: Option<usize>,
     /// The server that calls it takes connections over for WebSockets, which hyper does otherwise.
@@ -85,6 +91,7 @@ impl HubService {
             hub,
             config: Arc::new(config),
             router: Arc::new(Router::new()),
+            proxy_warning: Arc::default(),
             shard: None,
             upgrades_by_server: false,
         }
@@ -106,7 +113,8 @@ impl HubService {
         &self.hub
     }
 
-    /// Answers one request of the client at `ip`.
+    /// Answers one request of the client at `ip`, or of the clients behind it if that is a
+    /// [trusted proxy](HttpConfig::trusted_proxies).
     ///
     /// The future is small and ends with the response's head; a stream goes on in its body. A WebSocket goes on in a task of
     /// its own, on the connection that hyper upgrades: serve the connection with upgrades.
@@ -115,6 +123,19 @@ impl HubService {
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.answer(request, Peer::Ip(ip.to_canonical())).await
+    }
+
+    /// The same for any peer that a socket may have.
+    pub(crate) async fn answer<B>(&self, request: http::Request<B>, peer: Peer) -> Response<Body>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let proxies = &self.config.trusted_proxies;
+        self.proxy_warning
+            .look_at_headers(proxies, peer, request.headers());
+        let address = proxies.address_of(peer, request.headers());
         let host = host_of(&request);
         let hosts = hosts_named(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
@@ -122,7 +143,10 @@ impl HubService {
         let needs_host = self.upgrades_by_server && request.version() == Version::HTTP_11;
         let mut response = match guard::check_host(&self.config, host.as_deref(), hosts, needs_host)
         {
-            Ok(()) => match self.dispatch(request, ip, &origin, host.as_deref()).await {
+            Ok(()) => match self
+                .dispatch(request, address, &origin, host.as_deref())
+                .await
+            {
                 Ok(response) => response,
                 Err(problem) => problem.into_response(),
             },
@@ -148,7 +172,7 @@ impl HubService {
     async fn dispatch<B>(
         &self,
         request: http::Request<B>,
-        ip: IpAddr,
+        address: IpAddr,
         origin: &guard::Origin,
         host: Option<&str>,
     ) -> Result<Response<Body>, Problem>
@@ -176,9 +200,10 @@ impl HubService {
         if operation == Operation::Stream && query.get("durable").is_some() {
             guard::check_page(&self.config, origin, &head.headers, host)?;
         }
-        let caller = request::caller(ip, &query)?;
+        let caller = request::caller(address, &query)?;
+        let place = self.place(operation, &query, address)?;
         let budget = self.hub.budget();
-        let mut permit = budget.try_take(Account::Bodies, ip, 0)?;
+        let mut permit = budget.try_take(Account::Bodies, address, 0)?;
         let body = if operation.takes_body() {
             let max_bytes = match operation.is_of_jobs() {
                 // Parsed, JSON is many times as large as its text.
@@ -206,7 +231,45 @@ impl HubService {
             max_body_bytes: self.config.max_body_bytes,
         };
         let response = perform(operation, request).await?;
-        hold_answer(response, budget, ip, is_read)
+        let response = hold_answer(response, budget, address, is_read)?;
+        Ok(response.map(|body| body.in_place(place)))
+    }
+
+    /// A place for a request, until the client has its answer. None for one that waits, as it takes a stream's, and none for those
+    /// that look whether the hub lives.
+    fn place(
+        &self,
+        operation: Operation,
+        query: &Query,
+        address: IpAddr,
+    ) -> Result<Option<Place>, Problem> {
+        let waits = operation.can_wait() && !query.seconds("wait", poll::MAX_WAIT)?.is_zero();
+        if waits || operation.is_probe() {
+            return Ok(None);
+        }
+        let taken = self.hub.requests().take(address);
+        taken.map(Some).map_err(|refused| {
+            let detail = match refused {
+                NoPlace::Full(max) => format!(
+                    "{max} requests are being answered, and no more are taken at once (--max-requests)"
+                ),
+                NoPlace::TooManyFromAddress(max) => format!(
+                    "{max} requests from this address are being answered, and no more are taken at once \
+                     (--max-requests-per-ip)"
+                ),
+            };
+            Problem::unavailable(detail, REFUSED_RETRY_AFTER)
+        })
+    }
+
+    /// Who is trusted as a proxy.
+    pub(crate) fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.config.trusted_proxies
+    }
+
+    /// What says that a proxy is not trusted.
+    pub(crate) fn proxy_warning(&self) -> &UntrustedProxyWarning {
+        &self.proxy_warning
     }
 
     /// How the connection of a request can be given to a WebSocket.
@@ -263,14 +326,14 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
 fn hold_answer(
     response: Response<Body>,
     budget: &Budget,
-    ip: IpAddr,
+    address: IpAddr,
     is_read: bool,
 ) -> Result<Response<Body>, Problem> {
     let bytes = response.body().unheld_bytes();
     if bytes <= SMALL_ANSWER_BYTES {
         return Ok(response);
     }
-    match budget.try_take(Account::Answers, ip, bytes) {
+    match budget.try_take(Account::Answers, address, bytes) {
         Ok(permit) => Ok(response.map(|body| body.held_by(permit))),
         Err(refused) if is_read => Err(refused.into()),
         Err(_) => Ok(response),

@@ -197,12 +197,12 @@ pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
     let detail = match refusal {
         Refusal::Full => {
             format!(
-                "the hub is full: {} connections are open",
+                "the hub is full: {} connections are open (--max-connections)",
                 config.max_connections
             )
         }
         Refusal::TooManyFromAddress => format!(
-            "{} connections are open from this address, and no more are taken",
+            "{} connections are open from this address, and no more are taken (--max-connections-per-ip)",
             config.max_connections_per_ip
         ),
         _ => "the hub is shutting down; connect again".to_owned(),

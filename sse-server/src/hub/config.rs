@@ -18,6 +18,12 @@ pub struct HubConfig {
     pub max_connections: usize,
     /// Connections at once from one address; an IPv6 address counts with its /64.
     pub max_connections_per_ip: usize,
+    /// Requests that are answered at once, without streams and those that wait.
+    pub max_requests: usize,
+    /// The same from one address; an IPv6 address counts with its /64.
+    pub max_requests_per_ip: usize,
+    /// Sockets at once; `None` for as many as there may be connections and requests.
+    pub max_sockets: Option<usize>,
     /// Topics and event types one connection may subscribe to.
     pub max_subscriptions: usize,
     /// Largest data of one event.
@@ -79,6 +85,10 @@ impl Default for HubConfig {
         Self {
             max_connections: 10_000,
             max_connections_per_ip: 100,
+            // Stated guesses: a publisher with some hundred requests at once is one address, and four of them are let in.
+            max_requests: 2_000,
+            max_requests_per_ip: 500,
+            max_sockets: None,
             max_subscriptions: 64,
             max_event_bytes: 1 << 20,
             allowed_event_types: None,

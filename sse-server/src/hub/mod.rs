@@ -51,7 +51,7 @@ pub use jobs::{JobCounts, JobError};
 pub use json_text::JsonText;
 pub(crate) use metrics::Metrics;
 pub use metrics::{
-    CompressionJson, HubStats, LatencyMs, LogJson, StreamCompressionJson, WindowJson,
+    CompressionJson, HubStats, LatencyMs, LogJson, PlacesJson, StreamCompressionJson, WindowJson,
 };
 pub(crate) use named_subscriptions::SubscriptionStart;
 pub use named_subscriptions::{
@@ -64,7 +64,7 @@ pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 pub(crate) use replay::{HeldPage, RenderRecord};
 
 use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
-use crate::access::visibility;
+use crate::access::{PlaceLimits, Places, Sockets, visibility};
 use crate::clock;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
 use encoded_record::entry;
@@ -94,6 +94,8 @@ pub struct Hub {
 struct Inner {
     config: HubConfig,
     budget: Budget,
+    requests: Places,
+    sockets: Sockets,
     broker: Arc<dyn Broker>,
     pool: Pool<Arc<EncodedRecord>>,
     compressor: Arc<MessageCompressor>,
@@ -173,6 +175,19 @@ impl Hub {
         let budget = Budget::new(sizes);
         let inner = Arc::new(Inner {
             budget: budget.clone(),
+            requests: Places::new(PlaceLimits {
+                max: config.max_requests,
+                max_per_address: config.max_requests_per_ip,
+            }),
+            // As many as may have a stream or a request on them: then a request that has a place has a socket.
+            sockets: Sockets::new(PlaceLimits {
+                max: config
+                    .max_sockets
+                    .unwrap_or_else(|| config.max_connections.saturating_add(config.max_requests)),
+                max_per_address: config
+                    .max_connections_per_ip
+                    .saturating_add(config.max_requests_per_ip),
+            }),
             compressor: Arc::new(MessageCompressor::new(
                 config.compression_threshold_bytes,
                 config.compression_level,
@@ -248,6 +263,18 @@ impl Hub {
             },
             _ => status,
         })
+    }
+
+    /// The places for requests that are answered at once.
+    #[must_use]
+    pub fn requests(&self) -> &Places {
+        &self.inner.requests
+    }
+
+    /// The places for sockets.
+    #[must_use]
+    pub fn sockets(&self) -> &Sockets {
+        &self.inner.sockets
     }
 
     /// What is measured.

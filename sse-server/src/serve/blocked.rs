@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use sse_pool::ReaderKey;
 use tokio::time::Sleep;
 
+use crate::access::Busy;
 use crate::clock;
 use crate::http::Body;
 use crate::hub::{Hub, Reader};
@@ -47,13 +48,17 @@ impl Watch {
         }
     }
 
-    /// Watches the stream in a body, if there is one.
-    pub(super) fn body(self: Arc<Self>, body: Body) -> WatchedBody {
+    /// Watches the stream in a body, if there is one. Its socket is at work until the body is gone.
+    pub(super) fn body(self: Arc<Self>, body: Body, busy: Busy) -> WatchedBody {
         if let Some(key) = body.reader_key() {
             *self.stream.lock() = Some(key);
             self.asks_for_more.store(true, Ordering::Relaxed);
         }
-        WatchedBody { body, watch: self }
+        WatchedBody {
+            body,
+            watch: self,
+            _busy: busy,
+        }
     }
 
     /// Something went on.
@@ -109,6 +114,8 @@ impl Watch {
 pub(super) struct WatchedBody {
     body: Body,
     watch: Arc<Watch>,
+    /// Its socket is at work.
+    _busy: Busy,
 }
 
 impl http_body::Body for WatchedBody {

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -34,6 +33,8 @@ use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
 use super::watched_io::WatchedIo;
 use crate::access::budget::{Account, NoMemory};
+use crate::access::proxy_protocol;
+use crate::access::{Busy, Peer, SocketPlace};
 use crate::http::{HubService, Problem, Takeover};
 use crate::hub::Hub;
 use crate::session::EventStream;
@@ -63,6 +64,15 @@ pub(super) struct Site {
     pub(super) stage: watch::Receiver<Stage>,
 }
 
+/// Who is at the other end of a connection, and the place that its socket has.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub(super) peer: Peer,
+    pub(super) place: SocketPlace,
+    /// Whether the peer is whom a proxy told of at the beginning of the connection.
+    pub(super) is_told: bool,
+}
+
 /// Who writes the streams that are asked for over HTTP/1.
 #[derive(Clone)]
 pub(super) enum Writer {
@@ -74,10 +84,16 @@ pub(super) enum Writer {
 
 /// Serves one socket that speaks TLS, from the handshake on. That and the first request's head each get the header's
 /// timeout.
-pub(super) async fn serve_tls(socket: TcpStream, ip: IpAddr, tls: Tls, mut site: Site) -> Ended {
+pub(super) async fn serve_tls(
+    socket: TcpStream,
+    client: Client,
+    tls: Tls,
+    mut site: Site,
+) -> Ended {
+    let peer = client.peer;
     let budget = site.service.hub().budget();
-    let Ok(held) = budget.try_take(Account::Connections, ip, TLS_BYTES) else {
-        tracing::debug!(%ip, "no memory is left for a connection");
+    let Ok(held) = budget.try_take(Account::Connections, peer.address(), TLS_BYTES) else {
+        tracing::debug!(%peer, "no memory is left for a connection");
         return Ended::Done;
     };
     // Boxed, as it is large and soon gone.
@@ -85,41 +101,43 @@ pub(super) async fn serve_tls(socket: TcpStream, ip: IpAddr, tls: Tls, mut site:
     let accepted = tokio::select! {
         accepted = tokio::time::timeout(site.config.header_timeout, handshake) => accepted,
         () = reached(&mut site.stage, Stage::Draining) => return Ended::Done,
+        () = std::future::poll_fn(|cx| client.place.poll_evicted(cx)) => return Ended::Done,
     };
     let socket = match accepted {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => {
-            tracing::debug!(%ip, %error, "TLS handshake failed");
+            tracing::debug!(%peer, %error, "TLS handshake failed");
             return Ended::Done;
         }
         Err(_) => {
-            tracing::debug!(%ip, "TLS handshake not done in time");
+            tracing::debug!(%peer, "TLS handshake not done in time");
             return Ended::Done;
         }
     };
     if speaks_http_2(&socket) {
-        Box::pin(http2::serve(socket, ip, site)).await;
+        Box::pin(http2::serve(socket, client, site)).await;
         return Ended::Done;
     }
-    Box::pin(serve(socket, ip, site)).await
+    Box::pin(serve(socket, client, site)).await
 }
 
 /// Serves one socket until it is closed, or until something is asked for on it that hyper does not write.
-pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, mut site: Site) -> Ended {
-    let held = site
-        .service
-        .hub()
-        .budget()
-        .try_take(Account::Connections, ip, REQUEST_BYTES);
+pub(super) async fn serve<S: Socket>(socket: S, client: Client, mut site: Site) -> Ended {
+    let peer = client.peer;
+    let held =
+        site.service
+            .hub()
+            .budget()
+            .try_take(Account::Connections, peer.address(), REQUEST_BYTES);
     let held = match held {
         Ok(held) => held,
         Err(refused) => {
-            tracing::debug!(%ip, "no memory is left for a connection");
+            tracing::debug!(%peer, "no memory is left for a connection");
             let _ = tokio::time::timeout(LAST_WORD, refuse(socket, &refused)).await;
             return Ended::Done;
         }
     };
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared::new(client));
     let io = WatchedIo::new(socket, Arc::clone(&shared.watch));
     let takes_streams = !matches!(site.writer, Writer::Hyper);
     let service = site.service.clone();
@@ -127,7 +145,6 @@ pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, mut site: Site) -> E
         // Boxed, so that the connection can be moved: that is what taking its socket needs.
         Box::pin(answer(
             request,
-            ip,
             service.clone(),
             Arc::clone(&shared),
             takes_streams,
@@ -147,7 +164,8 @@ pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, mut site: Site) -> E
     .await;
     let parts = connection.into_parts();
     drop(held);
-    settle(served, parts.io.into_inner(), parts.read_buf, ip, site).await
+    let client = shared.client.clone();
+    settle(served, parts.io.into_inner(), parts.read_buf, client, site).await
 }
 
 /// Lets hyper read requests and write answers, until the connection has ended or there is something that hyper does not write.
@@ -170,6 +188,11 @@ where
             is_closing = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
+        // Before anything more is read: what was begun is not cut off, nor is an answer on its way.
+        let is_evicted = shared.client.place.poll_evicted(cx).is_ready();
+        if is_evicted && !shared.watch.is_write_pending() {
+            return Poll::Ready(Ok(None));
+        }
         if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
             return Poll::Ready(result.map(|()| shared.taken.lock().take()));
         }
@@ -188,49 +211,63 @@ async fn settle<S: Socket>(
     served: hyper::Result<Option<Taken>>,
     socket: S,
     read_before: Bytes,
-    ip: IpAddr,
+    client: Client,
     site: Site,
 ) -> Ended {
     match served {
         Ok(Some(Taken::Stream(taken))) => {
             let begun = begin_stream(*taken, read_before.is_empty());
-            return hand_over(socket, ip, begun, site.writer, site.service.hub());
+            return hand_over(socket, client, begun, site.writer, site.service.hub());
         }
-        Ok(Some(Taken::Protocol(next))) => {
+        Ok(Some(Taken::Protocol(next, busy))) => {
             let socket = Prefixed::new(read_before, socket);
             return Ended::Stream(Box::pin(async move {
                 next.run(Box::new(socket)).await;
+                drop(busy);
                 Ended::Done
             }));
         }
+        // Its place is another's already.
+        Ok(None) if client.place.is_evicted() => {}
         Ok(None) => shut_down(socket).await,
         // Whoever knows that HTTP/2 is spoken here begins with it, and hyper has read that beginning.
         Err(error) if error.is_parse_version_h2() => {
             let socket = Prefixed::new(read_before, socket);
-            Box::pin(http2::serve(socket, ip, site)).await;
+            Box::pin(http2::serve(socket, client, site)).await;
         }
-        Err(error) => tracing::debug!(%ip, %error, "connection ended"),
+        Err(error) => {
+            let peer = client.peer;
+            if proxy_protocol::is_begun(&read_before) {
+                site.service.proxy_warning().saw_proxy_protocol(peer);
+            }
+            tracing::debug!(%peer, %error, "connection ended");
+        }
     }
     Ended::Done
 }
 
 /// A stream with its head, for whoever writes it. Nothing may follow it on the connection when the client has sent more behind
 /// its request, because that is dropped.
-fn begin_stream(taken: (Version, HeaderMap, EventStream), is_all_read: bool) -> BegunStream {
-    let (version, headers, stream) = taken;
+fn begin_stream(taken: TakenStream, is_all_read: bool) -> BegunStream {
+    let TakenStream {
+        version,
+        headers,
+        stream,
+        busy,
+    } = taken;
     let is_chunked = version == Version::HTTP_11;
     BegunStream {
         head: response_head(version, &headers, is_chunked),
         is_chunked,
         goes_on: is_chunked && is_all_read && !headers.contains_key(header::CONNECTION),
         stream,
+        busy,
     }
 }
 
 /// Answers one request, unless hyper is not to write the answer: that is left for whoever serves the socket.
 async fn answer(
     request: Request<Incoming>,
-    ip: IpAddr,
     service: HubService,
     shared: Arc<Shared>,
     takes_streams: bool,
@@ -238,10 +275,12 @@ async fn answer(
     let version = request.version();
     let asks_to_close = asks_to_close(request.headers());
     let is_for_writer = takes_streams && is_plain_get(&request) && !shared.watch.is_write_pending();
-    let mut response = service.handle(request, ip).await;
+    let Client { peer, place, .. } = &shared.client;
+    let busy = place.begin();
+    let mut response = service.answer(request, *peer).await;
     if let Some(next) = response.body_mut().take_takeover() {
         // hyper writes the head, and has no more to do with the connection then.
-        *shared.taken.lock() = Some(Taken::Protocol(next));
+        *shared.taken.lock() = Some(Taken::Protocol(next, place.begin()));
     } else if is_for_writer {
         let (mut head, body) = response.into_parts();
         match body.into_events() {
@@ -250,14 +289,18 @@ async fn answer(
                     let close = HeaderValue::from_static("close");
                     head.headers.insert(header::CONNECTION, close);
                 }
-                *shared.taken.lock() =
-                    Some(Taken::Stream(Box::new((version, head.headers, stream))));
+                *shared.taken.lock() = Some(Taken::Stream(Box::new(TakenStream {
+                    version,
+                    headers: head.headers,
+                    stream,
+                    busy,
+                })));
                 return std::future::pending().await;
             }
             Err(body) => response = Response::from_parts(head, body),
         }
     }
-    Ok(response.map(|body| Arc::clone(&shared.watch).body(body)))
+    Ok(response.map(|body| Arc::clone(&shared.watch).body(body, busy)))
 }
 
 /// A stream whose head is still to be written.
@@ -267,12 +310,14 @@ struct BegunStream {
     /// Whether the connection outlives the stream.
     goes_on: bool,
     stream: EventStream,
+    /// Its socket is at work.
+    busy: Busy,
 }
 
 /// Gives a socket and its stream to whoever writes streams here.
 fn hand_over<S: Socket>(
     socket: S,
-    ip: IpAddr,
+    client: Client,
     begun: BegunStream,
     writer: Writer,
     hub: &Hub,
@@ -290,9 +335,11 @@ fn hand_over<S: Socket>(
                             is_chunked: begun.is_chunked,
                             goes_on: begun.goes_on,
                             stream: begun.stream,
+                            place: client.place.stream(),
+                            told: client.is_told.then_some(client.peer),
                         });
                     }
-                    Err(error) => tracing::debug!(%ip, %error, "connection ended"),
+                    Err(error) => tracing::debug!(peer = %client.peer, %error, "connection ended"),
                 }
                 return Ended::Done;
             }
@@ -306,21 +353,24 @@ fn hand_over<S: Socket>(
         is_chunked,
         goes_on,
         stream,
+        busy,
     } = begun;
     let send_timeout = hub.config().send_timeout;
     let task = StreamTask::new(socket, head, is_chunked, goes_on, stream, send_timeout);
     let writing = Box::new(task).run(hub.clone());
     Ended::Stream(Box::pin(async move {
-        match writing.await {
-            Some(socket) => Ended::GoesOn(again(socket, ip)),
+        let written = writing.await;
+        drop(busy);
+        match written {
+            Some(socket) => Ended::GoesOn(again(socket, client)),
             None => Ended::Done,
         }
     }))
 }
 
 /// Apart from [`serve`], whose future it would else have to know while that is made.
-fn again<S: Socket>(socket: S, ip: IpAddr) -> Again {
-    Box::new(move |site| Box::pin(serve(socket, ip, site)))
+fn again<S: Socket>(socket: S, client: Client) -> Again {
+    Box::new(move |site| Box::pin(serve(socket, client, site)))
 }
 
 /// Closes a socket. TLS has a last word, which a blocked socket does not take.
@@ -374,17 +424,34 @@ fn asks_to_close(headers: &HeaderMap) -> bool {
 /// What hyper does not write.
 enum Taken {
     /// A stream that was asked for; nothing of the answer has been written.
-    Stream(Box<(Version, HeaderMap, EventStream)>),
+    Stream(Box<TakenStream>),
     /// Another protocol; hyper writes the answer to its handshake first.
-    Protocol(Box<dyn Takeover>),
+    Protocol(Box<dyn Takeover>, Busy),
+}
+
+struct TakenStream {
+    version: Version,
+    headers: HeaderMap,
+    stream: EventStream,
+    busy: Busy,
 }
 
 /// What the parts around hyper tell each other of one socket.
-#[derive(Default)]
 struct Shared {
+    client: Client,
     taken: Mutex<Option<Taken>>,
     /// The answer that hyper writes.
     watch: Arc<Watch>,
+}
+
+impl Shared {
+    fn new(client: Client) -> Self {
+        Self {
+            client,
+            taken: Mutex::default(),
+            watch: Arc::default(),
+        }
+    }
 }
 
 /// What hyper may buffer for one connection: a request's head, and a stream's next chunk.

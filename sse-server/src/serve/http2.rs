@@ -16,7 +16,6 @@
 //! is one byte: what is buffered behind an exchange that has ended waits for the socket alone.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,17 +32,19 @@ use parking_lot::Mutex;
 
 use super::blocked::{Patience, Watch, WatchedBody};
 use super::config::ServerConfig;
-use super::http1::Site;
+use super::http1::{Client, Site};
 use super::socket::Socket;
 use super::stage::{Stage, reached};
 use super::watched_io::WatchedIo;
+use crate::access::Busy;
 use crate::access::budget::{Account, Permit};
 use crate::clock;
 use crate::http::Body;
 use crate::hub::Hub;
 
 /// Serves one socket until it is closed.
-pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, site: Site) {
+pub(super) async fn serve<S: Socket>(socket: S, client: Client, site: Site) {
+    let peer = client.peer;
     let Site {
         service,
         config,
@@ -53,8 +54,8 @@ pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, site: Site) {
     let hub = service.hub().clone();
     let exchanges = Arc::<Exchanges>::default();
     let budget = hub.budget().clone();
-    let Ok(_held) = budget.try_take(Account::Connections, ip, CONNECTION_BYTES) else {
-        tracing::debug!(%ip, "no memory is left for a connection");
+    let Ok(_held) = budget.try_take(Account::Connections, peer.address(), CONNECTION_BYTES) else {
+        tracing::debug!(%peer, "no memory is left for a connection");
         return;
     };
     let tasks = Tasks {
@@ -63,17 +64,19 @@ pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, site: Site) {
     };
     let service = hyper::service::service_fn({
         let exchanges = Arc::clone(&exchanges);
+        let place = client.place.clone();
         move |request: Request<Incoming>| {
             let service = service.clone();
             let mut exchange = Exchange::begin(&exchanges);
-            let held = budget.try_take(Account::Connections, ip, EXCHANGE_BYTES);
+            let held = budget.try_take(Account::Connections, peer.address(), EXCHANGE_BYTES);
+            let busy = place.begin();
             async move {
                 let response = match &held {
-                    Ok(_) => service.handle(request, ip).await,
+                    Ok(_) => service.answer(request, peer).await,
                     Err(refused) => service.refuse(&request, *refused),
                 };
                 exchange.held = held.ok();
-                Ok::<_, std::convert::Infallible>(response.map(|body| exchange.body(body)))
+                Ok::<_, std::convert::Infallible>(response.map(|body| exchange.body(body, busy)))
             }
         }
     });
@@ -93,11 +96,13 @@ pub(super) async fn serve<S: Socket>(socket: S, ip: IpAddr, site: Site) {
             }) => {
                 match served {
                     Some(Ok(())) => {}
-                    Some(Err(error)) => tracing::debug!(%ip, %error, "connection ended"),
-                    None => tracing::debug!(%ip, "connection closed: the client takes nothing"),
+                    Some(Err(error)) => tracing::debug!(%peer, %error, "connection ended"),
+                    None => tracing::debug!(%peer, "connection closed: the client takes nothing"),
                 }
                 return;
             }
+            // Its place is another's already.
+            () = std::future::poll_fn(|cx| client.place.poll_evicted(cx)) => return,
             () = &mut closing, if !is_closing => {
                 is_closing = true;
                 connection.as_mut().graceful_shutdown();
@@ -193,9 +198,9 @@ impl Exchange {
         }
     }
 
-    fn body(self, body: Body) -> ExchangeBody {
+    fn body(self, body: Body, busy: Busy) -> ExchangeBody {
         ExchangeBody {
-            body: Arc::clone(&self.watch).body(body),
+            body: Arc::clone(&self.watch).body(body, busy),
             rest: Bytes::new(),
             exchange: Arc::new(self),
         }

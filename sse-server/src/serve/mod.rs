@@ -11,6 +11,7 @@ mod http1;
 mod http2;
 mod listen;
 mod prefixed;
+mod proxied;
 #[cfg(unix)]
 mod reactor;
 mod server;

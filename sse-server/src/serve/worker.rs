@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -13,12 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::config::{ServerConfig, StreamWriter};
-use super::http1::{self, Again, Ended, Serving, Site, Writer};
+use super::http1::{self, Again, Client, Ended, Serving, Site, Writer};
 use super::listen::Listener;
+use super::proxied;
 use super::socket::Socket;
 use super::stage::{Stage, reached};
+use super::tls::Tls;
+use crate::access::{NoPlace, Peer};
 use crate::clock;
-use crate::http::HubService;
+use crate::http::{HubService, Problem, REFUSED_RETRY_AFTER};
 use crate::hub::ShardLease;
 
 pub(super) struct Worker {
@@ -114,7 +117,7 @@ struct Connections {
     set: JoinSet<Ended>,
     site: Site,
     /// Sockets whose stream has ended and that are there for other requests.
-    after_streams: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    after_streams: mpsc::UnboundedReceiver<AfterStream>,
 }
 
 impl Connections {
@@ -126,16 +129,17 @@ impl Connections {
                     let site = &self.site;
                     go_on(&mut self.set, ended, |again| again(site.clone()));
                 }
-                Some(socket) = self.after_streams.recv() => {
-                    let Ok(peer) = std::net::TcpStream::peer_addr(&socket) else { continue };
+                Some((socket, told)) = self.after_streams.recv() => {
+                    let Some(client) = place_after_stream(&self.site.service, &socket, told) else { continue };
                     let Ok(socket) = TcpStream::from_std(socket) else { continue };
-                    self.set.spawn(http1::serve(socket, peer.ip(), self.site.clone()));
+                    self.set.spawn(http1::serve(socket, client, self.site.clone()));
                 }
                 accepted = std::future::poll_fn(|cx| accept(accepting, cx)) => match accepted {
                     Ok(accepted) => self.take_in(accepted),
                     Err(error) => {
                         // Out of file descriptors, most likely: they do not come back by trying at once.
                         tracing::warn!(%error, "accept failed");
+                        self.site.service.hub().sockets().evict_silent(SILENT_SOCKETS);
                         tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + clock::chance())).await;
                     }
                 },
@@ -158,21 +162,69 @@ impl Connections {
     }
 
     fn take_in(&mut self, accepted: Accepted) {
+        let peer = accepted.peer();
+        let client = match place(&self.site.service, peer) {
+            Ok(client) => client,
+            Err(refused) => {
+                tracing::debug!(%peer, %refused, "connection refused");
+                if self.site.config.tls.is_none() {
+                    accepted.refuse(refused);
+                }
+                return;
+            }
+        };
         match (accepted, self.site.config.tls.clone()) {
             // A handshake is two ways and some computing: never in the way of the next connection.
-            (Accepted::Tcp(socket, ip), Some(tls)) => {
-                let site = self.site.clone();
-                self.set.spawn(http1::serve_tls(socket, ip, tls, site));
-            }
-            (Accepted::Tcp(socket, ip), None) => self.begin(socket, ip),
+            (Accepted::Tcp(socket, _), Some(tls)) => self.begin_tls(socket, client, tls),
+            (Accepted::Tcp(socket, _), None) => self.begin(socket, client),
             #[cfg(unix)]
-            (Accepted::Unix(socket), _) => self.begin(socket, Ipv4Addr::LOCALHOST.into()),
+            (Accepted::Unix(socket), _) => self.begin(socket, client),
         }
     }
 
+    /// Serves a socket that speaks TLS.
+    fn begin_tls(&mut self, socket: TcpStream, client: Client, tls: Tls) {
+        let site = self.site.clone();
+        let is_proxied = self.is_proxied(client.peer);
+        let serve = move |socket, client| http1::serve_tls(socket, client, tls, site);
+        if is_proxied {
+            self.begin_proxied(socket, client, serve);
+        } else {
+            self.set.spawn(serve(socket, client));
+        }
+    }
+
+    /// Serves a socket on which a proxy first tells of its client.
+    fn begin_proxied<S, F>(
+        &mut self,
+        socket: S,
+        client: Client,
+        serve: impl FnOnce(S, Client) -> F + Send + 'static,
+    ) where
+        S: Socket,
+        F: Future<Output = Ended> + Send + 'static,
+    {
+        let within = self.site.config.header_timeout;
+        let stage = self.site.stage.clone();
+        self.set
+            .spawn(proxied::serve(socket, client, within, stage, serve));
+    }
+
+    fn is_proxied(&self, peer: Peer) -> bool {
+        let proxies = self.site.service.trusted_proxies();
+        proxies.expects_proxy_protocol(peer)
+    }
+
     /// Serves a socket that speaks no TLS.
-    fn begin<S: Socket>(&mut self, socket: S, ip: IpAddr) {
-        let mut serving = Box::pin(http1::serve(socket, ip, self.site.clone()));
+    fn begin<S: Socket>(&mut self, socket: S, client: Client) {
+        let site = self.site.clone();
+        let is_proxied = self.is_proxied(client.peer);
+        let serve = move |socket, client| http1::serve(socket, client, site);
+        if is_proxied {
+            self.begin_proxied(socket, client, serve);
+            return;
+        }
+        let mut serving = Box::pin(serve(socket, client));
         // The request is there already, as the listener waits for it. So most streams are with the reactor after
         // one look, and never become a task. Who is not done is looked at again as one, and only then waited for.
         let mut look = Context::from_waker(Waker::noop());
@@ -193,11 +245,85 @@ impl Connections {
     }
 }
 
+/// A place for a connection that was accepted. A proxy that is trusted brings many clients, and has no bound of its own.
+fn place(service: &HubService, peer: Peer) -> Result<Client, NoPlace> {
+    let is_proxy = service.trusted_proxies().trusts(peer);
+    let place = service
+        .hub()
+        .sockets()
+        .open((!is_proxy).then(|| peer.address()))?;
+    Ok(Client {
+        peer,
+        place,
+        is_told: false,
+    })
+}
+
+/// The same for one whose stream has ended, and of which a proxy may have told the peer at its beginning.
+fn place_after_stream(
+    service: &HubService,
+    socket: &std::net::TcpStream,
+    told: Option<Peer>,
+) -> Option<Client> {
+    let own = Peer::Ip(socket.peer_addr().ok()?.ip().to_canonical());
+    let client = place(service, own).ok()?;
+    let Some(peer) = told else {
+        return Some(client);
+    };
+    client.place.count_for(peer.address()).ok()?;
+    Some(Client {
+        peer,
+        is_told: true,
+        ..client
+    })
+}
+
 /// A connection, and where it comes from.
 enum Accepted {
     Tcp(TcpStream, IpAddr),
     #[cfg(unix)]
     Unix(UnixStream),
+}
+
+impl Accepted {
+    fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, address) => Peer::Ip(*address),
+            #[cfg(unix)]
+            Self::Unix(_) => Peer::Unix,
+        }
+    }
+
+    /// Closes it, with an answer that says why.
+    fn refuse(self, refused: NoPlace) {
+        match self {
+            Self::Tcp(socket, _) => refuse(socket.into_std(), refused),
+            #[cfg(unix)]
+            Self::Unix(socket) => refuse(socket.into_std(), refused),
+        }
+    }
+}
+
+/// Tells whoever speaks plain HTTP why its socket is closed, as far as that goes without waiting.
+fn refuse<S: io::Read + io::Write>(socket: io::Result<S>, refused: NoPlace) {
+    let Ok(mut socket) = socket else { return };
+    // A socket that is closed with bytes unread in it may take the answer along.
+    let mut unread = [0; 4096];
+    let _ = socket.read(&mut unread);
+    let _ = socket.write(&no_socket(refused));
+}
+
+fn no_socket(refused: NoPlace) -> Vec<u8> {
+    let detail = match refused {
+        NoPlace::Full(max) => format!(
+            "{max} sockets are open, and no more are taken (--max-connections and --max-requests)"
+        ),
+        NoPlace::TooManyFromAddress(max) => format!(
+            "{max} sockets are open from this address, and no more are taken (--max-connections-per-ip and \
+             --max-requests-per-ip)"
+        ),
+    };
+    Problem::unavailable(detail, REFUSED_RETRY_AFTER).to_http_1()
 }
 
 /// A listener on this worker's runtime.
@@ -241,8 +367,11 @@ fn accept(listeners: &mut [Accepting], cx: &mut Context<'_>) -> Poll<io::Result<
     Poll::Pending
 }
 
-/// Where sockets go whose stream has ended and that are there for other requests.
-type AfterStreams = mpsc::UnboundedSender<std::net::TcpStream>;
+/// A socket whose stream has ended and that is there for other requests, with the peer that a proxy told of.
+type AfterStream = (std::net::TcpStream, Option<Peer>);
+
+/// Where these go.
+type AfterStreams = mpsc::UnboundedSender<AfterStream>;
 
 /// Who writes the streams of this worker, what it holds of the pool, and its task.
 type Writing = (Writer, Option<ShardLease>, Option<Running>);
@@ -325,3 +454,5 @@ fn go_on(
 
 /// The pause after a failed accept, doubled by chance.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// How many sockets that have asked for nothing are closed after a failed accept.
+const SILENT_SOCKETS: usize = 32;

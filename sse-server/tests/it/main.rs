@@ -34,8 +34,11 @@ mod memory;
 mod misunderstandings;
 mod mounted;
 mod notifications;
+mod places;
 mod process;
 mod projects;
+#[cfg(unix)]
+mod proxied;
 mod routes;
 mod same_bytes;
 mod starting;

@@ -115,6 +115,36 @@ fn every_wrong_start_is_one_clear_line() {
             &["--allowed-event-type", "a b"],
             &["--allowed-event-type: \"a b\" has a blank"],
         ),
+        (
+            &["--trusted-proxy", "10.0.0.5/8"],
+            &[
+                "--trusted-proxy: \"10.0.0.5/8\" has an address within the network; write 10.0.0.0/8",
+            ],
+        ),
+        (
+            &["--trusted-proxy", "0.0.0.0/0"],
+            &["--trusted-proxy: \"0.0.0.0/0\" is every address"],
+        ),
+        (
+            &["--trusted-proxy", "proxy.example"],
+            &["--trusted-proxy: \"proxy.example\" is not a network"],
+        ),
+        (
+            &["--trusted-proxy-header", "X Forwarded"],
+            &["--trusted-proxy-header: \"X Forwarded\" is not the name of a header"],
+        ),
+        (
+            &["--trusted-proxy-header", "Forwarded"],
+            &["--trusted-proxy-header Forwarded is given, but --trusted-proxy is not"],
+        ),
+        (
+            &["--trusted-proxy", "unix"],
+            &["--trusted-proxy unix has no use", "--listen unix:"],
+        ),
+        (
+            &["--max-requests", "0"],
+            &["--max-requests must be at least 1"],
+        ),
         (&["--max-event", "0"], &["--max-event must be at least 1"]),
         (&["--ephemeral=perhaps"], &["--ephemeral", "true or false"]),
         (
