@@ -79,7 +79,7 @@ mod window;
 pub use admission::{Permit, Refusal};
 pub use close::CloseReason;
 pub use config::{Limits, PoolConfig, WindowConfig};
-pub use connection::{ClientInfo, Connection, ConnectionInfo, PackedIp, Read, Start};
+pub use connection::{ClientInfo, Connection, ConnectionInfo, Note, PackedIp, Read, Seek, Start};
 pub use entry::{Entry, Priority};
 pub use id::{ConnectionId, InvalidConnectionId, MAX_CONNECTION_NAME_BYTES};
 pub use pattern_set::PatternSet;

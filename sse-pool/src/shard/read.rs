@@ -26,6 +26,10 @@ pub(crate) enum Step<T> {
         series: u64,
         after: u64,
     },
+    Moved {
+        series: u64,
+        after: u64,
+    },
     Closed(CloseReason),
     /// Entries to be filtered without the lock; then come back with the same [`Scan`].
     Filter {
@@ -66,6 +70,10 @@ impl<T> Shard<T> {
         if let Some(reset) = self.tell_of_reset(key.slot) {
             out.truncate(out_start);
             return reset;
+        }
+        if let Some(moved) = self.tell_of_move(key.slot) {
+            out.truncate(out_start);
+            return moved;
         }
         let Some(reader) = self.readers.get(key.slot) else {
             return Step::Closed(CloseReason::Client);

@@ -17,6 +17,7 @@ mod jobs;
 mod load_governor;
 mod metrics;
 mod named_subscriptions;
+mod placement;
 mod poll;
 mod publication;
 mod publish;
@@ -54,6 +55,7 @@ pub(crate) use named_subscriptions::SubscriptionStart;
 pub use named_subscriptions::{
     NamedSubscription, NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace,
 };
+pub(crate) use placement::Placement;
 pub use poll::{PollError, PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
 pub use publish::{PublishError, Published, RefusedPublication};

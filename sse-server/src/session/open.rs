@@ -290,7 +290,7 @@ impl Hub {
                 true => Some(after),
                 false => match look(&mut connection, moment, &mut at_hand) {
                     Some(Read::Lagged { after, .. }) => Some(after),
-                    Some(Read::Reset { .. }) => return Ok(None),
+                    Some(Read::Reset { .. } | Read::Moved { .. }) => return Ok(None),
                     _ => None,
                 },
             };

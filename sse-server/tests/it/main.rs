@@ -15,6 +15,7 @@ mod secure;
 mod server;
 
 mod compressed;
+mod cursors;
 mod durable_readers;
 mod enhanced;
 mod envelope;
