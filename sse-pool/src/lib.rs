@@ -52,6 +52,7 @@
 //! ```
 
 mod admission;
+mod automaton;
 mod close;
 mod compact_instant;
 mod config;
@@ -59,6 +60,7 @@ mod connection;
 mod entry;
 mod high_water;
 mod id;
+mod pattern_index;
 mod pattern_set;
 mod patterns;
 mod pool;
@@ -84,7 +86,7 @@ pub use entry::{Entry, Priority};
 pub use id::{ConnectionId, InvalidConnectionId, MAX_CONNECTION_NAME_BYTES};
 pub use pattern_set::PatternSet;
 pub use pool::{AppendOutcome, ConnectError, Pool, UpdateError};
-pub use selector::{Held, Selector, TopicFilter, TopicPattern};
+pub use selector::{Held, PatternPart, Selector, TopicFilter, TopicPattern};
 pub use shard_handle::{GroupRead, ShardHandle};
 pub use stats::Stats;
 pub use status::{ConnectionStatus, ReaderKey, ReaderState};

@@ -25,6 +25,7 @@
 use std::fmt;
 
 use sse_broker::Topic;
+use sse_pool::PatternPart;
 
 /// A pattern of topics.
 ///
@@ -506,6 +507,22 @@ impl sse_pool::TopicPattern for Pattern {
 
     fn literal_prefix(&self) -> &str {
         self.literal_prefix()
+    }
+
+    fn parts(&self) -> Option<Vec<PatternPart<'_>>> {
+        let mut literal = 0;
+        let parts = self.parts.iter().map(|part| match *part {
+            Part::Literal(len) => {
+                let start = literal;
+                literal += usize::from(len);
+                PatternPart::Literal(&self.literals[start..literal])
+            }
+            Part::Any => PatternPart::Any,
+            Part::Segment => PatternPart::Segment,
+            Part::Segments => PatternPart::Segments,
+            Part::Optional(len) => PatternPart::Optional(usize::from(len)),
+        });
+        Some(parts.collect())
     }
 }
 

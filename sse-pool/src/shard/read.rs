@@ -33,7 +33,8 @@ pub(crate) enum Step<T> {
     Closed(CloseReason),
     /// Entries to be filtered without the lock; then come back with the same [`Scan`].
     Filter {
-        chunk: Vec<Arc<Entry<T>>>,
+        /// Each with whether the reader's patterns mean it, where that is known.
+        chunk: Vec<(Arc<Entry<T>>, Option<bool>)>,
         selector: Arc<Selector>,
         info: Arc<ConnectionInfo>,
     },

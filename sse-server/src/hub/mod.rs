@@ -378,7 +378,11 @@ impl Tail for PoolTail {
             })
             .collect();
         // Piece by piece, because it is not only the entries that take memory, but whom each of them goes to.
-        for piece in entries.chunks(MAX_APPENDED) {
+        for (n, piece) in entries.chunks(MAX_APPENDED).enumerate() {
+            if n > 0 {
+                // A piece takes about a millisecond; threads that deliver other events have their turn in between.
+                std::thread::yield_now();
+            }
             inner.pool.append(piece, now);
         }
         inner.metrics.record_published(records.len(), now);
