@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use http::Method;
 
+use super::query::decode;
+
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -160,8 +162,8 @@ pub(super) struct Router {
 /// The rows of one path.
 pub(super) struct Matched<'a> {
     methods: &'a Methods,
-    /// What stands at `{id}`, decoded.
-    pub(super) id: Option<String>,
+    /// What stands at `{id}`, decoded, or what is wrong with it.
+    pub(super) id: Option<Result<String, &'static str>>,
 }
 
 impl Router {
@@ -190,15 +192,7 @@ impl Router {
             path
         };
         let matched = self.paths.at(path).ok()?;
-        let id = match matched.params.get("id") {
-            Some(id) => Some(
-                percent_encoding::percent_decode_str(id)
-                    .decode_utf8()
-                    .ok()?
-                    .into_owned(),
-            ),
-            None => None,
-        };
+        let id = matched.params.get("id").map(decode);
         Some(Matched {
             methods: matched.value,
             id,
@@ -293,7 +287,7 @@ mod tests {
                 Some((*operation, *dialect)),
                 "{path}"
             );
-            assert!(matched.id.is_none_or(|id| id == "a b"));
+            assert!(matched.id.is_none_or(|id| id.as_deref() == Ok("a b")));
         }
         assert!(router.find("/nothing").is_none());
         assert_eq!(

@@ -129,7 +129,19 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
 pub(super) fn change_problem(error: &ChangeError) -> Problem {
     match error {
         ChangeError::Unknown(_) => Problem::not_found(error.to_string()),
-        ChangeError::Interest(error) => stream::invalid_interest(error),
+        ChangeError::Interest(error) => {
+            let mut problem = stream::invalid_interest(error);
+            // As the fields of a message are called, and not the parameters of a query.
+            let name = match problem.field.as_deref() {
+                Some("topic") => "topics",
+                Some("subscribe") => "event_types",
+                _ => return problem,
+            };
+            let detail = error.to_string();
+            problem.field = Some(name.to_owned());
+            problem.detail = format!("{name}: {detail}");
+            problem
+        }
         ChangeError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
     }
 }

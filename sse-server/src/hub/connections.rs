@@ -208,7 +208,12 @@ impl Hub {
             .plus(&wanted, more.names_topics());
         let count = sum.topic_count() + sum.labels.as_ref().map_or(0, |labels| labels.len());
         if count > max {
-            return Err(InvalidInterest::TooMany { wanted: count, max }.into());
+            return Err(InvalidInterest::TooMany {
+                wanted: count,
+                topics: sum.topic_count(),
+                max,
+            }
+            .into());
         }
         self.exchange_selector(id, None, |current| {
             current.plus(&wanted, more.names_topics())

@@ -42,10 +42,12 @@ impl Interest {
 #[non_exhaustive]
 pub enum InvalidInterest {
     /// It is too much.
-    #[error("{wanted} subscriptions are wanted, and a connection may have {max}")]
+    #[error("{wanted} topics and event types are wanted, and a connection may have {max}")]
     TooMany {
         /// How many topics and types are named.
         wanted: usize,
+        /// How many of them are topics.
+        topics: usize,
         /// How many may be.
         max: usize,
     },
@@ -126,7 +128,12 @@ fn compile(interest: &Interest, max: usize) -> Result<Selector, InvalidInterest>
     let types = event_types.as_deref().unwrap_or_default();
     let wanted = topics.len() + exact_topics.len() + types.len();
     if wanted > max {
-        return Err(InvalidInterest::TooMany { wanted, max });
+        let topics = topics.len() + exact_topics.len();
+        return Err(InvalidInterest::TooMany {
+            wanted,
+            topics,
+            max,
+        });
     }
     let labels =
         (!types.is_empty()).then(|| types.iter().map(|name| Arc::from(name.as_str())).collect());

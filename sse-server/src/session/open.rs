@@ -136,6 +136,7 @@ impl Hub {
                 sse_pool::ConnectError::IdInUse => ConnectError::IdTaken(id.clone()),
                 _ => ConnectError::Interest(InvalidInterest::TooMany {
                     wanted: request.interest.all_topics().len(),
+                    topics: request.interest.all_topics().len(),
                     max: self.config().max_subscriptions,
                 }),
             })?;
