@@ -33,7 +33,8 @@ pub enum TopicFilter {
     Topics {
         /// Topics by name: served from an index, whatever the number of topics.
         exact: Arc<[Arc<str>]>,
-        /// Topics by pattern. A topic of an appended entry costs one match per *distinct* pattern whose literal prefix it has.
+        /// Topics by pattern. A topic of an appended entry costs a look at the *distinct* patterns whose literal prefix it has: one
+        /// by one where they are few, at once where they are many and their [parts](TopicPattern::parts) are known.
         patterns: PatternSet,
     },
 }

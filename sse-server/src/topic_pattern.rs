@@ -20,7 +20,8 @@
 //! Anyone may send a pattern, so nothing here depends on luck. Compiling takes time linear in the text, and a
 //! compiled pattern holds at most six bytes for a byte of the text beside its own fixed size. Matching walks
 //! through the pattern once, with the set of places in the topic that it can have reached: for each part of the
-//! pattern one pass over the topic, and no way back. A pattern has [`MAX_WILDCARDS`] wildcards and groups at most.
+//! pattern one pass over the topic, and no way back. A pattern has [`MAX_WILDCARDS`] wildcards and groups at most. The pool asks
+//! many patterns at once, by their [parts](sse_pool::TopicPattern::parts).
 
 use std::fmt;
 

@@ -220,7 +220,7 @@ pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
     let field = match error {
         InvalidInterest::NoMemory(error) => return (*error).into(),
         InvalidInterest::TooMany { wanted, topics, .. } => {
-            if topics * 2 < *wanted {
+            if topics * 2 <= *wanted {
                 "subscribe"
             } else {
                 "topic"

@@ -9,7 +9,7 @@ use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::check_event_type;
 use super::request::Request;
 use super::{json, stream};
-use crate::hub::{ChangeError, SubscriptionChange};
+use crate::hub::{ChangeError, InvalidInterest, SubscriptionChange};
 use crate::wire;
 
 #[derive(Deserialize)]
@@ -132,9 +132,9 @@ pub(super) fn change_problem(error: &ChangeError) -> Problem {
         ChangeError::Interest(error) => {
             let mut problem = stream::invalid_interest(error);
             // As the fields of a message are called, and not the parameters of a query.
-            let name = match problem.field.as_deref() {
-                Some("topic") => "topics",
-                Some("subscribe") => "event_types",
+            let name = match (error, problem.field.as_deref()) {
+                (InvalidInterest::TooMany { .. }, Some("topic")) => "topics",
+                (InvalidInterest::TooMany { .. }, _) => "event_types",
                 _ => return problem,
             };
             let detail = error.to_string();

@@ -187,5 +187,6 @@ fn invalid(topic: &str, is_exact: bool, reason: &dyn std::fmt::Display) -> Inval
 const SMALL_BYTES: usize = 1024;
 /// What a name takes beside its text, in a selector and in the pool's index. A stated guess.
 const NAME_BYTES: usize = 192;
-/// What a pattern takes for each byte of its text, once it is compiled and stands in the index.
-const PATTERN_FACTOR: usize = 4;
+/// What a pattern takes for each byte of its text, once it is compiled and stands in the indexes of its reader and of the pool,
+/// which keep its text, its literals and its parts.
+const PATTERN_FACTOR: usize = 8;
