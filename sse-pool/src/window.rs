@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use crate::patterns::Meant;
 use crate::{
     Entry, WindowConfig,
     entry::{name_bytes, topic_bytes},
@@ -13,7 +14,7 @@ use crate::{
 
 #[derive(Debug)]
 pub(crate) struct Window<T> {
-    entries: VecDeque<Arc<Entry<T>>>,
+    entries: VecDeque<Slot<T>>,
     /// The sequence number of the oldest entry, or of the next one when there is none. Starts at 1.
     base: u64,
     /// What the entries and their topics take, in all shards together.
@@ -26,6 +27,12 @@ pub(crate) struct Window<T> {
     floor: u64,
     head: u64,
     bounds: WindowConfig,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    entry: Arc<Entry<T>>,
+    meant: Meant,
 }
 
 impl<T> Window<T> {
@@ -92,12 +99,19 @@ impl<T> Window<T> {
     pub(crate) fn get(&self, seq: u64) -> Option<&Arc<Entry<T>>> {
         self.entries
             .get(usize::try_from(seq.checked_sub(self.base)?).ok()?)
+            .map(|slot| &slot.entry)
     }
 
-    /// Up to `limit` entries from `seq` on.
+    /// The entries from `seq` on.
     pub(crate) fn range_from(&self, seq: u64) -> impl Iterator<Item = &Arc<Entry<T>>> {
+        self.meant_from(seq).map(|(entry, _)| entry)
+    }
+
+    /// The same, and which patterns mean each.
+    pub(crate) fn meant_from(&self, seq: u64) -> impl Iterator<Item = (&Arc<Entry<T>>, &Meant)> {
         let start = usize::try_from(seq.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.entries.range(start.min(self.entries.len())..)
+        let slots = self.entries.range(start.min(self.entries.len())..);
+        slots.map(|slot| (&slot.entry, &slot.meant))
     }
 
     /// The first entry in the window after `offset`.
@@ -105,7 +119,10 @@ impl<T> Window<T> {
         if offset >= self.head {
             self.end()
         } else {
-            self.base + self.entries.partition_point(|entry| entry.offset <= offset) as u64
+            self.base
+                + self
+                    .entries
+                    .partition_point(|slot| slot.entry.offset <= offset) as u64
         }
     }
 
@@ -115,21 +132,22 @@ impl<T> Window<T> {
             .map_or(self.floor, |entry| entry.offset)
     }
 
-    pub(crate) fn push(&mut self, entry: Arc<Entry<T>>) -> u64 {
+    pub(crate) fn push(&mut self, entry: Arc<Entry<T>>, meant: Meant) -> u64 {
         let seq = self.end();
         self.head = entry.offset;
         self.bytes += entry.memory_bytes(self.shards);
         self.shared_bytes += entry.shared_bytes;
-        self.entries.push_back(entry);
+        self.entries.push_back(Slot { entry, meant });
         seq
     }
 
     /// Takes everything out; the window is complete after `offset` of another series.
-    pub(crate) fn clear(&mut self, offset: u64) -> VecDeque<Arc<Entry<T>>> {
+    pub(crate) fn clear(&mut self, offset: u64) -> impl Iterator<Item = Arc<Entry<T>>> {
         self.base = self.end();
         (self.floor, self.head) = (offset, offset);
         (self.bytes, self.shared_bytes) = (0, 0);
-        std::mem::take(&mut self.entries)
+        let slots = std::mem::take(&mut self.entries);
+        slots.into_iter().map(|slot| slot.entry)
     }
 
     /// Takes the oldest entry out while the window is over its bounds; the newest always stays.
@@ -139,7 +157,7 @@ impl<T> Window<T> {
         if !over || self.entries.len() <= 1 {
             return None;
         }
-        let entry = self.entries.pop_front()?;
+        let Slot { entry, .. } = self.entries.pop_front()?;
         let seq = self.base;
         self.base += 1;
         self.bytes -= entry.memory_bytes(self.shards);

@@ -65,7 +65,8 @@ impl<T: Clone> Pool<T> {
             let mut rest = matching.found();
             for (index, entry) in own.iter().enumerate() {
                 let found = Matching::take(&mut rest, index);
-                if shard.append(entry, found, matching.last_number, now, &mut fx) {
+                let meant = matching.meant(found);
+                if shard.append(entry, found, meant, matching.last_number, now, &mut fx) {
                     outcome.appended += 1;
                     inner.head.fetch_max(entry.offset, Relaxed);
                 } else {

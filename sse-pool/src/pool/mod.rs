@@ -143,6 +143,7 @@ impl<T> Pool<T> {
     fn carry_out(&self, fx: &mut Effects<T>) {
         fx.wakers.drain(..).for_each(Waker::wake);
         fx.evicted.clear();
+        fx.notes.clear();
         fx.readers = 0;
         for patterns in fx.released.drain(..) {
             self.inner.patterns.release(patterns);

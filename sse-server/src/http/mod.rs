@@ -6,10 +6,12 @@
 
 mod body;
 mod connections;
+mod framing;
 mod guard;
 mod health;
 mod jobs;
 mod named_subscriptions;
+mod panics;
 mod poll;
 mod problem;
 mod publication;
@@ -137,22 +139,27 @@ impl HubService {
             .look_at_headers(proxies, peer, request.headers());
         let address = proxies.address_of(peer, request.headers());
         let host = host_of(&request);
-        let hosts = hosts_named(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
-        // Whoever calls the service in its own process need not make up a name for it.
-        let needs_host = self.upgrades_by_server && request.version() == Version::HTTP_11;
-        let mut response = match guard::check_host(&self.config, host.as_deref(), hosts, needs_host)
-        {
-            Ok(()) => match self
-                .dispatch(request, address, &origin, host.as_deref())
-                .await
-            {
-                Ok(response) => response,
-                Err(problem) => problem.into_response(),
-            },
+        let is_framed = framing::closes(&request);
+        let mut response = match self.check(&request, host.as_deref()) {
+            Ok(()) => {
+                let answer = self.dispatch(request, address, &origin, host.as_deref());
+                match panics::contained(answer).await {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(problem)) => problem.into_response(),
+                    Err(panics::Panicked) => {
+                        self.hub.metrics().record_panic();
+                        panics::problem().into_response()
+                    }
+                }
+            }
             Err(problem) => problem.into_response(),
         };
         guard::finish(&origin, response.headers_mut());
+        if is_framed && self.upgrades_by_server {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         response
     }
 
@@ -167,6 +174,18 @@ impl HubService {
         let mut response = Problem::from(refused).into_response();
         guard::finish(&origin, response.headers_mut());
         response
+    }
+
+    /// Checks what is the same for all routes.
+    fn check<B>(&self, request: &http::Request<B>, host: Option<&str>) -> Result<(), Problem> {
+        framing::check(request)?;
+        // Whoever calls the service in its own process need not make up a name for it.
+        let needs_host = self.upgrades_by_server && request.version() == Version::HTTP_11;
+        let hosts = hosts_named(request);
+        if needs_host && !request.headers().contains_key(header::HOST) {
+            return guard::check_host(&self.config, None, hosts, needs_host);
+        }
+        guard::check_host(&self.config, host, hosts, needs_host)
     }
 
     async fn dispatch<B>(
@@ -197,6 +216,9 @@ impl HubService {
             guard::check_origin(origin, &Method::POST)?;
         }
         let query = Query::parse(head.uri.query())?;
+        let id = matched.id.clone().transpose();
+        let id = id.map_err(|problem| Problem::bad_field("id", problem))?;
+        let id = id.unwrap_or_default();
         if operation == Operation::Stream && query.get("durable").is_some() {
             guard::check_page(&self.config, origin, &head.headers, host)?;
         }
@@ -224,7 +246,7 @@ impl HubService {
             headers: head.headers,
             query,
             body,
-            id: matched.id.unwrap_or_default(),
+            id,
             dialect,
             shard: self.shard,
             upgrade,
@@ -371,8 +393,8 @@ fn host_of<B>(request: &http::Request<B>) -> Option<String> {
     header.or_else(|| request.uri().authority().map(ToString::to_string))
 }
 
-/// How many hosts a request names in `Host` headers. An HTTP/2 authority that differs from them is one more
-/// (RFC 9113, section 8.3.1).
+/// How many hosts a request names in `Host` headers. An authority that differs from them is one more: of HTTP/2 (RFC 9113,
+/// section 8.3.1), and of an absolute target, which a proxy in front goes by (RFC 9112, section 3.2.2).
 fn hosts_named<B>(request: &http::Request<B>) -> usize {
     let headers = request.headers().get_all(header::HOST);
     let is_other = |authority: &str| {
@@ -381,8 +403,7 @@ fn hosts_named<B>(request: &http::Request<B>) -> usize {
             .any(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
     };
     let authority = request.uri().authority();
-    let one_more = request.version() == Version::HTTP_2
-        && authority.is_some_and(|authority| is_other(authority.as_str()));
+    let one_more = authority.is_some_and(|authority| is_other(authority.as_str()));
     headers.iter().count() + usize::from(one_more)
 }
 

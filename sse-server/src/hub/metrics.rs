@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     gaps: AtomicU64,
     takeovers: AtomicU64,
     refused_takeovers: AtomicU64,
+    panics: AtomicU64,
     bytes_delivered: AtomicU64,
     /// How many events the slowest reader was behind at the last look.
     most_behind: AtomicUsize,
@@ -67,6 +68,8 @@ pub struct HubStats {
     pub subscription_takeovers: u64,
     /// Streams that were refused because their named subscription is in use.
     pub refused_takeovers: u64,
+    /// Requests whose handler panicked; they were answered with 500.
+    pub panics: u64,
     /// Events published a second, over the last minute.
     pub published_per_second: f64,
     /// Events delivered a second, over the last minute.
@@ -219,6 +222,7 @@ impl Metrics {
             gaps: AtomicU64::new(0),
             takeovers: AtomicU64::new(0),
             refused_takeovers: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
             bytes_delivered: AtomicU64::new(0),
             most_behind: AtomicUsize::new(0),
             started_at: unix_now,
@@ -272,6 +276,11 @@ impl Metrics {
     }
 
     /// A stream was refused because its named subscription is in use.
+    /// A handler of a request has panicked.
+    pub(crate) fn record_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn record_refused_takeover(&self) {
         self.refused_takeovers.fetch_add(1, Ordering::Relaxed);
     }
@@ -373,6 +382,9 @@ impl Hub {
         registry.register_with_unit("memory_max", "The most memory for it", Unit::Bytes, max);
         registry.register("memory_refused", "How often no memory was left", refused);
         self.register_places(&mut registry);
+        let panics: Counter = Counter::default();
+        panics.inc_by(self.inner.metrics.panics.load(Ordering::Relaxed));
+        registry.register("request_panics", "Requests whose handler panicked", panics);
         let mut out = String::new();
         text::encode(&mut out, &registry).expect("a string takes any text");
         out
@@ -466,6 +478,7 @@ impl Hub {
             gaps: metrics.gaps.load(Ordering::Relaxed),
             subscription_takeovers: metrics.takeovers.load(Ordering::Relaxed),
             refused_takeovers: metrics.refused_takeovers.load(Ordering::Relaxed),
+            panics: metrics.panics.load(Ordering::Relaxed),
             published_per_second: traffic.published_per_second,
             delivered_per_second: traffic.delivered_per_second,
             success_rate: traffic.success_rate(),

@@ -19,6 +19,7 @@ mod load_governor;
 mod metrics;
 mod named_subscriptions;
 mod names;
+mod placement;
 mod poll;
 mod publication;
 mod publish;
@@ -57,6 +58,7 @@ pub(crate) use named_subscriptions::SubscriptionStart;
 pub use named_subscriptions::{
     NamedSubscription, NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace,
 };
+pub(crate) use placement::Placement;
 pub use poll::{PollError, PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
 pub use publish::{PublishError, Published, RefusedPublication};
@@ -448,7 +450,11 @@ impl Tail for PoolTail {
         let left = inner.config.window_bytes.saturating_sub(others);
         inner.pool.set_max_window_bytes(left);
         // Piece by piece, because all of it takes memory: the entries, and whom each of them goes to.
-        for piece in records.chunks(MAX_APPENDED) {
+        for (n, piece) in records.chunks(MAX_APPENDED).enumerate() {
+            if n > 0 {
+                // A piece takes about a millisecond; threads that deliver other events have their turn in between.
+                std::thread::yield_now();
+            }
             let entries: Vec<_> = piece
                 .iter()
                 .map(|record| Arc::new(inner.entry(record, now)))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use sse_broker::{Bounds, Epoch, Offset, ReadRequest, Scope, UnixMillis};
 use sse_pool::{CloseReason, ConnectionId, ConnectionInfo, Entry, ReaderKey, Selector};
 
-use super::{EncodedRecord, Hub};
+use super::{EncodedRecord, Hub, Placement};
 use crate::access::visibility;
 use crate::clock::Moment;
 use crate::wire::{Format, Message};
@@ -66,6 +66,16 @@ impl Reader<'_> {
     /// Places the cursor: what was read elsewhere reached `after`.
     pub(crate) fn rejoin(self, after: Offset) {
         self.hub.inner.pool.rejoin(self.key, after);
+    }
+
+    /// Whether somebody has placed its cursor elsewhere, and it has not heard.
+    pub(crate) fn is_moved(self) -> bool {
+        self.hub.inner.pool.is_moved(self.key)
+    }
+
+    /// Where it was placed, once it has heard of that.
+    pub(crate) fn placement(self) -> Option<Arc<Placement>> {
+        self.hub.inner.pool.take_note(self.key)?.downcast().ok()
     }
 
     /// A sign of life: something was written to it.

@@ -17,6 +17,7 @@ mod secure;
 mod server;
 
 mod compressed;
+mod cursors;
 mod draining;
 mod durable_readers;
 mod enhanced;

@@ -67,6 +67,8 @@ struct Reader {
     skip_to: u64,
     /// Its cursor was put before the window's floor, so the pool may not know what it wants.
     blind: bool,
+    /// Its cursor was put somewhere, and it has not heard.
+    is_moved: bool,
 }
 
 struct World {
@@ -229,6 +231,7 @@ impl World {
                     since: self.now,
                     skip_to: cursor,
                     blind: cursor < self.floor(),
+                    is_moved: false,
                 });
             }
             Op::Append(new) => self.append(new),
@@ -274,11 +277,12 @@ impl World {
                 let queue =
                     self.queue_after(after, (&self.readers[index].selector, &visibility, &id));
                 let floor = self.floor();
-                assert!(self.pool.seek(&id, 0, after));
+                assert!(self.pool.seek(&id, &seek(0, after)));
                 let reader = &mut self.readers[index];
                 reader.queue = queue;
                 reader.skip_to = after;
                 reader.blind = after < floor;
+                reader.is_moved = true;
                 if std::mem::take(&mut reader.parked) {
                     self.expect_call(index);
                 }

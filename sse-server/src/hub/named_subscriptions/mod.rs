@@ -27,7 +27,7 @@ use sse_pool::{CloseReason, ConnectionId, ReaderState};
 
 pub(super) use entries::{KEY_PREFIX, NamedSubscriptions};
 
-use super::Hub;
+use super::{Hub, Placement};
 use crate::access::Caller;
 use crate::clock;
 use crate::units::Quoted;
@@ -302,6 +302,7 @@ impl Hub {
         place: SubscriptionPlace,
     ) -> Result<NamedSubscriptionStatus, NamedSubscriptionError> {
         self.named_subscription(name, caller)?;
+        let is_earliest = place == SubscriptionPlace::Earliest;
         let at = self.subscription_place(place).await?;
         let inner = &self.inner;
         let bounds = inner.broker.bounds();
@@ -316,7 +317,14 @@ impl Hub {
         };
         inner.named_subscriptions.save(&*inner.broker).await?;
         if let Some(connection) = &status.connection {
-            inner.pool.seek(connection, at.epoch.0, at.offset);
+            let from = match is_earliest {
+                true => ResumeFrom::Earliest,
+                false => ResumeFrom::Position(at),
+            };
+            inner.pool.seek(
+                connection,
+                &Placement::of(from, inner.broker.bounds()).seek(),
+            );
         }
         Ok(self.with_open_stream(status))
     }
