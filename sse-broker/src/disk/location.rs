@@ -19,7 +19,7 @@ pub(super) const FILE_NAME: &str = "events.redb";
 const NEW_FILE_NAME: &str = "events.redb.new";
 
 /// Held while a log is open, so that a second hub is refused before it looks at anything.
-const LOCK_FILE_NAME: &str = "lock";
+pub(super) const LOCK_FILE_NAME: &str = "lock";
 
 /// How every redb file begins.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";

@@ -207,13 +207,8 @@ impl SealFile {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false);
         let file = file.open(path)?;
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(&file, 4096), &mut bytes)?;
-        let newest = PLACES
-            .iter()
-            .filter_map(|at| Seal::from_bytes(bytes.get(usize::try_from(*at).ok()?..)?))
-            .max_by_key(|(number, _)| *number);
-        let (number, seal) = newest.unzip();
+        let bytes = read_all(&file)?;
+        let (number, seal) = newest(&bytes).unzip();
         if bytes.is_empty() {
             write_at(&file, 0, MAGIC)?;
         }
@@ -236,6 +231,26 @@ impl SealFile {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// What the seal in `folder` says, where there is one that is whole; makes none.
+pub(super) fn look(folder: &Path) -> Option<Seal> {
+    let file = File::open(folder.join(SEAL_FILE_NAME)).ok()?;
+    newest(&read_all(&file).ok()?).map(|(_, seal)| seal)
+}
+
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, 4096), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The newer of the two writings, and its number.
+fn newest(bytes: &[u8]) -> Option<(u64, Seal)> {
+    let writings = PLACES
+        .iter()
+        .filter_map(|at| Seal::from_bytes(bytes.get(usize::try_from(*at).ok()?..)?));
+    writings.max_by_key(|(number, _)| *number)
 }
 
 #[cfg(unix)]
