@@ -36,8 +36,8 @@ mod topic_retention;
 
 pub use audience::{Audience, AudienceRef, TopicNames};
 pub use broker::{
-    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, LogHealth, Page, ReadError,
-    ReadRequest, Render, Rendered, Scope, Tail,
+    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, LogHealth, LogTime, Page,
+    ReadError, ReadRequest, Render, Rendered, Scope, Tail,
 };
 #[cfg(feature = "disk")]
 pub use disk::{
