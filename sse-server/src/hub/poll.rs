@@ -161,7 +161,7 @@ impl Search<'_> {
                     scope: self.scope.clone(),
                     max_records: self.page_records.min(self.left),
                     max_bytes: MAX_POLL_BYTES - self.bytes,
-                    now: clock::unix_millis(),
+                    now: self.hub.age_now(),
                 })
                 .await?;
             if self.is_in_other_epoch() || !self.take(page) {

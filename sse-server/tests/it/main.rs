@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod fenced;
 mod frames;
 mod secure;
 mod server;

@@ -106,6 +106,12 @@ fn text(done: &Salvaged, out: &Path) -> String {
         );
         line("", said);
     }
+    if let (None, Some((_, last))) = (done.head, done.offsets) {
+        let said = format!(
+            "the seal is not there and the database cannot be read: whether events after {last} are missing is not known"
+        );
+        line("", said);
+    }
     if done.repeated_ids > 0 {
         let said = format!("{} events whose id an earlier one has", done.repeated_ids);
         line("left out", said);
