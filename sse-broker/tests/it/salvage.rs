@@ -176,7 +176,7 @@ impl Original {
         let done = match done {
             Ok(done) => done,
             Err(LogToolError::NothingFound(_)) => {
-                assert_eq!(wanted, [], "{what}: nothing was saved");
+                assert!(wanted.is_empty(), "{what}: nothing was saved of {wanted:?}");
                 assert!(!new.exists(), "{what}");
                 return None;
             }
