@@ -45,8 +45,11 @@ pub struct NewRecord {
     pub data_kind: DataKind,
     /// How much it matters to a reader that cannot take them all.
     pub priority: Priority,
-    /// When it was published.
+    /// When it was published, by the wall clock.
     pub published_at: UnixMillis,
+    /// From when on its age counts for retention, where that is not when it was published: whoever owns the clock has
+    /// found that it jumped, and reckons by the time that has really passed. See [`retention_time`](Self::retention_time).
+    pub ages_from: Option<UnixMillis>,
     /// From when on it is no longer delivered or replayed.
     pub expires_at: Option<UnixMillis>,
     /// What its first topic's snapshot becomes with it, in the same commit.
@@ -69,10 +72,20 @@ impl NewRecord {
             data_kind: DataKind::default(),
             priority: Priority::Normal,
             published_at,
+            ages_from: None,
             expires_at: None,
             snapshot: None,
             expects: None,
         }
+    }
+
+    /// From when on its age counts, for retention at `now`.
+    ///
+    /// Where the clock jumped, one of its two times is of a clock that `now` is not of. The later one counts, unless it
+    /// is still to come.
+    #[must_use]
+    pub fn retention_time(&self, now: UnixMillis) -> UnixMillis {
+        retention_time(self.published_at, self.ages_from, now)
     }
 
     /// The publisher's id, under which the record is stored once. The empty id names nothing.
@@ -161,6 +174,26 @@ impl NewRecord {
         weight_bytes(topics.map(Topic::as_str), texts.into_iter().flatten())
     }
 }
+
+/// See [`NewRecord::retention_time`].
+pub(crate) fn retention_time(
+    published_at: UnixMillis,
+    ages_from: Option<UnixMillis>,
+    now: UnixMillis,
+) -> UnixMillis {
+    let Some(ages_from) = ages_from else {
+        return published_at;
+    };
+    let (earlier, later) = (published_at.min(ages_from), published_at.max(ages_from));
+    // A clock may be set a little.
+    match later <= now.saturating_add(MAX_AHEAD_MILLIS) {
+        true => later,
+        false => earlier,
+    }
+}
+
+/// A time that is further ahead of now is still to come: five minutes. A stated guess.
+const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
 
 /// What a record of these topics (its audience among them) and other texts weighs.
 pub(crate) fn weight_bytes<'a>(

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use sse_broker::{Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig, Retention};
+use sse_broker::{
+    Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig, OpenError, Retention,
+};
 use sse_server::config::{Config, Settings, Storage, check_environment, explain, read_file};
 use sse_server::http::HubService;
 use sse_server::hub::Hub;
@@ -225,6 +227,14 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
     };
     match DiskBroker::open(path, disk) {
         Ok(broker) => Ok(broker),
+        Err(
+            ref error @ (OpenError::Damaged { path: ref file, .. }
+            | OpenError::NotALog { path: ref file }),
+        ) => Err(format!(
+            "cannot keep events in {}: {error}; {}, or choose another folder with --data-dir",
+            path.display(),
+            cli::log::how_to_salvage(file)
+        )),
         Err(error) => Err(format!(
             "cannot keep events in {}: {error}; choose another folder with --data-dir, or keep them in memory with --ephemeral",
             path.display()

@@ -20,7 +20,7 @@ use crate::Offset;
 use crate::encoding::{Damaged, Rest, put_number};
 
 /// 40 bits of an id's hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct IdHash(u64);
 
 /// What a log's ids are hashed with, drawn when it is made: who does not know it cannot make hashes meet.

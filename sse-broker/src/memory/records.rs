@@ -279,8 +279,8 @@ impl RecordSummary for Arc<Record> {
         self.content.topics.iter().map(Topic::as_str)
     }
 
-    fn published_at(&self) -> UnixMillis {
-        self.content.published_at
+    fn retention_time(&self, now: UnixMillis) -> UnixMillis {
+        self.content.retention_time(now)
     }
 
     fn weight_bytes(&self) -> u64 {

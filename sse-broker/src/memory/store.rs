@@ -215,7 +215,7 @@ impl Store {
                 && self
                     .records
                     .oldest()
-                    .is_some_and(|r| r.content.published_at <= too_old)
+                    .is_some_and(|r| r.content.retention_time(now) <= too_old)
             {
                 self.evict();
             }

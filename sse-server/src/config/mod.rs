@@ -172,6 +172,7 @@ impl Config {
         let max_job_bytes = hub.max_job_bytes.min(hub.max_event_bytes);
         let hub = HubConfig {
             max_job_bytes,
+            trust_clock: settings.storage.trust_clock.unwrap_or(false),
             ..hub
         };
         memory.check(&hub, &http)?;

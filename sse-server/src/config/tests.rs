@@ -60,7 +60,7 @@ fn value(option: &str) -> &'static str {
     match option {
         "listen" => "localhost:0",
         "tls-cert" | "tls-key" | "data-dir" => "a/path",
-        "ephemeral" | "allow-anonymous" | "same-log" => "true",
+        "ephemeral" | "allow-anonymous" | "same-log" | "trust-clock" => "true",
         "durability" => "os",
         "allowed-host" => "*.example.com",
         "allowed-origin" => "https://app.example",

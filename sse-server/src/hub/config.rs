@@ -76,6 +76,8 @@ pub struct HubConfig {
     pub thresholds: Thresholds,
     /// The most that waiting for more events may add to an event's latency. Only a busy hub waits; zero for never.
     pub max_linger: Duration,
+    /// Takes the wall clock for right when the hub starts, whatever the log says of it.
+    pub trust_clock: bool,
     /// Parts the pool is divided into; one for each core that serves connections.
     pub shards: usize,
 }
@@ -115,6 +117,7 @@ impl Default for HubConfig {
             // A busy machine that delivers in time is not ill.
             thresholds: Thresholds::default().without(Signal::Cpu),
             max_linger: Duration::from_millis(5),
+            trust_clock: false,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }

@@ -354,10 +354,12 @@ impl Hub {
     /// How the hub is, for the health reports.
     #[must_use]
     pub fn health(&self) -> Facts {
-        self.inner
-            .metrics
-            .monitor
-            .facts(&self.gauges(), clock::now())
+        let monitor = &self.inner.metrics.monitor;
+        let mut facts = monitor.facts(&self.gauges(), clock::now());
+        for fault in self.faults() {
+            facts.assessment.add(fault);
+        }
+        facts
     }
 
     /// The same as metrics for Prometheus, in OpenMetrics text.

@@ -4,6 +4,7 @@
 //! the readers of its topics; each reader writes it from its own cursor. Replay takes the same path,
 //! only that the cursor is placed further back.
 
+mod age_clock;
 mod cohorts;
 mod config;
 mod connections;
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sse_broker::{
     Bounds, Broker, Durability, LogHealth, Offset, Page, Position, ReadError, ReadRequest, Record,
-    Tail,
+    Tail, UnixMillis,
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
@@ -68,6 +69,7 @@ pub(crate) use replay::{HeldPage, RenderRecord};
 use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
 use crate::access::{PlaceLimits, Places, Sockets, visibility};
 use crate::clock;
+use age_clock::AgeClock;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
 use encoded_record::entry;
 use exclusions::Exclusions;
@@ -108,6 +110,9 @@ struct Inner {
     jobs: Jobs,
     named_subscriptions: named_subscriptions::NamedSubscriptions,
     exclusions: Exclusions,
+    age_clock: Mutex<AgeClock>,
+    /// Why nothing can be stored, as it was logged last.
+    told_fence: Mutex<Option<Arc<str>>>,
     /// The newest offset that the pool has, for those who wait without a connection.
     head: watch::Sender<Offset>,
     phase: Mutex<Phase>,
@@ -151,6 +156,15 @@ impl Hub {
         if let Some(why) = broker.health().new_epoch {
             tracing::warn!(epoch = %bounds.epoch, "the log begins a new epoch, and readers of the old one hear of a gap: {why}");
         }
+        // A log that holds nothing has nothing that could go too early.
+        let trusts_clock = config.trust_clock || bounds.head == bounds.floor;
+        let (age_clock, notice) = AgeClock::start(
+            clock::now(),
+            clock::unix_millis(),
+            broker.last_time(),
+            trusts_clock,
+        );
+        housekeeping::tell(&age_clock, notice);
         let pool = Pool::new(PoolConfig {
             shards: config.shards.max(1),
             window: WindowConfig {
@@ -209,6 +223,8 @@ impl Hub {
                 config.memory[Account::Jobs as usize],
                 snapshots,
             ),
+            age_clock: Mutex::new(age_clock),
+            told_fence: Mutex::default(),
             head: watch::Sender::new(bounds.head),
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),
@@ -363,6 +379,12 @@ impl Hub {
     #[must_use]
     pub fn log_health(&self) -> LogHealth {
         self.inner.broker.health()
+    }
+
+    /// The time by which events age: the wall clock's, unless that has jumped.
+    pub(crate) fn age_now(&self) -> UnixMillis {
+        let (now, wall) = (clock::now(), clock::unix_millis());
+        self.inner.age_clock.lock().at(now, wall)
     }
 
     /// Where the log stands: the position of its newest record.

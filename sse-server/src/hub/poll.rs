@@ -176,7 +176,7 @@ impl Search<'_> {
                     scope: self.scope.clone(),
                     max_records: self.page_records.min(self.left),
                     max_bytes: self.max_bytes - self.bytes,
-                    now: clock::unix_millis(),
+                    now: self.hub.age_now(),
                 })
                 .await?;
             if self.is_in_other_epoch() || !self.take(page) {

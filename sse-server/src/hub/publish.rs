@@ -113,6 +113,12 @@ impl Hub {
         mut records: Vec<NewRecord>,
     ) -> Result<Vec<Result<Published, PublishError>>, PublishError> {
         let inner = &self.inner;
+        if inner.age_clock.lock().is_apart() {
+            let ages_from = self.age_now();
+            for record in &mut records {
+                record.ages_from = Some(ages_from);
+            }
+        }
         let _publishing = Publishing::begin(inner)?;
         let ids: Vec<_> = records
             .iter()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sse_broker::{Bounds, Epoch, Offset, ReadRequest, Scope, UnixMillis};
+use sse_broker::{Bounds, Epoch, Offset, ReadRequest, Scope};
 use sse_pool::{CloseReason, ConnectionId, ConnectionInfo, Entry, ReaderKey, Selector};
 
 use super::{EncodedRecord, Hub, Placement};
@@ -125,7 +125,6 @@ impl Reader<'_> {
         after: Offset,
         max_records: usize,
         max_bytes: usize,
-        now: UnixMillis,
     ) -> ReadRequest {
         let scope = match (self.selector(), self.info()) {
             (Some(selector), Some(info)) => {
@@ -139,7 +138,7 @@ impl Reader<'_> {
             scope,
             max_records,
             max_bytes,
-            now,
+            now: self.hub.age_now(),
         }
     }
 }

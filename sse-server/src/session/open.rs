@@ -301,9 +301,7 @@ impl Hub {
                     hub: self,
                     key: connection.key(),
                 };
-                let page = self
-                    .read(reader.page_request(after, 1, 0, moment.unix_millis))
-                    .await?;
+                let page = self.read(reader.page_request(after, 1, 0)).await?;
                 if self.bounds().epoch != splice.position().epoch {
                     return Ok(None);
                 }

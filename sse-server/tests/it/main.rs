@@ -11,6 +11,7 @@
 
 mod amplification;
 mod client;
+mod fenced;
 mod frames;
 mod http2;
 mod secure;
