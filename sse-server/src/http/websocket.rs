@@ -37,7 +37,7 @@ use super::subscription_change::change_problem;
 use super::{named_subscriptions, publish, stream};
 use crate::access::Caller;
 use crate::access::budget::{Account, Permit};
-use crate::hub::{Hub, Interest, SubscriptionPlace};
+use crate::hub::{Hub, SubscriptionPlace};
 use crate::session::{EventStream, Farewell};
 use crate::units::Quoted;
 use message::{field, interest, parse};
