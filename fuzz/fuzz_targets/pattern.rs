@@ -25,8 +25,9 @@ fuzz_target!(|input: (Vec<&str>, &str)| {
             // Of one literal prefix there are enough to be put together.
             let others = (0..8).map(|n| Pattern::new(&format!("{text}\u{10ffff}{n}")));
             let alone = others.filter_map(Result::ok).chain([pattern]);
-            let alone: Vec<Arc<dyn TopicPattern>> =
-                alone.map(|it| Arc::new(it) as Arc<dyn TopicPattern>).collect();
+            let alone: Vec<Arc<dyn TopicPattern>> = alone
+                .map(|it| Arc::new(it) as Arc<dyn TopicPattern>)
+                .collect();
             let expected = alone.iter().any(|it| it.matches(topic));
             patterns.extend(alone.iter().cloned());
             assert_eq!(PatternSet::from(alone).matches(topic), expected, "{text:?}");
