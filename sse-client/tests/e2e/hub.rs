@@ -144,9 +144,12 @@ fn exchange(mut connection: impl Read + Write, request: &str, answer: &mut Strin
 }
 
 fn spawn(arguments: &[String], data: &tempfile::TempDir, listen: &str) -> (Guard, String) {
-    let mut process = Command::new(server())
-        .args(["--listen", listen, "--log", "warn", "--data-dir"])
-        .arg(data.path())
+    let mut command = Command::new(server());
+    command.args(["--listen", listen, "--log", "warn"]);
+    if !arguments.iter().any(|argument| argument == "--ephemeral") {
+        command.arg("--data-dir").arg(data.path());
+    }
+    let mut process = command
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()
