@@ -129,13 +129,11 @@ impl Session {
     }
 
     /// The session of a reader that was live and has nothing special about it; what [`is_plain`](Self::is_plain)
-    /// allowed to forget.
-    pub(crate) fn plain(format: Format, reader: Reader<'_>) -> Self {
-        let known = reader.bounds();
-        let after = reader.cursor().unwrap_or(known.head);
+    /// allowed to forget. `epoch` is what it has read of: the log may have begun another one of which the reader has not heard.
+    pub(crate) fn plain(format: Format, reader: Reader<'_>, epoch: Epoch) -> Self {
+        let after = reader.cursor().unwrap_or(reader.bounds().head);
         let bounds = Bounds {
-            // The log may have begun another one of which the pool has not heard.
-            epoch: reader.epoch().unwrap_or(known.epoch),
+            epoch,
             // What has gone behind it is told when it is looked for.
             floor: 0,
             head: after,

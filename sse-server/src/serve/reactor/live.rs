@@ -148,11 +148,18 @@ impl Reactor {
             hub: &self.hub,
             key,
         };
+        let epoch = match (reader.epoch(), read) {
+            (Some(epoch), _) => epoch,
+            // The news say where it goes on, or it does not.
+            (None, Read::Reset { .. } | Read::Closed(_)) => reader.bounds().epoch,
+            // The log has begun another epoch since it was read. It hears that first: what it would fetch now is of the new one.
+            (None, _) => return,
+        };
         let format = entry.format;
         let session = entry
             .more()
             .session
-            .get_or_insert_with(|| Box::new(Session::plain(format, reader)));
+            .get_or_insert_with(|| Box::new(Session::plain(format, reader, epoch)));
         let bytes = session.handle_read(Some(read), reader, &mut self.batch, moment);
         debug_assert!(bytes.is_none(), "only entries are written");
     }
