@@ -9,7 +9,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{latency::Distribution, report::Facts, status::Status};
+use crate::{
+    latency::Distribution,
+    report::{ConnectionCounts, Facts, JobCounts},
+    sampler::Usage,
+    status::Status,
+};
 
 /// A server's facts and latencies as metrics, for one scrape.
 ///
@@ -62,64 +67,89 @@ impl Collector for Exposition {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let facts = &self.facts;
         let mut metrics = Metrics(encoder);
-        // The library's own unit is a plural, `ratios`; the custom among exporters is the singular.
-        let ratio = Unit::Other("ratio".to_owned());
-
-        metrics.gauge(
-            "connections",
-            "Connections that are open",
-            None,
-            &facts.connections.active,
-        )?;
-        metrics.gauge(
-            "connections_max",
-            "The most connections allowed",
-            None,
-            &facts.connections.max,
-        )?;
-        metrics.counter(
-            "events_published",
-            "Events taken from publishers",
-            facts.traffic.published_total,
-        )?;
-        metrics.counter(
-            "deliveries",
-            "Events taken by readers",
-            facts.traffic.delivered_total,
-        )?;
-        metrics.counter(
-            "deliveries_failed",
-            "Deliveries tried and not made",
-            facts.traffic.failed_total,
-        )?;
-        metrics.counter("errors", "Errors of any kind", facts.traffic.errors_total)?;
-        metrics.counter(
-            "heartbeat_failures",
-            "Heartbeats that could not be written",
-            facts.heartbeat.failures,
-        )?;
+        metrics.connections(&facts.connections)?;
+        metrics.traffic(facts)?;
         metrics.latency(&self.latency)?;
         metrics.gauge(
             "compression",
             "Output divided by input of message compression",
-            Some(&ratio),
+            Some(&ratio()),
             &facts.compression_ratio,
         )?;
-        metrics.states(
+        metrics.health(facts)?;
+        metrics.jobs(&facts.jobs)?;
+        metrics.usage(&facts.usage)?;
+        metrics.gauge(
+            "uptime",
+            "How long the server has been running",
+            Some(&Unit::Seconds),
+            &facts.uptime.as_secs_f64(),
+        )
+    }
+}
+
+struct Metrics<'a>(DescriptorEncoder<'a>);
+
+impl Metrics<'_> {
+    fn connections(&mut self, counts: &ConnectionCounts) -> fmt::Result {
+        self.gauge(
+            "connections",
+            "Connections that are open",
+            None,
+            &counts.active,
+        )?;
+        self.gauge(
+            "connections_max",
+            "The most connections allowed",
+            None,
+            &counts.max,
+        )
+    }
+
+    /// What was published, delivered and tried in vain.
+    fn traffic(&mut self, facts: &Facts) -> fmt::Result {
+        let traffic = &facts.traffic;
+        self.counter(
+            "events_published",
+            "Events taken from publishers",
+            traffic.published_total,
+        )?;
+        self.counter(
+            "deliveries",
+            "Events taken by readers",
+            traffic.delivered_total,
+        )?;
+        self.counter(
+            "deliveries_failed",
+            "Deliveries tried and not made",
+            traffic.failed_total,
+        )?;
+        self.counter("errors", "Errors of any kind", traffic.errors_total)?;
+        self.counter(
+            "heartbeat_failures",
+            "Heartbeats that could not be written",
+            facts.heartbeat.failures,
+        )
+    }
+
+    fn health(&mut self, facts: &Facts) -> fmt::Result {
+        self.states(
             "health_status",
             "1 for the status that the server is in, 0 for the others",
             "status",
             [Status::Healthy, Status::Warning, Status::Critical]
                 .map(|status| (status.name(), u64::from(status == facts.assessment.status))),
         )?;
-        metrics.gauge(
+        self.gauge(
             "ready",
             "Whether the server should get new connections",
             None,
             &u64::from(facts.phase.is_ready()),
-        )?;
-        let jobs = facts.jobs;
-        metrics.states(
+        )
+    }
+
+    fn jobs(&mut self, jobs: &JobCounts) -> fmt::Result {
+        self.states(
             "jobs",
             "Jobs by state",
             "state",
@@ -130,8 +160,11 @@ impl Collector for Exposition {
                 ("cancelled", jobs.cancelled),
                 ("error", jobs.error),
             ],
-        )?;
-        let usage = facts.usage;
+        )
+    }
+
+    /// What is known of processors and memory.
+    fn usage(&mut self, usage: &Usage) -> fmt::Result {
         for (name, help, share) in [
             (
                 "cpu",
@@ -146,29 +179,20 @@ impl Collector for Exposition {
             ("memory", "Memory in use, of what there is", usage.memory),
         ] {
             if let Some(share) = share {
-                metrics.gauge(name, help, Some(&ratio), &share)?;
+                self.gauge(name, help, Some(&ratio()), &share)?;
             }
         }
         if let Some(bytes) = usage.resident_bytes {
-            metrics.gauge(
+            self.gauge(
                 "resident_memory",
                 "Resident memory of this process",
                 Some(&Unit::Bytes),
                 &bytes,
             )?;
         }
-        metrics.gauge(
-            "uptime",
-            "How long the server has been running",
-            Some(&Unit::Seconds),
-            &facts.uptime.as_secs_f64(),
-        )
+        Ok(())
     }
-}
 
-struct Metrics<'a>(DescriptorEncoder<'a>);
-
-impl Metrics<'_> {
     fn gauge(
         &mut self,
         name: &str,
@@ -224,6 +248,11 @@ impl Metrics<'_> {
             )?
             .encode_histogram::<NoLabelSet>(latency.sum().as_secs_f64(), count, &buckets, None)
     }
+}
+
+/// The library's own unit is a plural, `ratios`; the custom among exporters is the singular.
+fn ratio() -> Unit {
+    Unit::Other("ratio".to_owned())
 }
 
 /// The bounds of the latency buckets: around what is hoped for (1 ms), what is customary (50, 100 and 200 ms) and what is

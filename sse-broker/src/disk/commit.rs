@@ -9,7 +9,7 @@ use redb::{Database, WriteTransaction};
 use super::block::each_block;
 use super::codec::{TopicCache, seal};
 use super::config::DiskConfig;
-use super::ids::IdAt;
+use super::ids::{IdAt, IdHash};
 use super::index::Index;
 use super::log_state::LogState;
 use super::meta::put_meta;
@@ -183,88 +183,131 @@ fn decide(
     state: &mut LogState,
     new_ids: &mut Vec<IdAt>,
 ) -> Result<Vec<Vec<Appended>>, redb::Error> {
-    let before = *state;
-    let mut outcomes: Vec<Vec<Appended>> = Vec::with_capacity(group.len());
-    let mut new: Vec<&NewRecord> = Vec::with_capacity(group.len());
-    let mut versions = Versions::default();
+    let mut outcomes = Vec::with_capacity(group.len());
+    let mut decision = Decision {
+        txn,
+        index,
+        before: *state,
+        head: &mut state.head,
+        new: Vec::with_capacity(group.len()),
+        new_ids,
+        versions: Versions::default(),
+    };
     for batch in group {
-        let (first, first_id) = (state.head + 1, new_ids.len());
-        let mut answers = Vec::with_capacity(batch.records.len());
-        'records: for encoded in &batch.records {
-            let content = &encoded.record.content;
-            let position = |offset| Position {
-                epoch: before.epoch,
-                offset,
-            };
-            let offset = state.head + 1;
-            if let Some(hash) = encoded.id_hash {
-                let id = content.publisher_id();
-                let compare = |known: &NewRecord, at| {
-                    (known.publisher_id() == id).then(|| {
-                        if known.says_the_same_as(content) {
-                            Appended::Duplicate(position(at))
-                        } else {
-                            Appended::Conflict(position(at))
-                        }
-                    })
-                };
-                let known = index.ids.insert_new(hash, offset, before.floor);
-                let is_inserted = known.is_none();
-                for at in known.unwrap_or_default() {
-                    let known = match at.checked_sub(before.head + 1) {
-                        Some(n) => new.get(n as usize).and_then(|known| compare(known, at)),
-                        None => match retained(txn, at)? {
-                            Some(known) => compare(&known, at),
-                            // A rule may have taken it, and what it said is remembered.
-                            None => tombstones::said_the_same(txn, before.retention, at, content)?
-                                .map(|is_same| {
-                                    if is_same {
-                                        Appended::Duplicate(position(at))
-                                    } else {
-                                        Appended::Conflict(position(at))
-                                    }
-                                }),
-                        },
-                    };
-                    if let Some(known) = known {
-                        answers.push(known);
-                        continue 'records;
-                    }
-                }
-                if !is_inserted {
-                    index.ids.insert(hash, offset);
-                }
-                new_ids.push((hash, offset));
-            }
-            state.head = offset;
-            new.push(content);
-            let stale = versions.stale(txn, content, before.epoch)?;
-            answers.push(stale.map_or_else(|| Appended::Stored(position(offset)), Appended::Stale));
-        }
-        if answers
-            .iter()
-            .any(|answer| matches!(answer, Appended::Stale(_)))
-        {
-            // Nothing of it is stored, and nothing is the same as what it would have stored.
-            for (hash, offset) in new_ids.drain(first_id..) {
-                index.ids.remove(hash, offset);
-            }
-            new.truncate(new.len() - (state.head + 1 - first) as usize);
-            state.head = first - 1;
-            for answer in &mut answers {
-                if let Appended::Stored(at) | Appended::Duplicate(at) | Appended::Conflict(at) =
-                    answer
-                    && at.offset >= first
-                {
-                    *answer = Appended::Withheld;
-                }
-            }
-        } else {
-            versions.note(batch, &answers);
-        }
-        outcomes.push(answers);
+        outcomes.push(decision.batch(batch)?);
     }
     Ok(outcomes)
+}
+
+/// What is decided of a group so far.
+struct Decision<'a> {
+    txn: &'a WriteTransaction,
+    index: &'a Index,
+    /// The log before the group.
+    before: LogState,
+    head: &'a mut Offset,
+    /// The records from there to the head.
+    new: Vec<&'a NewRecord>,
+    new_ids: &'a mut Vec<IdAt>,
+    versions: Versions<'a>,
+}
+
+impl<'a> Decision<'a> {
+    /// All of an append, or nothing when it expects another version of a snapshot.
+    fn batch(&mut self, batch: &'a Batch<Encoded>) -> Result<Vec<Appended>, redb::Error> {
+        let (head, ids) = (*self.head, self.new_ids.len());
+        let mut answers = Vec::with_capacity(batch.records.len());
+        for encoded in &batch.records {
+            answers.push(self.record(encoded)?);
+        }
+        let is_stale = |answer: &Appended| matches!(answer, Appended::Stale(_));
+        if answers.iter().any(is_stale) {
+            self.go_back_to(head, ids);
+            withhold_after(head, &mut answers);
+        } else {
+            self.versions.note(batch, &answers);
+        }
+        Ok(answers)
+    }
+
+    fn record(&mut self, encoded: &'a Encoded) -> Result<Appended, redb::Error> {
+        let content = &encoded.record.content;
+        let offset = *self.head + 1;
+        if let Some(hash) = encoded.id_hash
+            && let Some(known) = self.find_or_add_id(hash, offset, content)?
+        {
+            return Ok(known);
+        }
+        *self.head = offset;
+        self.new.push(content);
+        let stale = self.versions.stale(self.txn, content, self.before.epoch)?;
+        Ok(stale.map_or_else(|| Appended::Stored(self.position(offset)), Appended::Stale))
+    }
+
+    /// The answer for a record whose id is known; otherwise its id stands at this offset now.
+    fn find_or_add_id(
+        &mut self,
+        hash: IdHash,
+        offset: Offset,
+        content: &NewRecord,
+    ) -> Result<Option<Appended>, redb::Error> {
+        if let Some(alike) = self.index.ids.insert_new(hash, offset, self.before.floor) {
+            for at in alike {
+                let answer = match self.says_the_same(at, content)? {
+                    Some(true) => Appended::Duplicate(self.position(at)),
+                    Some(false) => Appended::Conflict(self.position(at)),
+                    None => continue,
+                };
+                return Ok(Some(answer));
+            }
+            self.index.ids.insert(hash, offset);
+        }
+        self.new_ids.push((hash, offset));
+        Ok(None)
+    }
+
+    /// Whether the record at an offset says the same; `None` when it has another id.
+    fn says_the_same(&self, at: Offset, content: &NewRecord) -> Result<Option<bool>, redb::Error> {
+        let compare = |known: &NewRecord| {
+            let is_its_id = known.publisher_id() == content.publisher_id();
+            is_its_id.then(|| known.says_the_same_as(content))
+        };
+        if let Some(n) = at.checked_sub(self.before.head + 1) {
+            return Ok(self.new.get(n as usize).and_then(|known| compare(known)));
+        }
+        match retained(self.txn, at)? {
+            Some(known) => Ok(compare(&known)),
+            // A rule may have taken it, and what it said is remembered.
+            None => tombstones::said_the_same(self.txn, self.before.retention, at, content),
+        }
+    }
+
+    /// Forgets the records after `head`, and all but the first so many new ids.
+    fn go_back_to(&mut self, head: Offset, ids: usize) {
+        for (hash, offset) in self.new_ids.drain(ids..) {
+            self.index.ids.remove(hash, offset);
+        }
+        self.new.truncate((head - self.before.head) as usize);
+        *self.head = head;
+    }
+
+    fn position(&self, offset: Offset) -> Position {
+        Position {
+            epoch: self.before.epoch,
+            offset,
+        }
+    }
+}
+
+/// Nothing after `head` is stored, and nothing is the same as what would have been.
+fn withhold_after(head: Offset, answers: &mut [Appended]) {
+    for answer in answers {
+        if let Appended::Stored(at) | Appended::Duplicate(at) | Appended::Conflict(at) = answer
+            && at.offset > head
+        {
+            *answer = Appended::Withheld;
+        }
+    }
 }
 
 /// Which versions the snapshots have that a group's records expect, as its earlier appends leave them.

@@ -3,10 +3,19 @@
 //! Each topic lists where its entries stand in the window; a read merges the lists of the reader's topics and
 //! of the entries addressed to it, and looks at nobody else's entries.
 
-use std::{cmp::Reverse, collections::binary_heap::PeekMut, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque, binary_heap::PeekMut},
+    sync::Arc,
+};
 
 use super::{Shard, Step};
-use crate::{Entry, reader::Reader, topics::Content};
+use crate::{
+    Entry,
+    reader::Reader,
+    topics::{Content, Index},
+    window::Window,
+};
 
 impl<T> Shard<T> {
     pub(super) fn step_exact(
@@ -40,76 +49,27 @@ impl<T> Shard<T> {
             out,
             out_start,
         };
-        let mut stopped_at = None;
-        if take.reader.is_linked_to_all() {
-            let from = take.reader.next_seq.max(window.base());
-            for (seq, entry) in (from..).zip(window.range_from(from)) {
-                if !take.offer(entry) {
-                    stopped_at = Some(seq);
-                    break;
-                }
-            }
+        let stopped_at = if take.reader.is_linked_to_all() {
+            take.all_of(window)
         } else {
-            let next_seq = take.reader.next_seq;
-            let directs = match directs.is_empty() {
-                true => None,
-                false => directs.get(&take.reader.info.id),
-            };
-            let list = |source| match source {
-                Source::Direct => directs,
-                Source::Topic(node) => match &index.node(node)?.content {
-                    Content::Topic { seqs, .. } => Some(seqs),
-                    _ => None,
+            let lists = Lists {
+                window,
+                index,
+                direct: match directs.is_empty() {
+                    true => None,
+                    false => directs.get(&take.reader.info.id),
                 },
             };
-            heads.clear();
-            let topics = take
-                .reader
-                .links
-                .as_slice()
-                .iter()
-                .map(|link| Source::Topic(link.node));
-            for source in topics.chain([Source::Direct]) {
-                if let Some(seqs) = list(source)
-                    && seqs.back().is_some_and(|&back| back >= next_seq)
-                {
-                    let at = seqs.partition_point(|&seq| seq < next_seq);
-                    heads.extend(seqs.get(at).map(|&seq| Reverse((seq, source, at))));
-                }
-            }
+            lists.find_heads(take.reader, heads);
             // Nothing to merge for a reader of one topic, as most are.
             if heads.len() == 1
                 && let Some(Reverse((_, source, at))) = heads.pop()
             {
-                let seqs = list(source).into_iter().flat_map(|seqs| seqs.range(at..));
-                for &seq in seqs {
-                    if let Some(entry) = window.get(seq)
-                        && !take.offer(entry)
-                    {
-                        stopped_at = Some(seq);
-                        break;
-                    }
-                }
+                lists.take_one(source, at, &mut take)
+            } else {
+                lists.merge(heads, &mut take)
             }
-            let mut last = None;
-            while let Some(mut head) = heads.peek_mut() {
-                let Reverse((seq, source, at)) = *head;
-                match list(source).and_then(|seqs| seqs.get(at + 1)) {
-                    Some(&next) => *head = Reverse((next, source, at + 1)),
-                    None => drop(PeekMut::pop(head)),
-                }
-                // An entry with several of the reader's topics stands in several lists.
-                if last.replace(seq) == Some(seq) {
-                    continue;
-                }
-                if let Some(entry) = window.get(seq)
-                    && !take.offer(entry)
-                {
-                    stopped_at = Some(seq);
-                    break;
-                }
-            }
-        }
+        };
         take.out.truncate(out_start + take.taken);
         let (taken, taken_bytes, is_all) = (take.taken, take.taken_bytes, take.is_all);
         let reader = take.reader;
@@ -132,6 +92,74 @@ pub(super) enum Source {
     Direct,
 }
 
+/// The lists of a reader: where in the window the entries of its topics stand, and those addressed to it.
+struct Lists<'a, T> {
+    window: &'a Window<T>,
+    index: &'a Index,
+    direct: Option<&'a VecDeque<u64>>,
+}
+
+impl<T> Lists<'_, T> {
+    #[inline]
+    fn list(&self, source: Source) -> Option<&VecDeque<u64>> {
+        match source {
+            Source::Direct => self.direct,
+            Source::Topic(node) => match &self.index.node(node)?.content {
+                Content::Topic { seqs, .. } => Some(seqs),
+                _ => None,
+            },
+        }
+    }
+
+    /// Collects the next entry of each list that has one.
+    #[inline]
+    fn find_heads(&self, reader: &Reader, heads: &mut BinaryHeap<Head>) {
+        heads.clear();
+        let next_seq = reader.next_seq;
+        let links = reader.links.as_slice().iter();
+        let topics = links.map(|link| Source::Topic(link.node));
+        for source in topics.chain([Source::Direct]) {
+            if let Some(seqs) = self.list(source)
+                && seqs.back().is_some_and(|&back| back >= next_seq)
+            {
+                let at = seqs.partition_point(|&seq| seq < next_seq);
+                heads.extend(seqs.get(at).map(|&seq| Reverse((seq, source, at))));
+            }
+        }
+    }
+
+    /// Takes the entries of one list from a position on. Says where it stopped if the budget was spent.
+    #[inline]
+    fn take_one(&self, source: Source, at: usize, take: &mut Take<'_, T>) -> Option<u64> {
+        let mut seqs = self.list(source)?.range(at..).copied();
+        seqs.find(|&seq| !self.offer(seq, take))
+    }
+
+    /// The same for several lists, in the order of their entries.
+    #[inline]
+    fn merge(&self, heads: &mut BinaryHeap<Head>, take: &mut Take<'_, T>) -> Option<u64> {
+        let mut last = None;
+        while let Some(mut head) = heads.peek_mut() {
+            let Reverse((seq, source, at)) = *head;
+            match self.list(source).and_then(|seqs| seqs.get(at + 1)) {
+                Some(&next) => *head = Reverse((next, source, at + 1)),
+                None => drop(PeekMut::pop(head)),
+            }
+            // An entry with several of the reader's topics stands in several lists.
+            if last.replace(seq) != Some(seq) && !self.offer(seq, take) {
+                return Some(seq);
+            }
+        }
+        None
+    }
+
+    /// Offers what the window has there; false when the budget is spent.
+    #[inline]
+    fn offer(&self, seq: u64, take: &mut Take<'_, T>) -> bool {
+        self.window.get(seq).is_none_or(|entry| take.offer(entry))
+    }
+}
+
 /// What one read has taken so far.
 struct Take<'a, T> {
     reader: &'a mut Reader,
@@ -146,6 +174,18 @@ struct Take<'a, T> {
 }
 
 impl<T> Take<'_, T> {
+    /// Takes the entries of every topic. Says where it stopped if the budget was spent.
+    #[inline]
+    fn all_of(&mut self, window: &Window<T>) -> Option<u64> {
+        let from = self.reader.next_seq.max(window.base());
+        for (seq, entry) in (from..).zip(window.range_from(from)) {
+            if !self.offer(entry) {
+                return Some(seq);
+            }
+        }
+        None
+    }
+
     /// Takes an entry of a followed topic if it is wanted; false when the budget is spent.
     fn offer(&mut self, entry: &Arc<Entry<T>>) -> bool {
         if entry.offset <= self.reader.cursor || !self.reader.may_see(entry) {

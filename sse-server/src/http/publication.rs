@@ -220,90 +220,83 @@ fn element(raw: &RawValue) -> Result<Publication, Problem> {
 
 /// Reads one event from the fields of its object.
 pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
-    let mut publication = Publication::default();
-    let mut type_given_as: Option<String> = None;
-    let mut has_data = false;
+    let mut draft = Draft::default();
     for (name, raw) in fields.0 {
-        if raw.get() == "null" && name != "data" {
-            if AUDIENCE_FIELDS.contains(&&*name) {
-                return Err(Problem::bad_field(
-                    name,
-                    "must not be null; leave it out for an event that everyone gets",
-                ));
-            }
-            continue;
+        if raw.get() != "null" || name == "data" {
+            draft.set(&name, raw)?;
+        } else if AUDIENCE_FIELDS.contains(&&*name) {
+            return Err(Problem::bad_field(
+                name,
+                "must not be null; leave it out for an event that everyone gets",
+            ));
         }
-        match &*name {
-            "event_type" | "event" | "type" => {
-                if let Some(other) = &type_given_as {
-                    return Err(Problem::bad_field(
-                        name,
-                        format!("the type was given as `{other}` already"),
-                    ));
-                }
-                publication.event_type = Some(event_type(&name, raw)?);
-                type_given_as = Some(name.into_owned());
-            }
+    }
+    draft.finish()
+}
+
+/// An event of which some fields are read.
+#[derive(Default)]
+struct Draft {
+    publication: Publication,
+    type_given_as: Option<String>,
+    has_data: bool,
+}
+
+impl Draft {
+    fn set(&mut self, name: &str, raw: &RawValue) -> Result<(), Problem> {
+        let publication = &mut self.publication;
+        match name {
+            "event_type" | "event" | "type" => self.set_event_type(name, raw)?,
             "data" => {
                 (publication.data, publication.data_kind) = data(raw)?;
-                has_data = true;
+                self.has_data = true;
             }
-            "topic" | "topics" => publication.topics.append(&mut topics(&name, raw)?),
-            "project_id" => publication.topics.push(topic_under("project", &name, raw)?),
+            "topic" | "topics" => publication.topics.append(&mut topics(name, raw)?),
+            "project_id" => publication.topics.push(topic_under("project", name, raw)?),
             "session_filter" | "session_id" => publication
                 .audience
-                .push(topic_under("session", &name, raw)?),
-            "user_id" => publication.audience.push(topic_under("user", &name, raw)?),
+                .push(topic_under("session", name, raw)?),
+            "user_id" => publication.audience.push(topic_under("user", name, raw)?),
             "subscription_filter" => {
-                publication.subscription_filter = Some(event_type(&name, raw)?)
+                publication.subscription_filter = Some(event_type(name, raw)?);
             }
-            "id" => publication.id = Some(event_id(&name, raw)?),
-            "retry" => {
-                let millis = number(&name, raw, "a number of milliseconds")?;
-                if millis > MAX_RETRY_MILLIS {
-                    let problem = format!("may be {MAX_RETRY_MILLIS} at most, a day");
-                    return Err(Problem::bad_field(&*name, problem));
-                }
-                publication.retry = Some(Retry::from_millis(millis));
-            }
-            "priority" => {
-                publication.priority =
-                    match value::<Cow<'_, str>>(&name, raw, "low, normal or high")?.as_ref() {
-                        "low" => Priority::Low,
-                        "normal" => Priority::Normal,
-                        "high" => Priority::High,
-                        other => {
-                            return Err(Problem::bad_field(
-                                name,
-                                format!("{} is not low, normal or high", Quoted(other)),
-                            ));
-                        }
-                    }
-            }
-            "ttl_seconds" => {
-                let seconds: f64 = number(&name, raw, "a number of seconds, 0 or more")?;
-                publication.time_to_live =
-                    Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
-                        Problem::bad_field(name, "must be a number of seconds, 0 or more")
-                    })?);
-            }
+            "id" => publication.id = Some(event_id(name, raw)?),
+            "retry" => publication.retry = Some(retry(name, raw)?),
+            "priority" => publication.priority = priority(name, raw)?,
+            "ttl_seconds" => publication.time_to_live = Some(time_to_live(name, raw)?),
             _ => {
                 return Err(Problem::bad_field(
-                    name.into_owned(),
+                    name,
                     "no such field; there are event_type, data, topic, session_filter, user_id, project_id, \
                      subscription_filter, id, retry, priority, ttl_seconds",
                 ));
             }
         }
+        Ok(())
     }
-    if !has_data {
-        return Err(Problem::bad_field(
-            "data",
-            "is missing: every event has data, if only an empty string",
-        ));
+
+    fn set_event_type(&mut self, name: &str, raw: &RawValue) -> Result<(), Problem> {
+        if let Some(other) = &self.type_given_as {
+            return Err(Problem::bad_field(
+                name,
+                format!("the type was given as `{other}` already"),
+            ));
+        }
+        self.publication.event_type = Some(event_type(name, raw)?);
+        self.type_given_as = Some(name.to_owned());
+        Ok(())
     }
-    check_owners(&publication)?;
-    Ok(publication)
+
+    fn finish(self) -> Result<Publication, Problem> {
+        if !self.has_data {
+            return Err(Problem::bad_field(
+                "data",
+                "is missing: every event has data, if only an empty string",
+            ));
+        }
+        check_owners(&self.publication)?;
+        Ok(self.publication)
+    }
 }
 
 /// Refuses an event that nobody could ever get: no reader is two sessions, or two users.
@@ -377,6 +370,34 @@ fn event_id(field: &str, raw: &RawValue) -> Result<EventId, Problem> {
         ));
     }
     EventId::new(text).map_err(|error| Problem::bad_field(field, error.to_string()))
+}
+
+fn retry(field: &str, raw: &RawValue) -> Result<Retry, Problem> {
+    let millis = number(field, raw, "a number of milliseconds")?;
+    if millis > MAX_RETRY_MILLIS {
+        let problem = format!("may be {MAX_RETRY_MILLIS} at most, a day");
+        return Err(Problem::bad_field(field, problem));
+    }
+    Ok(Retry::from_millis(millis))
+}
+
+fn priority(field: &str, raw: &RawValue) -> Result<Priority, Problem> {
+    match &*value::<Cow<'_, str>>(field, raw, "low, normal or high")? {
+        "low" => Ok(Priority::Low),
+        "normal" => Ok(Priority::Normal),
+        "high" => Ok(Priority::High),
+        other => Err(Problem::bad_field(
+            field,
+            format!("{} is not low, normal or high", Quoted(other)),
+        )),
+    }
+}
+
+fn time_to_live(field: &str, raw: &RawValue) -> Result<Duration, Problem> {
+    let expected = "a number of seconds, 0 or more";
+    let seconds: f64 = number(field, raw, expected)?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| Problem::bad_field(field, format!("must be {expected}")))
 }
 
 fn topics(field: &str, raw: &RawValue) -> Result<Vec<Topic>, Problem> {

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sse_broker::Bounds;
 use sse_compress::Level;
 use sse_health::{Signal, Thresholds};
+use sse_pool::{Limits, PoolConfig, WindowConfig};
 
-use crate::access::budget::{Sizes, shares};
+use crate::access::PlaceLimits;
+use crate::access::budget::{Account, STREAM_BYTES, Sizes, shares};
 use crate::topic_pattern::Pattern;
 use crate::wire::HeartbeatForm;
 
@@ -80,6 +83,58 @@ pub struct HubConfig {
     pub trust_clock: bool,
     /// Parts the pool is divided into; one for each core that serves connections.
     pub shards: usize,
+}
+
+impl HubConfig {
+    /// The pool of a hub on a log that covers this.
+    pub(super) fn pool(&self, bounds: Bounds) -> PoolConfig {
+        PoolConfig {
+            shards: self.shards.max(1),
+            window: WindowConfig {
+                max_bytes: self.window_bytes,
+                max_entries: self.window_events,
+            },
+            limits: Limits {
+                max_connections: self.max_connections,
+                max_connections_per_ip: self.max_connections_per_ip,
+                // Session, user and connection are topics too; they are the hub's own doing.
+                max_topics_per_connection: self.max_subscriptions.saturating_add(4),
+            },
+            send_timeout: self.send_timeout,
+            idle_timeout: self.idle_timeout,
+            start_offset: bounds.head,
+            start_series: bounds.epoch.0,
+        }
+    }
+
+    /// What the accounts of the memory budget may hold.
+    pub(super) fn account_sizes(&self) -> Sizes {
+        let mut sizes = self.memory;
+        sizes[Account::Compression as usize] = self.stream_compression_bytes;
+        sizes[Account::Window as usize] = self.window_bytes;
+        // The rest is for the places of streams, which take no permits.
+        let connections = &mut sizes[Account::Connections as usize];
+        *connections -= (*connections / 2).min(self.max_connections.saturating_mul(STREAM_BYTES));
+        sizes
+    }
+
+    pub(super) fn request_limits(&self) -> PlaceLimits {
+        PlaceLimits {
+            max: self.max_requests,
+            max_per_address: self.max_requests_per_ip,
+        }
+    }
+
+    /// As many as may have a stream or a request on them: then a request that has a place has a socket.
+    pub(super) fn socket_limits(&self) -> PlaceLimits {
+        let connections_and_requests = self.max_connections.saturating_add(self.max_requests);
+        PlaceLimits {
+            max: self.max_sockets.unwrap_or(connections_and_requests),
+            max_per_address: self
+                .max_connections_per_ip
+                .saturating_add(self.max_requests_per_ip),
+        }
+    }
 }
 
 impl Default for HubConfig {

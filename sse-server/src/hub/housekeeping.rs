@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use sse_broker::LogTime;
 use sse_health::{Fault, Phase, Status};
 use sse_pool::{CloseReason, ReaderState};
 
@@ -187,8 +188,15 @@ impl Hub {
     }
 }
 
+/// Starts the clock by which events age, and says what is noticed of it.
+pub(super) fn start_age_clock(last: Option<LogTime>, trusts_clock: bool) -> AgeClock {
+    let (clock, notice) = AgeClock::start(clock::now(), clock::unix_millis(), last, trusts_clock);
+    tell(&clock, notice);
+    clock
+}
+
 /// Says once what was noticed of the clock.
-pub(super) fn tell(clock: &AgeClock, notice: Option<ClockNotice>) {
+fn tell(clock: &AgeClock, notice: Option<ClockNotice>) {
     match (notice, clock.fault()) {
         (None, _) => {}
         (Some(ClockNotice::Agreed), _) | (Some(_), None) => {

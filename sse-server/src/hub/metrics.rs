@@ -11,10 +11,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
-use sse_broker::UnixMillis;
+use sse_broker::{Bounds, Position, UnixMillis};
 use sse_health::{
-    ConnectionCounts, Exposition, Facts, Gauges, HealthMonitor, Hysteresis, JobCounts, Sampler,
-    Transition,
+    ConnectionCounts, Exposition, Facts, Gauges, HealthMonitor, Hysteresis, JobCounts,
+    LatencySummary, Sampler, Transition,
 };
 
 use super::{Hub, HubConfig};
@@ -187,6 +187,19 @@ pub struct PlacesJson {
     pub refused_per_ip: u64,
 }
 
+impl From<LatencySummary> for LatencyMs {
+    fn from(latency: LatencySummary) -> Self {
+        let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        Self {
+            avg: millis(latency.mean),
+            p50: millis(latency.p50),
+            p95: millis(latency.p95),
+            p99: millis(latency.p99),
+            max: millis(latency.max),
+        }
+    }
+}
+
 impl From<PlaceStatus> for PlacesJson {
     fn from(status: PlaceStatus) -> Self {
         Self {
@@ -275,12 +288,12 @@ impl Metrics {
         self.takeovers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A stream was refused because its named subscription is in use.
     /// A handler of a request has panicked.
     pub(crate) fn record_panic(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A stream was refused because its named subscription is in use.
     pub(super) fn record_refused_takeover(&self) {
         self.refused_takeovers.fetch_add(1, Ordering::Relaxed);
     }
@@ -454,17 +467,8 @@ impl Hub {
         let pool = self.inner.pool.stats();
         let facts = self.health();
         let traffic = &facts.traffic;
-        let compression = self.inner.compressor.stats();
-        let cohorts = self.inner.cohorts.stats();
-        let bounds = self.inner.broker.bounds();
-        let at = |offset| {
-            sse_broker::Position {
-                epoch: bounds.epoch,
-                offset,
-            }
-            .to_string()
-        };
-        let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        let sockets = self.inner.sockets.status();
+        let accounts = self.memory().map(|it| (it.account.name(), it.into()));
         HubStats {
             active_connections: pool.active,
             total_connections: pool.active,
@@ -485,49 +489,47 @@ impl Hub {
             delivered_per_second: traffic.delivered_per_second,
             success_rate: traffic.success_rate(),
             errors_last_minute: traffic.errors_last_minute,
-            latency_ms: facts
-                .latency
-                .map_or_else(LatencyMs::default, |latency| LatencyMs {
-                    avg: millis(latency.mean),
-                    p50: millis(latency.p50),
-                    p95: millis(latency.p95),
-                    p99: millis(latency.p99),
-                    max: millis(latency.max),
-                }),
-            compression: CompressionJson {
-                compressed: compression.compressed,
-                bytes_in: compression.bytes_in,
-                bytes_out: compression.bytes_out,
-                ratio: compression.ratio(),
-                streams: StreamCompressionJson {
-                    cohorts: cohorts.cohorts,
-                    bytes_in: cohorts.plain_bytes,
-                    bytes_out: cohorts.packed_bytes,
-                },
-            },
+            latency_ms: facts.latency.map(LatencyMs::from).unwrap_or_default(),
+            compression: self.compression(),
             window: WindowJson {
                 events: pool.window_entries,
                 bytes: pool.window_bytes,
             },
-            log: LogJson {
-                floor: at(bounds.floor),
-                head: at(bounds.head),
-                durability: self.durability().as_str(),
-            },
-            memory: self
-                .memory()
-                .map(|status| {
-                    let name = status.account.name();
-                    (name, AccountJson::from(status))
-                })
-                .into(),
+            log: self.log(),
+            memory: accounts.into(),
             places: self.places().into(),
-            waiting_sockets: self.inner.sockets.status().waiting,
-            evicted_sockets: self.inner.sockets.status().evicted,
+            waiting_sockets: sockets.waiting,
+            evicted_sockets: sockets.evicted,
             jobs: self.job_counts(),
             started_at: clock::rfc3339(metrics.started_at),
             uptime_seconds: facts.uptime.as_secs(),
             status: facts.assessment.status,
+        }
+    }
+
+    fn compression(&self) -> CompressionJson {
+        let messages = self.inner.compressor.stats();
+        let streams = self.inner.cohorts.stats();
+        CompressionJson {
+            compressed: messages.compressed,
+            bytes_in: messages.bytes_in,
+            bytes_out: messages.bytes_out,
+            ratio: messages.ratio(),
+            streams: StreamCompressionJson {
+                cohorts: streams.cohorts,
+                bytes_in: streams.plain_bytes,
+                bytes_out: streams.packed_bytes,
+            },
+        }
+    }
+
+    fn log(&self) -> LogJson {
+        let Bounds { epoch, floor, head } = self.inner.broker.bounds();
+        let at = |offset| Position { epoch, offset }.to_string();
+        LogJson {
+            floor: at(floor),
+            head: at(head),
+            durability: self.durability().as_str(),
         }
     }
 }

@@ -31,16 +31,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use sse_broker::{
     Bounds, Broker, Durability, LogHealth, Offset, Page, Position, ReadError, ReadRequest, Record,
-    Tail, UnixMillis,
+    StoredState, Tail, Topic, UnixMillis,
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
 use sse_pool::{
-    ClientInfo, Connection, Entry, Pool, PoolConfig, Selector, ShardHandle, TopicFilter,
-    Visibility, WindowConfig,
+    ClientInfo, Connection, Entry, Pool, Selector, ShardHandle, TopicFilter, Visibility,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -67,7 +67,7 @@ pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 pub(crate) use replay::{HeldPage, RenderRecord};
 
 use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
-use crate::access::{PlaceLimits, Places, Sockets, visibility};
+use crate::access::{Places, Sockets, visibility};
 use crate::clock;
 use age_clock::AgeClock;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
@@ -150,96 +150,11 @@ impl Hub {
     ///
     /// When the log cannot be read.
     pub async fn open(config: HubConfig, broker: Arc<dyn Broker>) -> Result<Self, ReadError> {
-        let snapshots = broker.snapshots("job/").await?;
-        let durables = broker.states(named_subscriptions::KEY_PREFIX).await?;
-        let bounds = broker.bounds();
+        let stored = Stored::read(&*broker).await?;
         if let Some(why) = broker.health().new_epoch {
-            tracing::warn!(epoch = %bounds.epoch, "the log begins a new epoch, and readers of the old one hear of a gap: {why}");
+            tracing::warn!(epoch = %stored.bounds.epoch, "the log begins a new epoch, and readers of the old one hear of a gap: {why}");
         }
-        // A log that holds nothing has nothing that could go too early.
-        let trusts_clock = config.trust_clock || bounds.head == bounds.floor;
-        let (age_clock, notice) = AgeClock::start(
-            clock::now(),
-            clock::unix_millis(),
-            broker.last_time(),
-            trusts_clock,
-        );
-        housekeeping::tell(&age_clock, notice);
-        let pool = Pool::new(PoolConfig {
-            shards: config.shards.max(1),
-            window: WindowConfig {
-                max_bytes: config.window_bytes,
-                max_entries: config.window_events,
-            },
-            limits: sse_pool::Limits {
-                max_connections: config.max_connections,
-                max_connections_per_ip: config.max_connections_per_ip,
-                // Session, user and connection are topics too; they are the hub's own doing.
-                max_topics_per_connection: config.max_subscriptions.saturating_add(4),
-            },
-            send_timeout: config.send_timeout,
-            idle_timeout: config.idle_timeout,
-            start_offset: bounds.head,
-            start_series: bounds.epoch.0,
-        });
-        let mut sizes = config.memory;
-        sizes[Account::Compression as usize] = config.stream_compression_bytes;
-        sizes[Account::Window as usize] = config.window_bytes;
-        // The rest is for the places of streams, which take no permits.
-        let connections = &mut sizes[Account::Connections as usize];
-        *connections -= (*connections / 2).min(config.max_connections.saturating_mul(STREAM_BYTES));
-        let budget = Budget::new(sizes);
-        let inner = Arc::new(Inner {
-            budget: budget.clone(),
-            requests: Places::new(PlaceLimits {
-                max: config.max_requests,
-                max_per_address: config.max_requests_per_ip,
-            }),
-            // As many as may have a stream or a request on them: then a request that has a place has a socket.
-            sockets: Sockets::new(PlaceLimits {
-                max: config
-                    .max_sockets
-                    .unwrap_or_else(|| config.max_connections.saturating_add(config.max_requests)),
-                max_per_address: config
-                    .max_connections_per_ip
-                    .saturating_add(config.max_requests_per_ip),
-            }),
-            compressor: Arc::new(MessageCompressor::new(
-                config.compression_threshold_bytes,
-                config.compression_level,
-            )),
-            poll_turns: Semaphore::new(1),
-            load_governor: LoadGovernor::new(
-                config.compression_level,
-                config.heartbeat,
-                config.max_heartbeat,
-            ),
-            metrics: Metrics::new(&config, clock::now(), clock::unix_millis()),
-            named_subscriptions: named_subscriptions::NamedSubscriptions::new(
-                &config, durables, bounds,
-            ),
-            jobs: Jobs::new(
-                config.max_jobs,
-                config.memory[Account::Jobs as usize],
-                snapshots,
-            ),
-            age_clock: Mutex::new(age_clock),
-            told_fence: Mutex::default(),
-            head: watch::Sender::new(bounds.head),
-            phase: Mutex::new(Phase::default()),
-            publishing: AtomicUsize::new(0),
-            quiet: Notify::new(),
-            cohorts: Cohorts::new(budget),
-            names: Names::default(),
-            other_frames_bytes: Arc::default(),
-            exclusions: Exclusions::default(),
-            selectors: Interner::new(),
-            clients: Interner::new(),
-            leased_shards: Mutex::new(vec![false; pool.shards()]),
-            config,
-            broker: Arc::clone(&broker),
-            pool,
-        });
+        let inner = Arc::new(Inner::new(config, Arc::clone(&broker), stored));
         inner.budget.record(Account::Jobs, inner.jobs.bytes());
         // The log holds its tail weakly, or log and hub would keep each other alive for ever.
         broker.follow(Arc::new(PoolTail(Arc::downgrade(&inner))));
@@ -412,7 +327,75 @@ impl std::fmt::Debug for Hub {
     }
 }
 
+/// What a hub takes over from its log.
+struct Stored {
+    jobs: Vec<(Topic, Bytes)>,
+    named_subscriptions: Vec<StoredState>,
+    bounds: Bounds,
+}
+
+impl Stored {
+    async fn read(broker: &dyn Broker) -> Result<Self, ReadError> {
+        Ok(Self {
+            jobs: broker.snapshots("job/").await?,
+            named_subscriptions: broker.states(named_subscriptions::KEY_PREFIX).await?,
+            bounds: broker.bounds(),
+        })
+    }
+}
+
 impl Inner {
+    fn new(config: HubConfig, broker: Arc<dyn Broker>, stored: Stored) -> Self {
+        let bounds = stored.bounds;
+        // A log that holds nothing has nothing that could go too early.
+        let trusts_clock = config.trust_clock || bounds.head == bounds.floor;
+        let age_clock = housekeeping::start_age_clock(broker.last_time(), trusts_clock);
+        let pool = Pool::new(config.pool(bounds));
+        let budget = Budget::new(config.account_sizes());
+        Self {
+            budget: budget.clone(),
+            requests: Places::new(config.request_limits()),
+            sockets: Sockets::new(config.socket_limits()),
+            compressor: Arc::new(MessageCompressor::new(
+                config.compression_threshold_bytes,
+                config.compression_level,
+            )),
+            poll_turns: Semaphore::new(1),
+            load_governor: LoadGovernor::new(
+                config.compression_level,
+                config.heartbeat,
+                config.max_heartbeat,
+            ),
+            metrics: Metrics::new(&config, clock::now(), clock::unix_millis()),
+            named_subscriptions: named_subscriptions::NamedSubscriptions::new(
+                &config,
+                stored.named_subscriptions,
+                bounds,
+            ),
+            jobs: Jobs::new(
+                config.max_jobs,
+                config.memory[Account::Jobs as usize],
+                stored.jobs,
+            ),
+            age_clock: Mutex::new(age_clock),
+            told_fence: Mutex::default(),
+            head: watch::Sender::new(bounds.head),
+            phase: Mutex::new(Phase::default()),
+            publishing: AtomicUsize::new(0),
+            quiet: Notify::new(),
+            cohorts: Cohorts::new(budget),
+            names: Names::default(),
+            other_frames_bytes: Arc::default(),
+            exclusions: Exclusions::default(),
+            selectors: Interner::new(),
+            clients: Interner::new(),
+            leased_shards: Mutex::new(vec![false; pool.shards()]),
+            config,
+            broker,
+            pool,
+        }
+    }
+
     /// A committed record as the pool has it.
     fn entry(&self, record: &Arc<Record>, now: Instant) -> Entry<Arc<EncodedRecord>> {
         let encoded = EncodedRecord::new(

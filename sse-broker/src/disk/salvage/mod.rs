@@ -16,6 +16,7 @@ mod search;
 mod sorted;
 mod source;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::choice::{Choice, Choices};
-use self::reached::Reached;
+use self::reached::{Reached, Values};
 use self::search::Found;
 use self::sorted::{Sorted, Sorter};
 use self::source::Source;
@@ -32,7 +33,7 @@ use super::import::LogImport;
 use super::location::{FILE_NAME, LOCK_FILE_NAME, is_empty};
 use super::seal::{self, Seal};
 use super::stopped::Progress;
-use crate::{Bounds, Epoch, Offset, StateChange, Topic, UnixMillis};
+use crate::{Bounds, Epoch, NewRecord, Offset, StateChange, Topic, UnixMillis};
 
 /// What [`salvage`] saved, and what it could not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,36 +179,62 @@ impl Work {
         finds: Sorted,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Salvaged, LogToolError> {
+        let extent = self.extent(&finds);
+        let log = LogImport::create(folder, Epoch::random(), extent.begin)?;
+        let mut new = NewLog {
+            done: self.nothing_yet(log.bounds(), &extent),
+            log,
+        };
+        let choices = Choices::new(
+            Arc::clone(&self.source),
+            finds,
+            extent.begin,
+            extent.trusted_upto,
+        );
+        let mut saved_upto = |at| progress(self.progress_at(at, extent.begin));
+        new.save_records(choices, &extent, &mut saved_upto)?;
+        // Up to here an offset without a record is one that a rule may have removed.
+        new.save_removed(self.reached.removed_upto)?;
+        let Self { reached, found, .. } = self;
+        new.save_snapshots(reached.snapshots, reached.head, found.snapshots)?;
+        new.save_states(reached.states, found.states)?;
+        new.finish()
+    }
+
+    /// What the new log has to cover.
+    fn extent(&self, finds: &Sorted) -> Extent {
         let Self {
-            source,
             reached,
             found,
             seal,
+            ..
         } = self;
         // A floor above all records that there are is not believed, unless the database says it. A higher one than the
         // database's is of a commit that it has gone back from.
         let searched = found.floor.filter(|floor| *floor <= found.head);
         let floor = reached.floor.max(searched);
         let lowest = finds.peek().map_or(0, |find| find.first - 1);
-        let begin = floor.unwrap_or(lowest);
-        let sealed = seal.filter(|seal| reached.epoch.is_none_or(|epoch| epoch.0 == seal.epoch));
-        let head = sealed
-            .map(|seal| seal.head)
-            .max(reached.failed.is_none().then_some(reached.head));
-        let trusted_upto = match reached.has_all_blocks {
-            true => reached.removed_upto.min(reached.head),
-            false => 0,
-        };
+        let is_its = |seal: &&Seal| reached.epoch.is_none_or(|epoch| epoch.0 == seal.epoch);
+        let sealed = seal.as_ref().filter(is_its).map(|seal| seal.head);
+        Extent {
+            floor,
+            begin: floor.unwrap_or(lowest),
+            head: sealed.max(reached.failed.is_none().then_some(reached.head)),
+            trusted_upto: match reached.has_all_blocks {
+                true => reached.removed_upto.min(reached.head),
+                false => 0,
+            },
+        }
+    }
 
-        let epoch = Epoch::random();
-        let mut log = LogImport::create(folder, epoch, begin)?;
-        let mut done = Salvaged {
-            bounds: log.bounds(),
+    fn nothing_yet(&self, bounds: Bounds, extent: &Extent) -> Salvaged {
+        Salvaged {
+            bounds,
             events: 0,
             offsets: None,
             published: None,
-            floor,
-            head,
+            floor: extent.floor,
+            head: extent.head,
             missing: 0,
             missing_offsets: Vec::new(),
             missing_stretches: 0,
@@ -220,79 +247,143 @@ impl Work {
             states: 0,
             damaged_states: Vec::new(),
             has_guessed_values: false,
-            unreadable_bytes: found.unreadable_bytes,
-            database: reached.failed.clone(),
-        };
-        // Up to here an offset without a record is one that a rule may have removed.
-        let removed_upto = reached.removed_upto;
-        let of = 2 * source.len();
-        let span = found.head.saturating_sub(begin).max(1);
-        let mut choices = Choices::new(Arc::clone(&source), finds, begin, trusted_upto);
-        let mut last = begin;
+            unreadable_bytes: self.found.unreadable_bytes,
+            database: self.reached.failed.clone(),
+        }
+    }
+
+    /// How far it is: the first half was to search the file, the second is to save the records after `begin`.
+    fn progress_at(&self, at: Offset, begin: Offset) -> Progress {
+        let len = self.source.len();
+        let span = self.found.head.saturating_sub(begin).max(1);
+        let share = (u128::from(at - begin) * u128::from(len)) / u128::from(span);
+        Progress {
+            done: len + u64::try_from(share).unwrap_or(0),
+            of: 2 * len,
+        }
+    }
+}
+
+/// What a new log has to cover.
+struct Extent {
+    /// Up to where the damaged log was trimmed, if that is known.
+    floor: Option<Offset>,
+    /// The new log begins after this.
+    begin: Offset,
+    /// Up to here its events had been acknowledged, if that is known.
+    head: Option<Offset>,
+    /// Up to here nothing is missed: what the database does not have was removed.
+    trusted_upto: Offset,
+}
+
+/// The new log, and what is in it.
+struct NewLog {
+    log: LogImport,
+    done: Salvaged,
+}
+
+impl NewLog {
+    /// Writes the records that can be read, and counts those that are missing.
+    fn save_records(
+        &mut self,
+        mut choices: Choices,
+        extent: &Extent,
+        saved_upto: &mut dyn FnMut(Offset),
+    ) -> Result<(), LogToolError> {
+        let mut last = extent.begin;
         while let Some((at, choice)) = choices.next()? {
-            let share = (u128::from(at - begin) * u128::from(source.len())) / u128::from(span);
-            progress(Progress {
-                done: source.len() + u64::try_from(share).unwrap_or(0),
-                of,
-            });
-            done.add_missing(last.max(trusted_upto) + 1, at - 1);
+            saved_upto(at);
+            let missing_from = last.max(extent.trusted_upto) + 1;
+            self.done.add_missing(missing_from, at - 1);
             last = at;
             match choice {
                 Choice::Removed => {}
                 Choice::Damaged(bytes) => {
-                    done.damaged += 1;
-                    done.damaged_bytes += bytes;
-                    done.add_missing(at, at);
+                    self.done.damaged += 1;
+                    self.done.damaged_bytes += bytes;
+                    self.done.add_missing(at, at);
                 }
                 Choice::Record(record, has_others) => {
-                    done.ambiguous += u64::from(has_others);
-                    let published_at = record.published_at;
-                    if !log.push_unless_repeated(at, *record)? {
-                        done.repeated_ids += 1;
-                        continue;
-                    }
-                    done.events += 1;
-                    let first = done.offsets.map_or(at, |(first, _)| first);
-                    done.offsets = Some((first, at));
-                    let (oldest, newest) = done.published.unwrap_or((published_at, published_at));
-                    done.published = Some((oldest.min(published_at), newest.max(published_at)));
+                    self.done.ambiguous += u64::from(has_others);
+                    self.save_record(at, *record)?;
                 }
             }
         }
-        if let Some(head) = head {
-            done.add_missing(last.max(trusted_upto) + 1, head);
+        if let Some(head) = extent.head {
+            let missing_from = last.max(extent.trusted_upto) + 1;
+            self.done.add_missing(missing_from, head);
         }
-        let known_head = log.bounds().head;
-        log.put_removed(removed_upto.min(known_head), &[])?;
+        Ok(())
+    }
 
-        done.has_guessed_values = !reached.snapshots.is_complete || !reached.states.is_complete;
+    fn save_record(&mut self, at: Offset, record: NewRecord) -> Result<(), LogToolError> {
+        let published_at = record.published_at;
+        let done = &mut self.done;
+        if !self.log.push_unless_repeated(at, record)? {
+            done.repeated_ids += 1;
+            return Ok(());
+        }
+        done.events += 1;
+        let first = done.offsets.map_or(at, |(first, _)| first);
+        done.offsets = Some((first, at));
+        let (oldest, newest) = done.published.unwrap_or((published_at, published_at));
+        done.published = Some((oldest.min(published_at), newest.max(published_at)));
+        Ok(())
+    }
+
+    fn save_removed(&mut self, upto: Offset) -> Result<(), LogToolError> {
+        let known_head = self.log.bounds().head;
+        self.log.put_removed(upto.min(known_head), &[])
+    }
+
+    /// Writes the snapshots: those that the database lists, and those found that are newer than all it has.
+    fn save_snapshots(
+        &mut self,
+        listed: Values<Topic, (Offset, Bytes)>,
+        listed_head: Offset,
+        found: BTreeMap<Topic, (Offset, Bytes)>,
+    ) -> Result<(), LogToolError> {
+        self.done.has_guessed_values |= !listed.is_complete;
         // What the database lists is all there is, up to where it has come.
-        let listed_upto = match reached.snapshots.is_complete {
-            true => reached.head,
+        let listed_upto = match listed.is_complete {
+            true => listed_head,
             false => 0,
         };
-        let searched = found.snapshots.into_iter();
-        let searched =
-            searched.filter(|(_, (version, _))| (listed_upto + 1..=known_head).contains(version));
-        let snapshots = reached.snapshots.with(searched, |old, new| new.0 > old.0);
-        let is_listed = reached.states.is_complete;
-        let searched = found.states.into_iter().filter(|_| !is_listed);
-        let states = reached.states.with(searched, |_, _| false);
-        done.snapshots = snapshots.whole.len() as u64;
-        done.damaged_snapshots = snapshots.damaged;
-        done.states = states.whole.len() as u64;
-        done.damaged_states = states.damaged;
+        let later = listed_upto + 1..=self.log.bounds().head;
+        let found = found.into_iter();
+        let found = found.filter(|(_, (version, _))| later.contains(version));
+        let snapshots = listed.with(found, |old, new| new.0 > old.0);
+        self.done.snapshots = snapshots.whole.len() as u64;
+        self.done.damaged_snapshots = snapshots.damaged;
         let bytes = |(topic, (_, bytes)): (Topic, (Offset, Bytes))| (topic, bytes.to_vec());
         let snapshots: Vec<_> = snapshots.whole.into_iter().map(bytes).collect();
-        log.put_snapshots(&snapshots)?;
+        self.log.put_snapshots(&snapshots)
+    }
+
+    /// Writes the states that the database lists, and those found when it cannot list all.
+    fn save_states(
+        &mut self,
+        listed: Values<Box<str>, Bytes>,
+        found: BTreeMap<Box<str>, Bytes>,
+    ) -> Result<(), LogToolError> {
+        self.done.has_guessed_values |= !listed.is_complete;
+        let is_listed = listed.is_complete;
+        let found = found.into_iter().filter(|_| !is_listed);
+        let states = listed.with(found, |_, _| false);
+        self.done.states = states.whole.len() as u64;
+        self.done.damaged_states = states.damaged;
         let put = |(key, value)| StateChange {
             key,
             value: Some(value),
         };
-        log.put_states(states.whole.into_iter().map(put).collect())?;
-        done.bounds = log.bounds();
-        log.finish()?;
-        Ok(done)
+        self.log
+            .put_states(states.whole.into_iter().map(put).collect())
+    }
+
+    fn finish(mut self) -> Result<Salvaged, LogToolError> {
+        self.done.bounds = self.log.bounds();
+        self.log.finish()?;
+        Ok(self.done)
     }
 }
 
