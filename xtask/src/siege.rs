@@ -9,10 +9,14 @@
 //! * each publish was acknowledged, at the latest when it was repeated;
 //! * the 99th percentile of the delivery is within a bound, and so is what memory the hub took.
 //!
+//! With `--in-turn` the attacks come one after another, and what counts is what they leave: memory and open files must not grow
+//! from one round to the next.
+//!
 //! The readers and the attackers are processes of their own, both on the other core, the attackers with the lowest priority.
 
 mod attacks;
 mod cgroup;
+mod growth;
 mod http2;
 mod readers;
 
@@ -27,6 +31,7 @@ use crate::shell::{Cmd, Failure, Outcome, which};
 use crate::torture::http;
 use crate::workspace::Workspace;
 use cgroup::Cgroup;
+use growth::Growth;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -48,6 +53,9 @@ pub(crate) struct Args {
     /// No attack at all, for comparison
     #[arg(long, conflicts_with = "only")]
     peace: bool,
+    /// One attack after the other, in three rounds, and a look at what grows
+    #[arg(long, conflicts_with = "peace")]
+    in_turn: bool,
     /// The hub to besiege [default: a release build of this workspace]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -69,7 +77,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let length = Duration::from_secs(args.seconds);
     match (args.part, args.address) {
         (Some(Part::Readers), Some(address)) => readers::run(address, args.readers, length),
-        (Some(Part::Attackers), Some(address)) => attacks::run(address, length, &args.only),
+        (Some(Part::Attackers), Some(address)) => {
+            attacks::run(address, length, &args.only, args.in_turn)
+        }
         _ => besiege(args, length),
     }
 }
@@ -83,6 +93,7 @@ pub(crate) fn long() -> Outcome {
         cgroup_mib: 128,
         only: Vec::new(),
         peace: false,
+        in_turn: false,
         binary: None,
         part: None,
         address: None,
@@ -117,12 +128,20 @@ fn besiege(args: &Args, length: Duration) -> Outcome {
         true => None,
         false => Some(part(args, Part::Attackers, hub.address, length, 19)?),
     };
+    let growth = args.in_turn.then(|| Growth::watch(hub.process(), length));
     let figures = answer(readers)?;
     let sent = attackers.map(answer).transpose()?;
     let held = http::get(hub.address, "/events/stats")
         .ok()
         .and_then(|reply| serde_json::from_slice::<Value>(&reply.body).ok());
     let mut problems = Vec::new();
+    if let Some(growth) = growth {
+        problems.extend(growth.problems()?);
+    }
+    println!(
+        "the hub's own memory was {} MiB at most",
+        hub.peak_bytes() >> 20
+    );
     if hub.has_ended() {
         problems.push("the hub has ended".to_owned());
     }
@@ -174,6 +193,9 @@ fn part(args: &Args, part: Part, hub: SocketAddr, length: Duration, nice: i32) -
         .args(["--readers", &args.readers.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    if args.in_turn {
+        command.arg("--in-turn");
+    }
     for attack in &args.only {
         command.args(["--only", attack]);
     }
@@ -222,6 +244,16 @@ impl Hub {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(hub)
+    }
+
+    /// The number of its process: what began it has become it.
+    fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it had of memory at most, the files that the system keeps for it not counted.
+    fn peak_bytes(&self) -> u64 {
+        growth::status_bytes(self.process(), "VmHWM:").unwrap_or(0)
     }
 
     fn has_ended(&mut self) -> bool {

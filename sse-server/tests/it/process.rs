@@ -126,7 +126,8 @@ fn a_log_that_nobody_reads_any_more_ends_nothing() {
 
 #[test]
 fn what_was_published_just_before_the_end_is_still_delivered() {
-    let mut server = Server::with(&["--window", "64KiB"]);
+    // A quarter of it is for what was not delivered yet, which takes a busy machine some seconds.
+    let mut server = Server::with(&["--window", "64KiB", "--drain-timeout", "60s"]);
     let streams: Vec<_> = (0..10).map(|_| server.open("/events")).collect();
     let events: Vec<_> = (0..500)
         .map(|n| json!({"data": {"n": n, "pad": "x".repeat(1000)}}))

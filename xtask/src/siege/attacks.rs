@@ -14,7 +14,9 @@ use super::http2;
 use crate::shell::{Failure, Outcome};
 
 /// Runs the attacks at once, and prints how each was answered.
-pub(super) fn run(hub: SocketAddr, length: Duration, only: &[String]) -> Outcome {
+///
+/// In turn, each attack has its part of each round, and ends before the next begins.
+pub(super) fn run(hub: SocketAddr, length: Duration, only: &[String], in_turn: bool) -> Outcome {
     if let Some(unknown) = only
         .iter()
         .find(|name| !ATTACKS.iter().any(|(known, _)| known == name))
@@ -25,26 +27,38 @@ pub(super) fn run(hub: SocketAddr, length: Duration, only: &[String]) -> Outcome
             "there is no attack {unknown}; there are {known}"
         )));
     }
-    let deadline = Instant::now() + length;
     let answers = Answers::default();
-    let mut threads = Vec::new();
-    for (number, (name, attack)) in (1..).zip(ATTACKS) {
-        if !only.is_empty() && !only.iter().any(|it| it == name) {
-            continue;
+    let is_meant = |name: &str| only.is_empty() || only.iter().any(|it| it == name);
+    let attacks: Vec<_> = (1..)
+        .zip(ATTACKS)
+        .filter(|(_, (name, _))| is_meant(name))
+        .collect();
+    let turns = match in_turn {
+        true => ROUNDS * attacks.len(),
+        false => 1,
+    };
+    let each = length / u32::try_from(turns).unwrap_or(1);
+    for turn in 0..turns {
+        let deadline = Instant::now() + each;
+        let mut threads = Vec::new();
+        for (place, (number, (name, attack))) in attacks.iter().copied().enumerate() {
+            if in_turn && place != turn % attacks.len() {
+                continue;
+            }
+            let stranger = Stranger {
+                name,
+                number,
+                hub,
+                deadline,
+                answers: answers.clone(),
+            };
+            threads.push(thread::spawn(move || attack(&stranger)));
         }
-        let stranger = Stranger {
-            name,
-            number,
-            hub,
-            deadline,
-            answers: answers.clone(),
-        };
-        threads.push(thread::spawn(move || attack(&stranger)));
-    }
-    for thread in threads {
-        thread
-            .join()
-            .map_err(|_| Failure::new("an attack panicked"))?;
+        for thread in threads {
+            thread
+                .join()
+                .map_err(|_| Failure::new("an attack panicked"))?;
+        }
     }
     println!(
         "{}",
@@ -482,3 +496,5 @@ fn pending_jobs(it: &Stranger) {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often each attack has its turn.
+pub(super) const ROUNDS: usize = 3;
