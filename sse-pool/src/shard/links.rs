@@ -66,7 +66,7 @@ impl<T> Shard<T> {
             return;
         };
         reader.filters_labels = reader.selector.labels.is_some();
-        reader.asks_grants = reader.visibility().has_granted_patterns();
+        reader.asks_grants = reader.visibility().must_be_asked();
         let mut nodes: Vec<u32> = Vec::new();
         if reader.follows_all() {
             nodes.push(ALL);

@@ -53,6 +53,7 @@ impl HttpSettings {
             max_body_bytes: some_bytes("--max-body", self.max_body, defaults.max_body_bytes)?,
             allowed_hosts: self.allowed_host.unwrap_or_default(),
             allowed_origins: self.allowed_origin.unwrap_or_default(),
+            ..defaults
         })
     }
 }

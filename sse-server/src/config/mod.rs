@@ -3,6 +3,7 @@
 //! An option is declared once, in the struct of its section, with clap. Its long name is the key of the file, and in
 //! capitals behind `SSE_` the environment variable: [`read_file`] and [`check_environment`] take both from the declaration.
 
+mod authentication;
 mod check;
 mod compression;
 mod environment;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use sse_broker::Retention;
 
+pub use authentication::AuthenticationSettings;
 pub use compression::{CompressionSettings, LevelSetting};
 pub use environment::check_environment;
 pub use explain::explain;
@@ -127,7 +129,11 @@ impl Config {
         let hub = settings.limits.build(hub)?;
         let hub = settings.streams.build(hub)?;
         let hub = settings.compression.build(hub)?;
-        let http = settings.http.build(http)?;
+        let server = settings.server.build(settings.authentication.is_on())?;
+        let http = HttpConfig {
+            authentication: settings.authentication.build()?,
+            ..settings.http.build(http)?
+        };
         if hub.max_event_bytes > http.max_body_bytes {
             return Err(invalid(format!(
                 "--max-event ({}) is larger than --max-body ({}), so such an event could never be published: raise \
@@ -144,7 +150,6 @@ impl Config {
         };
         memory::check(memory_bytes, &hub, &http)?;
         let (log, log_format) = settings.log.build();
-        let server = settings.server.build()?;
         Ok(Self {
             listen: server.listen,
             tls: server.tls,

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{
-    CompressionSettings, HttpSettings, LimitSettings, LogSettings, MemorySettings,
-    RetentionSettings, ServerSettings, StorageSettings, StreamSettings,
+    AuthenticationSettings, CompressionSettings, HttpSettings, LimitSettings, LogSettings,
+    MemorySettings, RetentionSettings, ServerSettings, StorageSettings, StreamSettings,
 };
 
 /// Every setting, as it was given; what was not given is `None`.
@@ -21,6 +21,9 @@ pub struct Settings {
     /// Who may ask, and how much.
     #[command(flatten)]
     pub http: HttpSettings,
+    /// How callers show who they are.
+    #[command(flatten)]
+    pub authentication: AuthenticationSettings,
     /// The log on standard error.
     #[command(flatten)]
     pub log: LogSettings,
@@ -54,7 +57,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            server, storage, http, log, memory, limits, streams, compression, retention,
+            server, storage, http, authentication, log, memory, limits, streams, compression, retention,
         )
     }
 }

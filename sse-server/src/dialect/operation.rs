@@ -65,6 +65,14 @@ impl Operation {
         )
     }
 
+    /// Whether only those may ask who administer the hub.
+    pub(crate) fn is_administration(self) -> bool {
+        matches!(
+            self,
+            Self::Stats | Self::Health | Self::StreamHealth | Self::Metrics
+        )
+    }
+
     /// Whether a page of another origin must not ask for it. A browser lets any page open a WebSocket, and read it.
     pub(crate) fn is_guarded(self, method: &Method) -> bool {
         self == Self::WebSocket || (*method != Method::GET && *method != Method::HEAD)

@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
+use sse_pool::Routed as _;
 
 use super::body::Body;
 use super::poll::MAX_WAIT;
@@ -58,6 +59,15 @@ pub(super) async fn create(request: Request<'_>) -> Result<Response<Body>, Probl
             "a job's events are public; choose a topic that is not a session, user or connection",
         ));
     }
+    let new = NewJob {
+        job_id: new
+            .job_id
+            .or_else(|| Some(uuid::Uuid::new_v4().to_string())),
+        ..new
+    };
+    let topic = new.job_id.as_ref().map(|id| format!("job/{id}"));
+    let topics = topic.iter().chain(&new.topic).map(String::as_str);
+    request.caller.check_publish(topics, JOB_CREATED)?;
     let job = hub.create_job(new).await.map_err(problem)?;
     let mut response = json(&*job)?;
     *response.status_mut() = StatusCode::CREATED;
@@ -145,7 +155,8 @@ async fn change(request: &Request<'_>, change: JobChange) -> Result<Response<Bod
     let Request {
         hub, id, caller, ..
     } = request;
-    visible(hub, caller, id)?;
+    let job = visible(hub, caller, id)?;
+    caller.check_publish(job.topics(), change.event_name())?;
     let job = hub.change_job(id, change).await.map_err(problem)?;
     json(&*job)
 }
@@ -253,6 +264,8 @@ fn problem(error: JobError) -> Problem {
     }
 }
 
+/// The type of the event that says that there is a new job.
+const JOB_CREATED: &str = "status";
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
 /// Numbers that are whole from here on are not held exactly.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 
@@ -37,7 +37,9 @@ pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
 
+use crate::access::authentication::Presented;
 use crate::access::budget::{Account, Budget};
+use crate::access::{Authentication, Caller};
 use crate::dialect::Operation;
 use crate::hub::Hub;
 use query::Query;
@@ -53,6 +55,8 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<AllowedHost>,
     /// Web origins that may read and publish.
     pub allowed_origins: Vec<AllowedOrigin>,
+    /// How callers show who they are.
+    pub authentication: Arc<Authentication>,
 }
 
 impl Default for HttpConfig {
@@ -61,6 +65,7 @@ impl Default for HttpConfig {
             max_body_bytes: 4 << 20,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            authentication: Arc::default(),
         }
     }
 }
@@ -163,7 +168,12 @@ impl HubService {
         if operation == Operation::Stream && query.get("durable").is_some() {
             guard::check_page(&self.config, origin, &head.headers, host)?;
         }
-        let caller = request::caller(ip, &query)?;
+        let caller = self.caller(ip, &head.headers, &query).await?;
+        if operation.is_administration() {
+            caller
+                .check_admin()
+                .map_err(|error| refusal(&caller, error.into()))?;
+        }
         let budget = self.hub.budget();
         let mut permit = budget.try_take(Account::Bodies, ip, 0)?;
         let body = if operation.takes_body() {
@@ -192,8 +202,39 @@ impl HubService {
             upgrade,
             max_body_bytes: self.config.max_body_bytes,
         };
-        let response = perform(operation, request).await?;
+        let sender = request.caller.clone();
+        let response = perform(operation, request)
+            .await
+            .map_err(|problem| refusal(&sender, problem))?;
         hold_answer(response, budget, ip, is_read)
+    }
+
+    /// Who sends a request.
+    async fn caller(
+        &self,
+        address: IpAddr,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Result<Caller, Problem> {
+        let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
+        let authorization = authorizations.next().map(|value| value.to_str());
+        let authorization = match (authorization, authorizations.next()) {
+            (None, _) => None,
+            (Some(Ok(one)), None) => Some(one),
+            _ => {
+                return Err(Problem::unauthorized(
+                    "the Authorization header is not one token",
+                    Some("invalid_request"),
+                ));
+            }
+        };
+        let shown = Presented {
+            address,
+            authorization,
+            user_id: query.get("user_id"),
+            session_id: query.get("session_id"),
+        };
+        Ok(self.config.authentication.caller(shown).await?)
     }
 
     /// How the connection of a request can be given to a WebSocket.
@@ -243,6 +284,14 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
         Operation::JobError => jobs::error(request).await,
         Operation::JobCancel => jobs::cancel(request).await,
     }
+}
+
+/// The refusal of somebody who has not shown who they are is to do so.
+fn refusal(caller: &Caller, problem: Problem) -> Problem {
+    if problem.needs_grant && caller.credential().is_none() {
+        return Problem::unauthorized(problem.detail, None);
+    }
+    problem
 }
 
 /// Lets an answer hold its memory until the client has it. A small one is among what every connection takes, and what was done

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::body::Body;
 use crate::access::budget::NoMemory;
+use crate::access::{AuthenticationError, Forbidden};
 use crate::clock;
 
 /// An answer that says what is wrong and what to do.
@@ -23,6 +24,10 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// The methods there are, for a 405.
     pub allow: Option<String>,
+    /// What `WWW-Authenticate` says, for a 401.
+    pub challenge: Option<String>,
+    /// A grant is missing; whoever shows who they are may have it.
+    pub needs_grant: bool,
 }
 
 #[derive(Serialize)]
@@ -50,6 +55,28 @@ impl Problem {
             field: None,
             retry_after: None,
             allow: None,
+            challenge: None,
+            needs_grant: false,
+        }
+    }
+
+    /// 401: who sends this is not known (RFC 6750, section 3).
+    #[must_use]
+    pub fn unauthorized(detail: impl Into<String>, error: Option<&'static str>) -> Self {
+        let detail = detail.into();
+        let challenge = match error {
+            None => "Bearer realm=\"events\"".to_owned(),
+            Some(error) => {
+                let printable = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+                let description: String = detail.chars().filter(printable).collect();
+                format!(
+                    "Bearer realm=\"events\", error=\"{error}\", error_description=\"{description}\""
+                )
+            }
+        };
+        Self {
+            challenge: Some(challenge),
+            ..Self::new(StatusCode::UNAUTHORIZED, detail)
         }
     }
 
@@ -137,6 +164,12 @@ impl Problem {
             let version = HeaderValue::from_static("13");
             headers.insert(header::SEC_WEBSOCKET_VERSION, version);
         }
+        if let Some(challenge) = self
+            .challenge
+            .and_then(|challenge| HeaderValue::try_from(challenge).ok())
+        {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(allow) = self
             .allow
             .and_then(|methods| HeaderValue::try_from(methods).ok())
@@ -154,6 +187,35 @@ impl From<NoMemory> for Problem {
             return Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string());
         }
         Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER)
+    }
+}
+
+impl From<Forbidden> for Problem {
+    fn from(error: Forbidden) -> Self {
+        Self {
+            needs_grant: true,
+            ..Self::new(StatusCode::FORBIDDEN, error.to_string())
+        }
+    }
+}
+
+impl From<AuthenticationError> for Problem {
+    fn from(error: AuthenticationError) -> Self {
+        match &error {
+            AuthenticationError::Missing => Self::unauthorized(error.to_string(), None),
+            AuthenticationError::Invalid(_) => {
+                Self::unauthorized(error.to_string(), Some("invalid_token"))
+            }
+            AuthenticationError::Forbidden(_) => {
+                Self::new(StatusCode::FORBIDDEN, error.to_string())
+            }
+            AuthenticationError::Unavailable(_) => {
+                Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER)
+            }
+            AuthenticationError::Identity(identity) => {
+                Self::bad_field(identity.field, error.to_string())
+            }
+        }
     }
 }
 

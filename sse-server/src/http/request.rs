@@ -4,7 +4,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use hyper::upgrade::OnUpgrade;
 
-use super::problem::Problem;
 use super::query::Query;
 use crate::access::Caller;
 use crate::dialect::Dialect;
@@ -59,10 +58,4 @@ impl Request<'_> {
             .filter(|id| !id.is_empty())
             .or_else(|| self.query.last_event_id().map(str::to_owned))
     }
-}
-
-/// Makes the caller of a request. Without authentication, the query says which user and session it is.
-pub(super) fn caller(address: std::net::IpAddr, query: &Query) -> Result<Caller, Problem> {
-    Caller::new(address, query.get("user_id"), query.get("session_id"))
-        .map_err(|error| Problem::bad_field(error.field, error.to_string()))
 }

@@ -213,6 +213,7 @@ pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
 pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
     let field = match error {
         InvalidInterest::NoMemory(error) => return (*error).into(),
+        InvalidInterest::Forbidden(error) => return error.clone().into(),
         InvalidInterest::TooMany { .. } => "subscribe",
         InvalidInterest::Topic { is_exact: true, .. } => "topic_exact",
         InvalidInterest::Topic { .. } => "topic",

@@ -8,6 +8,7 @@ use sse_pool::{Held, Selector, TopicFilter};
 
 use super::Hub;
 use crate::access::budget::{Account, NoMemory};
+use crate::access::{Caller, Forbidden};
 use crate::topic_pattern::{Pattern, is_pattern};
 
 /// What a reader wants, as it was said.
@@ -52,6 +53,9 @@ pub enum InvalidInterest {
     /// There is no memory left for it.
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
+    /// It is not granted.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
     /// A topic or pattern is not a valid one.
     #[error("{topic:?} is not a valid topic: {reason}")]
     Topic {
@@ -65,18 +69,19 @@ pub enum InvalidInterest {
 }
 
 impl Hub {
-    /// The selector for an interest, for a reader at this address; equal ones that come together share one.
+    /// What a caller gets of an interest; equal ones of callers that have the same rights share one.
     pub(crate) fn selector(
         &self,
         interest: &Interest,
-        address: IpAddr,
+        caller: &Caller,
     ) -> Result<Arc<Selector>, InvalidInterest> {
         let inner = &self.inner;
         let max = inner.config.max_subscriptions;
-        inner.selectors.get(interest.clone(), |interest| {
-            let selector = compile(interest, max)?;
+        let key = (interest.clone(), caller.visibility().clone());
+        inner.selectors.get(key, |(interest, _)| {
+            let selector = caller.narrow(&compile(interest, max)?)?;
             Ok(Selector {
-                held: self.permit_for(&selector, address)?,
+                held: self.permit_for(&selector, caller.address())?,
                 ..selector
             })
         })

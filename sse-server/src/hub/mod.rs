@@ -60,6 +60,7 @@ pub use publish::{PublishError, Published, RefusedPublication};
 pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 pub(crate) use replay::{HeldPage, RenderRecord};
 
+use crate::access::Credential;
 use crate::access::budget::{Account, Budget};
 use crate::clock;
 use crate::wire::Format;
@@ -109,9 +110,12 @@ struct Inner {
     leased_shards: Mutex<Vec<bool>>,
     cohorts: Cohorts,
     /// Selectors and clients that connections have alike.
-    selectors: Interner<Interest, Selector>,
-    clients: Interner<(Option<String>, Visibility), ClientInfo>,
+    selectors: Interner<(Interest, Visibility), Selector>,
+    clients: Interner<ClientKey, ClientInfo>,
 }
+
+/// The user agent of a client, its rights, and what it has shown to have them.
+type ClientKey = (Option<String>, Visibility, Option<Arc<Credential>>);
 
 impl Hub {
     /// A hub that keeps everything in memory.

@@ -14,6 +14,7 @@ mod frames;
 mod secure;
 mod server;
 
+mod access;
 mod compressed;
 mod durable_readers;
 mod enhanced;

@@ -1,0 +1,182 @@
+//! Who a request is from: what it shows is checked here, and becomes its [`Caller`].
+//!
+//! ```text
+//!   Authorization: Bearer …   a signed token (`jwt`)
+//!   nothing                   anonymous, with the grants that everyone has
+//! ```
+//!
+//! Where nothing of this is configured the hub is open: whoever can reach it may do everything, and says itself which user and
+//! session it is. A credential that is wrong is refused, and never taken for none.
+
+mod jwt;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use jwt::JwtVerifier;
+pub use jwt::{InvalidKey, JwtKeys, JwtRules};
+
+use super::{Caller, Grants};
+use crate::clock;
+
+/// What a request shows of its sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Its `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The user that its query names.
+    pub user_id: Option<&'a str>,
+    /// The session that its query names.
+    pub session_id: Option<&'a str>,
+}
+
+/// Why nobody knows who sent a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthenticationError {
+    /// It shows nothing, and whoever shows nothing may do nothing.
+    #[error("this hub must know who you are: send `Authorization: Bearer` and a token")]
+    Missing,
+    /// What it shows is not good.
+    #[error("{0}")]
+    Invalid(Cow<'static, str>),
+    /// It says that it is somebody else.
+    #[error("{0}")]
+    Forbidden(Cow<'static, str>),
+    /// What it shows cannot be checked now.
+    #[error("{0}")]
+    Unavailable(Cow<'static, str>),
+    /// The query names a user or session that cannot be one.
+    #[error(transparent)]
+    Identity(#[from] super::InvalidIdentity),
+}
+
+/// Finds out who sends a request.
+#[derive(Debug, Default)]
+pub struct Authentication {
+    /// `None` for an open hub.
+    ways: Option<Ways>,
+}
+
+#[derive(Debug)]
+struct Ways {
+    jwt: Option<JwtVerifier>,
+    anonymous: Grants,
+    authenticated: Grants,
+}
+
+/// How callers can show who they are, and what they may do then.
+#[derive(Clone, Debug)]
+pub struct AuthenticationConfig {
+    /// The keys of signed tokens; `None` takes none.
+    pub jwt: Option<(JwtKeys, JwtRules)>,
+    /// What everyone may do.
+    pub anonymous: Grants,
+    /// What everyone may do besides who has shown who they are.
+    pub authenticated: Grants,
+}
+
+impl Default for AuthenticationConfig {
+    fn default() -> Self {
+        Self {
+            jwt: None,
+            anonymous: Grants::nothing(),
+            authenticated: Grants::nothing(),
+        }
+    }
+}
+
+impl Authentication {
+    /// Nobody is asked: everyone may do everything.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { ways: None }
+    }
+
+    /// Everyone is asked.
+    #[must_use]
+    pub fn new(config: AuthenticationConfig) -> Self {
+        let AuthenticationConfig {
+            jwt,
+            anonymous,
+            authenticated,
+        } = config;
+        Self {
+            ways: Some(Ways {
+                jwt: jwt.map(|(keys, rules)| JwtVerifier::new(keys, rules)),
+                authenticated: anonymous.and(&authenticated),
+                anonymous,
+            }),
+        }
+    }
+
+    /// Whether nobody is asked.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.ways.is_none()
+    }
+
+    /// Who sent a request.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthenticationError`] when what it shows is wrong. Showing nothing is no error here: what an anonymous caller may do,
+    /// its grants say.
+    pub async fn caller(&self, shown: Presented<'_>) -> Result<Caller, AuthenticationError> {
+        let Some(ways) = &self.ways else {
+            return Ok(Caller::new(shown.address, shown.user_id, shown.session_id)?);
+        };
+        let caller = match shown.authorization {
+            None => Caller::anonymous(shown.address).with_grants(ways.anonymous.clone()),
+            Some(authorization) => ways.bearer(shown.address, bearer(authorization)?)?,
+        };
+        for (field, said, own) in [
+            ("user_id", shown.user_id, caller.user()),
+            ("session_id", shown.session_id, caller.session()),
+        ] {
+            if said.is_some_and(|said| Some(said) != own) {
+                let problem =
+                    format!("{field} follows from what you show, and that says another one");
+                return Err(AuthenticationError::Forbidden(problem.into()));
+            }
+        }
+        Ok(caller)
+    }
+}
+
+impl Ways {
+    fn bearer(&self, address: IpAddr, token: &str) -> Result<Caller, AuthenticationError> {
+        let Some(jwt) = &self.jwt else {
+            return Err(AuthenticationError::Invalid(
+                "no such token is known".into(),
+            ));
+        };
+        let verified = jwt.verify(token, clock::unix_millis())?;
+        let grants = match &verified.grants {
+            None => self.authenticated.clone(),
+            Some(grants) => self.authenticated.and(grants),
+        };
+        let caller = Caller::new(
+            address,
+            verified.user.as_deref(),
+            verified.session.as_deref(),
+        )?;
+        Ok(caller
+            .with_grants(grants)
+            .with_credential(verified.credential.clone()))
+    }
+}
+
+/// The token of an `Authorization` header (RFC 6750, section 2.1).
+fn bearer(authorization: &str) -> Result<&str, AuthenticationError> {
+    let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.contains(' ') {
+        return Err(AuthenticationError::Invalid(
+            "the Authorization header is not `Bearer` and a token".into(),
+        ));
+    }
+    Ok(token)
+}
