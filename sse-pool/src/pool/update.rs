@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Pool;
 use crate::{
-    ConnectionId, Selector,
+    ClientInfo, ConnectionId, Selector,
     shard::{Effects, Exchange},
 };
 
@@ -75,6 +75,23 @@ impl<T> Pool<T> {
             };
             inner.patterns.release(patterns);
         }
+    }
+
+    /// Changes what is known of a connection's client, and with it what it may have. Its selector stays; false when no open one has
+    /// this id.
+    pub fn update_client(&self, id: &ConnectionId, client: &Arc<ClientInfo>) -> bool {
+        let mut before = None;
+        let found = self.inner.shards.iter().any(|shard| {
+            let mut shard = shard.lock();
+            let Some(key) = shard.key_of(id) else {
+                return false;
+            };
+            before = shard.exchange_client(key, client);
+            before.is_some()
+        });
+        // Let go without a lock.
+        drop(before);
+        found
     }
 
     /// Sets a connection's cursor from outside, to an offset of this series; a waiting one is woken. False when no open

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sse_broker::{Topic, UnixMillis};
 use sse_pool::{ClientInfo, ConnectionInfo, Held, Routed, Selector, Visibility};
@@ -44,6 +45,8 @@ pub struct Credential {
     pub kind: CredentialKind,
     /// Its own name, by which it can be revoked: `jti` of a token.
     pub id: Option<Arc<str>>,
+    /// When it was given, where it says so.
+    pub issued_at: Option<UnixMillis>,
     /// Until when it holds.
     pub expires_at: Option<UnixMillis>,
 }
@@ -216,6 +219,19 @@ impl Caller {
     #[must_use]
     pub fn is_or_administers(&self, other: &Self) -> bool {
         self.owns(other.user(), other.session())
+    }
+
+    /// No longer than its credential holds: nobody waits for what they may not have when it comes.
+    #[must_use]
+    pub fn no_longer_than_valid(&self, wait: Duration, now: UnixMillis) -> Duration {
+        let expires_at = self
+            .credential
+            .as_ref()
+            .and_then(|credential| credential.expires_at);
+        match expires_at {
+            Some(expires_at) => wait.min(Duration::from_millis(expires_at.saturating_sub(now))),
+            None => wait,
+        }
     }
 
     /// What it may read of what it asks for.

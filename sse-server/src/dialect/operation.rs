@@ -20,6 +20,8 @@ pub(crate) enum Operation {
     Connections,
     Connection,
     CloseConnection,
+    RenewConnection,
+    Revoke,
     Stats,
     Health,
     StreamHealth,
@@ -43,6 +45,7 @@ impl Operation {
             Self::Publish
                 | Self::TestEvent
                 | Self::Subscribe
+                | Self::Revoke
                 | Self::AckNamedSubscription
                 | Self::ResetNamedSubscription
                 | Self::CreateJob
@@ -69,7 +72,7 @@ impl Operation {
     pub(crate) fn is_administration(self) -> bool {
         matches!(
             self,
-            Self::Stats | Self::Health | Self::StreamHealth | Self::Metrics
+            Self::Stats | Self::Health | Self::StreamHealth | Self::Metrics | Self::Revoke
         )
     }
 

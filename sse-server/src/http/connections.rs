@@ -7,13 +7,13 @@ use serde::Serialize;
 use sse_pool::{ConnectionId, ConnectionStatus, ReaderKey};
 
 use super::body::Body;
-use super::json;
 use super::problem::Problem;
 use super::request::Request;
 use super::subscription_change::{labels, topics_of};
+use super::{json, stream};
 use crate::access::Caller;
 use crate::clock;
-use crate::hub::{Hub, MAX_EXCLUSION};
+use crate::hub::{Hub, MAX_EXCLUSION, RenewError};
 use crate::units::Span;
 
 #[derive(Serialize)]
@@ -161,6 +161,23 @@ pub(super) fn close(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     } else {
         Err(unknown(id))
     }
+}
+
+/// Gives a stream the rights of whoever asks, who must be the same user and session: its token is about to expire.
+pub(super) fn renew(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    let (hub, id) = (request.hub, request.id.as_str());
+    let connection = parse(id).ok_or_else(|| unknown(id))?;
+    hub.renew(&connection, &request.caller)
+        .map_err(|error| match error {
+            RenewError::Unknown(_) => unknown(id),
+            RenewError::Interest(error) => stream::invalid_interest(&error),
+        })?;
+    let expires_at = request.caller.credential().and_then(|it| it.expires_at);
+    json(&serde_json::json!({
+        "status": "renewed",
+        "connection_id": id,
+        "expires_at": expires_at.map(clock::rfc3339),
+    }))
 }
 
 /// Whether a connection is the caller's own, or the caller administers the hub.

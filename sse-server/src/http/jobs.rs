@@ -14,6 +14,7 @@ use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::request::Request;
 use super::{json, publish};
 use crate::access::{Caller, visibility};
+use crate::clock;
 use crate::hub::{Hub, Job, JobChange, JobCounts, JobError, JobState, NewJob, Progress};
 
 #[derive(Serialize)]
@@ -85,6 +86,9 @@ pub(super) async fn create(request: Request<'_>) -> Result<Response<Body>, Probl
 pub(super) async fn one(request: Request<'_>) -> Result<Response<Body>, Problem> {
     let (hub, id, query) = (request.hub, request.id.as_str(), &request.query);
     let wait = query.seconds("wait", MAX_WAIT)?;
+    let wait = request
+        .caller
+        .no_longer_than_valid(wait, clock::unix_millis());
     let job = visible(hub, &request.caller, id)?;
     if wait.is_zero() {
         return json(&*job);

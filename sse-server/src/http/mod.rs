@@ -17,6 +17,7 @@ mod publish;
 mod query;
 mod request;
 mod request_body;
+mod revocations;
 mod routes;
 mod stream;
 mod subscription_change;
@@ -39,7 +40,7 @@ pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_p
 
 use crate::access::authentication::Presented;
 use crate::access::budget::{Account, Budget};
-use crate::access::{Authentication, Caller};
+use crate::access::{Authentication, AuthenticationError, Caller};
 use crate::dialect::Operation;
 use crate::hub::Hub;
 use query::Query;
@@ -234,7 +235,11 @@ impl HubService {
             user_id: query.get("user_id"),
             session_id: query.get("session_id"),
         };
-        Ok(self.config.authentication.caller(shown).await?)
+        let caller = self.config.authentication.caller(shown).await?;
+        if self.hub.is_revoked(&caller) {
+            return Err(AuthenticationError::Revoked.into());
+        }
+        Ok(caller)
     }
 
     /// How the connection of a request can be given to a WebSocket.
@@ -270,6 +275,8 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
         Operation::Connections => connections::list(&request),
         Operation::Connection => connections::one(&request),
         Operation::CloseConnection => connections::close(&request),
+        Operation::RenewConnection => connections::renew(&request),
+        Operation::Revoke => revocations::revoke(request).await,
         Operation::Stats => health::stats(&request),
         Operation::Health => health::health(&request),
         Operation::StreamHealth => health::stream_health(&request),

@@ -203,7 +203,7 @@ impl From<AuthenticationError> for Problem {
     fn from(error: AuthenticationError) -> Self {
         match &error {
             AuthenticationError::Missing => Self::unauthorized(error.to_string(), None),
-            AuthenticationError::Invalid(_) => {
+            AuthenticationError::Invalid(_) | AuthenticationError::Revoked => {
                 Self::unauthorized(error.to_string(), Some("invalid_token"))
             }
             AuthenticationError::Forbidden(_) => {

@@ -22,6 +22,7 @@ mod publication;
 mod publish;
 mod reader;
 mod replay;
+mod rights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,6 +60,7 @@ pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
 pub use publish::{PublishError, Published, RefusedPublication};
 pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 pub(crate) use replay::{HeldPage, RenderRecord};
+pub use rights::{RenewError, RevokeError, Revoked};
 
 use crate::access::Credential;
 use crate::access::budget::{Account, Budget};
@@ -101,6 +103,7 @@ struct Inner {
     jobs: Jobs,
     named_subscriptions: named_subscriptions::NamedSubscriptions,
     exclusions: Exclusions,
+    ending_rights: rights::EndingRights,
     /// The newest offset that the pool has, for those who wait without a connection.
     head: watch::Sender<Offset>,
     phase: Mutex<Phase>,
@@ -136,6 +139,7 @@ impl Hub {
     pub async fn open(config: HubConfig, broker: Arc<dyn Broker>) -> Result<Self, ReadError> {
         let snapshots = broker.snapshots("job/").await?;
         let durables = broker.states(named_subscriptions::KEY_PREFIX).await?;
+        let revocations = broker.states(rights::KEY_PREFIX).await?;
         let bounds = broker.bounds();
         if let Some(why) = broker.health().new_epoch {
             tracing::warn!(epoch = %bounds.epoch, "the log begins a new epoch, and readers of the old one hear of a gap: {why}");
@@ -187,6 +191,7 @@ impl Hub {
             quiet: Notify::new(),
             cohorts: Cohorts::new(budget),
             exclusions: Exclusions::default(),
+            ending_rights: rights::EndingRights::new(revocations),
             selectors: Interner::new(),
             clients: Interner::new(),
             leased_shards: Mutex::new(vec![false; pool.shards()]),

@@ -145,6 +145,7 @@ impl Hub {
         let Some(mut placed) = self.place(beginning, connection, moment).await? else {
             return Ok(None);
         };
+        self.expect_end_of_rights(&request.caller);
         if let Some(subscription) = &request.subscription {
             self.claim_named_subscription(&subscription.name, id);
         }

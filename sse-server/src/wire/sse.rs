@@ -70,6 +70,15 @@ pub(super) fn write(
         // No blank line: popular clients dispatch an empty event at each.
         Message::Heartbeat(HeartbeatForm::Comment) => out.extend_from_slice(b":\n"),
         Message::Farewell(retry) => encoder::retry(retry, out),
+        Message::Unavailable(unavailable) => event(
+            TextEvent {
+                id: None,
+                event_type: Some("unavailable"),
+                data: &to_json(unavailable),
+                retry: unavailable.retry,
+            },
+            out,
+        ),
     }
 }
 

@@ -340,6 +340,11 @@ impl JwtVerifier {
             .as_ref()
             .map(|value| seconds("nbf", value))
             .transpose()?;
+        let issued_at = claims
+            .iat
+            .as_ref()
+            .map(|value| seconds("iat", value))
+            .transpose()?;
         let session = claims.others.get(&self.rules.session_claim);
         let grants = match claims.sse {
             None => None,
@@ -361,6 +366,7 @@ impl JwtVerifier {
             credential: Arc::new(Credential {
                 kind: CredentialKind::Jwt,
                 id,
+                issued_at,
                 expires_at: Some(expires_at),
             }),
             expires_at,
@@ -388,6 +394,7 @@ struct Claims {
     sub: Option<Value>,
     exp: Option<Value>,
     nbf: Option<Value>,
+    iat: Option<Value>,
     jti: Option<Value>,
     sse: Option<Value>,
     #[serde(flatten)]

@@ -42,6 +42,9 @@ pub enum AuthenticationError {
     /// What it shows is not good.
     #[error("{0}")]
     Invalid(Cow<'static, str>),
+    /// What it shows was taken back.
+    #[error("what you show was revoked")]
+    Revoked,
     /// It says that it is somebody else.
     #[error("{0}")]
     Forbidden(Cow<'static, str>),
