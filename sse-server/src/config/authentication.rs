@@ -7,7 +7,9 @@ use clap::Args;
 
 use super::settings::or_fields;
 use super::{ConfigError, invalid};
-use crate::access::authentication::{AuthenticationConfig, InvalidKey, JwtKeys, JwtRules};
+use crate::access::authentication::{
+    AuthenticationConfig, InvalidKey, JwtKeys, JwtRules, TokenFile,
+};
 use crate::access::{Authentication, Grants};
 
 /// The settings of authentication, as they were given.
@@ -33,6 +35,9 @@ pub struct AuthenticationSettings {
     /// The claim of a token that names the session [default: sid]
     #[arg(long, env = "SSE_JWT_SESSION_CLAIM", value_name = "NAME")]
     pub jwt_session_claim: Option<String>,
+    /// Take the API tokens in this file, which `sse-server token` makes
+    #[arg(long, env = "SSE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// What everyone may do, also without a token, where authentication is on: `{"subscribe": ["news"]}`. In the file
     /// also as a table, `[anonymous]` [default: nothing]
     #[arg(long, env = "SSE_ANONYMOUS", value_name = "JSON", value_parser = grants)]
@@ -46,13 +51,13 @@ pub struct AuthenticationSettings {
 impl AuthenticationSettings {
     pub(super) fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            jwt_key, jwt_secret, jwt_issuer, jwt_audience, jwt_session_claim, anonymous, authenticated,
+            jwt_key, jwt_secret, jwt_issuer, jwt_audience, jwt_session_claim, token_file, anonymous, authenticated,
         )
     }
 
     /// Whether callers must show who they are.
     pub(super) fn is_on(&self) -> bool {
-        self.jwt_key.is_some() || self.jwt_secret.is_some()
+        self.jwt_key.is_some() || self.jwt_secret.is_some() || self.token_file.is_some()
     }
 
     pub(super) fn build(self) -> Result<Arc<Authentication>, ConfigError> {
@@ -66,7 +71,7 @@ impl AuthenticationSettings {
             ];
             if let Some((option, _)) = stray.into_iter().find(|(_, is_given)| *is_given) {
                 return Err(invalid(format!(
-                    "{option} has no use without authentication: add --jwt-key or --jwt-secret"
+                    "{option} has no use without authentication: add --jwt-key, --jwt-secret or --token-file"
                 )));
             }
             return Ok(Arc::new(Authentication::open()));
@@ -84,11 +89,16 @@ impl AuthenticationSettings {
             audience: self.jwt_audience,
             session_claim: self.jwt_session_claim.unwrap_or(defaults.session_claim),
         };
-        Ok(Arc::new(Authentication::new(AuthenticationConfig {
-            jwt: Some((keys, rules)),
+        let has_keys = self.jwt_key.is_some() || self.jwt_secret.is_some();
+        let authentication = Authentication::new(AuthenticationConfig {
+            jwt: has_keys.then_some((keys, rules)),
+            api_tokens: self.token_file.map(TokenFile::new),
             anonymous: self.anonymous.unwrap_or_else(Grants::nothing),
             authenticated: self.authenticated.unwrap_or_else(Grants::nothing),
-        })))
+        });
+        let authentication =
+            authentication.map_err(|error| invalid(format!("--token-file {error}")))?;
+        Ok(Arc::new(authentication))
     }
 }
 

@@ -41,6 +41,7 @@ pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_p
 use crate::access::authentication::Presented;
 use crate::access::budget::{Account, Budget};
 use crate::access::{Authentication, AuthenticationError, Caller};
+use crate::clock;
 use crate::dialect::Operation;
 use crate::hub::Hub;
 use query::Query;
@@ -110,6 +111,26 @@ impl HubService {
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Ends the streams of credentials that were taken back in the files that the hub reads, once a second, until the task is
+    /// dropped. The server does; who mounts the service may.
+    pub async fn watch_credentials(&self) {
+        let authentication = &self.config.authentication;
+        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if authentication.refresh(clock::now()) {
+                let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
+                tracing::info!(streams_ended = ended, "the file of tokens has changed");
+            }
+        }
+    }
+
+    /// Writes down when credentials were used, at the end.
+    pub(crate) fn close(&self) {
+        self.config.authentication.close();
     }
 
     /// Answers one request of the client at `ip`.

@@ -10,7 +10,7 @@ use sse_broker::{AppendError, StateChange, StoredState, UnixMillis};
 use sse_pool::{CloseReason, ConnectionId, ConnectionStatus};
 
 use super::{Hub, InvalidInterest};
-use crate::access::Caller;
+use crate::access::{Caller, Credential};
 use crate::clock;
 
 /// Whose rights are taken away.
@@ -199,6 +199,16 @@ impl Hub {
         };
         inner.broker.put_states(vec![stored]).await?;
         Ok(ended)
+    }
+
+    /// Ends the streams whose credentials are gone, as `is_gone` says; how many those are.
+    pub(crate) fn end_streams_of(&self, is_gone: impl Fn(&Credential) -> bool) -> usize {
+        self.close_where(CloseReason::Revoked, |status| {
+            let caller = Caller::of(&status.info);
+            caller
+                .credential()
+                .is_some_and(|credential| is_gone(credential))
+        })
     }
 
     /// Gives an open connection the rights of a caller that is the same user and session. What it reads is narrowed to them.

@@ -105,8 +105,13 @@ impl Server {
             });
         }
         let housekeeping = tokio::spawn({
-            let hub = hub.clone();
-            async move { hub.run_housekeeping().await }
+            let (hub, service) = (hub.clone(), self.service.clone());
+            async move {
+                tokio::select! {
+                    () = hub.run_housekeeping() => {}
+                    () = service.watch_credentials() => {}
+                }
+            }
         });
         {
             let mut shutdown = pin!(shutdown);
@@ -131,6 +136,7 @@ impl Server {
             worker.ended().await;
         }
         housekeeping.abort();
+        self.service.close();
         cut
     }
 }

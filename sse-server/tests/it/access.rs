@@ -579,3 +579,69 @@ fn what_is_revoked_ends_streams_refuses_requests_and_outlives_a_restart() {
             .ok()
     });
 }
+
+#[test]
+fn an_api_token_is_shown_once_and_made_and_revoked_while_the_hub_runs() {
+    let folder = folder();
+    let path = folder.path().join("tokens.json");
+    let token = |args: &[&str]| {
+        let mut command = crate::server::command();
+        command
+            .arg("token")
+            .args(args)
+            .arg("--token-file")
+            .arg(&path);
+        let output = command.output().unwrap();
+        let told =
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), told.trim_end().to_owned())
+    };
+    let hub = Guarded {
+        server: Server::with(&["--token-file", path.to_str().unwrap()]),
+        _folder: crate::server::folder(),
+    };
+    hub.server.get("/events/poll").problem(401);
+    let (is_made, text) = token(&[
+        "new",
+        "--publish",
+        "job/*",
+        "--subscribe",
+        "job/*",
+        "--name",
+        "ci",
+        "--user",
+        "builder",
+        "--expires",
+        "1h",
+    ]);
+    assert!(is_made, "{text}");
+    let id = text.split('_').nth(1).unwrap().to_owned();
+    let (_, listed) = token(&["list"]);
+    assert!(listed.contains(&id) && listed.contains("ci") && !listed.contains(&text));
+    let mut stream = crate::client::eventually("the hub knows it", || {
+        let bearer = format!("Bearer {text}");
+        hub.server
+            .try_open("/events?topic=job/*", &[("Authorization", &bearer)])
+            .ok()
+    });
+    hub.post(
+        &text,
+        "/events",
+        &json!({"topic": "job/1", "data": "built"}),
+    )
+    .ok();
+    hub.post(&text, "/events", &json!({"topic": "news", "data": "no"}))
+        .problem(403);
+    assert_eq!(stream.next().data, "built");
+    assert!(!token(&["new"]).0, "it grants nothing");
+    assert!(!token(&["revoke", "nobody"]).0);
+    assert!(token(&["revoke", &id]).0);
+    let (events, _) = stream.rest();
+    assert_eq!(events.last().unwrap().json()["code"], "revoked");
+    hub.refused(&text, "/events", 401);
+    let log = hub.server.stderr();
+    assert!(
+        !log.contains(text.rsplit('_').next().unwrap()),
+        "no secret in the log"
+    );
+}

@@ -1,22 +1,26 @@
 //! Who a request is from: what it shows is checked here, and becomes its [`Caller`].
 //!
 //! ```text
-//!   Authorization: Bearer …   a signed token (`jwt`)
+//!   Authorization: Bearer …   a signed token (`jwt`), or one that the operator made (`api_tokens`)
 //!   nothing                   anonymous, with the grants that everyone has
 //! ```
 //!
 //! Where nothing of this is configured the hub is open: whoever can reach it may do everything, and says itself which user and
 //! session it is. A credential that is wrong is refused, and never taken for none.
 
+mod api_tokens;
 mod jwt;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Instant;
 
+use api_tokens::ApiTokens;
+pub use api_tokens::{NewToken, StoredToken, TokenFile, TokenFileError};
 use jwt::JwtVerifier;
 pub use jwt::{InvalidKey, JwtKeys, JwtRules};
 
-use super::{Caller, Grants};
+use super::{Caller, Credential, Grants};
 use crate::clock;
 
 /// What a request shows of its sender.
@@ -66,6 +70,7 @@ pub struct Authentication {
 #[derive(Debug)]
 struct Ways {
     jwt: Option<JwtVerifier>,
+    api_tokens: Option<ApiTokens>,
     anonymous: Grants,
     authenticated: Grants,
 }
@@ -75,6 +80,8 @@ struct Ways {
 pub struct AuthenticationConfig {
     /// The keys of signed tokens; `None` takes none.
     pub jwt: Option<(JwtKeys, JwtRules)>,
+    /// The file of the tokens that the operator makes; `None` takes none.
+    pub api_tokens: Option<TokenFile>,
     /// What everyone may do.
     pub anonymous: Grants,
     /// What everyone may do besides who has shown who they are.
@@ -85,6 +92,7 @@ impl Default for AuthenticationConfig {
     fn default() -> Self {
         Self {
             jwt: None,
+            api_tokens: None,
             anonymous: Grants::nothing(),
             authenticated: Grants::nothing(),
         }
@@ -99,20 +107,53 @@ impl Authentication {
     }
 
     /// Everyone is asked.
-    #[must_use]
-    pub fn new(config: AuthenticationConfig) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the file of tokens cannot be read.
+    pub fn new(config: AuthenticationConfig) -> Result<Self, TokenFileError> {
         let AuthenticationConfig {
             jwt,
+            api_tokens,
             anonymous,
             authenticated,
         } = config;
-        Self {
+        Ok(Self {
             ways: Some(Ways {
                 jwt: jwt.map(|(keys, rules)| JwtVerifier::new(keys, rules)),
+                api_tokens: api_tokens.map(ApiTokens::open).transpose()?,
                 authenticated: anonymous.and(&authenticated),
                 anonymous,
             }),
+        })
+    }
+
+    /// Looks at what is kept in files; to be called once a second. Whether credentials may have become bad by that.
+    #[must_use]
+    pub fn refresh(&self, now: Instant) -> bool {
+        let Some(tokens) = self.api_tokens() else {
+            return false;
+        };
+        tokens.save_uses(now, false);
+        tokens.refresh(now)
+    }
+
+    /// Writes down what is worth keeping, at the end.
+    pub fn close(&self) {
+        if let Some(tokens) = self.api_tokens() {
+            tokens.save_uses(clock::now(), true);
         }
+    }
+
+    /// Whether a credential that was good was taken back since.
+    #[must_use]
+    pub fn is_gone(&self, credential: &Credential) -> bool {
+        self.api_tokens()
+            .is_some_and(|tokens| tokens.is_gone(credential))
+    }
+
+    fn api_tokens(&self) -> Option<&ApiTokens> {
+        self.ways.as_ref()?.api_tokens.as_ref()
     }
 
     /// Whether nobody is asked.
@@ -151,6 +192,13 @@ impl Authentication {
 
 impl Ways {
     fn bearer(&self, address: IpAddr, token: &str) -> Result<Caller, AuthenticationError> {
+        if let (Some(tokens), true) = (&self.api_tokens, token.starts_with(api_tokens::PREFIX)) {
+            let token = tokens.verify(token, clock::unix_millis())?;
+            let caller = Caller::new(address, token.user.as_deref(), None)?;
+            return Ok(caller
+                .with_grants(self.authenticated.and(&token.grants))
+                .with_credential(token.credential));
+        }
         let Some(jwt) = &self.jwt else {
             return Err(AuthenticationError::Invalid(
                 "no such token is known".into(),
