@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::error::LimitExceeded;
 use crate::limits::Limits;
-use crate::search::LineEndSearch;
+use crate::search::{LineEndSearch, quiet_rest_len};
 
 /// What one line of the stream is.
 ///
@@ -142,7 +142,7 @@ impl Lines<'_, '_> {
         reason = "a lending iterator cannot be an Iterator"
     )]
     pub fn next(&mut self) -> Option<Result<&[u8], LimitExceeded>> {
-        self.lines.recycle();
+        self.lines.recycle(&self.chunk[self.pos..]);
         let too_long = LimitExceeded::Line {
             limit_bytes: self.lines.max_line_bytes,
         };
@@ -165,7 +165,7 @@ impl Lines<'_, '_> {
             match self.lines.finish(&self.chunk[start..end]) {
                 Finished::Discarded => {}
                 Finished::TooLong => {
-                    self.lines.abandon();
+                    self.lines.abandon_too_long();
                     return Some(Err(too_long));
                 }
                 Finished::Buffered => return Some(Ok(self.lines.finished())),
@@ -219,8 +219,8 @@ enum Holding {
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// A buffer larger than this is given back once its content is used. A guess: larger than most events, small
-/// beside what a connection costs anyway.
+/// A buffer larger than this is given back once its content is used; see [`Assembler::recycle`]. A guess: larger than
+/// most events, small beside what a connection costs anyway.
 pub(crate) const KEPT_CAPACITY_BYTES: usize = 256 * 1024;
 
 /// The least room for a line that is put together.
@@ -253,7 +253,7 @@ impl Assembler {
             complete: true,
             ..Self::new(self.max_line_bytes)
         };
-        self.recycle();
+        self.recycle(&[]);
     }
 
     /// Says that the line under construction may grow to `max_bytes`, or the line limit, with nothing to check.
@@ -266,12 +266,12 @@ impl Assembler {
         }
     }
 
-    /// Takes a chunk of one byte into the line under construction, if there is nothing to it; else changes nothing.
+    /// Takes a byte, which is all of a chunk, into the line under construction, if there is nothing to it; else changes
+    /// nothing.
     ///
     /// This is what a stream that comes byte by byte spends its time in.
     #[inline]
-    pub(crate) fn append_byte(&mut self, chunk: &[u8]) -> bool {
-        let &[byte] = chunk else { return false };
+    pub(crate) fn append_byte(&mut self, byte: u8) -> bool {
         if self.partial.len() >= self.unseen_until || byte == b'\n' || byte == b'\r' {
             return false;
         }
@@ -291,6 +291,12 @@ impl Assembler {
             extend_short(&mut self.partial, chunk);
             return chunk.len();
         }
+        self.begin_other_chunk(chunk)
+    }
+
+    /// The same for a chunk that is not short, or does not lie within a line.
+    #[inline]
+    pub(crate) fn begin_other_chunk(&mut self, chunk: &[u8]) -> usize {
         self.unseen_until = 0;
         if !self.at_start && !self.skip_lf {
             return 0;
@@ -327,17 +333,29 @@ impl Assembler {
         pos
     }
 
-    /// Makes room after a line that was handed out.
+    /// Makes room after a line that was handed out; `rest` is what comes next in the chunk.
     #[inline]
-    pub(crate) fn recycle(&mut self) {
+    pub(crate) fn recycle(&mut self, rest: &[u8]) {
         if self.complete {
             self.complete = false;
             if self.partial.capacity() > KEPT_CAPACITY_BYTES {
-                self.large_line_bytes = self.partial.len();
-                self.partial = Vec::new();
+                self.recycle_large(rest);
             }
             self.partial.clear();
         }
+    }
+
+    /// Gives a large buffer back, unless its line was large and the chunk ends within another line, which is probably
+    /// large too: new memory costs more than the line. The buffer is then given back after that line at the latest,
+    /// if it is small.
+    #[cold]
+    fn recycle_large(&mut self, rest: &[u8]) {
+        let is_cut = !matches!(rest.last(), None | Some(b'\r' | b'\n'));
+        if is_cut && self.partial.len() > KEPT_CAPACITY_BYTES {
+            return;
+        }
+        self.large_line_bytes = self.partial.len();
+        self.partial = Vec::new();
     }
 
     /// Whether the next byte begins a line, and nothing of it is held or skipped.
@@ -375,8 +393,16 @@ impl Assembler {
 
     /// Skips the rest of the line under construction.
     pub(crate) fn discard(&mut self) {
-        self.abandon();
+        self.abandon_too_long();
         self.holding = Holding::Nothing;
+    }
+
+    /// Forgets a line that went over a limit, and gives back a large buffer.
+    pub(crate) fn abandon_too_long(&mut self) {
+        self.abandon();
+        if self.partial.capacity() > KEPT_CAPACITY_BYTES {
+            self.partial = Vec::new();
+        }
     }
 
     /// Forgets a line that was skipped, at its end.
@@ -430,13 +456,37 @@ impl Assembler {
         if len > self.max_line_bytes {
             return false;
         }
-        if self.partial.capacity() == 0 {
+        self.omit_len(len);
+        true
+    }
+
+    /// Holds nothing of the line under construction but that it has this length, which is within the limit.
+    #[inline]
+    fn omit_len(&mut self, len: usize) {
+        self.partial.clear();
+        if !(1..=KEPT_CAPACITY_BYTES).contains(&self.partial.capacity()) {
+            self.partial = Vec::new();
             self.grow(1);
         }
-        self.partial.clear();
         self.holding = Holding::Length(len);
         // Single bytes are counted by appending them.
         self.unseen_until = (self.max_line_bytes - len).min(self.partial.capacity());
+    }
+
+    /// Passes over all of a short chunk in which only comments and blank lines begin, and omits the last if it does not
+    /// end there; else changes nothing.
+    #[inline]
+    pub(crate) fn pass_quiet(&mut self, chunk: &[u8]) -> bool {
+        let held = self.len();
+        let is_within = held + chunk.len() <= self.max_line_bytes;
+        let Some(rest_len) = quiet_rest_len(chunk, self.is_omitting()).filter(|_| is_within) else {
+            return false;
+        };
+        match rest_len {
+            0 => self.abandon(),
+            len if len == chunk.len() => self.omit_len(held + len),
+            len => self.omit_len(len),
+        }
         true
     }
 

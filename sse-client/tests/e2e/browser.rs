@@ -1,4 +1,4 @@
-//! A real browser with its own `EventSource`: headless Chromium on a page that hands over what it hears.
+//! A real browser with its own `EventSource` and `WebSocket`: headless Chromium on a page that hands over what it hears.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -101,9 +101,18 @@ async function readWhole(name, url) {
     tell({ name, end: String(error) });
   }
 }
+const sockets = {};
+function connect(name, url) {
+  const socket = sockets[name] = new WebSocket(url);
+  socket.onmessage = e => tell({ name, line: "message " + e.data });
+  socket.onclose = e => tell({ name, line: `close ${e.code} ${e.reason}` });
+}
 async function obey() {
   for (;;) {
     const command = await (await fetch("/command")).json();
+    if (command.connect) connect(command.name, command.connect);
+    if (command.send) sockets[command.name].send(command.send);
+    if (command.close) sockets[command.name].close();
     if (command.listen) listen(command.name, command.listen);
     if (command.fetch) readWhole(command.name, command.fetch);
     if (command.stop) {
@@ -209,6 +218,35 @@ impl Browser {
     /// Has the page read `url` with `fetch`, which tells a whole answer from one that broke off.
     pub(crate) fn fetch(&self, name: &str, url: &str) {
         self.command(&json!({"name": name, "fetch": url}));
+    }
+
+    /// Has the page open a WebSocket.
+    pub(crate) fn connect(&self, name: &str, url: &str) {
+        self.command(&json!({"name": name, "connect": url}));
+    }
+
+    /// Has the page send a message by a WebSocket that is open.
+    pub(crate) fn send(&self, name: &str, message: &str) {
+        self.command(&json!({"name": name, "send": message}));
+    }
+
+    /// Has the page close a WebSocket.
+    pub(crate) fn close(&self, name: &str) {
+        self.command(&json!({"name": name, "close": true}));
+    }
+
+    /// What has come by a WebSocket, from the `n`th on: `message …`, and at its end `close CODE REASON`.
+    pub(crate) fn line(&self, name: &str, n: usize) -> String {
+        let mut line = None;
+        wait_until(&format!("{name} has told {n} more things"), || {
+            let reported = self.desk.reported.lock().unwrap();
+            let mut of_it = reported.iter().filter(|report| report["name"] == name);
+            line = of_it
+                .nth(n)
+                .map(|it| it["line"].as_str().unwrap().to_owned());
+            line.is_some()
+        });
+        line.unwrap()
     }
 
     /// Has the page do nothing until [`go_on`](Self::go_on), while the browser goes on receiving for it as far as it likes.

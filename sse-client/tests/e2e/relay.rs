@@ -19,6 +19,8 @@ pub(crate) struct Passed {
     pub(crate) asked_for: String,
     /// The answer's `Content-Encoding`; empty for none.
     pub(crate) coding: String,
+    /// The head of the answer.
+    pub(crate) answer: String,
 }
 
 impl Relay {
@@ -89,6 +91,7 @@ fn pass_on(mut reader: &TcpStream, hub: &str, coding: Option<&str>, seen: &Mutex
         line: request.lines().next().unwrap().to_owned(),
         asked_for,
         coding: header(&answer, "content-encoding").unwrap_or_default(),
+        answer: answer.clone(),
     });
     let passed_on = reader.write_all(answer.as_bytes()).is_ok()
         && reader.write_all(&behind).is_ok()

@@ -119,14 +119,14 @@ impl Decoder {
     #[must_use = "events come out of `next`"]
     #[inline]
     pub fn feed<'d, 'c>(&'d mut self, chunk: &'c [u8]) -> Feed<'d, 'c> {
-        let input = if self.lines.append_byte(chunk) {
-            Input::default()
-        } else {
-            Input::new(&chunk[self.lines.begin_chunk(chunk)..])
+        let pos = match chunk {
+            &[byte] if self.lines.append_byte(byte) => 1,
+            [_] => self.lines.begin_other_chunk(chunk),
+            _ => self.lines.begin_chunk(chunk),
         };
         Feed {
             decoder: self,
-            input,
+            input: Input::new(&chunk[pos..]),
         }
     }
 
@@ -225,7 +225,7 @@ impl Decoder {
             input.use_up();
             return None;
         }
-        self.lines.recycle();
+        self.lines.recycle(input.rest());
         loop {
             let mut known_len = None;
             // Nearly all lines of nearly all streams begin like this.
@@ -254,6 +254,10 @@ impl Decoder {
             let step = self.read_line(input, len, wanted);
             if step.is_some() {
                 return step;
+            }
+            if input.is_used_up() {
+                self.end_at_line_end();
+                return None;
             }
         }
     }
@@ -350,11 +354,21 @@ impl Decoder {
     /// Passes over the rest of an omitted line and the comments that come next, each with the blank line after it where
     /// that ends an empty block; omits a comment that the chunk does not end.
     ///
-    /// A heartbeat is mostly the same bytes as the one before, so these are compared before a line end is searched.
+    /// Only where [`is_at_comment`](Self::is_at_comment).
     #[inline(never)]
     fn skip_comments(&mut self, input: &mut Input<'_>) {
-        let whole = input.rest();
         let ends_nothing = self.block.data.is_empty() && !self.block.touched;
+        if ends_nothing && self.lines.pass_quiet(input.rest()) {
+            input.use_up();
+        } else {
+            self.skip_comments_by_lines(input, ends_nothing);
+        }
+    }
+
+    /// A heartbeat is mostly the same bytes as the one before, so these are compared before a line end is searched.
+    #[inline(never)]
+    fn skip_comments_by_lines(&mut self, input: &mut Input<'_>, ends_nothing: bool) {
+        let whole = input.rest();
         let mut rest = whole;
         loop {
             let Some(len) = self.lines.search.line_end(rest) else {
@@ -494,7 +508,7 @@ impl Decoder {
             Finished::Discarded => None,
             Finished::TooLong => {
                 let step = self.exceed_line(end);
-                self.lines.abandon();
+                self.lines.abandon_too_long();
                 Some(step)
             }
             Finished::Buffered => {
@@ -513,13 +527,13 @@ impl Decoder {
                     return Some(Step::Event(Data::Held(Held::Line(at))));
                 }
                 if field == Field::Comment && wanted == Wanted::Events {
-                    self.lines.recycle();
+                    self.lines.recycle(input.rest());
                     return None;
                 }
                 let line = self.lines.take_finished();
                 let step = self.interpret(field, &line[at..], None);
                 self.lines.give_back(line);
-                self.lines.recycle();
+                self.lines.recycle(input.rest());
                 if step.is_none()
                     && let Some(blank_len) = blank_len
                 {
@@ -549,15 +563,27 @@ impl Decoder {
         self.lines.abandon();
     }
 
+    /// Ends a chunk behind a line: what comes next may be appended.
+    #[inline(never)]
+    fn end_at_line_end(&mut self) {
+        if self.state == State::Reading {
+            let limit = self.limits.max_event_bytes();
+            self.lines
+                .allow_unseen(limit.saturating_sub(self.block.bytes() + 1));
+        }
+    }
+
     /// Keeps the beginning of a line whose end has not come yet.
     #[inline(never)]
     fn keep_rest<'c>(&mut self, input: &mut Input<'c>, wanted: Wanted) -> Option<Step<'c>> {
         let rest = input.rest();
+        if rest.is_empty() {
+            self.end_at_line_end();
+            return None;
+        }
         input.use_up();
         if self.state != State::Reading {
-            if !rest.is_empty() {
-                self.lines.discard();
-            }
+            self.lines.discard();
             return None;
         }
         let is_asked_for = match self.lines.partial().first().or(rest.first()) {
@@ -634,10 +660,21 @@ impl<'d, 'c> Feed<'d, 'c> {
     /// for its end.
     #[inline]
     pub fn next_event(&mut self) -> Option<EventView<'_>> {
+        if self.input.is_used_up() {
+            return None;
+        }
+        if self.decoder.lines.is_omitting() {
+            self.decoder.skip_comments(&mut self.input);
+            if self.input.is_used_up() {
+                return None;
+            }
+        }
+        let mut step = self.decoder.read(&mut self.input, Wanted::Events)?;
         let data = loop {
-            if let Step::Event(data) = self.step(Wanted::Events)? {
+            if let Step::Event(data) = step {
                 break data;
             }
+            step = self.step(Wanted::Events)?;
         };
         Some(self.decoder.view(data))
     }

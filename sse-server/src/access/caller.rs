@@ -294,6 +294,17 @@ impl Caller {
     }
 }
 
+#[cfg(test)]
+impl Caller {
+    /// The same with these topics granted, which nothing can say over HTTP.
+    pub(crate) fn granted(self, topics: sse_pool::TopicFilter) -> Self {
+        Self {
+            visibility: self.visibility.with_granted(topics),
+            ..self
+        }
+    }
+}
+
 /// The application that embeds the hub, at the loopback address.
 impl Default for Caller {
     fn default() -> Self {

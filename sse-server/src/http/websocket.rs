@@ -210,22 +210,28 @@ impl WebSocket {
         self.send(write_lines(socket, &chunk)).await
     }
 
-    /// Waits until the socket has taken everything, as long as it takes something within each send timeout.
+    /// Waits until the socket has taken everything, as long as it takes something within each send timeout. It looks several
+    /// times in each: the sweep lets go who has given no sign of life for as long, and would be first.
     async fn send(&mut self, sent: impl Future<Output = Result<(), Error>>) -> Result<(), Stop> {
         let mut sent = pin!(sent);
+        let mut looks_without_progress = 0;
         loop {
             let before = self.counts.written();
-            match tokio::time::timeout(self.send_timeout(), &mut sent).await {
+            match tokio::time::timeout(self.send_timeout() / LOOKS, &mut sent).await {
                 Ok(Ok(())) => {
                     self.stream.progressed();
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Stop::Broken),
-                Err(_) if self.counts.written() != before => self.stream.progressed(),
-                Err(_) => {
-                    self.stream.stalled();
-                    return Err(Stop::Broken);
+                Err(_) if self.counts.written() != before => {
+                    looks_without_progress = 0;
+                    self.stream.progressed();
                 }
+                Err(_) => looks_without_progress += 1,
+            }
+            if looks_without_progress == LOOKS {
+                self.stream.stalled();
+                return Err(Stop::Broken);
             }
         }
     }
@@ -558,12 +564,64 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 const MAX_REF_BYTES: usize = 256;
 /// From here on a message is written without a copy. A stated guess: what one TLS record takes.
 const LARGE_BYTES: usize = 16 << 10;
+/// How often it looks within a send timeout whether the client takes anything.
+const LOOKS: u32 = 8;
 /// How long the last words may take, with the client's answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use sse_broker::Topic;
+
     use super::*;
+    use crate::clock;
+    use crate::hub::{HubConfig, Publication};
+    use crate::session::ConnectionRequest;
+    use crate::wire::{Format, Protocol};
+
+    /// Its signs of life were a send timeout apart, so that a sweep at the wrong moment took it for stalled.
+    #[tokio::test]
+    async fn a_reader_that_is_slow_with_a_large_message_is_not_taken_for_stalled() {
+        let send_timeout = Duration::from_secs(2);
+        let hub = Hub::in_memory(HubConfig {
+            send_timeout,
+            ..HubConfig::default()
+        });
+        let hub = hub.await.unwrap();
+        let request = ConnectionRequest {
+            format: Format {
+                protocol: Protocol::WebSocket,
+                ..Format::default()
+            },
+            ..ConnectionRequest::from(Caller::default())
+        };
+        let websocket = WebSocket {
+            stream: hub.connect(request).await.unwrap(),
+            hub: hub.clone(),
+            caller: Caller::default(),
+            subscription: None,
+            max_message_bytes: 1 << 20,
+            counts: Counts::default(),
+        };
+        let (ours, mut client) = tokio::io::duplex(1 << 10);
+        tokio::spawn(websocket.serve(ours));
+        let large = Publication::new("x".repeat(48 << 10));
+        hub.publish(large.to_topic(Topic::new("t").unwrap()))
+            .await
+            .unwrap();
+        let begun = clock::now();
+        let (mut taken, mut part) = (0, [0; 1 << 10]);
+        while taken < 48 << 10 {
+            taken += client.read(&mut part).await.unwrap();
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                // As a sweep sees it whose clock is ahead by a machine's being busy.
+                hub.housekeep(clock::now() + send_timeout / 8).await;
+            }
+        }
+        assert!(begun.elapsed() > 2 * send_timeout, "that was not slow");
+        assert_eq!(hub.connections(10).len(), 1, "it is still there");
+    }
 
     #[test]
     fn the_key_of_the_standard_is_accepted_as_the_standard_says() {

@@ -28,6 +28,34 @@ impl Interest {
         !self.topics.is_empty() || !self.exact_topics.is_empty()
     }
 
+    /// The same wishes in one form: interests that get the same events are equal in it, in whatever order and form they
+    /// were said.
+    pub(crate) fn canonical(&self) -> Self {
+        let sorted = |mut names: Vec<String>| {
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        let types = self.event_types.clone().filter(|types| !types.is_empty());
+        let event_types = types.map(sorted);
+        if self.topics.iter().any(|topic| topic == "*") {
+            return Self {
+                event_types,
+                ..Self::default()
+            };
+        }
+        let (patterns, names): (Vec<_>, Vec<_>) = self
+            .topics
+            .iter()
+            .cloned()
+            .partition(|topic| is_pattern(topic));
+        Self {
+            topics: sorted(patterns),
+            exact_topics: sorted([names, self.exact_topics.clone()].concat()),
+            event_types,
+        }
+    }
+
     /// Every topic and pattern.
     pub(crate) fn all_topics(&self) -> Vec<String> {
         self.topics
@@ -187,3 +215,39 @@ const SMALL_BYTES: usize = 1024;
 const NAME_BYTES: usize = 192;
 /// What a pattern takes for each byte of its text, once it is compiled and stands in the index.
 const PATTERN_FACTOR: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_wishes_have_one_form() {
+        let interest = |topics: &[&str], exact: &[&str], types: Option<&[&str]>| {
+            let texts = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+            Interest {
+                topics: texts(topics),
+                exact_topics: texts(exact),
+                event_types: types.map(texts),
+            }
+        };
+        let is_same = |a: Interest, b: Interest| a.canonical() == b.canonical();
+        let some = || interest(&["a", "b/*"], &["c*"], Some(&["x", "y"]));
+        for same in [
+            interest(&["b/*", "a", "a"], &["c*"], Some(&["y", "x"])),
+            interest(&["b/*"], &["c*", "a"], Some(&["x", "y", "y"])),
+        ] {
+            assert!(is_same(some(), same.clone()), "{same:?}");
+        }
+        for other in [
+            interest(&["a", "b/*", "c*"], &[], Some(&["x", "y"])),
+            interest(&["a"], &["b/*", "c*"], Some(&["x", "y"])),
+            interest(&["a", "b/*"], &["c*"], Some(&["x"])),
+            interest(&["a", "b/*"], &["c*"], None),
+        ] {
+            assert!(!is_same(some(), other.clone()), "{other:?}");
+        }
+        let all = || interest(&[], &[], None);
+        assert!(is_same(all(), interest(&["a", "*"], &["b"], Some(&[]))));
+        assert!(!is_same(all(), interest(&[], &["*"], None)));
+    }
+}

@@ -597,3 +597,6 @@ fn is_in_snapshot(snapshots: &[(Topic, Offset)], topics: &[Topic], offset: Offse
 /// As much as one write takes at once: enough to make the system call cheap per event, little enough
 /// that a stalled reader holds no more than this and the socket's own buffers.
 pub(crate) const MAX_CHUNK_BYTES: usize = 32 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -241,7 +241,7 @@ impl Hub {
             return None;
         }
         let key = CohortKey {
-            interest: request.interest.clone(),
+            interest: request.interest.canonical(),
             visibility: request.caller.visibility().clone(),
             format: request.format,
         };

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use flate2::write::GzDecoder;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use sse_protocol::Decoder;
@@ -334,10 +335,12 @@ pub(crate) enum End {
 pub(crate) struct Stream {
     wire: Wire,
     framing: Framing,
+    /// Where the stream comes in gzip.
+    gunzip: Option<GzDecoder<Vec<u8>>>,
     decoder: Decoder,
     events: VecDeque<Event>,
     end: Option<End>,
-    /// All bytes of the stream so far.
+    /// All bytes of the stream so far, decompressed.
     pub(crate) raw: Vec<u8>,
     pub(crate) reply: Reply,
     pub(crate) connected: Value,
@@ -363,9 +366,11 @@ impl Stream {
                 }
             }
         }
+        let is_gzip = head.header("content-encoding") == Some("gzip");
         let mut stream = Self {
             wire,
             framing,
+            gunzip: is_gzip.then(|| GzDecoder::new(Vec::new())),
             decoder: Decoder::new(),
             events: VecDeque::new(),
             end: None,
@@ -431,6 +436,12 @@ impl Stream {
     }
 
     fn decode(&mut self, bytes: &[u8]) {
+        let unpacked = self.gunzip.as_mut().map(|gunzip| {
+            gunzip.write_all(bytes).expect("gzip");
+            gunzip.flush().expect("gzip");
+            std::mem::take(gunzip.get_mut())
+        });
+        let bytes = unpacked.as_deref().unwrap_or(bytes);
         self.raw.extend_from_slice(bytes);
         let mut feed = self.decoder.feed(bytes);
         while let Some(event) = feed.next_event() {

@@ -41,4 +41,5 @@ mod tls;
 mod tls_limits;
 mod visibility;
 mod websocket;
+mod websocket_readers;
 mod writers;

@@ -28,4 +28,10 @@ async def main():
         saying.cancel()
 
 
-asyncio.run(main())
+try:
+    asyncio.run(main())
+except websockets.InvalidStatus as refused:
+    answer = refused.response
+    print("refused", answer.status_code, answer.headers.get("Retry-After"), answer.body.decode(), flush=True)
+except OSError as error:
+    print("error", error, flush=True)

@@ -28,6 +28,7 @@ use crate::wire::Format;
 /// Everything that decides which events a reader gets, and how they are written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CohortKey {
+    /// In its [canonical form](Interest::canonical).
     pub(crate) interest: Interest,
     pub(crate) visibility: Visibility,
     pub(crate) format: Format,
