@@ -72,6 +72,9 @@ pub enum Forbidden {
     /// The request is for those who administer the hub.
     #[error("this needs the grant admin")]
     Admin,
+    /// The request is for those who may make tickets for others.
+    #[error("a ticket for somebody else needs the grant issue")]
+    Issue,
     /// So many patterns meet so many grants that this would take too much.
     #[error("{0} combinations of patterns and grants are too many; ask for fewer patterns")]
     TooMany(usize),
@@ -242,6 +245,34 @@ impl Grants {
         )
     }
 
+    /// The same without the rights to administer the hub and to make tickets for others.
+    #[must_use]
+    pub fn without_administration(&self) -> Self {
+        let shared = &*self.shared;
+        if !shared.issue && !shared.admin {
+            return self.clone();
+        }
+        let copy = |rules: &Rules| Rules(rules.0.iter().map(Rule::clone).collect());
+        Self::new(
+            copy(&shared.publish),
+            copy(&shared.subscribe),
+            false,
+            false,
+            SCOPES.hash_one((shared.scope, "without administration")),
+        )
+    }
+
+    /// The same as [`covers`](Self::covers), for a reader that owns these names and needs no grant for them.
+    #[must_use]
+    pub fn covers_for(&self, less: &Self, own: &[Arc<str>]) -> bool {
+        let own = own
+            .iter()
+            .filter_map(|name| Topic::new(Arc::clone(name)).ok());
+        let own = Rules(own.map(Rule::exactly).collect());
+        let own = Self::new(Rules::default(), own, false, false, OWN_SCOPE);
+        self.and(&own).covers(less)
+    }
+
     /// Whether everything that `less` allows is allowed here too. It is careful: a pattern counts as allowed where the same one, or a
     /// prefix of its own literal one with a `*` behind it, is granted.
     #[must_use]
@@ -358,6 +389,13 @@ impl Rule {
     fn every() -> Self {
         Self {
             topic: Granted::Every,
+            event_types: None,
+        }
+    }
+
+    fn exactly(topic: Topic) -> Self {
+        Self {
+            topic: Granted::Exact(topic),
             event_types: None,
         }
     }
@@ -640,6 +678,8 @@ impl<'de> Deserialize<'de> for Grants {
 /// Nobody outside can make two different grants that have one scope.
 static SCOPES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
+/// Of grants that are made for one comparison.
+const OWN_SCOPE: u64 = 1;
 const PUBLISH: &str = "publishing to";
 const SUBSCRIBE: &str = "reading";
 /// So many rules grants may have. A stated guess: more than a token of some KiB can hold.

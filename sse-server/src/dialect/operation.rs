@@ -21,6 +21,7 @@ pub(crate) enum Operation {
     Connection,
     CloseConnection,
     RenewConnection,
+    MakeTicket,
     Revoke,
     Stats,
     Health,
@@ -45,6 +46,7 @@ impl Operation {
             Self::Publish
                 | Self::TestEvent
                 | Self::Subscribe
+                | Self::MakeTicket
                 | Self::Revoke
                 | Self::AckNamedSubscription
                 | Self::ResetNamedSubscription

@@ -21,6 +21,8 @@ mod revocations;
 mod routes;
 mod stream;
 mod subscription_change;
+mod tickets;
+mod unavailable;
 mod websocket;
 
 use std::net::IpAddr;
@@ -37,6 +39,7 @@ pub(crate) use body::Takeover;
 pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
+pub use unavailable::Refusals;
 
 use crate::access::authentication::Presented;
 use crate::access::budget::{Account, Budget};
@@ -59,6 +62,8 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<AllowedOrigin>,
     /// How callers show who they are.
     pub authentication: Arc<Authentication>,
+    /// How a browser's `EventSource` is told that it was refused.
+    pub refusals: Refusals,
 }
 
 impl Default for HttpConfig {
@@ -68,6 +73,7 @@ impl Default for HttpConfig {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             authentication: Arc::default(),
+            refusals: Refusals::default(),
         }
     }
 }
@@ -146,12 +152,13 @@ impl HubService {
         let hosts = hosts_named(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
         // Whoever calls the service in its own process need not make up a name for it.
+        let hears = unavailable::hears(request.method(), request.headers(), self.config.refusals);
         let needs_host = self.upgrades_by_server && request.version() == Version::HTTP_11;
         let mut response = match guard::check_host(&self.config, host.as_deref(), hosts, needs_host)
         {
             Ok(()) => match self.dispatch(request, ip, &origin, host.as_deref()).await {
                 Ok(response) => response,
-                Err(problem) => problem.into_response(),
+                Err(problem) => unavailable::answer(problem, hears),
             },
             Err(problem) => problem.into_response(),
         };
@@ -213,6 +220,7 @@ impl HubService {
         let is_read = head.method.is_safe();
         let request = Request {
             hub: &self.hub,
+            authentication: &self.config.authentication,
             caller,
             method: head.method,
             headers: head.headers,
@@ -253,6 +261,10 @@ impl HubService {
         let shown = Presented {
             address,
             authorization,
+            ticket: query.get("ticket"),
+            origin: headers
+                .get(header::ORIGIN)
+                .and_then(|origin| origin.to_str().ok()),
             user_id: query.get("user_id"),
             session_id: query.get("session_id"),
         };
@@ -297,6 +309,7 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
         Operation::Connection => connections::one(&request),
         Operation::CloseConnection => connections::close(&request),
         Operation::RenewConnection => connections::renew(&request),
+        Operation::MakeTicket => tickets::make(&request),
         Operation::Revoke => revocations::revoke(request).await,
         Operation::Stats => health::stats(&request),
         Operation::Health => health::health(&request),
@@ -347,7 +360,7 @@ const SMALL_ANSWER_BYTES: usize = 4 << 10;
 fn method_not_allowed(matched: &Matched<'_>, method: &Method, path: &str) -> Problem {
     let allow = matched.allow();
     Problem {
-        allow: Some(allow.clone()),
+        allow: Some(allow.as_str().into()),
         ..Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             format!("{method} is not possible at {path}; possible are {allow}"),

@@ -23,9 +23,11 @@ pub struct Problem {
     /// When to try again, for what may pass by itself.
     pub retry_after: Option<Duration>,
     /// The methods there are, for a 405.
-    pub allow: Option<String>,
+    pub allow: Option<Box<str>>,
     /// What `WWW-Authenticate` says, for a 401.
-    pub challenge: Option<String>,
+    pub challenge: Option<Box<str>>,
+    /// The reason as one word, for programs.
+    pub code: Option<&'static str>,
     /// A grant is missing; whoever shows who they are may have it.
     pub needs_grant: bool,
 }
@@ -42,6 +44,8 @@ struct ProblemJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
 }
 
@@ -56,6 +60,7 @@ impl Problem {
             retry_after: None,
             allow: None,
             challenge: None,
+            code: None,
             needs_grant: false,
         }
     }
@@ -75,7 +80,7 @@ impl Problem {
             }
         };
         Self {
-            challenge: Some(challenge),
+            challenge: Some(challenge.into()),
             ..Self::new(StatusCode::UNAUTHORIZED, detail)
         }
     }
@@ -124,6 +129,20 @@ impl Problem {
         self
     }
 
+    /// The same with a reason in one word.
+    #[must_use]
+    pub(super) fn with_code(self, code: &'static str) -> Self {
+        Self {
+            code: Some(code),
+            ..self
+        }
+    }
+
+    /// Whether it is that a ticket is not good any more.
+    pub(super) fn is_used_ticket(&self) -> bool {
+        self.code == Some(TICKET_USED)
+    }
+
     fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after.map(|after| after.as_secs().max(1))
     }
@@ -138,6 +157,7 @@ impl Problem {
             detail: &self.detail,
             error: &self.detail,
             field: self.field.as_deref(),
+            code: self.code,
             retry_after: self.retry_after_seconds(),
         };
         serde_json::to_vec(&json).expect("texts and numbers are always JSON")
@@ -166,13 +186,13 @@ impl Problem {
         }
         if let Some(challenge) = self
             .challenge
-            .and_then(|challenge| HeaderValue::try_from(challenge).ok())
+            .and_then(|challenge| HeaderValue::try_from(&*challenge).ok())
         {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(allow) = self
             .allow
-            .and_then(|methods| HeaderValue::try_from(methods).ok())
+            .and_then(|methods| HeaderValue::try_from(&*methods).ok())
         {
             headers.insert(header::ALLOW, allow);
         }
@@ -186,7 +206,7 @@ impl From<NoMemory> for Problem {
         if error.wanted > error.most {
             return Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string());
         }
-        Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER)
+        Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER).with_code("memory")
     }
 }
 
@@ -211,13 +231,24 @@ impl From<AuthenticationError> for Problem {
             }
             AuthenticationError::Unavailable(_) => {
                 Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER)
+                    .with_code("authentication")
             }
+            AuthenticationError::UsedTicket => Self {
+                retry_after: Some(USED_TICKET_RETRY_AFTER.mul_f64(1.0 + clock::chance())),
+                ..Self::unauthorized(error.to_string(), Some("invalid_token"))
+                    .with_code(TICKET_USED)
+            },
             AuthenticationError::Identity(identity) => {
                 Self::bad_field(identity.field, error.to_string())
             }
         }
     }
 }
+
+/// The reason of a refusal that a used ticket met.
+const TICKET_USED: &str = "ticket_used";
+/// How soon a client comes back whose ticket is used: it has another one by then, or has been told to get one.
+const USED_TICKET_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a refused client is told to stay away, before jitter.
 pub(super) const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(5);

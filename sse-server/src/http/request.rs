@@ -5,13 +5,14 @@ use http::{HeaderMap, Method, header};
 use hyper::upgrade::OnUpgrade;
 
 use super::query::Query;
-use crate::access::Caller;
+use crate::access::{Authentication, Caller};
 use crate::dialect::Dialect;
 use crate::hub::Hub;
 
 /// Everything that a handler may look at.
 pub(super) struct Request<'a> {
     pub(super) hub: &'a Hub,
+    pub(super) authentication: &'a Authentication,
     /// Who sends it. No handler looks for a user, a session or an address elsewhere.
     pub(super) caller: Caller,
     pub(super) method: Method,

@@ -208,6 +208,13 @@ impl GapJson {
     }
 }
 
+/// A stream that says nothing but why there is none.
+pub(crate) fn unavailable(unavailable: &Unavailable<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    sse::unavailable(unavailable, &mut bytes);
+    bytes
+}
+
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("texts, numbers and booleans are always JSON")
 }

@@ -645,3 +645,125 @@ fn an_api_token_is_shown_once_and_made_and_revoked_while_the_hub_runs() {
         "no secret in the log"
     );
 }
+
+#[test]
+fn a_ticket_opens_one_stream_and_a_used_one_is_told_in_a_stream() {
+    let hub = Guarded::start(&[]);
+    let ann =
+        token(json!({"sub": "ann", "sse": {"subscribe": ["news", "job/*"], "publish": ["news"]}}));
+    let ticket = |token: &str, asked: &Value| {
+        let made = hub.post(token, "/events/tickets", asked).ok();
+        assert_eq!(made["expires_in"], 30);
+        made["ticket"].as_str().unwrap().to_owned()
+    };
+    let once = ticket(&ann, &json!({"topics": ["news"]}));
+    let mut stream = hub
+        .server
+        .open(&format!("/events?topic=news&ticket={once}"));
+    hub.post(
+        &admin(),
+        "/events",
+        &json!({"topic": "news", "data": "for ticket holders"}),
+    )
+    .ok();
+    assert_eq!(stream.next().data, "for ticket holders");
+    // An EventSource comes back to the same address.
+    let path = format!("/events?topic=news&ticket={once}");
+    let reply = hub
+        .server
+        .request("GET", &path, &[("Accept", "text/event-stream")], b"");
+    assert_eq!(
+        (reply.status, reply.header("content-type")),
+        (200, Some("text/event-stream"))
+    );
+    let text = reply.text();
+    assert!(
+        text.starts_with("event: unavailable\n") || text.contains("\nevent: unavailable\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\"code\":\"ticket_used\"") && text.contains("retry: "),
+        "{text}"
+    );
+    // Who would understand a status gets it.
+    hub.server
+        .get(&format!("/events/poll?ticket={once}"))
+        .problem(401);
+    // It goes no further than what was asked for, and that no further than whoever asked.
+    let narrow = ticket(&ann, &json!({"topics": ["job/7"]}));
+    hub.server
+        .get(&format!("/events/poll?topic=news&ticket={narrow}"))
+        .problem(403);
+    for wider in [
+        json!({"topics": ["*"]}),
+        json!({"topics": ["secret"]}),
+        json!({"topics": ["user/bob"]}),
+        json!({"grants": {"admin": true}}),
+        json!({"grants": {"publish": ["*"]}}),
+        json!({"user": "bob"}),
+    ] {
+        hub.post(&ann, "/events/tickets", &wider).problem(403);
+    }
+    hub.post(&ann, "/events/tickets", &json!({"topics": ["user/ann"]}))
+        .ok();
+    hub.post(&ann, "/events/tickets", &json!({"topic": "news"}))
+        .problem(400);
+    let all = ticket(&ann, &Value::Null);
+    hub.server
+        .get(&format!("/metrics?ticket={all}"))
+        .problem(403);
+    // Who may issue makes them for others.
+    let for_bob = ticket(&admin(), &json!({"user": "bob", "topics": ["news"]}));
+    let mut bob = hub.server.open(&format!("/events?ticket={for_bob}"));
+    hub.post(
+        &admin(),
+        "/events",
+        &json!({"topic": "user/bob", "data": "hello"}),
+    )
+    .ok();
+    assert_eq!(bob.next().data, "hello");
+    // Revoking whoever asked ends what the ticket opened.
+    hub.post(&admin(), "/admin/revocations", &json!({"user": "ann"}))
+        .ok();
+    let (events, _) = stream.rest();
+    assert_eq!(events.last().unwrap().json()["code"], "revoked");
+}
+
+#[test]
+fn a_full_hub_tells_a_browsers_event_source_in_a_stream_and_everyone_else_by_its_status() {
+    let browser = [
+        ("Accept", "text/event-stream"),
+        ("Sec-Fetch-Mode", "cors"),
+        ("User-Agent", "Mozilla/5.0"),
+    ];
+    let server = Server::with(&["--max-connections", "1"]);
+    let _first = server.open("/events");
+    let reply = server.request("GET", "/events", &browser, b"");
+    assert_eq!(reply.status, 200);
+    let text = reply.text();
+    assert!(
+        text.contains("event: unavailable")
+            && text.contains("\"status\":503")
+            && text.contains("\"code\":\"full\""),
+        "{text}"
+    );
+    assert!(text.contains("retry: "), "{text}");
+    server
+        .request("GET", "/events", &[("Accept", "text/event-stream")], b"")
+        .problem(503);
+    server
+        .request(
+            "GET",
+            "/events",
+            &[("Accept", "*/*"), ("User-Agent", "Mozilla/5.0")],
+            b"",
+        )
+        .problem(503);
+    // What does not pass by itself is never told as if it did.
+    server
+        .request("GET", "/events?topics=a", &browser, b"")
+        .problem(400);
+    let strict = Server::with(&["--max-connections", "1", "--refusals", "status"]);
+    let _first = strict.open("/events");
+    strict.request("GET", "/events", &browser, b"").problem(503);
+}

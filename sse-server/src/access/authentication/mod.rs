@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Authorization: Bearer …   a signed token (`jwt`), or one that the operator made (`api_tokens`)
+//!   ?ticket=…                 made for clients that can send no header (`tickets`)
 //!   nothing                   anonymous, with the grants that everyone has
 //! ```
 //!
@@ -10,6 +11,7 @@
 
 mod api_tokens;
 mod jwt;
+mod tickets;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -19,6 +21,9 @@ use api_tokens::ApiTokens;
 pub use api_tokens::{NewToken, StoredToken, TokenFile, TokenFileError};
 use jwt::JwtVerifier;
 pub use jwt::{InvalidKey, JwtKeys, JwtRules};
+
+pub use tickets::TICKET_LIFETIME;
+use tickets::Tickets;
 
 use super::{Caller, Credential, Grants};
 use crate::clock;
@@ -30,6 +35,10 @@ pub struct Presented<'a> {
     pub address: IpAddr,
     /// Its `Authorization` header.
     pub authorization: Option<&'a str>,
+    /// The ticket in its query.
+    pub ticket: Option<&'a str>,
+    /// Its `Origin` header.
+    pub origin: Option<&'a str>,
     /// The user that its query names.
     pub user_id: Option<&'a str>,
     /// The session that its query names.
@@ -49,6 +58,9 @@ pub enum AuthenticationError {
     /// What it shows was taken back.
     #[error("what you show was revoked")]
     Revoked,
+    /// Its ticket is used up, or was never one.
+    #[error("the ticket is not good, or not any more; ask for a new one")]
+    UsedTicket,
     /// It says that it is somebody else.
     #[error("{0}")]
     Forbidden(Cow<'static, str>),
@@ -71,6 +83,7 @@ pub struct Authentication {
 struct Ways {
     jwt: Option<JwtVerifier>,
     api_tokens: Option<ApiTokens>,
+    tickets: Tickets,
     anonymous: Grants,
     authenticated: Grants,
 }
@@ -122,10 +135,29 @@ impl Authentication {
             ways: Some(Ways {
                 jwt: jwt.map(|(keys, rules)| JwtVerifier::new(keys, rules)),
                 api_tokens: api_tokens.map(ApiTokens::open).transpose()?,
+                tickets: Tickets::default(),
                 authenticated: anonymous.and(&authenticated),
                 anonymous,
             }),
         })
+    }
+
+    /// A ticket for this caller, for a page of this origin.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthenticationError::Unavailable`] when too many were made and not used, or nobody is asked who they are.
+    pub fn make_ticket(
+        &self,
+        caller: Caller,
+        origin: Option<&str>,
+    ) -> Result<String, AuthenticationError> {
+        match &self.ways {
+            Some(ways) => ways.tickets.make(caller, origin, clock::now()),
+            None => Err(AuthenticationError::Unavailable(
+                "nobody needs a ticket here".into(),
+            )),
+        }
     }
 
     /// Looks at what is kept in files; to be called once a second. Whether credentials may have become bad by that.
@@ -172,9 +204,17 @@ impl Authentication {
         let Some(ways) = &self.ways else {
             return Ok(Caller::new(shown.address, shown.user_id, shown.session_id)?);
         };
-        let caller = match shown.authorization {
-            None => Caller::anonymous(shown.address).with_grants(ways.anonymous.clone()),
-            Some(authorization) => ways.bearer(shown.address, bearer(authorization)?)?,
+        let caller = match (shown.authorization, shown.ticket) {
+            (None, None) => Caller::anonymous(shown.address).with_grants(ways.anonymous.clone()),
+            (Some(authorization), None) => ways.bearer(shown.address, bearer(authorization)?)?,
+            (None, Some(ticket)) => {
+                let caller = ways.tickets.take(ticket, shown.origin, clock::now())?;
+                caller.at(shown.address)
+            }
+            (Some(_), Some(_)) => {
+                let problem = "show a token or a ticket, not both";
+                return Err(AuthenticationError::Invalid(problem.into()));
+            }
         };
         for (field, said, own) in [
             ("user_id", shown.user_id, caller.user()),
