@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `30s`, `7d`, `16MiB`.
+//! Durations and sizes as people write them: `30s`, `7d`, `16MiB`; and how an error tells what somebody wrote.
 
 use std::fmt;
 use std::str::FromStr;
@@ -133,6 +133,27 @@ macro_rules! from_text_or_number {
 from_text_or_number!(Span, "a duration such as \"30s\", or a number of seconds");
 from_text_or_number!(Size, "a size such as \"16MiB\", or a number of bytes");
 
+/// A text from outside as an error tells it: in quotes, and without its middle where it is long.
+///
+/// Some characters are told in six, so a text that was told in full could make an answer many times the size of its request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0;
+        if text.len() <= MAX_QUOTED_BYTES {
+            return write!(f, "{text:?}");
+        }
+        let begin = &text[..text.floor_char_boundary(MAX_QUOTED_BYTES / 2)];
+        let end = &text[text.ceil_char_boundary(text.len() - MAX_QUOTED_BYTES / 2)..];
+        write!(f, "\"{}…{}\"", begin.escape_debug(), end.escape_debug())
+    }
+}
+
+/// As much of a text as is told. A stated guess: most names and ids fit.
+const MAX_QUOTED_BYTES: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,5 +201,14 @@ mod tests {
         for text in ["", "-1", "1.5MiB", "1PiB", "99999999999GiB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_text_is_told_without_its_middle() {
+        assert_eq!(Quoted("a\"b").to_string(), r#""a\"b""#);
+        let text = format!("begin{}end", "é".repeat(MAX_QUOTED_BYTES));
+        let quoted = Quoted(&text).to_string();
+        assert!(quoted.starts_with("\"begin") && quoted.ends_with("end\""));
+        assert!(quoted.contains('…') && quoted.len() < MAX_QUOTED_BYTES + 10);
     }
 }

@@ -9,6 +9,7 @@ use sse_broker::{Topic, UnixMillis};
 use sse_pool::{ClientInfo, ConnectionInfo, Held, Routed, Selector, Visibility};
 
 use super::grants::{Forbidden, Grants};
+use crate::units::Quoted;
 
 /// Who sends a request: the address, the identities that give access to private events, and the grants.
 ///
@@ -66,7 +67,7 @@ pub enum CredentialKind {
 
 /// A user or session whose name cannot be part of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not a valid name: {reason}")]
+#[error("{} is not a valid name: {reason}", Quoted(.value))]
 pub struct InvalidIdentity {
     /// `user_id` or `session_id`.
     pub field: &'static str,

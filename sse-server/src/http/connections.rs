@@ -14,7 +14,7 @@ use super::{json, stream};
 use crate::access::Caller;
 use crate::clock;
 use crate::hub::{Hub, MAX_EXCLUSION, RenewError};
-use crate::units::Span;
+use crate::units::{Quoted, Span};
 
 #[derive(Serialize)]
 struct ConnectionsJson {
@@ -108,7 +108,7 @@ pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
         .filter(|status| is_admin || is_expressly_own(request, status));
     json(&ConnectionsJson {
         total_connections: match is_admin {
-            true => hub.stats().active_connections,
+            true => hub.active_connections(),
             false => own.clone().count(),
         },
         connections: own
@@ -196,7 +196,7 @@ fn parse(id: &str) -> Option<ConnectionId> {
 }
 
 fn unknown(id: &str) -> Problem {
-    Problem::not_found(format!("there is no connection {id:?}"))
+    Problem::not_found(format!("there is no connection {}", Quoted(id)))
 }
 
 /// As many connections as are listed when nothing is said.

@@ -1,21 +1,27 @@
 //! Jobs over HTTP.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Number, Value};
+use serde_json::value::RawValue;
+use serde_json::{Number, Value};
 use sse_pool::Routed as _;
 
 use super::body::Body;
 use super::poll::MAX_WAIT;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
+use super::publication::{Fields, plain};
 use super::request::Request;
 use super::{json, publish};
 use crate::access::{Caller, visibility};
 use crate::clock;
-use crate::hub::{Hub, Job, JobChange, JobCounts, JobError, JobState, NewJob, Progress};
+use crate::hub::{
+    Details, Hub, Job, JobChange, JobCounts, JobError, JobState, JsonText, NewJob, Progress,
+};
+use crate::units::Quoted;
 
 #[derive(Serialize)]
 struct JobsJson<'a> {
@@ -29,7 +35,7 @@ pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
         None => None,
         Some(name) => Some(
             serde_json::from_value::<JobState>(Value::from(name)).map_err(|_| {
-                Problem::bad_field("status", format!("{name:?} is not a job's state"))
+                Problem::bad_field("status", format!("{} is not a job's state", Quoted(name)))
             })?,
         ),
     };
@@ -119,7 +125,7 @@ pub(super) async fn progress(request: Request<'_>) -> Result<Response<Body>, Pro
         progress: number(&mut fields, "progress")?,
         total: number(&mut fields, "total")?,
         message: take(&mut fields, "message", "text")?,
-        details: fields,
+        details: details(&fields)?,
     };
     if progress.progress.is_none() && progress.message.is_none() && progress.details.is_empty() {
         return Err(Problem::bad_field(
@@ -133,7 +139,10 @@ pub(super) async fn progress(request: Request<'_>) -> Result<Response<Body>, Pro
 pub(super) async fn complete(request: Request<'_>) -> Result<Response<Body>, Problem> {
     let mut fields = object(&request.body)?;
     let message = take(&mut fields, "message", "text")?;
-    let result = fields.shift_remove("result").unwrap_or(Value::Null);
+    let result = match remove(&mut fields, "result") {
+        Some(result) => json_text("result", result)?,
+        None => JsonText::from(Value::Null),
+    };
     nothing_left(&fields, "result, message")?;
     change(&request, JobChange::Complete { result, message }).await
 }
@@ -165,65 +174,57 @@ async fn change(request: &Request<'_>, change: JobChange) -> Result<Response<Bod
     json(&*job)
 }
 
-/// The body's object; an empty body is an empty one.
-fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+/// The body's object; an empty body is an empty one. Its values stay text: parsed, they would take many times that.
+fn object(body: &[u8]) -> Result<Fields<'_>, Problem> {
     if body.trim_ascii().is_empty() {
-        return Ok(Map::new());
+        return Ok(Fields(Vec::new()));
     }
-    let fields: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
-        Problem::bad_request(format!("the body must be a JSON object: {error}"))
-    })?;
-    for (name, value) in &fields {
-        check_value(name, value, 1)?;
-        check_key(name, name)?;
-    }
-    Ok(fields)
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the body must be a JSON object: {error}")))
 }
 
-/// Refuses JSON that could not be read back: it is kept within other JSON, which may be nested so deep and no deeper.
-fn check_value(field: &str, value: &Value, depth: usize) -> Result<(), Problem> {
-    if depth > MAX_DEPTH {
-        let problem = format!("is nested deeper than {MAX_DEPTH} levels");
-        return Err(Problem::bad_field(field, problem));
+fn details(fields: &Fields<'_>) -> Result<Details, Problem> {
+    let mut details = Details::default();
+    for (name, value) in &fields.0 {
+        if name.starts_with("$serde_json::") {
+            let problem = "has a name that begins with `$serde_json::`";
+            return Err(Problem::bad_field(&**name, problem));
+        }
+        details.insert(name, json_text(name, value)?);
     }
-    match value {
-        Value::Array(values) => values
-            .iter()
-            .try_for_each(|it| check_value(field, it, depth + 1)),
-        Value::Object(fields) => fields.iter().try_for_each(|(name, it)| {
-            check_key(field, name)?;
-            check_value(field, it, depth + 1)
-        }),
-        _ => Ok(()),
-    }
+    Ok(details)
 }
 
-/// Names that mean something of its own to the JSON library.
-fn check_key(field: &str, name: &str) -> Result<(), Problem> {
-    if name.starts_with("$serde_json::") {
-        return Err(Problem::bad_field(
-            field,
-            "has a name that begins with `$serde_json::`",
-        ));
-    }
-    Ok(())
+/// JSON that could be read back: it is kept within other JSON, which may be nested so deep and no deeper.
+fn json_text(field: &str, value: &RawValue) -> Result<JsonText, Problem> {
+    JsonText::read(value, MAX_DEPTH).map_err(|error| Problem::bad_field(field, plain(&error)))
+}
+
+fn remove<'a>(fields: &mut Fields<'a>, name: &str) -> Option<&'a RawValue> {
+    let place = fields.0.iter().position(|(known, _)| known == name)?;
+    Some(fields.0.remove(place).1)
 }
 
 fn take<T: DeserializeOwned>(
-    fields: &mut Map<String, Value>,
+    fields: &mut Fields<'_>,
     name: &str,
     expected: &str,
 ) -> Result<Option<T>, Problem> {
-    match fields.shift_remove(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => serde_json::from_value(value)
-            .map(Some)
-            .map_err(|_| Problem::bad_field(name, format!("must be {expected}"))),
-    }
+    let Some(value) = remove(fields, name) else {
+        return Ok(None);
+    };
+    serde_json::from_str(value.get())
+        .map_err(|_| Problem::bad_field(name, format!("must be {expected}")))
 }
 
 /// A number as it was written. Whole numbers that do not fit in 64 bits would be rounded, so they are refused.
-fn number(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Number>, Problem> {
+fn number(fields: &mut Fields<'_>, name: &str) -> Result<Option<Number>, Problem> {
+    let is_text =
+        |(known, raw): &(Cow<'_, str>, &RawValue)| known == name && raw.get().starts_with('"');
+    // The library's error would have the text in it.
+    if fields.0.iter().any(is_text) {
+        return Err(Problem::bad_field(name, "must be a number"));
+    }
     let number: Option<Number> = take(fields, name, "a number")?;
     let is_rounded = |number: &Number| {
         let float = number.is_f64().then(|| number.as_f64()).flatten();
@@ -238,10 +239,10 @@ fn number(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Number>,
     }
 }
 
-fn nothing_left(fields: &Map<String, Value>, known: &str) -> Result<(), Problem> {
-    match fields.keys().next() {
-        Some(name) => Err(Problem::bad_field(
-            name.as_str(),
+fn nothing_left(fields: &Fields<'_>, known: &str) -> Result<(), Problem> {
+    match fields.0.first() {
+        Some((name, _)) => Err(Problem::bad_field(
+            &**name,
             format!("no such field; there are {known}"),
         )),
         None => Ok(()),
@@ -251,7 +252,9 @@ fn nothing_left(fields: &Map<String, Value>, known: &str) -> Result<(), Problem>
 fn problem(error: JobError) -> Problem {
     match error {
         JobError::Unknown(_) => Problem::not_found(error.to_string()),
-        JobError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        JobError::TooLarge { .. } | JobError::TooManyDetails(_) => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
+        }
         JobError::NoMemory(error) => error.into(),
         JobError::NotANumber => Problem::bad_field("progress", error.to_string()),
         JobError::Exists(_) | JobError::Ended(_) => {

@@ -7,9 +7,11 @@ use sse_broker::AppendError;
 use super::body::Body;
 use super::json;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
+use super::publication::check_is_object;
 use super::request::Request;
 use crate::clock;
 use crate::hub::{NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace};
+use crate::units::Quoted;
 
 #[derive(Serialize)]
 struct NamedSubscriptionsJson {
@@ -109,6 +111,7 @@ fn answer(
 
 /// Reads a place; the two words are for a reset alone, where nothing is promised by them.
 fn place(body: &[u8], takes_words: bool) -> Result<SubscriptionPlace, Problem> {
+    check_is_object(body)?;
     let place: PlaceJson = serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(format!(
             "the body must be a JSON object such as {{\"id\": \"…\"}} or {{\"position\": \"…\"}}: {error}"
@@ -120,7 +123,9 @@ fn place(body: &[u8], takes_words: bool) -> Result<SubscriptionPlace, Problem> {
         (Some(position), None) => position
             .parse()
             .map(SubscriptionPlace::At)
-            .map_err(|error| Problem::bad_field("position", format!("{position:?} is {error}"))),
+            .map_err(|error| {
+                Problem::bad_field("position", format!("{} is {error}", Quoted(position)))
+            }),
         (None, Some(id)) => Ok(SubscriptionPlace::Event(id)),
         (None, None) => Err(Problem::bad_field(
             "position",

@@ -55,7 +55,7 @@ impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
-            detail: detail.into(),
+            detail: shortened(detail.into(), MAX_DETAIL_BYTES),
             field: None,
             retry_after: None,
             allow: None,
@@ -94,9 +94,10 @@ impl Problem {
     /// 400: this field of the request is wrong.
     #[must_use]
     pub fn bad_field(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        let field = field.into();
+        let field = shortened(field.into(), MAX_FIELD_BYTES);
+        let detail = shortened(detail.into(), MAX_DETAIL_BYTES);
         Self {
-            detail: format!("{field}: {}", detail.into()),
+            detail: format!("{field}: {detail}"),
             field: Some(field),
             ..Self::bad_request("")
         }
@@ -200,6 +201,18 @@ impl Problem {
     }
 }
 
+/// The text, without its middle where it is long: what is wrong with a request is not told in many times its size, and the
+/// reason often stands at the end.
+fn shortened(mut text: String, max_bytes: usize) -> String {
+    if text.len() > max_bytes {
+        let from = text.floor_char_boundary(max_bytes / 2);
+        let to = text.ceil_char_boundary(text.len() - max_bytes / 2);
+        text.replace_range(from..to, "…");
+        text.shrink_to_fit();
+    }
+    text
+}
+
 /// What could never be taken is too large; everything else is worth another try.
 impl From<NoMemory> for Problem {
     fn from(error: NoMemory) -> Self {
@@ -250,5 +263,9 @@ const TICKET_USED: &str = "ticket_used";
 /// How soon a client comes back whose ticket is used: it has another one by then, or has been told to get one.
 const USED_TICKET_RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// As much of a problem as is told. A stated guess: a topic and a sentence around it fit.
+const MAX_DETAIL_BYTES: usize = 2 << 10;
+/// As much of a field's name, which may be anything that a client sends.
+const MAX_FIELD_BYTES: usize = 256;
 /// How long a refused client is told to stay away, before jitter.
 pub(super) const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -16,6 +16,7 @@ use sse_protocol::{EventId, EventType, Retry};
 
 use super::problem::Problem;
 use crate::hub::Publication;
+use crate::units::Quoted;
 
 /// The fields of one JSON object, in their order, values unparsed.
 pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -27,6 +28,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             type Value = Fields<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
+            }
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
+                Err(no_text(&self))
             }
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
@@ -45,7 +49,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 Ok(Fields(fields))
             }
         }
-        deserializer.deserialize_map(Visitor)
+        // Asked for a map, the library would make the error itself.
+        deserializer.deserialize_any(Visitor)
     }
 }
 
@@ -68,6 +73,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for BorrowedKey<'a> {
             }
         }
         deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// A text stands where something else is expected. The library's own error has the text in it, each character in up to six.
+pub(super) fn no_text<E: de::Error>(expected: &dyn de::Expected) -> E {
+    de::Error::invalid_type(de::Unexpected::Other("string"), expected)
+}
+
+/// Refuses a text in place of an object, before the library's error repeats it.
+pub(super) fn check_is_object(body: &[u8]) -> Result<(), Problem> {
+    match body.trim_ascii_start().first() {
+        Some(b'"') => Err(Problem::bad_request(
+            "the body must be a JSON object, and is a string",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -239,7 +259,7 @@ pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
             }
             "id" => publication.id = Some(event_id(&name, raw)?),
             "retry" => {
-                let millis = value(&name, raw, "a number of milliseconds")?;
+                let millis = number(&name, raw, "a number of milliseconds")?;
                 if millis > MAX_RETRY_MILLIS {
                     let problem = format!("may be {MAX_RETRY_MILLIS} at most, a day");
                     return Err(Problem::bad_field(&*name, problem));
@@ -255,13 +275,13 @@ pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
                         other => {
                             return Err(Problem::bad_field(
                                 name,
-                                format!("{other:?} is not low, normal or high"),
+                                format!("{} is not low, normal or high", Quoted(other)),
                             ));
                         }
                     }
             }
             "ttl_seconds" => {
-                let seconds: f64 = value(&name, raw, "a number of seconds")?;
+                let seconds: f64 = number(&name, raw, "a number of seconds")?;
                 publication.time_to_live =
                     Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
                         Problem::bad_field(name, "must be a number of seconds, 0 or more")
@@ -415,6 +435,19 @@ fn topic_under(prefix: &str, field: &str, raw: &RawValue) -> Result<Topic, Probl
     check_topic(field, format!("{prefix}/{name}"))
 }
 
+/// A number; a text is not even looked at, because the library's error would have it in it.
+fn number<'a, T: Deserialize<'a>>(
+    field: &str,
+    raw: &'a RawValue,
+    expected: &str,
+) -> Result<T, Problem> {
+    if raw.get().starts_with('"') {
+        let problem = format!("expected {expected}: invalid type: string");
+        return Err(Problem::bad_field(field, problem));
+    }
+    value(field, raw, expected)
+}
+
 fn value<'a, T: Deserialize<'a>>(
     field: &str,
     raw: &'a RawValue,
@@ -426,7 +459,7 @@ fn value<'a, T: Deserialize<'a>>(
 }
 
 /// The error's text without "at line 1 column 9", which counts from the value's own start.
-fn plain(error: &serde_json::Error) -> String {
+pub(super) fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ")
         .map_or(text.clone(), |(message, _)| message.to_owned())

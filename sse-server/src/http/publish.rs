@@ -15,6 +15,7 @@ use crate::access::Caller;
 use crate::access::budget::Account;
 use crate::clock;
 use crate::hub::{Hub, Publication, PublishError, Published};
+use crate::units::Quoted;
 
 /// What a publisher is told of one event.
 #[derive(Serialize)]
@@ -44,7 +45,7 @@ pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Prob
         None | Some("all") => false,
         Some("last") => true,
         Some(other) => {
-            let problem = format!("{other:?} is not all or last");
+            let problem = format!("{} is not all or last", Quoted(other));
             return Err(Problem::bad_field("receipts", problem));
         }
     };

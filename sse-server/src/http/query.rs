@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::publication::check_event_type;
 use crate::hub::Interest;
-use crate::units::Span;
+use crate::units::{Quoted, Span};
 
 /// Names and values, decoded.
 pub(super) struct Query(Vec<(String, String)>);
@@ -85,7 +85,7 @@ impl Query {
         };
         text.parse()
             .map(Some)
-            .map_err(|_| Problem::bad_field(name, format!("{text:?} is not {expected}")))
+            .map_err(|_| Problem::bad_field(name, format!("{} is not {expected}", Quoted(text))))
     }
 
     /// A duration in seconds, `max` at most.
@@ -142,7 +142,11 @@ impl Query {
 /// The known name that a mistyped one is most like.
 fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |known: &str| strsim::damerau_levenshtein(name, known);
-    let closest = known.iter().min_by_key(|known| distance(known))?;
+    // The distance is at least that of the lengths. Measuring takes memory of both lengths, multiplied.
+    let alike = known
+        .iter()
+        .filter(|known| known.len().abs_diff(name.len()) <= MAX_TYPOS * 4);
+    let closest = alike.min_by_key(|known| distance(known))?;
     (distance(closest) <= MAX_TYPOS.min(closest.len() / 2)).then_some(*closest)
 }
 

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 
 use super::problem::Problem;
 use crate::access::budget::{NoMemory, Permit};
+use crate::units::Quoted;
 
 /// Reads a body of at most `max_bytes`, as far as the permit can grow: it is for what has arrived, and not for what was
 /// announced.
@@ -39,7 +40,10 @@ where
     {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!("the body is encoded as {coding:?}; send it without a Content-Encoding"),
+            format!(
+                "the body is encoded as {}; send it without a Content-Encoding",
+                Quoted(&String::from_utf8_lossy(coding.as_bytes()))
+            ),
         ));
     }
     match tokio::time::timeout(BODY_TIMEOUT, collect(body, max_bytes, permit)).await {

@@ -11,6 +11,7 @@ use super::query::READER_PARAMETERS;
 use super::request::Request;
 use crate::hub::{Hub, InvalidInterest, NamedSubscription};
 use crate::session::{ConnectError, ConnectionRequest, EventStream};
+use crate::units::Quoted;
 use crate::wire::{self, Format, Protocol};
 
 pub(super) async fn open(request: Request<'_>) -> Result<Response<Body>, Problem> {
@@ -110,7 +111,7 @@ fn is_on(request: &Request<'_>, name: &str, default: bool) -> Result<bool, Probl
         Some("none" | "identity") => Ok(false),
         Some(other) => Err(Problem::bad_field(
             name,
-            format!("{other:?} is not gzip or none"),
+            format!("{} is not gzip or none", Quoted(other)),
         )),
         None => Ok(default),
     }

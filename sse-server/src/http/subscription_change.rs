@@ -1,12 +1,15 @@
 //! Changing what a live connection is subscribed to.
 
+use std::fmt;
+
 use http::Response;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess};
+use serde::{Deserialize, Deserializer, Serialize};
 use sse_pool::{ConnectionId, Selector, TopicFilter};
 
 use super::body::Body;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
-use super::publication::check_event_type;
+use super::publication::{check_event_type, check_is_object, no_text};
 use super::request::Request;
 use super::{json, stream};
 use crate::hub::{ChangeError, SubscriptionChange};
@@ -18,7 +21,7 @@ struct ChangeJson {
     #[serde(default)]
     connection_id: Option<String>,
     #[serde(default, alias = "subscribe", alias = "subscriptions")]
-    event_types: Option<Vec<String>>,
+    event_types: Option<Names>,
     #[serde(default, alias = "topic")]
     topics: Option<OneOrMany>,
     /// Topics whose names are taken as they are.
@@ -28,6 +31,33 @@ struct ChangeJson {
     project_id: Option<String>,
     #[serde(default)]
     last_event_id: Option<String>,
+}
+
+/// An array of names; an error never repeats what stands there instead.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of names")
+            }
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<Names, E> {
+                Err(no_text(&self))
+            }
+            fn visit_seq<S: SeqAccess<'de>>(self, mut array: S) -> Result<Names, S::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = array.next_element()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        // Asked for an array, the library would make the error itself.
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 #[derive(Deserialize)]
@@ -63,6 +93,7 @@ struct ChangedJson {
 
 pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Problem> {
     let (hub, query) = (request.hub, &request.query);
+    check_is_object(&request.body)?;
     let change: ChangeJson = serde_json::from_slice(&request.body).map_err(|error| {
         Problem::bad_request(format!(
             "the body must be a JSON object such as {{\"connection_id\": \"…\", \"event_types\": [\"progress\"]}}: {error}"
@@ -86,7 +117,8 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
     if !is_own {
         return Err(change_problem(&ChangeError::Unknown(id)));
     }
-    for event_type in change.event_types.iter().flatten() {
+    let mut event_types = change.event_types.map(|Names(types)| types);
+    for event_type in event_types.iter().flatten() {
         check_event_type("event_types", event_type)?;
     }
     let topics = change.topics.map(OneOrMany::into_vec);
@@ -97,7 +129,7 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
             .push(format!("project/{project}"));
     }
     let names_topics = topics.is_some() || exact_topics.is_some();
-    if change.event_types.is_none() && !names_topics && change.last_event_id.is_none() {
+    if event_types.is_none() && !names_topics && change.last_event_id.is_none() {
         return Err(Problem::bad_field(
             "event_types",
             "is missing: give event_types, topics, topic_exact, project_id or last_event_id",
@@ -107,7 +139,7 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
         .change_subscriptions(
             &id,
             SubscriptionChange {
-                event_types: change.event_types.map(|mut types| {
+                event_types: event_types.take().map(|mut types| {
                     types.append(&mut wire::short_job_names(&types));
                     types
                 }),

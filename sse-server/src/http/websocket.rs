@@ -37,6 +37,7 @@ use crate::access::Caller;
 use crate::access::budget::Account;
 use crate::hub::{Hub, Interest, SubscriptionPlace};
 use crate::session::{EventStream, Farewell};
+use crate::units::Quoted;
 use socket::{Counted, Counts};
 
 /// Answers a handshake.
@@ -357,7 +358,10 @@ impl WebSocket {
             }
             other => Err(Problem::bad_field(
                 "type",
-                format!("{other:?} is not subscribe, unsubscribe, ack or publish"),
+                format!(
+                    "{} is not subscribe, unsubscribe, ack or publish",
+                    Quoted(other)
+                ),
             )),
         }
     }

@@ -265,6 +265,12 @@ impl Hub {
         self.inner.pool.admit(address)
     }
 
+    /// How many streams are open.
+    #[must_use]
+    pub(crate) fn active_connections(&self) -> usize {
+        self.inner.pool.stats().active
+    }
+
     /// Whether there is a place for an address, without taking it.
     pub(crate) fn check_admission(&self, address: IpAddr) -> Result<(), Refusal> {
         self.inner.pool.check_admission(address)

@@ -10,6 +10,7 @@ use super::Hub;
 use crate::access::budget::{Account, NoMemory};
 use crate::access::{Caller, Forbidden};
 use crate::topic_pattern::{Pattern, is_pattern};
+use crate::units::Quoted;
 
 /// What a reader wants, as it was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,7 +86,7 @@ pub enum InvalidInterest {
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
     /// A topic or pattern is not a valid one.
-    #[error("{topic:?} is not a valid topic: {reason}")]
+    #[error("{} is not a valid topic: {reason}", Quoted(.topic))]
     Topic {
         /// What was given.
         topic: String,

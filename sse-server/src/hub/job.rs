@@ -10,12 +10,18 @@
 //! A job that has ended takes no more. `complete`, `error` and `cancel` are possible from `Pending`
 //! too: short jobs need no progress.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value};
+use std::fmt;
+
+use serde::de::{self, MapAccess};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Number;
 use sse_broker::UnixMillis;
 use sse_pool::{ConnectionId, Routed};
-use sse_protocol::message::{Message, MessageEvent};
+use sse_protocol::message::MessageEvent;
+use sse_protocol::{Event, EventType};
 
+use super::json_text::JsonText;
 use crate::clock::rfc3339;
 
 /// Where a job stands.
@@ -76,11 +82,11 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The latest values of whatever else was reported with progress: `current_item`, `step`, …
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub details: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Details::is_empty")]
+    pub details: Details,
     /// What came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<Value>,
+    pub result: Option<JsonText>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -113,7 +119,7 @@ pub enum JobChange {
     /// It is done.
     Complete {
         /// What came of it.
-        result: Value,
+        result: JsonText,
         /// A note for people.
         message: Option<String>,
     },
@@ -141,7 +147,77 @@ pub struct Progress {
     /// A note for people.
     pub message: Option<String>,
     /// Whatever else is to be shown: `step`, `current_item`, `educational_content`, …
-    pub details: Map<String, Value>,
+    pub details: Details,
+}
+
+/// Names and what they stand for, in the order in which they were first given.
+///
+/// There are few enough to look at them one by one: a job has [`MAX`](Self::MAX) at most.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Details(Vec<(Box<str>, JsonText)>);
+
+impl Details {
+    /// As many as a job may have. A stated guess, beyond what anybody shows; each takes about a hundred bytes beside its text.
+    pub const MAX: usize = 256;
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What a name stands for.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&JsonText> {
+        let named = self.iter().find(|(known, _)| *known == name);
+        named.map(|(_, json)| json)
+    }
+
+    /// Lets a name stand for something, and no longer for what it stood for before.
+    pub fn insert(&mut self, name: &str, json: impl Into<JsonText>) {
+        let json = json.into();
+        match self.0.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, known)) => *known = json,
+            None => self.0.push((name.into(), json)),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &JsonText)> {
+        self.0.iter().map(|(name, json)| (&**name, json))
+    }
+}
+
+impl Serialize for Details {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Details {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Details;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Details, M::Error> {
+                // What a hub has written has no name twice.
+                let mut details = Vec::new();
+                while let Some(detail) = map.next_entry()? {
+                    details.push(detail);
+                }
+                Ok(Details(details))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
 }
 
 /// Who may have a job's events may see the job: it is looked at as an event of its topic.
@@ -203,7 +279,7 @@ impl Job {
             progress: Number::from(0),
             total: new.total,
             message: None,
-            details: Map::new(),
+            details: Details::default(),
             result: None,
             error: None,
             created_at: at.clone(),
@@ -217,7 +293,7 @@ impl Job {
     /// # Errors
     ///
     /// When the job has ended already.
-    pub fn apply(&self, change: JobChange, now: UnixMillis) -> Result<(Self, Message), JobEnded> {
+    pub fn apply(&self, change: JobChange, now: UnixMillis) -> Result<(Self, JobEvent), JobEnded> {
         if self.status.has_ended() {
             return Err(JobEnded(self.status));
         }
@@ -228,12 +304,12 @@ impl Job {
             JobChange::Progress(reported) => {
                 job.status = JobState::InProgress;
                 let only_teaches = reported.progress.is_none()
-                    && reported.details.contains_key("educational_content");
+                    && reported.details.get("educational_content").is_some();
                 job.progress = reported.progress.unwrap_or(job.progress);
                 job.total = reported.total.or(job.total);
                 job.message = reported.message.or(job.message);
-                for (key, value) in &reported.details {
-                    job.details.insert(key.clone(), value.clone());
+                for (name, json) in reported.details.iter() {
+                    job.details.insert(name, json.clone());
                 }
                 (
                     if only_teaches {
@@ -249,69 +325,110 @@ impl Job {
                 job.progress = job.total.clone().unwrap_or_else(|| Number::from(100));
                 job.message = message.or(job.message);
                 job.result = Some(result);
-                (MessageEvent::Complete, Map::new())
+                (MessageEvent::Complete, Details::default())
             }
             JobChange::Error { error, message } => {
                 job.status = JobState::Error;
                 job.message = message.or(job.message);
                 job.error = Some(error);
-                (MessageEvent::Error, Map::new())
+                (MessageEvent::Error, Details::default())
             }
             JobChange::Cancel { message } => {
                 job.status = JobState::Cancelled;
                 job.message = message.or(job.message);
-                (MessageEvent::Status, Map::new())
+                (MessageEvent::Status, Details::default())
             }
         };
-        let message = job.message(kind, reported);
-        Ok((job, message))
+        let event = job.event(kind, &reported);
+        Ok((job, event))
+    }
+
+    /// The event that tells of a job that was created.
+    #[must_use]
+    pub fn created_event(&self) -> JobEvent {
+        self.event(MessageEvent::Status, &self.details)
     }
 
     /// The event that shows the whole job to a reader that has just come: `complete` or `error`
     /// when it has ended so, that a reader who waits for the end hears of it, and else `status`.
     #[must_use]
-    pub fn snapshot_event(&self) -> Message {
+    pub fn snapshot_event(&self) -> JobEvent {
         let kind = match self.status {
             JobState::Completed => MessageEvent::Complete,
             JobState::Error => MessageEvent::Error,
             JobState::Pending | JobState::InProgress | JobState::Cancelled => MessageEvent::Status,
         };
-        self.message(kind, self.details.clone())
+        self.event(kind, &self.details)
     }
 
-    /// What is told of it, with these details; they never overwrite what is the job's own.
-    fn message(&self, kind: MessageEvent, details: Map<String, Value>) -> Message {
-        let own = |key: &str| OWN_KEYS.contains(&key);
-        let mut message = Message::new(kind, self.updated_at.clone());
-        for (key, value) in details.into_iter().filter(|(key, _)| !own(key)) {
-            if key == "step" && !value.is_number() {
-                // The envelope's step is a number; a reporter's may be anything.
-                message.data.extra.insert(key, value);
-            } else {
-                message = message.with(key, value);
-            }
+    fn event(&self, kind: MessageEvent, details: &Details) -> JobEvent {
+        let data = EventData { job: self, details };
+        JobEvent {
+            kind,
+            data: serde_json::to_string(&data).expect("a job is text, numbers and JSON"),
         }
-        message = message
-            .with("job_id", self.job_id.clone())
-            .with("status", self.status.as_str())
-            .with_progress(self.progress.clone());
-        if let Some(total) = &self.total {
-            message = message.with("total", total.clone());
-        }
-        if let Some(title) = &self.title {
-            message = message.with("title", title.clone());
-        }
-        if let Some(text) = &self.message {
-            message = message.with_message(text.clone());
-        }
-        if let Some(error) = &self.error {
-            message = message.with_error(error.clone());
-        }
-        if let Some(result) = &self.result {
-            message = message.with("result", result.clone());
-        }
-        message
     }
+}
+
+/// What readers are told of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobEvent {
+    /// What happened.
+    pub kind: MessageEvent,
+    /// The `data` of the standard envelope, as JSON.
+    pub data: String,
+}
+
+impl JobEvent {
+    /// The event that is published.
+    #[must_use]
+    pub fn into_event(self) -> Event {
+        Event::new(self.data).with_type(EventType::from(self.kind))
+    }
+}
+
+/// The fields of the standard envelope in its order, then the others. The details never overwrite what is the job's own.
+struct EventData<'a> {
+    job: &'a Job,
+    details: &'a Details,
+}
+
+impl Serialize for EventData<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { job, details } = self;
+        // The envelope's step is a number; a reporter's may be anything.
+        let step = details.get("step").filter(|step| step.is_number());
+        let lesson = details.get("educational_content");
+        let mut map = serializer.serialize_map(None)?;
+        entry(&mut map, "step", step)?;
+        entry(&mut map, "progress", Some(&job.progress))?;
+        entry(&mut map, "message", job.message.as_ref())?;
+        entry(&mut map, "educational_content", lesson)?;
+        entry(&mut map, "error", job.error.as_ref())?;
+        entry(&mut map, "timestamp", Some(&job.updated_at))?;
+        for (name, json) in details.iter() {
+            let is_told = match name {
+                "step" => step.is_some(),
+                "educational_content" => true,
+                name => OWN_KEYS.contains(&name),
+            };
+            entry(&mut map, name, (!is_told).then_some(json))?;
+        }
+        entry(&mut map, "job_id", Some(&job.job_id))?;
+        entry(&mut map, "status", Some(job.status.as_str()))?;
+        entry(&mut map, "total", job.total.as_ref())?;
+        entry(&mut map, "title", job.title.as_ref())?;
+        entry(&mut map, "result", job.result.as_ref())?;
+        map.end()
+    }
+}
+
+fn entry<M: SerializeMap>(
+    map: &mut M,
+    name: &str,
+    value: Option<&(impl Serialize + ?Sized)>,
+) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| map.serialize_entry(name, value))
 }
 
 /// What a job says of itself, whatever its reporter puts beside it.
@@ -329,6 +446,9 @@ const OWN_KEYS: [&str; 9] = [
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+    use sse_protocol::message::Message;
+
     use super::*;
 
     fn job() -> Job {
@@ -350,15 +470,15 @@ mod tests {
         })
     }
 
-    fn data(message: &Message) -> Value {
-        serde_json::from_str(&message.data.to_json()).unwrap()
+    fn data(event: &JobEvent) -> Value {
+        serde_json::from_str(&event.data).unwrap()
     }
 
     #[test]
     fn a_job_goes_from_pending_over_progress_to_its_end() {
         let (job, event) = job().apply(progress(3), 1_705_314_600_000).unwrap();
         assert_eq!(
-            (job.status, event.event),
+            (job.status, event.kind),
             (JobState::InProgress, MessageEvent::Progress)
         );
         assert_eq!(
@@ -369,14 +489,14 @@ mod tests {
         let (job, event) = job
             .apply(
                 JobChange::Complete {
-                    result: serde_json::json!({"url": "/x"}),
+                    result: serde_json::json!({"url": "/x"}).into(),
                     message: None,
                 },
                 0,
             )
             .unwrap();
         assert_eq!(
-            (job.status, job.progress, event.event),
+            (job.status, job.progress, event.kind),
             (JobState::Completed, 10.into(), MessageEvent::Complete)
         );
         assert_eq!(data(&event)["result"]["url"], "/x");
@@ -386,7 +506,7 @@ mod tests {
     fn a_job_that_has_ended_takes_no_more() {
         let (job, event) = job().apply(JobChange::Cancel { message: None }, 0).unwrap();
         assert_eq!(
-            (event.event, data(&event)["status"].as_str()),
+            (event.kind, data(&event)["status"].as_str()),
             (MessageEvent::Status, Some("cancelled"))
         );
         assert_eq!(
@@ -408,18 +528,16 @@ mod tests {
             .unwrap();
         let snapshot = job.snapshot_event();
         assert_eq!(
-            (snapshot.event, snapshot.data.error.as_deref()),
+            (snapshot.kind, data(&snapshot)["error"].as_str()),
             (MessageEvent::Error, Some("no disk"))
         );
     }
 
     #[test]
     fn educational_content_alone_is_an_educational_event() {
-        let mut details = Map::new();
-        details.insert(
-            "educational_content".into(),
-            serde_json::json!({"title": "Did you know"}),
-        );
+        let mut details = Details::default();
+        let lesson = serde_json::json!({"title": "Did you know"});
+        details.insert("educational_content", lesson);
         let (_, event) = job()
             .apply(
                 JobChange::Progress(Progress {
@@ -429,13 +547,13 @@ mod tests {
                 0,
             )
             .unwrap();
-        assert_eq!(event.event, MessageEvent::Educational);
+        assert_eq!(event.kind, MessageEvent::Educational);
     }
 
     #[test]
     fn details_never_overwrite_the_job_itself() {
-        let mut details = Map::new();
-        details.insert("job_id".into(), "forged".into());
+        let mut details = Details::default();
+        details.insert("job_id", Value::from("forged"));
         let (_, event) = job()
             .apply(
                 JobChange::Progress(Progress {
@@ -455,11 +573,38 @@ mod tests {
             progress: Some(exact.into()),
             ..Progress::default()
         };
-        reported.details.insert("step".into(), "2 of 5".into());
+        let step = Value::from("2 of 5");
+        reported.details.insert("step", step);
         let (job, event) = job().apply(JobChange::Progress(reported), 0).unwrap();
         assert_eq!(data(&event)["progress"], exact);
         assert_eq!(data(&event)["step"], "2 of 5");
         let stored = serde_json::to_vec(&job).unwrap();
         assert_eq!(serde_json::from_slice::<Job>(&stored).unwrap(), job);
+    }
+
+    #[test]
+    fn the_events_data_is_that_of_the_standard_envelope() {
+        let mut reported = Progress {
+            progress: Some(3.into()),
+            message: Some("third".into()),
+            ..Progress::default()
+        };
+        for (name, json) in [
+            ("b", "[1]"),
+            ("step", "2"),
+            ("timestamp", "\"forged\""),
+            ("a", "{}"),
+        ] {
+            let json: Value = serde_json::from_str(json).unwrap();
+            reported.details.insert(name, json);
+        }
+        let (_, event) = job().apply(JobChange::Progress(reported), 0).unwrap();
+        let event = event.into_event();
+        assert_eq!(
+            &*event.data,
+            r#"{"step":2,"progress":3,"message":"third","timestamp":"1970-01-01T00:00:00Z","b":[1],"a":{},"job_id":"42","status":"in_progress","total":10}"#
+        );
+        let message = Message::parse("progress", &event.data).unwrap();
+        assert_eq!(message.data.to_json(), *event.data);
     }
 }

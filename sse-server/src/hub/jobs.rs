@@ -19,23 +19,25 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::access::budget::{Account, NoMemory};
 
-use super::job::{Job, JobChange, JobEnded, JobState, NewJob, Progress};
+use super::job::{Details, Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 use super::{Hub, PublishError};
 use crate::clock;
+use crate::units::Quoted;
 
 /// Why a job could not be created or changed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// There is no such job.
-    #[error("there is no job {0:?}")]
+    #[error("there is no job {}", Quoted(.0))]
     Unknown(String),
     /// There is one with this name already.
-    #[error("there is a job {0:?} already")]
+    #[error("there is a job {} already", Quoted(.0))]
     Exists(String),
     /// The name cannot be part of a topic.
     #[error(
-        "{0:?} cannot be a job's id: it needs 1 to 128 bytes without control characters, `/`, or blanks around it"
+        "{} cannot be a job's id: it needs 1 to 128 bytes without control characters, `/`, or blanks around it",
+        Quoted(.0)
     )]
     InvalidId(String),
     /// The job's own topic is not a valid one.
@@ -55,6 +57,9 @@ pub enum JobError {
         /// How much it may have.
         max: usize,
     },
+    /// It would have more details than it may.
+    #[error("the job would have {0} details, and may have {max} at most", max = Details::MAX)]
+    TooManyDetails(usize),
     /// There is no memory left for it.
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
@@ -287,11 +292,7 @@ impl Hub {
         let now = clock::unix_millis();
         let job = Job::new(job_id.clone(), new, now);
         let (mut records, forgotten) = self.make_room(&job_id, now)?;
-        let event = Message {
-            event: MessageEvent::Status,
-            ..job.snapshot_event()
-        };
-        let record = job_record(&job, &event, now);
+        let record = job_record(&job, job.created_event(), now);
         let appended = match record.and_then(|record| self.check_job_size(&job, record)) {
             Ok(record) => {
                 records.push(record);
@@ -365,7 +366,7 @@ impl Hub {
         let job = self.job(job_id).ok_or_else(unknown)?;
         let now = clock::unix_millis();
         let (job, event) = job.apply(change, now)?;
-        let record = self.check_job_size(&job, job_record(&job, &event, now)?)?;
+        let record = self.check_job_size(&job, job_record(&job, event, now)?)?;
         let forgotten = match job.status.has_ended() {
             true => Vec::new(),
             false => self.make_room_for_state(state_bytes(&record))?,
@@ -402,6 +403,9 @@ impl Hub {
     /// Refuses a change that is larger than an event may be, and one that lets the job outgrow its bound little by little. The
     /// end of a job may find it as large as it was: it can always be ended.
     fn check_job_size(&self, job: &Job, record: NewRecord) -> Result<NewRecord, JobError> {
+        if job.details.len() > Details::MAX {
+            return Err(JobError::TooManyDetails(job.details.len()));
+        }
         let config = &self.inner.config;
         let bytes = record.event.data.len();
         if bytes > config.max_event_bytes {
@@ -546,7 +550,7 @@ impl Hub {
         self.change_or_begin(
             job_id,
             JobChange::Complete {
-                result,
+                result: result.into(),
                 message: None,
             },
         )
@@ -613,15 +617,16 @@ fn check_job_id(job_id: &str) -> Result<(), JobError> {
     }
 }
 
-fn job_record(job: &Job, message: &Message, now: UnixMillis) -> Result<NewRecord, JobError> {
+fn job_record(job: &Job, event: JobEvent, now: UnixMillis) -> Result<NewRecord, JobError> {
     let topic = Topic::new(format!("job/{}", job.job_id))?;
-    let mut record = NewRecord::new(topic, message.to_event(), now);
+    let mut record = NewRecord::new(topic, event.into_event(), now);
     if let Some(topic) = &job.topic {
         record.topics.push(Topic::new(topic.as_str())?);
     }
     let state = serde_json::to_vec(job).expect("a job is text, numbers and JSON");
     record.data_kind = DataKind::Json;
-    record.snapshot = Some(Snapshot::Put(Bytes::from(state)));
+    // The log keeps it, and nothing that it was written in.
+    record.snapshot = Some(Snapshot::Put(Bytes::from(state.into_boxed_slice())));
     Ok(record)
 }
 

@@ -14,6 +14,7 @@ mod interest;
 mod interner;
 mod job;
 mod jobs;
+mod json_text;
 mod load_governor;
 mod metrics;
 mod named_subscriptions;
@@ -45,8 +46,9 @@ pub use config::{HubConfig, Overflow};
 pub use connections::{ChangeError, SendError, SubscriptionChange};
 pub use encoded_record::EncodedRecord;
 pub use interest::{Interest, InvalidInterest};
-pub use job::{Job, JobChange, JobEnded, JobState, NewJob, Progress};
+pub use job::{Details, Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 pub use jobs::{JobCounts, JobError};
+pub use json_text::JsonText;
 pub(crate) use metrics::Metrics;
 pub use metrics::{
     CompressionJson, HubStats, LatencyMs, LogJson, StreamCompressionJson, WindowJson,

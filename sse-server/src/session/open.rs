@@ -336,18 +336,17 @@ impl Hub {
         moment: Moment,
     ) -> Opening {
         let interest = &request.interest;
-        let job_topics: Vec<Topic> = interest
-            .topics
-            .iter()
-            .filter(|topic| topic.starts_with("job/") && !is_pattern(topic))
-            .chain(
-                interest
-                    .exact_topics
-                    .iter()
-                    .filter(|topic| topic.starts_with("job/")),
-            )
-            .filter_map(|topic| Topic::new(topic.as_str()).ok())
-            .collect();
+        let plain_topics = interest.topics.iter().filter(|topic| !is_pattern(topic));
+        let mut job_topics: Vec<Topic> = Vec::new();
+        for name in plain_topics.chain(&interest.exact_topics) {
+            // Named twice, a job is told once: a state is thousands of times as large as its name.
+            if name.starts_with("job/")
+                && let Ok(topic) = Topic::new(name.as_str())
+                && !job_topics.contains(&topic)
+            {
+                job_topics.push(topic);
+            }
+        }
         let reader = Reader {
             hub: self,
             key: placed.connection.key(),

@@ -35,11 +35,11 @@ impl Opening {
             for topic in job_topics {
                 let job = topic.under("job").and_then(|job_id| hub.job_at(job_id));
                 let Some((job, offset)) = job else { continue };
-                let message = job.snapshot_event();
+                let event = job.snapshot_event();
                 let state = State {
                     topic: topic.as_str(),
-                    event_type: message.event.as_str(),
-                    data: &message.data.to_json(),
+                    event_type: event.kind.as_str(),
+                    data: &event.data,
                 };
                 hub.write(format, Message::State(state), &mut bytes);
                 snapshots.push((topic.clone(), offset));

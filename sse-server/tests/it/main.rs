@@ -9,6 +9,7 @@
     reason = "a test that cannot go on may as well stop here"
 )]
 
+mod amplification;
 mod client;
 mod frames;
 mod secure;

@@ -26,6 +26,7 @@ use origin::RequestOrigin;
 use super::HttpConfig;
 use super::body::Body;
 use super::problem::Problem;
+use crate::units::Quoted;
 
 /// What the `Origin` of a request lets it do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub(super) fn check_host(
     };
     let Some(named) = RequestHost::parse(host) else {
         return Err(Problem::bad_request(format!(
-            "the Host header {host:?} is not a host name"
+            "the Host header {} is not a host name",
+            Quoted(host)
         )));
     };
     let is_known = named.is_local_or_address()
@@ -79,8 +81,8 @@ pub(super) fn check_host(
         Err(Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             format!(
-                "this hub does not answer to the host name {:?}{port}; add it with --allowed-host",
-                named.name
+                "this hub does not answer to the host name {}{port}; add it with --allowed-host",
+                Quoted(named.name)
             ),
         ))
     }

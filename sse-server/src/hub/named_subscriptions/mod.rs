@@ -30,6 +30,7 @@ pub(super) use entries::{KEY_PREFIX, NamedSubscriptions};
 use super::Hub;
 use crate::access::Caller;
 use crate::clock;
+use crate::units::Quoted;
 
 /// A named subscription, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +60,10 @@ pub enum NamedSubscriptionError {
     #[error("a subscription's name has 1 to {MAX_NAME_BYTES} bytes without control characters")]
     InvalidName,
     /// There is none of this name.
-    #[error("there is no named subscription {0:?}")]
+    #[error("there is no named subscription {}", Quoted(.0))]
     Unknown(String),
     /// It was created for another user.
-    #[error("the named subscription {0:?} belongs to another user")]
+    #[error("the named subscription {} belongs to another user", Quoted(.0))]
     NotYours(String),
     /// There are as many as there may be.
     #[error("there are {max} named subscriptions, and no more are taken")]
@@ -80,11 +81,11 @@ pub enum NamedSubscriptionError {
     #[error("the position {0} was never given out")]
     BeyondHead(Position),
     /// No kept event has this id.
-    #[error("no event that is kept has the id {0:?}")]
+    #[error("no event that is kept has the id {}", Quoted(.0))]
     UnknownId(String),
     /// Another stream reads under this name, and has been displaced too often.
     #[error(
-        "another stream is reading the named subscription {name:?}; end that one first, or choose another name"
+        "another stream is reading the named subscription {}; end that one first, or choose another name", Quoted(.name)
     )]
     InUse {
         /// The name.
