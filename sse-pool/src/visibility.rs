@@ -180,6 +180,12 @@ impl Visibility {
             && (matches!(patterns, Patterns::Assume) || self.is_within_limits(what))
     }
 
+    /// Whether a name that an entry may be for is the reader's own, or was granted to it by name or pattern.
+    #[must_use]
+    pub fn stands_for(&self, name: &str) -> bool {
+        self.owns(name) || self.is_granted_by_name(name, Patterns::Ask)
+    }
+
     fn owns(&self, name: &str) -> bool {
         self.own.iter().any(|own| &**own == name)
     }

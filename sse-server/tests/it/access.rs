@@ -767,3 +767,52 @@ fn a_full_hub_tells_a_browsers_event_source_in_a_stream_and_everyone_else_by_its
     let _first = strict.open("/events");
     strict.request("GET", "/events", &browser, b"").problem(503);
 }
+
+#[test]
+fn whoever_was_granted_the_topics_of_others_reads_them_live_replayed_and_polled() {
+    let hub = Guarded::start(&[]);
+    let auditor = token(json!({"sub": "eve", "sse": {"subscribe": ["user/*", "news"]}}));
+    let mut live: Vec<Stream> = ["", "?topic=user/*", "?topic=user/ann&topic=news"]
+        .iter()
+        .map(|query| hub.open(&auditor, &format!("/events{query}")))
+        .collect();
+    for topic in ["user/ann", "session/s", "news"] {
+        hub.post(&admin(), "/events", &json!({"topic": topic, "data": topic}))
+            .ok();
+    }
+    hub.post(
+        &admin(),
+        "/events",
+        &json!({"topic": "user/ann", "data": "last"}),
+    )
+    .ok();
+    for (stream, expected) in live.iter_mut().zip([
+        vec!["user/ann", "news", "last"],
+        vec!["user/ann", "last"],
+        vec!["user/ann", "news", "last"],
+    ]) {
+        let got: Vec<String> = stream
+            .take(expected.len())
+            .into_iter()
+            .map(|event| event.data)
+            .collect();
+        assert_eq!(got, expected);
+    }
+    for (query, expected) in [
+        ("", 3),
+        ("topic=user/*&", 2),
+        ("topic=user/ann&", 2),
+        ("topic=news&topic=user/:id&", 3),
+    ] {
+        let polled = hub
+            .get(&auditor, &format!("/events/poll?{query}after=earliest"))
+            .ok();
+        assert_eq!(
+            polled["events"].as_array().unwrap().len(),
+            expected,
+            "{query}"
+        );
+        let mut replayed = hub.open(&auditor, &format!("/events?{query}last_event_id=earliest"));
+        assert_eq!(replayed.take(expected).last().unwrap().data, "last");
+    }
+}
