@@ -3,7 +3,7 @@
 //! The floor of an append to disk is redb alone: as many bytes put into one table and committed in
 //! groups of the same size. Whatever ours costs beyond it is the indexes of topics and ids, the hand-over to
 //! the writer's thread and back, and the tail. `latencies` prints percentiles and ratios, which criterion
-//! does not; the argument `latencies` runs nothing else.
+//! does not; the argument `latencies` runs nothing else. `seal` compares logs with and without the seal beside them.
 //!
 //! For events with ids it has a second floor: redb alone, keeping a table of ids in the same commit, as whoever wants
 //! ids stored once with nothing but redb has to.
@@ -76,6 +76,27 @@ fn on_disk(folder: &Path) -> Arc<DiskBroker> {
         ..DiskConfig::default()
     };
     let broker = DiskBroker::open(folder, config).expect("a log");
+    broker.follow(Arc::new(Silent));
+    broker
+}
+
+/// The same on a file without the seal beside it, and without a look whether the file is still in its place.
+fn without_seal(folder: &Path) -> Arc<DiskBroker> {
+    let path = folder.join("events.redb");
+    drop(Database::create(&path).expect("a database"));
+    let config = DiskConfig {
+        retention: Retention::UNBOUNDED,
+        ..DiskConfig::default()
+    };
+    let open = move || -> std::io::Result<Box<dyn redb::StorageBackend>> {
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&path)?;
+        let backend = redb::backends::FileBackend::new(file).map_err(std::io::Error::other)?;
+        Ok(Box::new(backend))
+    };
+    let broker = DiskBroker::open_on(open, || None, config).expect("a log");
     broker.follow(Arc::new(Silent));
     broker
 }
@@ -402,10 +423,47 @@ fn latencies() {
     }
 }
 
+/// Prints what the seal costs an append, in rounds that alternate.
+fn seal() {
+    const ROUNDS: usize = 41;
+    println!("\nacknowledged appends at fsync with and without the seal, {ROUNDS} rounds in turn");
+    println!("in flight | without events/s | with events/s | median of the rounds' ratios of time");
+    for in_flight in IN_FLIGHT {
+        let count = (in_flight * 20).clamp(300, 20_000);
+        let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let brokers: [Arc<dyn Broker>; 2] =
+            [without_seal(folders[0].path()), on_disk(folders[1].path())];
+        let mut rounds = Vec::new();
+        for round in 0..ROUNDS {
+            let mut times = [Duration::ZERO; 2];
+            // Whoever is first finds another disk than the second.
+            for n in [round % 2, 1 - round % 2] {
+                times[n] = append_in_flight(&brokers[n], count, in_flight, false, None);
+            }
+            rounds.push(times.map(|time| time.as_secs_f64()));
+        }
+        let median = |of: &dyn Fn(&[f64; 2]) -> f64| {
+            let mut all: Vec<_> = rounds.iter().map(of).collect();
+            all.sort_by(f64::total_cmp);
+            all[ROUNDS / 2]
+        };
+        println!(
+            "{in_flight:>9} | {:>16.0} | {:>13.0} | {:.3}",
+            count as f64 / median(&|times| times[0]),
+            count as f64 / median(&|times| times[1]),
+            median(&|times| times[1] / times[0]),
+        );
+    }
+}
+
 criterion_group!(benches, append, seek);
 
 fn main() {
     let asked = |name: &str| std::env::args().any(|arg| arg == name);
+    if asked("seal") {
+        seal();
+        return;
+    }
     if !asked("--test") {
         latencies();
     }

@@ -186,9 +186,26 @@ pub trait Broker: Send + Sync + 'static {
     /// How safe an acknowledged record is.
     fn durability(&self) -> Durability;
 
+    /// What the log holds in memory now, as far as it can tell: records, snapshots, states and indexes. What waits to be
+    /// committed is its publishers'. Cheap.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+
     /// How the log is. Cheap: it is what is known anyway.
     fn health(&self) -> LogHealth {
         LogHealth::default()
+    }
+
+    /// Notes the time, for [`last_time`](Self::last_time) after a restart. It goes to where the log is kept with what is
+    /// written next, and at the end. A log that does not outlive the process forgets it.
+    fn note_time(&self, time: LogTime) {
+        let _ = time;
+    }
+
+    /// The time that was noted last when the log was last open.
+    fn last_time(&self) -> Option<LogTime> {
+        None
     }
 
     /// Sets who is told of committed records. To be called once, before the first append.
@@ -366,6 +383,15 @@ pub struct LogHealth {
     pub new_epoch: Option<Arc<str>>,
     /// Whether acknowledged records are known to be gone: [`new_epoch`](Self::new_epoch) says which.
     pub has_lost: bool,
+}
+
+/// What time it was: for whoever owns the clock, to find out whether it jumped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogTime {
+    /// By the reckoning that [`Broker::trim`] is told.
+    pub age: UnixMillis,
+    /// By the wall clock.
+    pub wall: UnixMillis,
 }
 
 /// How safe a record is once its publisher has the answer.

@@ -12,8 +12,8 @@
 //!   log into the live window: pure, with nothing lost, nothing twice, or the [`Gap`] first.
 //! * [`state`](StateChange): small things beside the log that outlive a restart.
 //! * [`MemoryBroker`]: as long as the process lives.
-//! * `DiskBroker`, by the feature `disk` (default): on disk, safe once acknowledged; `StoppedLog` and
-//!   `LogImport` are its tools.
+//! * `DiskBroker`, by the feature `disk` (default): on disk, safe once acknowledged; `StoppedLog`,
+//!   `LogImport` and `salvage` are its tools.
 
 mod audience;
 mod broker;
@@ -36,13 +36,13 @@ mod topic_retention;
 
 pub use audience::{Audience, AudienceRef, TopicNames};
 pub use broker::{
-    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, LogHealth, Page, ReadError,
-    ReadRequest, Render, Rendered, Scope, Tail,
+    AppendError, Appended, Bounds, BoxFuture, Broker, Durability, LogHealth, LogTime, Page,
+    ReadError, ReadRequest, Render, Rendered, Scope, Tail,
 };
 #[cfg(feature = "disk")]
 pub use disk::{
     DiskBroker, DiskConfig, Imported, Inspection, LogImport, LogProblem, LogToolError, NewEpoch,
-    OpenError, Progress, StoppedLog, Verification,
+    OpenError, Progress, Salvaged, StoppedLog, Verification, salvage,
 };
 pub use memory::{MemoryBroker, MemoryConfig};
 pub use pattern::TopicPattern;

@@ -45,8 +45,11 @@ pub struct NewRecord {
     pub data_kind: DataKind,
     /// How much it matters to a reader that cannot take them all.
     pub priority: Priority,
-    /// When it was published.
+    /// When it was published, by the wall clock.
     pub published_at: UnixMillis,
+    /// From when on its age counts for retention, where that is not when it was published: whoever owns the clock has
+    /// found that it jumped, and reckons by the time that has really passed. See [`retention_time`](Self::retention_time).
+    pub ages_from: Option<UnixMillis>,
     /// From when on it is no longer delivered or replayed.
     pub expires_at: Option<UnixMillis>,
     /// What its first topic's snapshot becomes with it, in the same commit.
@@ -69,10 +72,20 @@ impl NewRecord {
             data_kind: DataKind::default(),
             priority: Priority::Normal,
             published_at,
+            ages_from: None,
             expires_at: None,
             snapshot: None,
             expects: None,
         }
+    }
+
+    /// From when on its age counts, for retention at `now`.
+    ///
+    /// Where the clock jumped, one of its two times is of a clock that `now` is not of. The later one counts, unless it
+    /// is still to come.
+    #[must_use]
+    pub fn retention_time(&self, now: UnixMillis) -> UnixMillis {
+        retention_time(self.published_at, self.ages_from, now)
     }
 
     /// The publisher's id, under which the record is stored once. The empty id names nothing.
@@ -123,6 +136,29 @@ impl NewRecord {
         hash.0
     }
 
+    /// What it takes in memory as a shared [`Record`], but for the names of its topics: records of one topic share those, and
+    /// [`Topic::memory_bytes`] says what they take.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let event = &self.event;
+        let texts = [
+            self.label.as_ref().map(EventType::as_str),
+            event.id.as_ref().map(EventId::as_str),
+            event.event_type.as_ref().map(EventType::as_str),
+            Some(&*event.data),
+        ];
+        let texts = texts.into_iter().flatten();
+        let owners = self.audience.owners();
+        let lists = [self.topics.len(), owners.len()];
+        allocated_bytes(2 * size_of::<usize>() + size_of::<Record>())
+            + lists
+                .map(|len| allocated_bytes(len * size_of::<Topic>()))
+                .iter()
+                .sum::<usize>()
+            + owners.iter().map(Topic::memory_bytes).sum::<usize>()
+            + texts.map(|text| allocated_bytes(text.len())).sum::<usize>()
+    }
+
     /// What the record counts for in bounds by bytes: its texts and data, and a fixed amount for
     /// what surrounds them.
     #[must_use]
@@ -139,6 +175,26 @@ impl NewRecord {
     }
 }
 
+/// See [`NewRecord::retention_time`].
+pub(crate) fn retention_time(
+    published_at: UnixMillis,
+    ages_from: Option<UnixMillis>,
+    now: UnixMillis,
+) -> UnixMillis {
+    let Some(ages_from) = ages_from else {
+        return published_at;
+    };
+    let (earlier, later) = (published_at.min(ages_from), published_at.max(ages_from));
+    // A clock may be set a little.
+    match later <= now.saturating_add(MAX_AHEAD_MILLIS) {
+        true => later,
+        false => earlier,
+    }
+}
+
+/// A time that is further ahead of now is still to come: five minutes. A stated guess.
+const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
+
 /// What a record of these topics (its audience among them) and other texts weighs.
 pub(crate) fn weight_bytes<'a>(
     topics: impl Iterator<Item = &'a str>,
@@ -149,6 +205,16 @@ pub(crate) fn weight_bytes<'a>(
             .map(|topic| topic.len() + TOPIC_OVERHEAD_BYTES)
             .sum::<usize>()
         + texts.map(str::len).sum::<usize>()
+}
+
+/// What an allocator takes for so many bytes: nothing for nothing, and else a word more, in whole pairs of words.
+pub(crate) const fn allocated_bytes(bytes: usize) -> usize {
+    let whole = (bytes + 8).next_multiple_of(16);
+    match bytes {
+        0 => 0,
+        1..=24 => 32,
+        _ => whole,
+    }
 }
 
 /// FNV-1a, 64 bits, over numbers and texts of stated length.
@@ -177,7 +243,7 @@ impl Fingerprint {
     }
 }
 
-/// What a record costs beside its texts, in memory and on disk. A stated guess.
+/// What a record costs beside its texts on disk. A stated guess.
 const OVERHEAD_BYTES: usize = 96;
 
 /// What each of a record's topics costs beside its text. A stated guess.

@@ -26,7 +26,7 @@ use crate::{Offset, TopicPattern, UnixMillis};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// How old a record may become, by its [`published_at`](crate::NewRecord::published_at).
+    /// How old a record may become, by its [`retention_time`](crate::NewRecord::retention_time).
     pub max_age: Option<Duration>,
     /// How many records are kept.
     pub max_records: Option<u64>,
@@ -189,11 +189,11 @@ fn too_old_at(max_age: Option<Duration>, now: UnixMillis) -> Option<UnixMillis> 
     now.checked_sub(millis(max_age?))
 }
 
-/// From when on a record that was published then is too old.
+/// From when on a record is too old whose age counts from then.
 #[cfg(feature = "disk")]
-pub(crate) fn due_at(max_age: Option<Duration>, published_at: UnixMillis) -> UnixMillis {
+pub(crate) fn due_at(max_age: Option<Duration>, from: UnixMillis) -> UnixMillis {
     max_age.map_or(UnixMillis::MAX, |max_age| {
-        published_at.saturating_add(millis(max_age))
+        from.saturating_add(millis(max_age))
     })
 }
 

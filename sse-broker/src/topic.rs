@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::record::allocated_bytes;
+
 /// The name of a place that events are published to and read from.
 ///
 /// A topic is 1 to [`Topic::MAX_BYTES`] bytes of text without control characters, and never `*`,
@@ -58,6 +60,19 @@ impl Topic {
     #[must_use]
     pub fn as_arc(&self) -> &Arc<str> {
         &self.0
+    }
+
+    /// What its text takes in memory, once for all of its clones.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        allocated_bytes(2 * size_of::<usize>() + self.0.len())
+    }
+
+    /// Takes an equal text for its own, so that both are held once; another one changes nothing.
+    pub fn share_text(&mut self, text: &Arc<str>) {
+        if self.0 == *text {
+            self.0 = Arc::clone(text);
+        }
     }
 
     /// What follows `prefix/`, when the topic begins so: the `42` of `job/42`.

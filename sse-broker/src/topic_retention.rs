@@ -115,7 +115,7 @@ impl Account {
 /// What the rules look at in a record.
 pub(crate) trait RecordSummary {
     fn topics(&self) -> impl Iterator<Item = &str>;
-    fn published_at(&self) -> UnixMillis;
+    fn retention_time(&self, now: UnixMillis) -> UnixMillis;
     fn weight_bytes(&self) -> u64;
 }
 
@@ -215,8 +215,8 @@ pub(crate) fn expire<S: RuleStore>(
             continue;
         };
         while let Some(first) = store.first(number)? {
-            let published_at = store.summary(first)?.map(|it| it.published_at());
-            if published_at.is_some_and(|at| at > too_old) {
+            let ages_from = store.summary(first)?.map(|it| it.retention_time(now));
+            if ages_from.is_some_and(|at| at > too_old) {
                 break;
             }
             if left == 0 {

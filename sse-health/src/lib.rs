@@ -71,5 +71,5 @@ pub use report::{
     ConnectionCounts, Facts, HealthReport, HeartbeatFacts, JobCounts, SseHealthReport,
 };
 pub use sampler::{Sampler, Source, SystemSource, Usage, memory_limit_bytes};
-pub use status::{Assessment, Reason, Snapshot, Status, assess};
+pub use status::{Assessment, Fault, Reason, Snapshot, Status, assess};
 pub use thresholds::{Direction, Limit, Signal, ThresholdError, Thresholds, UnknownSignal};

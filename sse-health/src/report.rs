@@ -11,7 +11,7 @@ use crate::{
     phase::Phase,
     rates::TrafficSummary,
     sampler::Usage,
-    status::{Assessment, Reason, Status},
+    status::{Assessment, Status},
 };
 
 /// All that the reports are made of.
@@ -122,7 +122,8 @@ pub struct SseHealthReport<'a> {
     heartbeat: HeartbeatFacts,
     system: System,
     uptime_seconds: u64,
-    reasons: &'a [Reason],
+    #[serde(serialize_with = "Assessment::serialize_reasons")]
+    reasons: &'a Assessment,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -174,7 +175,7 @@ impl<'a> SseHealthReport<'a> {
             heartbeat: facts.heartbeat,
             system: System::new(&facts.usage),
             uptime_seconds: facts.uptime.as_secs(),
-            reasons: &facts.assessment.reasons,
+            reasons: &facts.assessment,
         }
     }
 }
@@ -189,7 +190,8 @@ pub struct HealthReport<'a> {
     stream: Stream,
     jobs: Jobs,
     system: System,
-    reasons: &'a [Reason],
+    #[serde(serialize_with = "Assessment::serialize_reasons")]
+    reasons: &'a Assessment,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -233,7 +235,7 @@ impl<'a> HealthReport<'a> {
                 error: jobs.error,
             },
             system: System::new(&facts.usage),
-            reasons: &facts.assessment.reasons,
+            reasons: &facts.assessment,
         }
     }
 }

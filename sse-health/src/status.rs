@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use serde::{
+    Serialize, Serializer,
+    ser::{SerializeSeq as _, SerializeStruct as _},
+};
 
 use crate::thresholds::{Direction, Signal, Thresholds};
 
@@ -90,10 +93,61 @@ impl Snapshot {
 /// A status, and why.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Assessment {
-    /// The worst of all signals.
+    /// The worst of all signals and faults.
     pub status: Status,
     /// The signals outside their healthy ranges, the worst first; empty when healthy.
     pub reasons: Vec<Reason>,
+    /// What is wrong beyond what can be measured; told before the signals.
+    pub faults: Vec<Fault>,
+}
+
+impl Assessment {
+    /// Takes a fault into account: the status becomes as bad as it is.
+    ///
+    /// ```
+    /// use sse_health::{Assessment, Fault, Status};
+    ///
+    /// let mut assessment = Assessment::default();
+    /// assessment.add(Fault {
+    ///     signal: "log",
+    ///     status: Status::Critical,
+    ///     message: "the log cannot be written".into(),
+    /// });
+    /// assert_eq!(assessment.status, Status::Critical);
+    /// ```
+    pub fn add(&mut self, fault: Fault) {
+        self.status = self.status.max(fault.status);
+        self.faults.push(fault);
+        self.faults
+            .sort_by_key(|fault| std::cmp::Reverse(fault.status));
+    }
+
+    /// All that is wrong, as reports tell it: faults first.
+    pub(crate) fn serialize_reasons<S: Serializer>(
+        this: &&Self,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut reasons = serializer.serialize_seq(Some(this.faults.len() + this.reasons.len()))?;
+        for fault in &this.faults {
+            reasons.serialize_element(fault)?;
+        }
+        for reason in &this.reasons {
+            reasons.serialize_element(reason)?;
+        }
+        reasons.end()
+    }
+}
+
+/// Something that is wrong and is no measurement: it is there or it is not. Whoever knows of it
+/// [adds](Assessment::add) it to a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// What it is about: a name as [`Signal::name`] has, and another than those.
+    pub signal: &'static str,
+    /// How bad it is: never `Healthy`.
+    pub status: Status,
+    /// What is wrong and what to do about it, for people.
+    pub message: String,
 }
 
 /// A signal outside of its healthy range. Its text reads "memory in use is 81.5 %, healthy is below 70 %".
@@ -168,5 +222,9 @@ pub fn assess(snapshot: &Snapshot, thresholds: &Thresholds) -> Assessment {
     let status = reasons
         .first()
         .map_or(Status::Healthy, |worst| worst.status);
-    Assessment { status, reasons }
+    Assessment {
+        status,
+        reasons,
+        faults: Vec::new(),
+    }
 }

@@ -16,8 +16,8 @@ use std::{
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sse_pool::{
-    Connection, ConnectionId, ConnectionInfo, Entry, Limits, Pool, PoolConfig, Read, Selector,
-    Start, TopicPattern, WindowConfig,
+    Connection, ConnectionId, ConnectionInfo, Entry, Limits, PatternPart, Pool, PoolConfig, Read,
+    Selector, Start, TopicPattern, WindowConfig,
 };
 
 const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -56,6 +56,28 @@ fn connect_all(
     (0..count)
         .map(|n| connect(pool, n, Arc::new(Selector::topics([topic(n)])), now))
         .collect()
+}
+
+/// A pattern that means what ends so.
+#[derive(Debug)]
+struct Ending {
+    end: String,
+    has_parts: bool,
+}
+
+impl TopicPattern for Ending {
+    fn matches(&self, topic: &str) -> bool {
+        topic.ends_with(&self.end)
+    }
+
+    fn as_str(&self) -> &str {
+        &self.end
+    }
+
+    fn parts(&self) -> Option<Vec<PatternPart<'_>>> {
+        let parts = [PatternPart::Any, PatternPart::Literal(&self.end)];
+        self.has_parts.then(|| parts.to_vec())
+    }
 }
 
 /// Means the topics that begin so.
@@ -195,6 +217,45 @@ fn append(c: &mut Criterion) {
                     spent += start.elapsed();
                     assert_eq!(delivery.readers, 1);
                     drain(&mut all[turn / 64], now, &mut out);
+                }
+                spent
+            });
+        });
+    }
+    // No topic says by its beginning which of them it could mean.
+    for (name, has_parts) in [
+        ("90_readers_of_64_suffixes", true),
+        ("90_readers_of_64_suffixes_one_by_one", false),
+    ] {
+        group.bench_function(name, |b| {
+            const READERS: usize = 90;
+            let pool = pool();
+            let selectors = (0..READERS).map(|reader| {
+                let texts = (0..64).map(|n| format!("/{reader}/{n}"));
+                Selector::patterns(
+                    texts.map(|end| Arc::new(Ending { end, has_parts }) as Arc<dyn TopicPattern>),
+                )
+            });
+            let mut all: Vec<_> = { selectors.enumerate() }
+                .map(|(n, selector)| connect(&pool, n, Arc::new(selector), now))
+                .collect();
+            let mut out = Vec::new();
+            all.iter_mut()
+                .for_each(|reader| drain(reader, now, &mut out));
+            let mut turn = 0;
+            b.iter_custom(|rounds| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..rounds {
+                    turn += 1;
+                    let (reader, n) = (turn * 7_919 % READERS, turn % 64);
+                    // Each topic is new.
+                    let topic = format!("room-{turn}/{reader}/{n}");
+                    let entries = [entry(pool.head() + 1, &topic)];
+                    let start = Instant::now();
+                    let delivery = pool.append(&entries, now);
+                    spent += start.elapsed();
+                    assert_eq!(delivery.readers, 1);
+                    drain(&mut all[reader], now, &mut out);
                 }
                 spent
             });

@@ -65,9 +65,19 @@ impl fmt::Debug for Permit {
 ///
 /// An IPv4-mapped IPv6 address is the IPv4 address. A /64 and not an address, because whoever has one IPv6
 /// address has 2^64 of them (RFC 6177, RFC 4291 §2.5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AddressKey {
+///
+/// ```
+/// # use std::net::IpAddr;
+/// # use sse_pool::AddressKey;
+/// let key = |text: &str| AddressKey::from(text.parse::<IpAddr>().unwrap());
+/// assert_eq!(key("2001:db8::1"), key("2001:db8::2"));
+/// assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddressKey {
+    /// An IPv4 address.
     V4([u8; 4]),
+    /// The first 64 bits of an IPv6 address.
     V6([u8; 8]),
 }
 

@@ -48,7 +48,8 @@ impl Default for PoolConfig {
 /// The newest entry always stays, so the real bound in bytes is the larger of `max_bytes` and one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowConfig {
-    /// The sum of [`Entry::size_bytes`](crate::Entry::size_bytes) that may be kept.
+    /// How much memory the window may take: the sum of [`Entry::memory_bytes`](crate::Entry::memory_bytes), and
+    /// [`topic_bytes`](crate::topic_bytes) for each topic that has an entry in it.
     pub max_bytes: usize,
     /// How many entries may be kept. At least 1.
     pub max_entries: usize,

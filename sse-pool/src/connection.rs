@@ -1,6 +1,7 @@
 //! A reader with a waker of its own: what a task holds.
 
 use std::{
+    any::Any,
     fmt,
     net::IpAddr,
     sync::{Arc, LazyLock},
@@ -105,6 +106,20 @@ pub enum Start {
     After(u64),
 }
 
+/// A place for a reader's cursor, chosen by somebody else; see [`Pool::seek`].
+#[derive(Clone, Debug)]
+pub struct Seek {
+    /// The series of the offset.
+    pub series: u64,
+    /// What the reader gets next comes after this.
+    pub after: u64,
+    /// What the reader is to be told with it: see [`Pool::take_note`].
+    pub note: Option<Note>,
+}
+
+/// What a reader is told when it was moved, which means nothing to the pool.
+pub type Note = Arc<dyn Any + Send + Sync>;
+
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -121,7 +136,8 @@ pub enum Read {
         floor: u64,
     },
     /// The offsets are another log's from here on: see [`Pool::reset`]. Said once for each reset that the reader has not
-    /// heard of, and before anything of the new series; several resets in a row are one.
+    /// heard of, and before anything of the new series; several resets in a row are one. A reader that was
+    /// [placed](Pool::seek) in the new series meanwhile hears of that instead.
     Reset {
         /// The series of the reader's cursor until now; `None` when there was more than one reset since.
         from_series: Option<u64>,
@@ -130,6 +146,14 @@ pub enum Read {
         /// Which series it is now.
         series: u64,
         /// The cursor from here on: the offset that the new series began after.
+        after: u64,
+    },
+    /// Somebody has [placed](Pool::seek) the cursor elsewhere. Said before anything from there is read; several moves in a row
+    /// are one, the last. Until it is said, [rejoining](Connection::rejoin) has no effect.
+    Moved {
+        /// The series of the offset.
+        series: u64,
+        /// The cursor from here on.
         after: u64,
     },
     /// The connection was closed; nothing more will come.

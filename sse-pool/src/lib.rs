@@ -52,6 +52,7 @@
 //! ```
 
 mod admission;
+mod automaton;
 mod close;
 mod compact_instant;
 mod config;
@@ -59,6 +60,7 @@ mod connection;
 mod entry;
 mod high_water;
 mod id;
+mod pattern_index;
 mod pattern_set;
 mod patterns;
 mod pool;
@@ -76,15 +78,15 @@ mod topics;
 mod visibility;
 mod window;
 
-pub use admission::{Permit, Refusal};
+pub use admission::{AddressKey, Permit, Refusal};
 pub use close::CloseReason;
 pub use config::{Limits, PoolConfig, WindowConfig};
-pub use connection::{ClientInfo, Connection, ConnectionInfo, PackedIp, Read, Start};
-pub use entry::{Entry, Priority};
+pub use connection::{ClientInfo, Connection, ConnectionInfo, Note, PackedIp, Read, Seek, Start};
+pub use entry::{Entry, Priority, topic_bytes};
 pub use id::{ConnectionId, InvalidConnectionId, MAX_CONNECTION_NAME_BYTES};
 pub use pattern_set::PatternSet;
 pub use pool::{AppendOutcome, ConnectError, Pool, UpdateError};
-pub use selector::{Held, Selector, TopicFilter, TopicPattern};
+pub use selector::{Held, PatternPart, Selector, TopicFilter, TopicPattern};
 pub use shard_handle::{GroupRead, ShardHandle};
 pub use stats::Stats;
 pub use status::{ConnectionStatus, ReaderKey, ReaderState};

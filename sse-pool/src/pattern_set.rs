@@ -1,10 +1,15 @@
 //! The patterns of one selector.
 
-use std::{fmt, sync::Arc};
+use std::{cell::RefCell, fmt, sync::Arc};
 
-use crate::{TopicPattern, prefix_map::PrefixMap};
+use crate::{
+    TopicPattern,
+    automaton::Scratch,
+    pattern_index::{PatternIndex, Prepared},
+};
 
-/// Some patterns of topics, of which only those are asked whose [literal prefix](TopicPattern::literal_prefix) a topic has.
+/// Some patterns of topics, of which only those are asked whose [literal prefix](TopicPattern::literal_prefix) a topic has; many of one
+/// prefix are asked at once, where their [parts](TopicPattern::parts) are known.
 ///
 /// Cloning shares them.
 #[derive(Clone, Default)]
@@ -15,17 +20,32 @@ pub struct PatternSet {
 
 struct Shared {
     patterns: Box<[Arc<dyn TopicPattern>]>,
-    by_prefix: PrefixMap<u32>,
+    index: PatternIndex,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<(Scratch, Vec<u64>)> = RefCell::default();
 }
 
 impl PatternSet {
     /// Whether one of them means the topic.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
-        self.shared.as_deref().is_some_and(|shared| {
-            let mut candidates = shared.by_prefix.of(topic);
-            candidates.any(|at| shared.patterns[*at as usize].matches(topic))
-        })
+        let Some(shared) = self.shared.as_deref() else {
+            return false;
+        };
+        // Taken out, because a pattern that is asked may ask others.
+        let (mut scratch, mut numbers) = SCRATCH.take();
+        numbers.clear();
+        let mut is_match = false;
+        shared
+            .index
+            .find(topic, &mut scratch, &mut numbers, |_, pattern| {
+                is_match = is_match || pattern.matches(topic);
+            });
+        is_match |= !numbers.is_empty();
+        SCRATCH.set((scratch, numbers));
+        is_match
     }
 
     /// The patterns, in the order in which they were given.
@@ -60,15 +80,13 @@ impl FromIterator<Arc<dyn TopicPattern>> for PatternSet {
         if patterns.is_empty() {
             return Self::default();
         }
-        let mut by_prefix = PrefixMap::default();
-        for (at, pattern) in (0..).zip(&patterns) {
-            by_prefix.insert(pattern.literal_prefix(), at);
+        let mut index = PatternIndex::default();
+        for (number, pattern) in (0..).zip(&patterns) {
+            let _dropped = index.insert(number, pattern.literal_prefix(), Prepared::new(pattern));
         }
+        index.settle();
         Self {
-            shared: Some(Arc::new(Shared {
-                patterns,
-                by_prefix,
-            })),
+            shared: Some(Arc::new(Shared { patterns, index })),
         }
     }
 }

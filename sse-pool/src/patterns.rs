@@ -1,15 +1,19 @@
 //! The distinct patterns of all connections, and which of them an entry matches.
 //!
 //! Patterns are foreign code, so they are asked before any shard is locked, and without the table's own lock: for each topic
-//! of an entry the distinct patterns whose literal prefix it has, not once per reader. A pattern that joined a shard between
+//! of an entry the distinct patterns whose literal prefix it has, not once per reader, and many of one prefix in one walk. What
+//! was found for a topic is remembered until the patterns change. A pattern that joined a shard between
 //! the asking and the append is newer than what was looked up, and its readers are simply woken: they look for themselves.
+//!
+//! What was found stays with the entry in the window ([`Meant`]), so that a reader of patterns compares numbers.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Entry, TopicPattern,
+    automaton::Scratch,
     high_water::HighWater,
-    prefix_map::{PrefixKey, PrefixMap},
+    pattern_index::{Asked, PatternIndex, PatternPlace, Prepared},
     sync::Mutex,
 };
 
@@ -20,7 +24,12 @@ pub(crate) struct Patterns(Mutex<Table>);
 struct Table {
     by_text: HashMap<Arc<str>, Known>,
     most_texts: HighWater,
-    by_prefix: PrefixMap<(u64, Arc<dyn TopicPattern>)>,
+    index: PatternIndex,
+    /// What was found for the newest topics, since the patterns have changed.
+    found: HashMap<Box<str>, Box<[u64]>>,
+    /// How often the patterns have changed.
+    version: u64,
+    scratch: Scratch,
     /// Numbers are never used twice, so "newer" is a comparison.
     last_number: u64,
 }
@@ -29,7 +38,7 @@ struct Table {
 struct Known {
     number: u64,
     users: usize,
-    key: PrefixKey,
+    place: PatternPlace,
 }
 
 /// A pattern's number and text, as a reader holds it.
@@ -40,6 +49,7 @@ pub(crate) struct PatternKey {
 }
 
 /// The patterns of one reader: most have none, and pay one pointer for that.
+/// They are in the order of their numbers.
 #[derive(Debug, Default)]
 #[expect(
     clippy::box_collection,
@@ -54,6 +64,35 @@ impl PatternKeys {
 
     pub(crate) fn as_slice(&self) -> &[PatternKey] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Which patterns mean an entry.
+#[derive(Clone, Debug)]
+pub(crate) enum Meant {
+    /// Who wants to know asks the patterns.
+    Unknown,
+    /// These, of those that were known.
+    By {
+        /// The newest that was.
+        known: u64,
+        /// Ascending.
+        numbers: Box<[u64]>,
+    },
+}
+
+impl Meant {
+    /// Whether one of a reader's patterns means it; `None` when they have to be asked.
+    pub(crate) fn by_any(&self, keys: &PatternKeys) -> Option<bool> {
+        let keys = keys.as_slice();
+        let Self::By { known, numbers } = self else {
+            return None;
+        };
+        let is_one = |number| keys.binary_search_by_key(number, |key| key.number).is_ok();
+        match keys.last() {
+            Some(newest) if newest.number > *known => None,
+            _ => Some(numbers.iter().any(is_one)),
+        }
     }
 }
 
@@ -74,6 +113,17 @@ impl Matching {
         taken
     }
 
+    /// What of `found`, which is all of one entry, stays with it: of very many it would take too much memory.
+    pub(crate) fn meant(&self, found: &[(usize, u64)]) -> Meant {
+        if found.len() > MAX_KEPT {
+            return Meant::Unknown;
+        }
+        Meant::By {
+            known: self.last_number,
+            numbers: found.iter().map(|(_, number)| *number).collect(),
+        }
+    }
+
     pub(crate) fn found(&self) -> &[(usize, u64)] {
         &self.found
     }
@@ -90,14 +140,25 @@ impl Patterns {
             return PatternKeys::default();
         }
         // `as_str` is foreign code too.
-        let texts: Vec<(Arc<str>, &str)> = patterns
+        let mut texts: Vec<(Arc<str>, &str, Option<Prepared>)> = patterns
             .iter()
-            .map(|it| (Arc::from(it.as_str()), it.literal_prefix()))
+            .map(|it| (Arc::from(it.as_str()), it.literal_prefix(), None))
             .collect();
+        let new: Vec<bool> = {
+            let table = self.0.lock();
+            let is_new = |(text, ..): &(Arc<str>, _, _)| !table.by_text.contains_key(text);
+            texts.iter().map(is_new).collect()
+        };
+        // So are its parts, for which only a new one is asked.
+        for (((_, _, prepared), pattern), is_new) in texts.iter_mut().zip(patterns).zip(new) {
+            *prepared = is_new.then(|| Prepared::new(pattern));
+        }
         let mut most = 0;
-        let mut table = self.0.lock();
+        let mut dropped: Vec<Asked> = Vec::new();
+        let mut guard = self.0.lock();
+        let table = &mut *guard;
         let mut keys: Vec<PatternKey> = Vec::with_capacity(patterns.len());
-        for ((text, prefix), pattern) in texts.into_iter().zip(patterns) {
+        for ((text, prefix, prepared), pattern) in texts.into_iter().zip(patterns) {
             if let Some((text, known)) = table.by_text.get_key_value(&text) {
                 let (text, number) = (Arc::clone(text), known.number);
                 if let Some(known) = table.by_text.get_mut(&text) {
@@ -107,12 +168,15 @@ impl Patterns {
             } else {
                 table.last_number += 1;
                 let number = table.last_number;
-                let entry = (number, Arc::clone(pattern));
-                let key = table.by_prefix.insert(prefix, entry);
+                // One that was known a moment ago and has gone since is asked for nothing: it is asked for each topic.
+                let prepared = prepared.unwrap_or_else(|| Prepared::unknown(pattern));
+                let (place, asked) = table.index.insert(number, prefix, prepared);
+                dropped.push(asked);
+                table.changed();
                 let known = Known {
                     number,
                     users: 1,
-                    key,
+                    place,
                 };
                 table.by_text.insert(Arc::clone(&text), known);
                 most = most.max(table.by_text.len());
@@ -120,7 +184,9 @@ impl Patterns {
             }
         }
         table.most_texts.grown(most);
-        drop(table);
+        drop(guard);
+        drop(dropped);
+        keys.sort_unstable_by_key(|key| key.number);
         PatternKeys(Some(Box::new(keys)))
     }
 
@@ -137,15 +203,15 @@ impl Patterns {
                 if known.users == 0
                     && let Some(known) = table.by_text.remove(&key.text)
                 {
-                    let is_it = |(number, _): &(u64, _)| *number == known.number;
-                    dropped.extend(table.by_prefix.remove(known.key, is_it));
+                    dropped.extend(table.index.remove(known.number, &known.place));
+                    table.changed();
                 }
             }
         }
         let len = table.by_text.len();
         if let Some(capacity) = table.most_texts.shrunk(len) {
             table.by_text.shrink_to(capacity);
-            table.by_prefix.shrink_to(capacity);
+            table.index.shrink_to(capacity);
         }
         drop(guard);
         drop((dropped, keys));
@@ -162,21 +228,21 @@ impl Patterns {
                 return matching;
             }
         }
-        let mut candidates: Vec<(u64, Arc<dyn TopicPattern>)> = Vec::new();
+        let mut asked = Asked::new();
         let mut numbers: Vec<u64> = Vec::new();
         let public = entries.iter().enumerate();
         for (at, entry) in public.filter(|(_, entry)| entry.recipients.is_none()) {
             for topic in &*entry.topics {
-                {
-                    let table = self.0.lock();
-                    let of_topic = table.by_prefix.of(topic);
-                    let known = of_topic.filter(|(number, _)| *number <= matching.last_number);
-                    candidates.extend(known.cloned());
-                }
-                for (number, pattern) in candidates.drain(..) {
+                let before = numbers.len();
+                let version = self.0.lock().find(topic, &mut numbers, &mut asked);
+                for (number, pattern) in asked.drain(..) {
                     if pattern.matches(topic) {
                         numbers.push(number);
                     }
+                }
+                if let Some(version) = version {
+                    let found = numbers.get(before..).unwrap_or_default();
+                    self.0.lock().remember(version, topic, found);
                 }
                 numbers.sort_unstable();
                 numbers.dedup();
@@ -192,6 +258,44 @@ impl Patterns {
         self.0.lock().by_text.len()
     }
 }
+
+impl Table {
+    /// Adds the numbers of the patterns that mean the topic, and those that are to be asked besides. Where it is worth
+    /// remembering what comes of that, the version of which it holds.
+    fn find(&mut self, topic: &str, numbers: &mut Vec<u64>, asked: &mut Asked) -> Option<u64> {
+        if !self.found.is_empty()
+            && let Some(found) = self.found.get(topic)
+        {
+            numbers.extend(found);
+            return None;
+        }
+        let ask = |number, pattern: &Arc<_>| asked.push((number, Arc::clone(pattern)));
+        let had_many = self.index.find(topic, &mut self.scratch, numbers, ask);
+        had_many.then_some(self.version)
+    }
+
+    fn remember(&mut self, version: u64, topic: &str, found: &[u64]) {
+        let is_small = topic.len() <= MAX_REMEMBERED_BYTES && found.len() <= MAX_KEPT;
+        if version != self.version || !is_small {
+            return;
+        }
+        if self.found.len() >= MAX_REMEMBERED {
+            self.found.clear();
+        }
+        self.found.insert(topic.into(), found.into());
+    }
+
+    fn changed(&mut self) {
+        self.version += 1;
+        self.found.clear();
+    }
+}
+
+/// Patterns that an entry of the window remembers, 8 bytes each.
+const MAX_KEPT: usize = 32;
+/// Topics for which it is remembered what means them: half a MiB at most.
+const MAX_REMEMBERED: usize = 1024;
+const MAX_REMEMBERED_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {

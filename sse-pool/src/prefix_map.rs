@@ -45,10 +45,35 @@ impl<V> Default for PrefixMap<V> {
 }
 
 impl<V> PrefixMap<V> {
-    pub(crate) fn insert(&mut self, prefix: &str, value: V) -> PrefixKey {
+    /// Where the values of a prefix stand.
+    pub(crate) fn key(&self, prefix: &str) -> PrefixKey {
         let mut hasher = self.hasher.build_hasher();
         prefix.bytes().for_each(|byte| hasher.write_u8(byte));
-        let (hash, len) = (hasher.finish(), prefix.len());
+        PrefixKey {
+            hash: hasher.finish(),
+            len: prefix.len(),
+        }
+    }
+
+    /// The values that stand there.
+    pub(crate) fn at(&self, key: PrefixKey) -> impl Iterator<Item = &V> {
+        let group = self.groups.find(key.hash, |it| it.hash == key.hash);
+        group
+            .into_iter()
+            .flat_map(|group| std::iter::once(&group.first).chain(&group.others))
+    }
+
+    /// Does something to each value.
+    pub(crate) fn for_each(&mut self, mut change: impl FnMut(&mut V)) {
+        for group in self.groups.iter_mut() {
+            change(&mut group.first);
+            group.others.iter_mut().for_each(&mut change);
+        }
+    }
+
+    pub(crate) fn insert(&mut self, prefix: &str, value: V) -> PrefixKey {
+        let key = self.key(prefix);
+        let PrefixKey { hash, len } = key;
         *self.lengths.entry(len).or_default() += 1;
         match self.groups.find_mut(hash, |it| it.hash == hash) {
             Some(group) => group.others.push(value),
@@ -61,7 +86,7 @@ impl<V> PrefixMap<V> {
                 self.groups.insert_unique(hash, group, |it| it.hash);
             }
         }
-        PrefixKey { hash, len }
+        key
     }
 
     /// Takes out the value that stands there and is the one that is meant.

@@ -36,12 +36,19 @@ pub(crate) enum Break {
     Reset,
     /// The same, more than once: its cursor is of an older series still.
     ResetAgain,
+    /// Somebody has placed its cursor elsewhere and it has not heard.
+    Moved,
 }
 
 impl Break {
     /// Whether the reader has yet to hear of a reset.
     pub(crate) fn is_reset(self) -> bool {
         matches!(self, Self::Reset | Self::ResetAgain)
+    }
+
+    /// Whether the reader has yet to hear of something before it reads on.
+    pub(crate) fn is_news(self) -> bool {
+        self.is_reset() || self == Self::Moved
     }
 }
 

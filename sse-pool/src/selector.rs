@@ -33,7 +33,8 @@ pub enum TopicFilter {
     Topics {
         /// Topics by name: served from an index, whatever the number of topics.
         exact: Arc<[Arc<str>]>,
-        /// Topics by pattern. A topic of an appended entry costs one match per *distinct* pattern whose literal prefix it has.
+        /// Topics by pattern. A topic of an appended entry costs a look at the *distinct* patterns whose literal prefix it has: one
+        /// by one where they are few, at once where they are many and their [parts](TopicPattern::parts) are known.
         patterns: PatternSet,
     },
 }
@@ -53,6 +54,27 @@ pub trait TopicPattern: Send + Sync + fmt::Debug {
     fn literal_prefix(&self) -> &str {
         ""
     }
+
+    /// What it is made of, where that is all it is: then it is asked together with many others, and has the same answer. The
+    /// first part is the literal prefix, if it has one. Always the same.
+    fn parts(&self) -> Option<Vec<PatternPart<'_>>> {
+        None
+    }
+}
+
+/// A part of a [`TopicPattern`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatternPart<'a> {
+    /// This text, which is not empty.
+    Literal(&'a str),
+    /// Any text, also none.
+    Any,
+    /// One character or more without `/`.
+    Segment,
+    /// A `/` and a segment, once or more.
+    Segments,
+    /// The next so many parts may be left out. None of them is of this kind.
+    Optional(usize),
 }
 
 impl Selector {
@@ -134,6 +156,21 @@ impl Selector {
         self.passes_label(what.label())
             && visibility.allows(what, id)
             && (what.is_addressed() || self.topics.follows(what.topics(), visibility.own()))
+    }
+
+    /// The same where it is known whether one of the patterns means one of the topics.
+    pub(crate) fn wants_known(
+        &self,
+        what: &impl Routed,
+        visibility: &Visibility,
+        id: &ConnectionId,
+        is_meant: bool,
+    ) -> bool {
+        self.passes_label(what.label())
+            && visibility.allows(what, Some(id))
+            && (what.is_addressed()
+                || is_meant
+                || self.topics.names(what.topics(), visibility.own()))
     }
 
     /// This selector and what another names beside it; `names_topics` says whether the other's topics count. One that follows
@@ -248,6 +285,16 @@ impl TopicFilter {
                 let is_topic = |name: &Arc<str>| &**name == topic;
                 exact.iter().any(is_topic) || own.iter().any(is_topic) || patterns.matches(topic)
             }),
+        }
+    }
+
+    /// Whether one of the topics is followed by its name, or is one of the reader's own.
+    fn names<'a>(&self, mut topics: impl Iterator<Item = &'a str>, own: &[Arc<str>]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Topics { exact, .. } => {
+                topics.any(|topic| exact.iter().chain(own).any(|name| **name == *topic))
+            }
         }
     }
 

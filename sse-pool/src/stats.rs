@@ -36,8 +36,10 @@ pub struct Stats {
     pub closed: [u64; CloseReason::COUNT],
     /// Entries in the window now.
     pub window_entries: usize,
-    /// Bytes in the window now.
+    /// What the window takes now, in all shards together.
     pub window_bytes: usize,
+    /// The part of it that others may hold too: [`Entry::shared_bytes`](crate::Entry::shared_bytes), and the names of topics.
+    pub window_shared_bytes: usize,
     /// The offset after which the window is complete.
     pub floor: u64,
     /// The offset of the newest entry.

@@ -242,31 +242,41 @@ impl Index {
         moved
     }
 
-    /// Notes an entry of a topic; naming a topic twice notes it once.
-    pub(crate) fn push(&mut self, node: u32, seq: u64) {
-        if let Some(Content::Topic { seqs, .. }) =
+    /// Notes an entry of a topic; naming a topic twice notes it once. True for the first entry that it has now.
+    pub(crate) fn push(&mut self, node: u32, seq: u64) -> bool {
+        let Some(Content::Topic { seqs, .. }) =
             self.nodes.get_mut(node).map(|node| &mut node.content)
-            && seqs.back() != Some(&seq)
-        {
+        else {
+            return false;
+        };
+        let is_first = seqs.is_empty();
+        if seqs.back() != Some(&seq) {
             seqs.push_back(seq);
         }
+        is_first
     }
 
-    /// Forgets an entry of a topic that left the window.
-    pub(crate) fn evict(&mut self, name: &str, seq: u64, offset: u64) {
-        let Some(node) = self.topic(name) else { return };
+    /// Forgets an entry of a topic that left the window. True when it was the last one that the topic had.
+    pub(crate) fn evict(&mut self, name: &str, seq: u64, offset: u64) -> bool {
+        let Some(node) = self.topic(name) else {
+            return false;
+        };
+        let mut is_last = false;
         if let Some(Content::Topic {
             seqs,
             complete_after,
         }) = self.nodes.get_mut(node).map(|node| &mut node.content)
         {
+            let had_some = !seqs.is_empty();
             while seqs.front().is_some_and(|&front| front <= seq) {
                 seqs.pop_front();
                 *complete_after = offset;
             }
+            is_last = had_some && seqs.is_empty();
             give_back_deque(seqs);
         }
         self.free_if_unused(node);
+        is_last
     }
 
     /// Forgets all entries: the window is empty, and complete after `floor` of another series.

@@ -6,23 +6,40 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::{Entry, WindowConfig};
+use crate::patterns::Meant;
+use crate::{
+    Entry, WindowConfig,
+    entry::{name_bytes, topic_bytes},
+};
 
 #[derive(Debug)]
 pub(crate) struct Window<T> {
-    entries: VecDeque<Arc<Entry<T>>>,
+    entries: VecDeque<Slot<T>>,
     /// The sequence number of the oldest entry, or of the next one when there is none. Starts at 1.
     base: u64,
+    /// What the entries and their topics take, in all shards together.
     bytes: usize,
+    /// The part of it that others may hold too.
+    shared_bytes: usize,
+    /// How many windows there are of these entries.
+    shards: usize,
     /// The offset after which the window is complete.
     floor: u64,
     head: u64,
     bounds: WindowConfig,
 }
 
+#[derive(Debug)]
+struct Slot<T> {
+    entry: Arc<Entry<T>>,
+    meant: Meant,
+}
+
 impl<T> Window<T> {
-    pub(crate) fn new(bounds: WindowConfig, start_offset: u64) -> Self {
+    pub(crate) fn new(bounds: WindowConfig, shards: usize, start_offset: u64) -> Self {
         Self {
+            shards,
+            shared_bytes: 0,
             entries: VecDeque::new(),
             base: 1,
             bytes: 0,
@@ -30,6 +47,11 @@ impl<T> Window<T> {
             head: start_offset,
             bounds,
         }
+    }
+
+    /// The window may take so many bytes from the next entry on.
+    pub(crate) const fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.bounds.max_bytes = max_bytes;
     }
 
     pub(crate) const fn head(&self) -> u64 {
@@ -42,6 +64,22 @@ impl<T> Window<T> {
 
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) const fn shared_bytes(&self) -> usize {
+        self.shared_bytes
+    }
+
+    /// A topic has its first entry here.
+    pub(crate) const fn add_topic(&mut self, name: &str) {
+        self.bytes += topic_bytes(name, self.shards);
+        self.shared_bytes += name_bytes(name);
+    }
+
+    /// A topic has no entry here any more.
+    pub(crate) const fn remove_topic(&mut self, name: &str) {
+        self.bytes -= topic_bytes(name, self.shards);
+        self.shared_bytes -= name_bytes(name);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -61,12 +99,19 @@ impl<T> Window<T> {
     pub(crate) fn get(&self, seq: u64) -> Option<&Arc<Entry<T>>> {
         self.entries
             .get(usize::try_from(seq.checked_sub(self.base)?).ok()?)
+            .map(|slot| &slot.entry)
     }
 
-    /// Up to `limit` entries from `seq` on.
+    /// The entries from `seq` on.
     pub(crate) fn range_from(&self, seq: u64) -> impl Iterator<Item = &Arc<Entry<T>>> {
+        self.meant_from(seq).map(|(entry, _)| entry)
+    }
+
+    /// The same, and which patterns mean each.
+    pub(crate) fn meant_from(&self, seq: u64) -> impl Iterator<Item = (&Arc<Entry<T>>, &Meant)> {
         let start = usize::try_from(seq.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.entries.range(start.min(self.entries.len())..)
+        let slots = self.entries.range(start.min(self.entries.len())..);
+        slots.map(|slot| (&slot.entry, &slot.meant))
     }
 
     /// The first entry in the window after `offset`.
@@ -74,7 +119,10 @@ impl<T> Window<T> {
         if offset >= self.head {
             self.end()
         } else {
-            self.base + self.entries.partition_point(|entry| entry.offset <= offset) as u64
+            self.base
+                + self
+                    .entries
+                    .partition_point(|slot| slot.entry.offset <= offset) as u64
         }
     }
 
@@ -84,19 +132,22 @@ impl<T> Window<T> {
             .map_or(self.floor, |entry| entry.offset)
     }
 
-    pub(crate) fn push(&mut self, entry: Arc<Entry<T>>) -> u64 {
+    pub(crate) fn push(&mut self, entry: Arc<Entry<T>>, meant: Meant) -> u64 {
         let seq = self.end();
         self.head = entry.offset;
-        self.bytes += entry.size_bytes;
-        self.entries.push_back(entry);
+        self.bytes += entry.memory_bytes(self.shards);
+        self.shared_bytes += entry.shared_bytes;
+        self.entries.push_back(Slot { entry, meant });
         seq
     }
 
     /// Takes everything out; the window is complete after `offset` of another series.
-    pub(crate) fn clear(&mut self, offset: u64) -> VecDeque<Arc<Entry<T>>> {
+    pub(crate) fn clear(&mut self, offset: u64) -> impl Iterator<Item = Arc<Entry<T>>> {
         self.base = self.end();
-        (self.floor, self.head, self.bytes) = (offset, offset, 0);
-        std::mem::take(&mut self.entries)
+        (self.floor, self.head) = (offset, offset);
+        (self.bytes, self.shared_bytes) = (0, 0);
+        let slots = std::mem::take(&mut self.entries);
+        slots.into_iter().map(|slot| slot.entry)
     }
 
     /// Takes the oldest entry out while the window is over its bounds; the newest always stays.
@@ -106,10 +157,11 @@ impl<T> Window<T> {
         if !over || self.entries.len() <= 1 {
             return None;
         }
-        let entry = self.entries.pop_front()?;
+        let Slot { entry, .. } = self.entries.pop_front()?;
         let seq = self.base;
         self.base += 1;
-        self.bytes -= entry.size_bytes;
+        self.bytes -= entry.memory_bytes(self.shards);
+        self.shared_bytes -= entry.shared_bytes;
         self.floor = entry.offset;
         Some((seq, entry))
     }

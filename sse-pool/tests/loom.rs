@@ -65,7 +65,9 @@ async fn next(connection: &mut Connection<u64>) -> Result<Vec<u64>, CloseReason>
                 connection.rejoin(floor);
                 Poll::Ready(Ok((after + 1..=floor).collect()))
             }
-            Poll::Ready(Read::Reset { .. }) => unreachable!("nobody resets it"),
+            Poll::Ready(Read::Reset { .. } | Read::Moved { .. }) => {
+                unreachable!("nobody resets it")
+            }
             Poll::Ready(Read::Closed(reason)) => Poll::Ready(Err(reason)),
         }
     })

@@ -10,8 +10,8 @@ use std::{
 
 use allocation_counter::measure;
 use sse_pool::{
-    Connection, ConnectionId, ConnectionInfo, Entry, Limits, Pool, PoolConfig, ReaderKey, Selector,
-    Start, WindowConfig,
+    Audience, Connection, ConnectionId, ConnectionInfo, Entry, Limits, Pool, PoolConfig, ReaderKey,
+    Selector, Start, WindowConfig,
 };
 
 const CONNECTIONS: usize = 10_000;
@@ -125,4 +125,68 @@ fn many_topics_leave_memory_flat_when_their_readers_are_gone() {
     // as long as it was: eight bytes each, and four in the list of those with room.
     let pages = topics.div_ceil(32).next_power_of_two() as i64;
     assert!(left < 16 * 1024 + 12 * pages, "{left} bytes left");
+}
+
+/// What the window says that it takes is what it takes, within a quarter, whatever the entries are made of.
+#[test]
+fn the_window_takes_what_it_says() {
+    let long = |n: usize| Arc::from(format!("{n:0>1024}"));
+    let shared: Arc<[Arc<str>]> = (0..64).map(long).collect();
+    let one: Arc<[Arc<str>]> = [Arc::from("news")].into();
+    let same = |names: &Arc<[Arc<str>]>| names.iter().cloned().collect::<Vec<_>>();
+    for shards in [1, 2, 4] {
+        window_takes("one topic", shards, 5_000, |n| {
+            Entry::new(n, 0, 0, same(&one))
+        });
+        window_takes("a topic each", shards, 5_000, |n| {
+            Entry::new(n, 0, 0, vec![format!("session/{n}").into()])
+        });
+        window_takes("64 long topics that all have", shards, 1_000, |n| {
+            Entry::new(n, 0, 0, same(&shared))
+        });
+        window_takes("64 long topics each", shards, 500, |n| {
+            let names = (0..64).map(|topic| long(n as usize * 64 + topic));
+            Entry::new(n, 0, 0, names.collect::<Vec<_>>())
+        });
+        window_takes("owners", shards, 5_000, |n| Entry {
+            audience: Audience::Owners(vec![Arc::clone(&one[0]); 4].into()),
+            ..Entry::new(n, 0, 0, same(&one))
+        });
+        window_takes("for single connections", shards, 5_000, |n| {
+            let id = ConnectionId::from_uuid(u128::from(n).to_be_bytes());
+            Entry {
+                recipients: Some(vec![id].into()),
+                ..Entry::new(n, 0, 0, vec![format!("connection/{n}").into()])
+            }
+        });
+    }
+}
+
+fn window_takes(what: &str, shards: usize, entries: u64, entry: impl Fn(u64) -> Entry<u64>) {
+    let pool = Pool::new(PoolConfig {
+        shards,
+        window: WindowConfig {
+            max_bytes: usize::MAX,
+            max_entries: usize::MAX,
+        },
+        ..PoolConfig::default()
+    });
+    let now = Instant::now();
+    let used = measure(|| {
+        for n in 1..=entries {
+            pool.append(&[Arc::new(entry(n))], now);
+        }
+    });
+    // An allocator adds a word to each, and rounds it up to a pair of them.
+    let taken = used.bytes_current + 16 * used.count_current;
+    let (takes, says) = (taken as f64, pool.stats().window_bytes as f64);
+    println!(
+        "{what}, {shards} shards: {:.0} bytes each, {:.0} said",
+        takes / entries as f64,
+        says / entries as f64
+    );
+    assert!(
+        (0.75..=1.25).contains(&(says / takes)),
+        "{what}, {shards} shards: {says} said, {takes} taken"
+    );
 }

@@ -9,12 +9,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use sse_broker::{Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig};
+use sse_broker::{
+    Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig, OpenError, Retention,
+};
 use sse_server::config::{Config, Settings, Storage, check_environment, explain, read_file};
 use sse_server::http::HubService;
 use sse_server::hub::Hub;
 use sse_server::serve::{BoundAddress, ListenError, Server, ServerConfig};
+use sse_server::units::Size;
 use tokio::runtime::Runtime;
+
+/// What load has taken goes back to the system: its own thread sees to that, also when nothing is asked for any more. See
+/// [the architecture](../../ARCHITECTURE.md#memory).
+#[cfg(all(feature = "jemalloc", target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A hub for Server-Sent Events: publish an event once, and everyone who listens gets it.
 ///
@@ -130,8 +139,8 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
-    cli::open_files::make_room_for(config.hub.max_connections);
+async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
+    cli::open_files::make_room_for(&mut config.hub);
     cli::signals::handle_others(config.tls.clone())
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let broker = open_log(&config)?;
@@ -155,7 +164,34 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, String> {
         cli::signals::check_dates(tls);
     }
     cli::welcome::print(&config, &hub, server.addresses());
-    tracing::info!(bytes = config.memory_bytes, "the memory for clients");
+    let shares: Vec<String> = hub
+        .memory()
+        .iter()
+        .map(|status| {
+            format!(
+                "{} {}",
+                status.account.name(),
+                Size(status.max_bytes as u64)
+            )
+        })
+        .collect();
+    tracing::info!(
+        max_body = %Size(config.http.max_body_bytes as u64),
+        max_event = %Size(config.hub.max_event_bytes as u64),
+        max_connections = config.hub.max_connections,
+        "memory {}: {}",
+        Size(config.memory_bytes as u64),
+        shares.join(", "),
+    );
+    let proxies = &config.http.trusted_proxies;
+    if !proxies.peers.is_empty() {
+        let networks: Vec<_> = proxies.peers.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            networks = networks.join(", "),
+            header = %proxies.header,
+            "trusted proxies tell their clients' addresses"
+        );
+    }
     let cut = server.run(stop.asked(), config.drain_timeout).await;
     if cut > 0 {
         tracing::warn!(streams = cut, "streams were cut at the end of the drain");
@@ -169,8 +205,12 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
         Storage::Memory => {
             let memory = MemoryConfig {
                 epoch: Epoch::random(),
-                retention: config.retention.clone(),
-                ..MemoryConfig::default()
+                max_memory_bytes: config.retention.max_bytes,
+                retention: Retention {
+                    max_bytes: None,
+                    ..config.retention.clone()
+                },
+                max_pending_bytes: config.max_pending_bytes,
             };
             return Ok(MemoryBroker::new(memory));
         }
@@ -184,10 +224,20 @@ fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {
         durability,
         same_log,
         retention: config.retention.clone(),
+        cache_bytes: config.log_cache_bytes,
+        max_pending_bytes: config.max_pending_bytes,
         ..DiskConfig::default()
     };
     match DiskBroker::open(path, disk) {
         Ok(broker) => Ok(broker),
+        Err(
+            ref error @ (OpenError::Damaged { path: ref file, .. }
+            | OpenError::NotALog { path: ref file }),
+        ) => Err(format!(
+            "cannot keep events in {}: {error}; {}, or choose another folder with --data-dir",
+            path.display(),
+            cli::log::how_to_salvage(file)
+        )),
         Err(error) => Err(format!(
             "cannot keep events in {}: {error}; choose another folder with --data-dir, or keep them in memory with --ephemeral",
             path.display()

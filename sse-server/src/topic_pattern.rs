@@ -20,11 +20,13 @@
 //! Anyone may send a pattern, so nothing here depends on luck. Compiling takes time linear in the text, and a
 //! compiled pattern holds at most six bytes for a byte of the text beside its own fixed size. Matching walks
 //! through the pattern once, with the set of places in the topic that it can have reached: for each part of the
-//! pattern one pass over the topic, and no way back. A pattern has [`MAX_WILDCARDS`] wildcards and groups at most.
+//! pattern one pass over the topic, and no way back. A pattern has [`MAX_WILDCARDS`] wildcards and groups at most. The pool asks
+//! many patterns at once, by their [parts](sse_pool::TopicPattern::parts).
 
 use std::fmt;
 
 use sse_broker::Topic;
+use sse_pool::PatternPart;
 
 /// A pattern of topics.
 ///
@@ -506,6 +508,22 @@ impl sse_pool::TopicPattern for Pattern {
 
     fn literal_prefix(&self) -> &str {
         self.literal_prefix()
+    }
+
+    fn parts(&self) -> Option<Vec<PatternPart<'_>>> {
+        let mut literal = 0;
+        let parts = self.parts.iter().map(|part| match *part {
+            Part::Literal(len) => {
+                let start = literal;
+                literal += usize::from(len);
+                PatternPart::Literal(&self.literals[start..literal])
+            }
+            Part::Any => PatternPart::Any,
+            Part::Segment => PatternPart::Segment,
+            Part::Segments => PatternPart::Segments,
+            Part::Optional(len) => PatternPart::Optional(usize::from(len)),
+        });
+        Some(parts.collect())
     }
 }
 

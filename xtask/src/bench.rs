@@ -4,10 +4,11 @@
 //! with commit, processor and compiler to `docs/bench/<date>-<commit>.json`. A second run of the
 //! same commit on the same day adds to the file, and replaces what it measured again.
 //!
-//! `cargo xtask bench fanout`, `replay` and `resume` are another thing: whole servers, over sockets. See [`fanout`],
-//! [`replay`] and [`resume`].
+//! `cargo xtask bench fanout`, `replay`, `polls` and `resume` are another thing: whole servers, over sockets. See [`fanout`],
+//! [`replay`], [`polls`] and [`resume`].
 
 mod fanout;
+mod polls;
 mod record;
 mod replay;
 mod resume;
@@ -44,6 +45,11 @@ enum Whole {
     Replay(replay::Args),
     /// How long a reader that comes back waits for its first event, in a short history and in a long one
     Resume(resume::Args),
+    /// How late live events are beside polls that search a long history in vain
+    Polls(polls::Args),
+    /// The clients of `polls`, as a process of their own
+    #[command(hide = true)]
+    PollsBeside(polls::BesideArgs),
     /// The readers of `replay`, as a process of their own
     #[command(hide = true)]
     ReplayReaders(replay::ReaderArgs),
@@ -83,6 +89,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
         Some(Whole::Fanout(args)) => return fanout::run(&workspace, args),
         Some(Whole::Replay(args)) => return replay::run(&workspace, args),
         Some(Whole::Resume(args)) => return resume::run(&workspace, args),
+        Some(Whole::Polls(args)) => return polls::run(&workspace, args),
+        Some(Whole::PollsBeside(args)) => return polls::go_on_for_ever(args),
         Some(Whole::ReplayReaders(args)) => return replay::read_for_ever(args),
         None => {}
     }

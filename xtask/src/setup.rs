@@ -45,6 +45,8 @@ pub(crate) enum Tool {
     Readers,
     /// The clients whose streams must not hang.
     Clients,
+    /// The proxies that the hub is put behind.
+    Proxies,
     CargoDeny,
     Nightly,
     Miri,
@@ -52,12 +54,13 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Rustfmt,
         Self::Clippy,
         Self::Browser,
         Self::Readers,
         Self::Clients,
+        Self::Proxies,
         Self::CargoDeny,
         Self::Nightly,
         Self::Miri,
@@ -80,6 +83,7 @@ impl Tool {
             Self::Browser => apt_install(&["chromium"]),
             Self::Readers => apt_install(&READERS),
             Self::Clients => clients::install(workspace),
+            Self::Proxies => apt_install(&PROXIES),
             Self::CargoDeny => cargo_install(workspace, "cargo-deny", CARGO_DENY_VERSION),
             Self::CargoFuzz => cargo_install(workspace, "cargo-fuzz", CARGO_FUZZ_VERSION),
             Self::Nightly => rustup(&["toolchain", "install", "nightly", "--profile=minimal"]),
@@ -111,6 +115,7 @@ impl Tool {
             Self::Browser => "chromium",
             Self::Readers => "one of curl, wget, gzip and python3",
             Self::Clients => "one of the clients of npm, PyPI and Go",
+            Self::Proxies => "nginx or haproxy",
             Self::CargoDeny => "cargo-deny",
             Self::Nightly => "the nightly toolchain",
             Self::Miri => "miri",
@@ -129,6 +134,7 @@ impl Tool {
             Self::Browser => BROWSERS.iter().any(|name| which(name).is_some()),
             Self::Readers => READERS.iter().all(|name| which(name).is_some()),
             Self::Clients => clients::are_installed(workspace),
+            Self::Proxies => PROXIES.iter().all(|name| installed_server(name).is_some()),
             Self::CargoDeny => installed_program(workspace, "cargo-deny").is_some(),
             Self::CargoFuzz => installed_program(workspace, "cargo-fuzz").is_some(),
             Self::Nightly => Cmd::nightly_cargo(["--version"]).succeeds(),
@@ -141,6 +147,12 @@ impl Tool {
 pub(crate) fn installed_program(workspace: &Workspace, name: &str) -> Option<PathBuf> {
     let ours = tools_dir(workspace).join("bin").join(name);
     which(name).or_else(|| ours.is_file().then_some(ours))
+}
+
+/// Where a program is that administrators run, whose folder is not in everybody's path.
+fn installed_server(name: &str) -> Option<PathBuf> {
+    let system = Path::new("/usr/sbin").join(name);
+    which(name).or_else(|| system.is_file().then_some(system))
 }
 
 fn rustup(args: &[&str]) -> Outcome {
@@ -214,6 +226,9 @@ const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Programs, and Debian's packages with them.
 const READERS: [&str; 4] = ["curl", "wget", "gzip", "python3"];
+
+/// The same of the proxies.
+const PROXIES: [&str; 2] = ["nginx", "haproxy"];
 
 /// The cargo-deny that `deny.toml` is written for.
 const CARGO_DENY_VERSION: &str = "0.20.2";

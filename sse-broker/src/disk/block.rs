@@ -29,6 +29,15 @@ pub(super) struct RecordBlock<'a> {
 impl<'a> RecordBlock<'a> {
     /// Reads the block of which `last` is the key.
     pub(super) fn decode(last: Offset, bytes: &'a [u8]) -> Result<Self, Damaged> {
+        let (block, is_whole) = Self::parse(last, bytes)?;
+        if is_whole() { Ok(block) } else { Err(Damaged) }
+    }
+
+    /// Takes it apart, with a way to find out whether what stands before its records is whole.
+    pub(super) fn parse(
+        last: Offset,
+        bytes: &'a [u8],
+    ) -> Result<(Self, impl FnOnce() -> bool + 'a), Damaged> {
         let (first, rest) = bytes.split_first_chunk::<8>().ok_or(Damaged)?;
         let (count, rest) = rest.split_first_chunk::<4>().ok_or(Damaged)?;
         let (first, count) = (u64::from_le_bytes(*first), u32::from_le_bytes(*count));
@@ -38,15 +47,41 @@ impl<'a> RecordBlock<'a> {
         let len = (count as usize).checked_mul(END_BYTES).ok_or(Damaged)?;
         let (ends, rest) = rest.split_at_checked(len).ok_or(Damaged)?;
         let (stored, records) = rest.split_first_chunk::<4>().ok_or(Damaged)?;
-        if checksum(last, &bytes[..HEAD_BYTES + len]) != u32::from_le_bytes(*stored) {
-            return Err(Damaged);
-        }
+        let is_whole =
+            move || checksum(last, &bytes[..HEAD_BYTES + len]) == u32::from_le_bytes(*stored);
         let (ends, _) = ends.as_chunks::<END_BYTES>();
-        Ok(Self {
+        let block = Self {
             first,
             last,
             ends,
             records,
+        };
+        Ok((block, is_whole))
+    }
+
+    /// What the head at the beginning of `bytes` says of its block, when it is whole. Unlike [`decode`](Self::decode) it
+    /// needs no key, so that a block is found wherever it lies; `bytes` need not hold all of the block.
+    pub(super) fn extent(bytes: &[u8]) -> Option<BlockExtent> {
+        let first = u64::from_le_bytes(*bytes.first_chunk()?);
+        let count = u32::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
+        if first == 0 || count == 0 || count > MAX_RECORDS {
+            return None;
+        }
+        let last = first.checked_add(u64::from(count) - 1)?;
+        let head = HEAD_BYTES + count as usize * END_BYTES;
+        let stored = u32::from_le_bytes(*bytes.get(head..)?.first_chunk()?);
+        let (ends, _) = bytes[HEAD_BYTES..head].as_chunks::<END_BYTES>();
+        // Cheaper than the checksum, and there is no block without any bytes of records.
+        let end = ends.last().map_or(0, |end| u32::from_le_bytes(*end));
+        if end == 0 || checksum(last, &bytes[..head]) != stored {
+            return None;
+        }
+        let head_bytes = head + CHECKSUM_BYTES;
+        Some(BlockExtent {
+            first,
+            last,
+            head_bytes,
+            bytes: head_bytes as u64 + u64::from(end),
         })
     }
 
@@ -80,6 +115,17 @@ impl<'a> RecordBlock<'a> {
         (from.max(self.first)..=self.last)
             .map(move |offset| (offset, self.record(offset).unwrap_or_default()))
     }
+}
+
+/// Where a block begins and ends, by its head alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockExtent {
+    pub(super) first: Offset,
+    pub(super) last: Offset,
+    /// How long what stands before its records is.
+    pub(super) head_bytes: usize,
+    /// How long all of it is.
+    pub(super) bytes: u64,
 }
 
 /// Puts sealed records of ascending offsets from `first` on into blocks, and shows each with its key.
@@ -143,6 +189,13 @@ const END_BYTES: usize = 4;
 const HEAD_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 4;
 
+/// More records than a block has: each takes 26 bytes at least and its end, and a block fills a page of 16 KiB.
+const MAX_RECORDS: u32 = 1024;
+
+/// What stands before the records of a block is not longer.
+pub(super) const MAX_HEAD_BYTES: usize =
+    HEAD_BYTES + MAX_RECORDS as usize * END_BYTES + CHECKSUM_BYTES;
+
 /// What redb's leaf and our own head take of a page, rounded up.
 const PAGE_OVERHEAD_BYTES: usize = 64;
 
@@ -179,7 +232,7 @@ mod tests {
 
         #[test]
         fn the_blocks_of_records_hold_each_of_them_in_order_and_fit_their_pages(
-            lens in proptest::collection::vec(prop_oneof![4 => 1..300usize, 1 => 1..40_000usize], 1..300),
+            lens in proptest::collection::vec(prop_oneof![4 => 26..300usize, 1 => 26..40_000usize], 1..300),
             first in 1..u64::MAX / 2,
         ) {
             let records: Vec<_> = (0u8..=255).cycle().zip(&lens).map(|(n, len)| vec![n; *len]).collect();
@@ -192,6 +245,11 @@ mod tests {
                     prop_assert_eq!(block.record(offset), Some(record));
                 }
                 prop_assert_eq!(block.record(last + 1), None);
+                // Found by its head alone, and with anything behind it.
+                let extent = RecordBlock::extent(&[&bytes[..], &[7; 40]].concat()).expect("a head");
+                prop_assert_eq!((extent.first, extent.last), (block.first, last));
+                prop_assert_eq!(extent.bytes, bytes.len() as u64);
+                prop_assert!(extent.head_bytes <= MAX_HEAD_BYTES);
                 prop_assert!(bytes.len() <= PAGES[0] + PAGE_OVERHEAD_BYTES || block.first == last);
                 expected = last + 1;
             }
@@ -204,6 +262,7 @@ mod tests {
             let at = at.index(HEAD_BYTES + 2 * END_BYTES + CHECKSUM_BYTES);
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(RecordBlock::decode(last, &bytes).err(), Some(Damaged));
+            prop_assert_eq!(RecordBlock::extent(&bytes), None);
         }
 
         #[test]
@@ -211,6 +270,7 @@ mod tests {
             if let Ok(block) = RecordBlock::decode(last, &bytes) {
                 let _ = block.record(offset);
             }
+            let _ = RecordBlock::extent(&bytes);
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use redb::StorageBackend;
+use redb::{ReadableDatabase as _, StorageBackend};
 use sse_protocol::EventId;
 use tokio::sync::oneshot;
 
@@ -35,9 +35,9 @@ use crate::broker::BoxFuture;
 use crate::queue::{Answer, Batch, Waiting, weight_bytes};
 use crate::topic_retention::Rules;
 use crate::{
-    AppendError, Bounds, Broker, Durability, Epoch, LogHealth, NewRecord, Offset, Page, Position,
-    ReadError, ReadRequest, Render, Rendered, StateChange, StoredState, Tail, Topic, Trimmed,
-    UnixMillis,
+    AppendError, Bounds, Broker, Durability, Epoch, LogHealth, LogTime, NewRecord, Offset, Page,
+    Position, ReadError, ReadRequest, Render, Rendered, StateChange, StoredState, Tail, Topic,
+    Trimmed, UnixMillis,
 };
 
 /// A log in a folder of its own.
@@ -140,6 +140,8 @@ impl DiskBroker {
             tail: OnceLock::new(),
             max_group_bytes: config.max_group_bytes,
             retention,
+            time: Mutex::new(None),
+            last_time: location.last_time(),
         });
         let unusable = |source| OpenError::Unusable {
             path: path.clone(),
@@ -216,9 +218,7 @@ impl Broker for DiskBroker {
         Box::pin(async move {
             match answered.await {
                 Ok(answered) => answered.take(),
-                Err(_) => Err(AppendError::Fenced {
-                    reason: "the writer has gone".into(),
-                }),
+                Err(_) => Err(the_writer_has_gone()),
             }
         })
     }
@@ -265,11 +265,9 @@ impl Broker for DiskBroker {
         }
         self.shared.changed.notify_one();
         Box::pin(async move {
-            answered.await.unwrap_or_else(|_| {
-                Err(AppendError::Fenced {
-                    reason: "the writer has gone".into(),
-                })
-            })
+            answered
+                .await
+                .unwrap_or_else(|_| Err(the_writer_has_gone()))
         })
     }
 
@@ -292,11 +290,9 @@ impl Broker for DiskBroker {
         }
         self.shared.changed.notify_one();
         Box::pin(async move {
-            answered.await.unwrap_or_else(|_| {
-                Err(AppendError::Fenced {
-                    reason: "the writer has gone".into(),
-                })
-            })
+            answered
+                .await
+                .unwrap_or_else(|_| Err(the_writer_has_gone()))
         })
     }
 
@@ -320,11 +316,9 @@ impl Broker for DiskBroker {
         }
         self.shared.changed.notify_one();
         Box::pin(async move {
-            answered.await.unwrap_or_else(|_| {
-                Err(AppendError::Fenced {
-                    reason: "the writer has gone".into(),
-                })
-            })
+            answered
+                .await
+                .unwrap_or_else(|_| Err(the_writer_has_gone()))
         })
     }
 
@@ -341,8 +335,22 @@ impl Broker for DiskBroker {
         self.durability
     }
 
+    fn memory_bytes(&self) -> usize {
+        let cached = self.shared.database.try_lend();
+        let cached = cached.map_or(0, |db| db.cache_stats().used_bytes());
+        cached + self.shared.index.memory_bytes()
+    }
+
     fn health(&self) -> LogHealth {
         self.shared.health.lock().clone()
+    }
+
+    fn note_time(&self, time: LogTime) {
+        *self.shared.time.lock() = Some(time);
+    }
+
+    fn last_time(&self) -> Option<LogTime> {
+        self.shared.last_time
     }
 
     fn follow(&self, tail: Arc<dyn Tail>) {
@@ -358,6 +366,13 @@ impl Broker for DiskBroker {
                 let _ = when_closed.await;
             }
         })
+    }
+}
+
+/// It ended without an answer, and may have done so in the middle of a commit.
+fn the_writer_has_gone() -> AppendError {
+    AppendError::Unknown {
+        reason: "the writer has gone".into(),
     }
 }
 

@@ -4,8 +4,8 @@
 //! u64  what all records up to this one weigh together, from the first of the log on
 //! u8   version of this layout
 //! u8   priority (2 bits), then which of the optional fields follow, in this order
-//! u8   whether the data is JSON (since version 2)
-//! u64  published at     [u64 expires at]  [u64 retry]
+//! u8   whether the data is JSON, and whether its age counts from another time than its publication (since version 2)
+//! u64  published at     [u64 expires at]  [u64 retry]  [u64 what its age counts from]
 //! [text id]  [text type]  [text label]
 //! list of topics        list of owners, who may see it; none for everyone, or for those it is granted to
 //! text data
@@ -42,6 +42,8 @@ const HAS_LABEL: u8 = 1 << 6;
 const IS_GRANTED: u8 = 1 << 7;
 /// In the second byte: the data is JSON, and not the content of a string.
 const IS_JSON: u8 = 1;
+/// Its age does not count from its publication.
+const HAS_AGES_FROM: u8 = 1 << 1;
 
 const RUNNING_WEIGHT_BYTES: usize = 8;
 const CHECKSUM_BYTES: usize = 4;
@@ -64,13 +66,17 @@ pub(super) fn encode(record: &NewRecord) -> Vec<u8> {
 
     let mut out = Vec::with_capacity(record.weight_bytes());
     out.extend_from_slice(&[0; RUNNING_WEIGHT_BYTES]);
-    let more_flags = match record.data_kind {
+    let mut more_flags = match record.data_kind {
         DataKind::Text => 0,
         DataKind::Json => IS_JSON,
     };
+    if record.ages_from.is_some() {
+        more_flags |= HAS_AGES_FROM;
+    }
     out.extend_from_slice(&[VERSION, flags, more_flags]);
     out.extend_from_slice(&record.published_at.to_le_bytes());
-    for number in [record.expires_at, event.retry.map(Retry::as_millis)]
+    let retry = event.retry.map(Retry::as_millis);
+    for number in [record.expires_at, retry, record.ages_from]
         .into_iter()
         .flatten()
     {
@@ -122,6 +128,7 @@ pub(super) struct RecordView<'a> {
     priority: Priority,
     expires_at: Option<u64>,
     retry: Option<u64>,
+    pub(super) ages_from: Option<u64>,
     event_type: Option<&'a str>,
     label: Option<&'a str>,
     owners: Texts<'a>,
@@ -148,10 +155,12 @@ impl<'a> RecordView<'a> {
             VERSION_1 => 0,
             _ => rest.take_array::<1>()?[0],
         };
-        let data_kind = match more_flags {
+        if more_flags & !(IS_JSON | HAS_AGES_FROM) != 0 {
+            return Err(Damaged);
+        }
+        let data_kind = match more_flags & IS_JSON {
             0 => DataKind::Text,
-            IS_JSON => DataKind::Json,
-            _ => return Err(Damaged),
+            _ => DataKind::Json,
         };
         let has = |bit: u8| flags & bit != 0;
         let priority = match flags & PRIORITY_BITS {
@@ -166,6 +175,9 @@ impl<'a> RecordView<'a> {
             published_at: rest.u64()?,
             expires_at: has(HAS_EXPIRES).then(|| rest.u64()).transpose()?,
             retry: has(HAS_RETRY).then(|| rest.u64()).transpose()?,
+            ages_from: (more_flags & HAS_AGES_FROM != 0)
+                .then(|| rest.u64())
+                .transpose()?,
             id: has(HAS_ID).then(|| rest.text()).transpose()?,
             event_type: has(HAS_TYPE).then(|| rest.text()).transpose()?,
             label: has(HAS_LABEL).then(|| rest.text()).transpose()?,
@@ -175,6 +187,11 @@ impl<'a> RecordView<'a> {
             data_kind,
             data: rest.text()?,
         })
+    }
+
+    /// What [`NewRecord::retention_time`] says of it.
+    pub(super) fn retention_time(&self, now: u64) -> u64 {
+        crate::record::retention_time(self.published_at, self.ages_from, now)
     }
 
     /// The id under which it is stored once; the empty id names nothing.
@@ -239,6 +256,7 @@ impl<'a> RecordView<'a> {
             data_kind: self.data_kind,
             priority: self.priority,
             published_at: self.published_at,
+            ages_from: self.ages_from,
             expires_at: self.expires_at,
             snapshot: None,
             expects: None,
@@ -300,10 +318,19 @@ mod tests {
                 ".{0,300}",
                 proptest::option::of(any::<u64>()),
             ),
-            (any::<u64>(), proptest::option::of(any::<u64>()), 0..3usize),
+            (
+                any::<u64>(),
+                proptest::option::of(any::<u64>()),
+                proptest::option::of(any::<u64>()),
+                0..3usize,
+            ),
         )
             .prop_map(
-                |((topics, audience, event_type, label), (id, data, retry), (at, expires, p))| {
+                |(
+                    (topics, audience, event_type, label),
+                    (id, data, retry),
+                    (at, ages_from, expires, p),
+                )| {
                     let all = |names: Vec<String>| {
                         names
                             .into_iter()
@@ -326,6 +353,7 @@ mod tests {
                         data_kind: [DataKind::Text, DataKind::Json][p % 2],
                         priority: [Priority::Low, Priority::Normal, Priority::High][p],
                         published_at: at,
+                        ages_from,
                         expires_at: expires,
                         snapshot: None,
                         expects: None,

@@ -130,7 +130,7 @@ fn run(
         let settled = if rules.is_empty() { state } else { *before };
         let limits = Limits {
             retention: &config.retention,
-            too_old: group.now.and_then(|now| config.retention.too_old_at(now)),
+            now: group.now.filter(|_| config.retention.max_age.is_some()),
             settled,
         };
         trimmed = trim::trim(&txn, &limits, rules, &mut state)?;

@@ -122,10 +122,10 @@ impl ReadRetention {
             let known = earlier.as_mut().unwrap_or(&mut known);
             if known.is_outdated(view, now) {
                 known.found_at = now;
-                let next = known.pass(blocks, view, too_old, &due)?;
-                let (at, published_at) = next.unwrap_or((Offset::MAX, UnixMillis::MAX));
+                let next = known.pass(blocks, view, (now, too_old), &due)?;
+                let (at, ages_from) = next.unwrap_or((Offset::MAX, UnixMillis::MAX));
                 known.next = at;
-                known.next_due = due_at(self.retention.max_age, published_at);
+                known.next_due = due_at(self.retention.max_age, ages_from);
             }
             due.floor = due.floor.max(known.upto);
         }
@@ -244,16 +244,18 @@ impl ByRules {
             for offset in some {
                 let topics = &mut self.expired_topics;
                 let young = view_at(blocks, offset, |view| {
-                    let is_young = rule.too_old_at(now).is_none_or(|at| view.published_at > at);
+                    let is_young = rule
+                        .too_old_at(now)
+                        .is_none_or(|at| view.retention_time(now) > at);
                     if !is_young {
                         for topic in view.topics {
                             topics.insert(topic.into(), offset);
                         }
                     }
-                    is_young.then_some(view.published_at)
+                    is_young.then(|| view.retention_time(now))
                 })?;
-                if let Some(published_at) = young.flatten() {
-                    self.next_due = self.next_due.min(due_at(Some(max_age), published_at));
+                if let Some(ages_from) = young.flatten() {
+                    self.next_due = self.next_due.min(due_at(Some(max_age), ages_from));
                     return Ok(());
                 }
                 self.expired_upto[number] = offset;
@@ -303,12 +305,12 @@ impl ByAge {
             || was_at_end && view.head > self.head
     }
 
-    /// Goes on through the log as far as its records are too old; returns the next, and when it was published.
+    /// Goes on through the log as far as its records are too old; returns the next, and from when its age counts.
     fn pass(
         &mut self,
         blocks: &impl ReadableTable<Offset, &'static [u8]>,
         view: LogView,
-        too_old: UnixMillis,
+        (now, too_old): (UnixMillis, UnixMillis),
         due: &Due,
     ) -> Result<Option<(Offset, UnixMillis)>, redb::Error> {
         self.upto = self.upto.max(view.floor);
@@ -334,8 +336,8 @@ impl ByAge {
                 match RecordView::decode(offset, bytes) {
                     // It goes by its rule, and the floor passes it with the next record.
                     Ok(record) if due.has(offset, &record) => continue,
-                    Ok(record) if record.published_at > too_old => {
-                        return Ok(Some((offset, record.published_at)));
+                    Ok(record) if record.retention_time(now) > too_old => {
+                        return Ok(Some((offset, record.retention_time(now))));
                     }
                     Err(_) if offset >= view.head => return Ok(None),
                     Ok(_) | Err(_) => self.upto = offset,

@@ -138,6 +138,9 @@ pub enum LogToolError {
     /// The folder of a new log must be empty.
     #[error("{path} is not empty", path = .0.display())]
     NotEmpty(PathBuf),
+    /// There is nothing of a log in the file that could be saved.
+    #[error("nothing of an event log can be found in {path}", path = .0.display())]
+    NothingFound(PathBuf),
     /// Records must come in the order of their offsets.
     #[error("the record at {offset} comes after the one at {after}")]
     OutOfOrder {

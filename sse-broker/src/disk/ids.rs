@@ -20,7 +20,7 @@ use crate::Offset;
 use crate::encoding::{Damaged, Rest, put_number};
 
 /// 40 bits of an id's hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct IdHash(u64);
 
 /// What a log's ids are hashed with, drawn when it is made: who does not know it cannot make hashes meet.
@@ -65,6 +65,12 @@ impl Ids {
         for shard in &self.shards {
             shard.lock().reserve(count / SHARDS, IdEntry::spread);
         }
+    }
+
+    /// What the table takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.lock().allocation_size()).sum()
     }
 
     pub(super) fn has_loaded(&self) {

@@ -1,25 +1,28 @@
 //! Writing a log record by record: a new one as it was, or more at the end of one that is there.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::Database;
+use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
 
 use super::commit::{self, Group};
 use super::config::DiskConfig;
 use super::error::{LogToolError, OpenError, caught};
+use super::ids::IdHash;
 use super::index::Index;
 use super::location::{FILE_NAME, Location, is_empty, lock_folder};
 use super::log_state::LogState;
 use super::meta::put_meta;
 use super::open::{Opened, open};
 use super::pending::{Encoded, StateCall};
-use super::scan::for_each_record;
+use super::scan::{for_each_record, view_at};
 use super::snapshots;
 use super::states;
+use super::storage::Watch;
 use super::tables::{BLOCKS, META, SNAPSHOTS};
 use super::tombstones;
 use crate::queue::Batch;
@@ -36,10 +39,13 @@ use crate::{
 pub struct LogImport {
     location: Location,
     db: Database,
+    watch: Arc<Watch>,
     config: DiskConfig,
     state: LogState,
     index: Index,
     waiting: Vec<Encoded>,
+    /// The ids of what waits.
+    waiting_ids: HashSet<IdHash>,
     weight_bytes: usize,
     target: Target,
     imported: Imported,
@@ -136,14 +142,20 @@ impl LogImport {
             index.load_ids(&opened.db, &opened.state)?;
             Ok(index)
         })?;
-        let Opened { db, state, .. } = opened;
+        let Opened {
+            db, watch, state, ..
+        } = opened;
+        // Until it is moved to its place nobody counts on it, and the last sync is of all of it.
+        watch.skip_sync(matches!(target, Target::New { .. }));
         Ok(Self {
             location,
             db,
+            watch,
             config,
             state,
             index,
             waiting: Vec::new(),
+            waiting_ids: HashSet::new(),
             weight_bytes: 0,
             target,
             imported: Imported::default(),
@@ -177,11 +189,53 @@ impl LogImport {
             }
         }
         self.weight_bytes += content.weight_bytes();
-        self.waiting.push(Encoded::new(content, &self.index.ids));
+        let encoded = Encoded::new(content, &self.index.ids);
+        self.waiting_ids.extend(encoded.id_hash);
+        self.waiting.push(encoded);
         if self.weight_bytes >= MAX_GROUP_BYTES || self.waiting.len() >= MAX_GROUP_RECORDS {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// As [`push`](Self::push), but leaves a record out whose id an earlier one has; whether it was taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    pub(super) fn push_unless_repeated(
+        &mut self,
+        at: Offset,
+        content: NewRecord,
+    ) -> Result<bool, LogToolError> {
+        if let Some(id) = content.publisher_id() {
+            let hash = self.index.ids.hash(id.as_str());
+            if self.waiting_ids.contains(&hash) {
+                self.flush()?;
+            }
+            let LogState { floor, head, .. } = self.state;
+            let known = self.index.ids.candidates(hash, floor, head);
+            if !known.is_empty() && self.has_id(&known, id.as_str())? {
+                return Ok(false);
+            }
+        }
+        self.push(at, content)?;
+        Ok(true)
+    }
+
+    /// Whether a record at one of these offsets has this id.
+    fn has_id(&self, offsets: &[Offset], id: &str) -> Result<bool, LogToolError> {
+        caught(|| {
+            let txn = self.db.begin_read()?;
+            let blocks = txn.open_table(BLOCKS)?;
+            for offset in offsets {
+                let has_id = view_at(&blocks, *offset, |view| view.publisher_id() == Some(id))?;
+                if has_id == Some(true) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
     }
 
     /// Puts what stood beside a topic there.
@@ -260,6 +314,7 @@ impl LogImport {
 
     fn flush(&mut self) -> Result<(), LogToolError> {
         let records = std::mem::take(&mut self.waiting);
+        self.waiting_ids.clear();
         self.weight_bytes = 0;
         if records.is_empty() {
             return Ok(());
@@ -280,6 +335,10 @@ impl LogImport {
         let rules = &Rules::new(&[]);
         let done = commit::commit(db, config, rules, state, &self.index, to_commit)
             .map_err(|reason| LogToolError::Storage(reason.to_string()))?;
+        // The storage says that all is well once it has failed, and keeps in memory what it cannot write.
+        if let Some(failure) = self.watch.failure() {
+            return Err(LogToolError::Storage(failure.reason.to_string()));
+        }
         done.note(&self.index, &group);
         for (outcome, expected) in done.outcomes.iter().flatten().zip(first..) {
             let epoch = self.state.epoch;
@@ -312,11 +371,15 @@ impl LogImport {
     /// When the storage fails.
     pub fn finish(mut self) -> Result<Imported, LogToolError> {
         self.flush()?;
+        self.watch.skip_sync(false);
         let failed = |reason: String| LogToolError::Storage(reason);
         let stamp = self.location.next_stamp();
         let stamp = stamp.map_err(|error| failed(error.to_string()))?;
         commit::write_end(&self.db, &self.state, &self.index, stamp)
             .map_err(|reason| failed(reason.to_string()))?;
+        if let Some(failure) = self.watch.failure() {
+            return Err(failed(failure.reason.to_string()));
+        }
         let sealed = self.location.seal(self.state.epoch, self.state.head);
         sealed.map_err(|error| failed(error.to_string()))?;
         let Self {

@@ -146,6 +146,15 @@ impl Index {
         }
     }
 
+    /// What both take in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let parts = self.parts.lock();
+        let frozen = parts.frozen.as_ref().map_or(0, |frozen| frozen.weight);
+        let recent = (frozen + parts.growing.weight) * BYTES_OF_WEIGHT;
+        drop(parts);
+        recent + self.ids.memory_bytes()
+    }
+
     /// The offsets after `after` of a topic's records that the file's index may not have. To be asked
     /// before the transaction begins that reads the file's: what leaves this is there then.
     pub(super) fn recent_of(&self, topic: &str, after: Offset) -> Vec<Offset> {
@@ -261,3 +270,5 @@ const MAX_RECORDS: Offset = 4096;
 /// How much memory what is recent may take, roughly in units of 16 bytes: one MiB. Records with many
 /// topics fill it before they are many.
 const MAX_WEIGHT: usize = 65_536;
+/// What is taken for each unit of weight, more or less: a topic's place, its list and its name are a few of them.
+const BYTES_OF_WEIGHT: usize = 48;

@@ -16,6 +16,7 @@ use super::runs::{MAX_RUN, run_key, run_offsets, run_value, take_out_of_runs};
 use super::scan::view_at;
 use super::tables::{ACCOUNTS, BLOCKS, META, NEWEST, QUEUES};
 use super::tombstones;
+use crate::record::retention_time;
 use crate::topic_retention::{Account, RecordSummary, RuleStore, Rules};
 use crate::{Offset, UnixMillis};
 
@@ -24,6 +25,7 @@ use crate::{Offset, UnixMillis};
 pub(super) struct Summary {
     topics: Vec<Box<str>>,
     published_at: UnixMillis,
+    ages_from: Option<UnixMillis>,
     weight_bytes: u64,
     running_weight: u64,
 }
@@ -33,6 +35,7 @@ impl Summary {
         Self {
             topics: view.topics.map(Box::from).collect(),
             published_at: view.published_at,
+            ages_from: view.ages_from,
             weight_bytes: view.weight_bytes(),
             running_weight: view.running_weight,
         }
@@ -44,8 +47,8 @@ impl RecordSummary for Summary {
         self.topics.iter().map(AsRef::as_ref)
     }
 
-    fn published_at(&self) -> UnixMillis {
-        self.published_at
+    fn retention_time(&self, now: UnixMillis) -> UnixMillis {
+        retention_time(self.published_at, self.ages_from, now)
     }
 
     fn weight_bytes(&self) -> u64 {

@@ -10,7 +10,7 @@ use redb::{Database, StorageBackend};
 
 use super::error::OpenError;
 use super::seal::{NewEpoch, Place, SEAL_FILE_NAME, Seal, SealFile};
-use crate::{Epoch, Offset};
+use crate::{Epoch, LogTime, Offset};
 
 /// The log's file within its folder.
 pub(super) const FILE_NAME: &str = "events.redb";
@@ -19,7 +19,7 @@ pub(super) const FILE_NAME: &str = "events.redb";
 const NEW_FILE_NAME: &str = "events.redb.new";
 
 /// Held while a log is open, so that a second hub is refused before it looks at anything.
-const LOCK_FILE_NAME: &str = "lock";
+pub(super) const LOCK_FILE_NAME: &str = "lock";
 
 /// How every redb file begins.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -41,6 +41,8 @@ pub(super) struct Location {
 struct Sealed {
     file: SealFile,
     place: Place,
+    /// What the owner of the clock has said since.
+    time: Option<LogTime>,
 }
 
 impl Location {
@@ -66,6 +68,7 @@ impl Location {
         let seal = Sealed {
             file: SealFile::open(folder).map_err(unusable(&folder.join(SEAL_FILE_NAME)))?,
             place: Place::of(&path).map_err(unusable(&path))?,
+            time: None,
         };
         let (to_open, to_measure) = (path.clone(), folder.to_owned());
         Ok(Self {
@@ -136,12 +139,26 @@ impl Location {
             place: sealed.place.to_remember(),
             epoch: epoch.0,
             head,
+            time: sealed.time.unwrap_or(before.time),
             ..before
         };
         if seal == before {
             return Ok(());
         }
         sealed.file.write(seal)
+    }
+
+    /// Takes the time for the next [`seal`](Self::seal).
+    pub(super) fn note_time(&self, time: LogTime) {
+        if let Some(sealed) = &self.seal {
+            sealed.borrow_mut().time = Some(time);
+        }
+    }
+
+    /// The time that the seal has.
+    pub(super) fn last_time(&self) -> Option<LogTime> {
+        let seal = self.seal.as_ref()?.borrow().file.seal?;
+        Some(seal.time).filter(|time| *time != LogTime::default())
     }
 
     /// Whether the file is still where it was opened; else what became of it. Costs one `stat`.

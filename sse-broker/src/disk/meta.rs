@@ -18,6 +18,11 @@ use super::checked::{checked, with_checksum};
 /// The version of tables and values that is written.
 pub(super) const FORMAT: u32 = 4;
 
+/// All names that the table has.
+pub(super) const NAMES: [&str; 8] = [
+    "format", "epoch", "floor", "indexed", "id_key", "stamp", "thinned", "session",
+];
+
 /// The oldest that is read. It knew no records for those they are granted to; 3 knew no versions of snapshots.
 const OLDEST_FORMAT: u32 = 2;
 

@@ -39,7 +39,7 @@
 //! * `tombstones`, `ledger`, `topic_retention`, `trim`: what retention removes; `due`: what readers do not get meanwhile.
 //! * `open`, `compact`; `pending`, `commit`, `shared`, `writer`: opening and writing.
 //! * `readers`, `topic_cursor`, `sink`, `page`, `lookup`, `yield_budget`: reading.
-//! * `broker`: all of it as a [`Broker`](crate::Broker); `stopped`, `inspect`, `verify`, `import`: the tools.
+//! * `broker`: all of it as a [`Broker`](crate::Broker); `stopped`, `inspect`, `verify`, `import`, `salvage`: the tools.
 
 mod block;
 mod broker;
@@ -66,6 +66,7 @@ mod pending;
 mod read_error;
 mod readers;
 mod runs;
+mod salvage;
 mod scan;
 mod seal;
 mod session;
@@ -90,6 +91,7 @@ pub use config::DiskConfig;
 pub use error::{LogToolError, OpenError};
 pub use import::{Imported, LogImport};
 pub use inspect::Inspection;
+pub use salvage::{Salvaged, salvage};
 pub use seal::NewEpoch;
 pub use stopped::{Progress, StoppedLog};
 pub use verify::{LogProblem, Verification};

@@ -19,6 +19,7 @@
 //! u64  number of this writing       u64  stamp          u64  next stamp, or the same
 //! u64  device   u64  inode          u64  boot of the machine
 //! u64  epoch    u64  head
+//! u64  the time by which records age            u64  the wall clock
 //! u32  CRC-32 of the bytes before
 //! ```
 
@@ -29,7 +30,7 @@ use std::path::Path;
 use super::checked::{checked, with_checksum};
 use super::session::boot_id;
 use crate::record::Fingerprint;
-use crate::{Epoch, Offset};
+use crate::{Epoch, LogTime, Offset};
 
 /// The seal's file within the log's folder.
 pub(super) const SEAL_FILE_NAME: &str = "events.seal";
@@ -48,6 +49,8 @@ pub(super) struct Seal {
     pub(super) epoch: u64,
     /// The newest record that was acknowledged.
     pub(super) head: Offset,
+    /// What time it was; all zero when nobody has said.
+    pub(super) time: LogTime,
 }
 
 /// Where a file is.
@@ -160,15 +163,21 @@ impl Seal {
             next_stamp,
             epoch,
             head,
+            time: LogTime { age, wall },
             ..
         } = self;
-        let numbers = [number, stamp, next_stamp, device, inode, boot, epoch, head];
+        let numbers = [
+            number, stamp, next_stamp, device, inode, boot, epoch, head, age, wall,
+        ];
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
         with_checksum(MAGIC, &bytes)
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<(u64, Self)> {
-        let bytes = checked(MAGIC, bytes.get(..SEAL_BYTES)?).ok()?;
+        // The first seals had no time.
+        let bytes = [SEAL_BYTES, SEAL_BYTES - 16]
+            .into_iter()
+            .find_map(|len| checked(MAGIC, bytes.get(..len)?).ok())?;
         let (numbers, _) = bytes.as_chunks::<8>();
         let number = |n: usize| numbers.get(n).map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let seal = Self {
@@ -181,12 +190,16 @@ impl Seal {
             },
             epoch: number(6),
             head: number(7),
+            time: LogTime {
+                age: number(8),
+                wall: number(9),
+            },
         };
         Some((number(0), seal))
     }
 }
 
-const SEAL_BYTES: usize = 8 * 8 + 4;
+const SEAL_BYTES: usize = 10 * 8 + 4;
 
 /// Where the two writings stand: in different sectors, so that one that is torn leaves the other.
 const PLACES: [u64; 2] = [512, 1024];
@@ -207,13 +220,8 @@ impl SealFile {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false);
         let file = file.open(path)?;
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(&file, 4096), &mut bytes)?;
-        let newest = PLACES
-            .iter()
-            .filter_map(|at| Seal::from_bytes(bytes.get(usize::try_from(*at).ok()?..)?))
-            .max_by_key(|(number, _)| *number);
-        let (number, seal) = newest.unzip();
+        let bytes = read_all(&file)?;
+        let (number, seal) = newest(&bytes).unzip();
         if bytes.is_empty() {
             write_at(&file, 0, MAGIC)?;
         }
@@ -236,6 +244,26 @@ impl SealFile {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// What the seal in `folder` says, where there is one that is whole; makes none.
+pub(super) fn look(folder: &Path) -> Option<Seal> {
+    let file = File::open(folder.join(SEAL_FILE_NAME)).ok()?;
+    newest(&read_all(&file).ok()?).map(|(_, seal)| seal)
+}
+
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, 4096), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The newer of the two writings, and its number.
+fn newest(bytes: &[u8]) -> Option<(u64, Seal)> {
+    let writings = PLACES
+        .iter()
+        .filter_map(|at| Seal::from_bytes(bytes.get(usize::try_from(*at).ok()?..)?));
+    writings.max_by_key(|(number, _)| *number)
 }
 
 #[cfg(unix)]
@@ -266,7 +294,18 @@ mod tests {
             place: HERE.to_remember(),
             epoch: 9,
             head: 100,
+            time: LogTime { age: 5, wall: 6 },
         }
+    }
+
+    #[test]
+    fn a_seal_without_the_time_is_read() {
+        let bytes = seal().to_bytes(3);
+        assert_eq!(Seal::from_bytes(&bytes), Some((3, seal())));
+        let old = with_checksum(MAGIC, &bytes[..64]);
+        let time = LogTime::default();
+        let old = Seal::from_bytes(&[&old[..], &[0; 40]].concat());
+        assert_eq!(old, Some((3, Seal { time, ..seal() })));
     }
 
     fn judged(seal: Option<Seal>, here: Place, stamp: u64, head: Offset) -> Option<NewEpoch> {

@@ -13,7 +13,7 @@ use super::log_state::LogState;
 use super::pending::{Encoded, EpochCall, StateCall, TrimCall};
 use super::shared_database::SharedDatabase;
 use crate::queue::{Batch, Waiting};
-use crate::{Bounds, LogHealth, Tail};
+use crate::{Bounds, LogHealth, LogTime, Tail};
 
 /// What publishers, readers and the writer share.
 pub(super) struct Shared {
@@ -26,6 +26,10 @@ pub(super) struct Shared {
     pub(super) tail: OnceLock<Arc<dyn Tail>>,
     pub(super) max_group_bytes: usize,
     pub(super) retention: ReadRetention,
+    /// The time that was said last, for the seal.
+    pub(super) time: Mutex<Option<LogTime>>,
+    /// The time that the seal had when the log was opened.
+    pub(super) last_time: Option<LogTime>,
 }
 
 pub(super) struct Queue {

@@ -56,6 +56,19 @@ impl SharedDatabase {
         }
     }
 
+    /// Borrows the database if it is there now.
+    pub(super) fn try_lend(&self) -> Option<Lease<'_>> {
+        let mut state = self.state.lock();
+        let State::There { db, lent } = &mut *state else {
+            return None;
+        };
+        *lent += 1;
+        Some(Lease {
+            db: Some(Arc::clone(db)),
+            database: self,
+        })
+    }
+
     /// Takes the database back and drops it, once nobody has it any more.
     pub(super) fn take_away(&self) {
         let mut state = self.state.lock();

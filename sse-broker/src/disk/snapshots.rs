@@ -20,12 +20,16 @@ const UNKNOWN_VERSION: Offset = 1;
 
 /// A snapshot's version and bytes.
 pub(super) fn decode<'a>(topic: &str, value: &'a [u8]) -> Result<(Offset, &'a [u8]), Damaged> {
-    if let Ok(bytes) = checked(&key(topic), value)
-        && let Some((bytes, version)) = bytes.split_last_chunk()
-    {
-        return Ok((Offset::from_le_bytes(*version), bytes));
+    match decode_versioned(topic, value) {
+        Some(decoded) => Ok(decoded),
+        None => Ok((UNKNOWN_VERSION, checked(topic.as_bytes(), value)?)),
     }
-    Ok((UNKNOWN_VERSION, checked(topic.as_bytes(), value)?))
+}
+
+/// The same, of a value that has a version.
+pub(super) fn decode_versioned<'a>(topic: &str, value: &'a [u8]) -> Option<(Offset, &'a [u8])> {
+    let (bytes, version) = checked(&key(topic), value).ok()?.split_last_chunk()?;
+    Some((Offset::from_le_bytes(*version), bytes))
 }
 
 /// Changes a topic's snapshot by the record at `version`.

@@ -29,12 +29,20 @@ pub(super) struct Trimmed {
 /// What the log is trimmed to.
 pub(super) struct Limits<'a> {
     pub(super) retention: &'a Retention,
-    pub(super) too_old: Option<UnixMillis>,
+    /// The time, when it is told: what is too old then is to go.
+    pub(super) now: Option<UnixMillis>,
     /// Records after this one's head count for nothing yet.
     pub(super) settled: LogState,
 }
 
 impl Limits<'_> {
+    fn is_too_old(&self, view: &RecordView<'_>) -> bool {
+        self.now.is_some_and(|now| {
+            let too_old = self.retention.too_old_at(now);
+            too_old.is_some_and(|at| view.retention_time(now) <= at)
+        })
+    }
+
     fn is_over(&self, state: &LogState) -> bool {
         let later = state.head - self.settled.head;
         let later_weight = state.head_weight - self.settled.head_weight;
@@ -54,7 +62,7 @@ pub(super) fn trim(
     state: &mut LogState,
 ) -> Result<Trimmed, redb::Error> {
     let mut done = Trimmed::default();
-    if !limits.is_over(state) && limits.too_old.is_none() {
+    if !limits.is_over(state) && limits.now.is_none() {
         return Ok(done);
     }
     let old_floor = state.floor;
@@ -135,7 +143,7 @@ fn raise_floor(
             let view = RecordView::decode(offset, bytes).ok();
             let goes = limits.is_over(state)
                 || match view {
-                    Some(view) => limits.too_old.is_some_and(|at| view.published_at <= at),
+                    Some(view) => limits.is_too_old(&view),
                     None => offset < state.head,
                 };
             if !goes {

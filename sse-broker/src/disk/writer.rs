@@ -228,10 +228,17 @@ impl Writer {
             return Err(AppendError::Unknown { reason });
         }
         if self.config.durability != Durability::Memory {
+            self.note_time();
             // Where it cannot be written, the seal asks for less than there is, and no more is lost than without one.
             let _ = self.location.seal(self.state.epoch, head);
         }
         Ok(())
+    }
+
+    fn note_time(&self) {
+        if let Some(time) = self.shared.time.lock().take() {
+            self.location.note_time(time);
+        }
     }
 
     /// Tells the tail, where there is one.
@@ -408,6 +415,7 @@ impl Writer {
         {
             self.watch.skip_sync(false);
             // When it fails, the next to open the log takes this for a crash: rightly.
+            self.note_time();
             let stamp = self.location.next_stamp().unwrap_or_default();
             let written = commit::write_end(&db, &self.state, &self.shared.index, stamp);
             if written.is_ok() && self.watch.failure().is_none() {

@@ -35,6 +35,9 @@ pub struct MemoryConfig {
     pub epoch: Epoch,
     /// How long records are kept.
     pub retention: Retention,
+    /// How much memory records and snapshots may take, indexes and topics among it, as [`Broker::memory_bytes`] counts it. Old
+    /// records make room; snapshots and the newest record always stay. It is a bound beside [`Retention::max_bytes`], which counts the records alone and as on disk.
+    pub max_memory_bytes: Option<u64>,
     /// How many bytes may wait behind the commit that is under way; then appends answer
     /// [`AppendError::Busy`].
     pub max_pending_bytes: usize,
@@ -46,6 +49,7 @@ impl Default for MemoryConfig {
         Self {
             epoch: Epoch::random(),
             retention: Retention::default(),
+            max_memory_bytes: None,
             max_pending_bytes: DEFAULT_MAX_PENDING_BYTES,
         }
     }
@@ -71,7 +75,7 @@ impl Default for MemoryConfig {
 pub struct MemoryBroker {
     queue: Mutex<Queue>,
     store: Mutex<Store>,
-    states: Mutex<BTreeMap<Box<str>, Bytes>>,
+    states: Mutex<States>,
     tail: OnceLock<Arc<dyn Tail>>,
     rules: Arc<Rules>,
 }
@@ -87,6 +91,36 @@ struct Queue {
     /// Who waits for the last commit.
     closing: Vec<oneshot::Sender<()>>,
 }
+
+/// What stands beside the log.
+#[derive(Default)]
+struct States {
+    by_key: BTreeMap<Box<str>, Bytes>,
+    /// What they take.
+    memory_bytes: usize,
+}
+
+impl States {
+    fn put(&mut self, change: StateChange) {
+        let bytes = |key: &str, value: &Bytes| key.len() + value.len() + STATE_BYTES;
+        self.memory_bytes += change.value.as_ref().map_or(0, |it| bytes(&change.key, it));
+        let before = match change.value {
+            Some(value) => {
+                let len = change.key.len();
+                let before = self.by_key.insert(change.key, value);
+                before.map(|before| len + before.len() + STATE_BYTES)
+            }
+            None => {
+                let before = self.by_key.remove(&change.key);
+                before.map(|before| bytes(&change.key, &before))
+            }
+        };
+        self.memory_bytes -= before.unwrap_or(0);
+    }
+}
+
+/// A place in the tree of states, and what holds its texts.
+const STATE_BYTES: usize = 128;
 
 type EpochCall = (Epoch, oneshot::Sender<Bounds>);
 
@@ -106,6 +140,7 @@ impl MemoryBroker {
             store: Mutex::new(Store::new(
                 config.epoch,
                 config.retention,
+                config.max_memory_bytes.unwrap_or(u64::MAX),
                 Arc::clone(&rules),
             )),
             states: Mutex::default(),
@@ -329,10 +364,7 @@ impl Broker for MemoryBroker {
         }
         let mut states = self.states.lock();
         for change in changes {
-            match change.value {
-                Some(value) => _ = states.insert(change.key, value),
-                None => _ = states.remove(&change.key),
-            }
+            states.put(change);
         }
         drop(states);
         Box::pin(ready(Ok(())))
@@ -343,6 +375,7 @@ impl Broker for MemoryBroker {
         let found = self
             .states
             .lock()
+            .by_key
             .range::<str, _>(from)
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| StoredState {
@@ -359,6 +392,12 @@ impl Broker for MemoryBroker {
 
     fn durability(&self) -> Durability {
         Durability::Memory
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let stored = self.store.lock().memory_bytes();
+        let states = self.states.lock().memory_bytes;
+        usize::try_from(stored).unwrap_or(usize::MAX) + states
     }
 
     fn follow(&self, tail: Arc<dyn Tail>) {

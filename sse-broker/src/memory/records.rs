@@ -1,11 +1,13 @@
 //! The records in memory and what points at them, as the rules of topics use it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use sse_protocol::EventId;
 
+use crate::record::allocated_bytes;
 use crate::tombstones::{MAX_ACCOUNTS, MAX_LOOKED_AT, MAX_REMEMBERED_IDS};
 use crate::topic_retention::{Account, RecordSummary, RuleStore};
 use crate::{Epoch, NewRecord, Offset, Record, Scope, Topic, TopicPattern, UnixMillis};
@@ -15,6 +17,8 @@ use crate::{Epoch, NewRecord, Offset, Record, Scope, Topic, TopicPattern, UnixMi
 pub(super) struct Records {
     records: BTreeMap<Offset, Arc<Record>>,
     weight_bytes: u64,
+    /// What records, topics and indexes take in memory.
+    memory_bytes: u64,
     by_topic: HashMap<Topic, VecDeque<Offset>>,
     by_id: HashMap<EventId, Offset>,
     /// What went, to be dropped when no lock is held.
@@ -45,6 +49,10 @@ impl Records {
 
     pub(super) fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     pub(super) fn get(&self, offset: Offset) -> Option<&Arc<Record>> {
@@ -86,24 +94,34 @@ impl Records {
         Some((at, same))
     }
 
-    pub(super) fn put(&mut self, record: Arc<Record>) {
-        let offset = record.position.offset;
-        for topic in &record.content.topics {
-            match self.by_topic.get_mut(topic) {
-                // The same topic twice in one record.
-                Some(offsets) if offsets.back() == Some(&offset) => {}
-                Some(offsets) => offsets.push_back(offset),
-                None => {
-                    _ = self
-                        .by_topic
-                        .insert(topic.clone(), VecDeque::from([offset]))
+    /// Notes the topics of a record that is about to be put. Equal topics share their names from here on.
+    pub(super) fn index_topics(&mut self, offset: Offset, topics: &mut [Topic]) {
+        for topic in topics {
+            match self.by_topic.entry(topic.clone()) {
+                Entry::Occupied(mut known) => {
+                    topic.share_text(known.key().as_arc());
+                    let offsets = known.get_mut();
+                    // It may stand twice in one record.
+                    if offsets.back() != Some(&offset) {
+                        offsets.push_back(offset);
+                    }
+                }
+                Entry::Vacant(new) => {
+                    self.memory_bytes += topic_bytes(topic);
+                    new.insert(VecDeque::from([offset]));
                 }
             }
         }
+    }
+
+    /// Puts a record whose topics are noted.
+    pub(super) fn put(&mut self, record: Arc<Record>) {
+        let offset = record.position.offset;
         if let Some(id) = record.content.publisher_id() {
             self.by_id.insert(id.clone(), offset);
         }
         self.weight_bytes += record.content.weight_bytes() as u64;
+        self.memory_bytes += record_bytes(&record.content);
         self.records.insert(offset, record);
     }
 
@@ -111,12 +129,14 @@ impl Records {
     fn take_all_but_its_id(&mut self, offset: Offset) -> Option<Arc<Record>> {
         let record = self.records.remove(&offset)?;
         self.weight_bytes -= record.content.weight_bytes() as u64;
+        self.memory_bytes -= record_bytes(&record.content);
         for topic in &record.content.topics {
             if let Some(offsets) = self.by_topic.get_mut(topic) {
                 if let Ok(at) = offsets.binary_search(&offset) {
                     offsets.remove(at);
                 }
                 if offsets.is_empty() {
+                    self.memory_bytes -= topic_bytes(topic);
                     self.by_topic.remove(topic);
                     self.newest.remove(topic.as_str());
                 }
@@ -231,13 +251,36 @@ impl RemovedAfter {
     }
 }
 
+/// What a record takes with its places in the indexes.
+fn record_bytes(content: &NewRecord) -> u64 {
+    let topics = REFERENCE_BYTES * content.topics.len();
+    let id = content
+        .publisher_id()
+        .map_or(0, |id| allocated_bytes(id.as_str().len()) + ID_PLACE_BYTES);
+    (content.memory_bytes() + RECORD_PLACE_BYTES + topics + id) as u64
+}
+
+/// What a topic takes that has records: its name, and its place in the index with a list.
+fn topic_bytes(topic: &Topic) -> u64 {
+    (topic.memory_bytes() + TOPIC_PLACE_BYTES) as u64
+}
+
+/// A place in the tree of records, with its part of the tree's nodes. These are counted by the memory test.
+const RECORD_PLACE_BYTES: usize = 32;
+/// An offset in the list of a topic, which grows by doubling.
+const REFERENCE_BYTES: usize = 10;
+/// A place in the table of topics, and the first room of its list.
+const TOPIC_PLACE_BYTES: usize = 112;
+/// A place in the table of ids.
+const ID_PLACE_BYTES: usize = 40;
+
 impl RecordSummary for Arc<Record> {
     fn topics(&self) -> impl Iterator<Item = &str> {
         self.content.topics.iter().map(Topic::as_str)
     }
 
-    fn published_at(&self) -> UnixMillis {
-        self.content.published_at
+    fn retention_time(&self, now: UnixMillis) -> UnixMillis {
+        self.content.retention_time(now)
     }
 
     fn weight_bytes(&self) -> u64 {

@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Store {
     epoch: Epoch,
     retention: Retention,
+    /// What records and snapshots may take in memory.
+    max_memory_bytes: u64,
     rules: Arc<Rules>,
     records: Records,
     /// Everything up to here is gone.
@@ -27,12 +29,21 @@ pub(super) struct Store {
     head: Offset,
     /// Of each topic, with the offset of the record that put it.
     snapshots: BTreeMap<Topic, (Offset, Bytes)>,
+    /// What they take.
+    snapshot_bytes: u64,
 }
 
 impl Store {
-    pub(super) fn new(epoch: Epoch, retention: Retention, rules: Arc<Rules>) -> Self {
+    pub(super) fn new(
+        epoch: Epoch,
+        retention: Retention,
+        max_memory_bytes: u64,
+        rules: Arc<Rules>,
+    ) -> Self {
         Self {
             epoch,
+            max_memory_bytes,
+            snapshot_bytes: 0,
             rules,
             records: Records::new(retention.topics.len()),
             retention,
@@ -73,14 +84,34 @@ impl Store {
             .into_iter()
             .map(|record| self.append_one(record, stored))
             .collect();
-        while self
-            .retention
-            .is_over(self.records.len() as u64, self.records.weight_bytes())
-        {
+        while self.is_over() {
             self.evict();
         }
         evicted.append(&mut self.records.evicted);
         appended
+    }
+
+    /// Whether more is kept than may be; the newest record always stays.
+    fn is_over(&self) -> bool {
+        let records = self.records.len() as u64;
+        let is_too_large = records > 1 && self.memory_bytes() > self.max_memory_bytes;
+        is_too_large || (self.retention).is_over(records, self.records.weight_bytes())
+    }
+
+    /// What records and snapshots take in memory.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.records.memory_bytes() + self.snapshot_bytes
+    }
+
+    /// Changes a topic's snapshot.
+    fn put_snapshot(&mut self, topic: &Topic, snapshot: Option<(Offset, Bytes)>) {
+        let bytes = |bytes: &Bytes| (bytes.len() + topic.memory_bytes() + SNAPSHOT_BYTES) as u64;
+        self.snapshot_bytes += snapshot.as_ref().map_or(0, |(_, put)| bytes(put));
+        let before = match snapshot {
+            Some(put) => self.snapshots.insert(topic.clone(), put),
+            None => self.snapshots.remove(topic),
+        };
+        self.snapshot_bytes -= before.map_or(0, |(_, before)| bytes(&before));
     }
 
     /// What became of its id, where the log has it.
@@ -123,19 +154,19 @@ impl Store {
         (self.bounds(), before != epoch)
     }
 
-    fn append_one(&mut self, content: NewRecord, stored: &mut Vec<Arc<Record>>) -> Appended {
+    fn append_one(&mut self, mut content: NewRecord, stored: &mut Vec<Arc<Record>>) -> Appended {
         if let Some(known) = self.known(&content) {
             return known;
         }
         let offset = self.head + 1;
+        content.topics.shrink_to_fit();
+        self.records.index_topics(offset, &mut content.topics);
         if let (Some(topic), Some(snapshot)) = (content.topics.first(), &content.snapshot) {
-            match snapshot {
-                Snapshot::Put(bytes) => {
-                    let versioned = (offset, bytes.clone());
-                    self.snapshots.insert(topic.clone(), versioned)
-                }
-                Snapshot::Remove => self.snapshots.remove(topic),
+            let put = match snapshot {
+                Snapshot::Put(bytes) => Some((offset, bytes.clone())),
+                Snapshot::Remove => None,
             };
+            self.put_snapshot(topic, put);
         }
         let position = self.position(offset);
         let told = Arc::new(Record { position, content });
@@ -184,7 +215,7 @@ impl Store {
                 && self
                     .records
                     .oldest()
-                    .is_some_and(|r| r.content.published_at <= too_old)
+                    .is_some_and(|r| r.content.retention_time(now) <= too_old)
             {
                 self.evict();
             }
@@ -336,6 +367,9 @@ impl PageBuilder {
         }
     }
 }
+
+/// A snapshot's place in the tree, and what holds its bytes.
+const SNAPSHOT_BYTES: usize = 112;
 
 /// The largest page: so long is the store's lock held. A thousand events are more than a socket takes.
 const MAX_PAGE_RECORDS: usize = 1024;

@@ -12,6 +12,8 @@ mod faults;
 mod memory;
 mod model;
 #[cfg(feature = "disk")]
+mod salvage;
+#[cfg(feature = "disk")]
 mod sim_disk;
 mod splice;
 mod states;

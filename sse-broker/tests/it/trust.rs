@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sse_broker::{AppendError, Broker, DiskBroker, DiskConfig, Epoch, LogImport, OpenError};
+use sse_broker::{
+    AppendError, Broker, DiskBroker, DiskConfig, Epoch, LogImport, LogTime, OpenError,
+};
 
 use crate::disk::open;
 use crate::faults::seeds;
@@ -63,6 +65,26 @@ fn a_restart_a_crash_and_compaction_keep_the_epoch() {
         assert_eq!(broker.bounds().epoch, epoch);
         append_some(&broker, 1);
     }
+}
+
+#[test]
+fn the_time_that_was_noted_last_is_there_after_a_stop_and_after_a_kill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = hub(folder.path());
+    assert_eq!(broker.last_time(), None);
+    let time = |age| LogTime { age, wall: age + 7 };
+    broker.note_time(time(1));
+    append_some(&broker, 1);
+    // As a kill leaves it.
+    let seal = folder.path().join("events.seal");
+    let killed = std::fs::read(&seal).expect("readable");
+    broker.note_time(time(2));
+    drop(broker);
+    let broker = hub(folder.path());
+    assert_eq!(broker.last_time(), Some(time(2)));
+    drop(broker);
+    std::fs::write(&seal, killed).expect("written");
+    assert_eq!(hub(folder.path()).last_time(), Some(time(1)));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod clients;
 mod compressed;
 mod hub;
 mod programs;
+mod proxies;
 mod relay;
 mod secure;
 mod websockets;

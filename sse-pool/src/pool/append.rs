@@ -20,6 +20,13 @@ pub struct AppendOutcome {
     pub readers: usize,
 }
 
+impl<T> Pool<T> {
+    /// Bounds the window anew, from the next append on: for a caller whose payloads grow after they were appended.
+    pub fn set_max_window_bytes(&self, max_bytes: usize) {
+        self.inner.max_window_bytes.store(max_bytes, Relaxed);
+    }
+}
+
 impl<T: Clone> Pool<T> {
     /// Appends entries to the window and wakes the readers that wait for them.
     ///
@@ -42,6 +49,7 @@ impl<T: Clone> Pool<T> {
         let mut fx = inner.spare.lock().take().unwrap_or_default();
         let mut outcome = AppendOutcome::default();
         let mut clones;
+        let max_bytes = inner.max_window_bytes.load(Relaxed);
         for (number, shard) in inner.shards.iter().enumerate() {
             outcome = AppendOutcome::default();
             let mut own = entries;
@@ -53,10 +61,12 @@ impl<T: Clone> Pool<T> {
                 own = &clones;
             }
             let mut shard = shard.lock();
+            shard.set_max_bytes(max_bytes);
             let mut rest = matching.found();
             for (index, entry) in own.iter().enumerate() {
                 let found = Matching::take(&mut rest, index);
-                if shard.append(entry, found, matching.last_number, now, &mut fx) {
+                let meant = matching.meant(found);
+                if shard.append(entry, found, meant, matching.last_number, now, &mut fx) {
                     outcome.appended += 1;
                     inner.head.fetch_max(entry.offset, Relaxed);
                 } else {

@@ -90,6 +90,7 @@ impl<T> Pool<T> {
             // The windows are alike; between two shards of one append the last one counts.
             stats.window_entries = shard.window().len();
             stats.window_bytes = shard.window().bytes();
+            stats.window_shared_bytes = shard.window().shared_bytes();
             stats.floor = shard.window().floor();
             stats.topics = stats.topics.max(shard.index().topic_count());
         }

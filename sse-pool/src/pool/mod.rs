@@ -47,6 +47,7 @@ struct Inner<T> {
     patterns: Patterns,
     next_shard: AtomicUsize,
     head: AtomicU64,
+    max_window_bytes: AtomicUsize,
     appended_entries: AtomicU64,
     appended_bytes: AtomicU64,
     stale_entries: AtomicU64,
@@ -66,7 +67,8 @@ impl<T> Pool<T> {
             shards: (0..shards)
                 .map(|number| {
                     let (offset, series) = (config.start_offset, config.start_series);
-                    Mutex::new(Shard::new(number, config.window, offset, series))
+                    let window = config.window;
+                    Mutex::new(Shard::new(number, shards.into(), window, offset, series))
                 })
                 .collect(),
             id_stripes: (0..stripes).map(|_| Mutex::new(())).collect(),
@@ -74,6 +76,7 @@ impl<T> Pool<T> {
             patterns: Patterns::new(),
             next_shard: AtomicUsize::new(0),
             head: AtomicU64::new(config.start_offset),
+            max_window_bytes: AtomicUsize::new(config.window.max_bytes),
             appended_entries: AtomicU64::new(0),
             appended_bytes: AtomicU64::new(0),
             stale_entries: AtomicU64::new(0),
@@ -140,6 +143,7 @@ impl<T> Pool<T> {
     fn carry_out(&self, fx: &mut Effects<T>) {
         fx.wakers.drain(..).for_each(Waker::wake);
         fx.evicted.clear();
+        fx.notes.clear();
         fx.readers = 0;
         for patterns in fx.released.drain(..) {
             self.inner.patterns.release(patterns);

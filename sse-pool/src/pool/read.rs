@@ -10,8 +10,8 @@ use std::{
 
 use super::Pool;
 use crate::{
-    CloseReason, ConnectionInfo, Entry, GroupRead, Read, ReaderKey, Selector,
-    reader::{Reader, State},
+    CloseReason, ConnectionInfo, Entry, GroupRead, Note, Read, ReaderKey, Selector,
+    reader::{Break, Reader, State},
     shard::{Park, Step, Waiter},
 };
 
@@ -101,6 +101,7 @@ impl<T> Pool<T> {
                         after,
                     });
                 }
+                Step::Moved { series, after } => return Some(Read::Moved { series, after }),
                 Step::Closed(reason) => return Some(Read::Closed(reason)),
                 Step::Nothing => match guard.park(key, waiter, &mut spare, now) {
                     Park::Parked(replaced) => {
@@ -194,8 +195,22 @@ impl<T> Pool<T> {
     /// Sets a reader's cursor, as [`Connection::rejoin`](crate::Connection::rejoin). Read it afterwards.
     pub fn rejoin(&self, key: ReaderKey, after: u64) {
         if let Some(shard) = self.inner.shards.get(key.shard()) {
-            shard.lock().seek(key, after, None);
+            shard.lock().rejoin(key, after);
         }
+    }
+
+    /// What the last [move](Read::Moved) of a reader was given to tell it.
+    #[must_use]
+    pub fn take_note(&self, key: ReaderKey) -> Option<Note> {
+        self.inner.shards.get(key.shard())?.lock().take_note(key)
+    }
+
+    /// Whether somebody has [placed](Self::seek) a reader's cursor and it has not heard: what it reads elsewhere meanwhile is
+    /// of no use any more.
+    #[must_use]
+    pub fn is_moved(&self, key: ReaderKey) -> bool {
+        self.with_reader(key, |reader| reader.broken == Break::Moved)
+            .unwrap_or(false)
     }
 
     /// A sign of life: something was written to this reader.

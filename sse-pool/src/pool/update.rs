@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Pool;
 use crate::{
-    ClientInfo, ConnectionId, Selector,
+    ClientInfo, ConnectionId, Seek, Selector,
     shard::{Effects, Exchange},
 };
 
@@ -37,6 +37,30 @@ impl<T> Pool<T> {
     pub fn update_selector(
         &self,
         id: &ConnectionId,
+        change: impl FnMut(&Selector) -> Selector,
+    ) -> Result<Arc<Selector>, UpdateError> {
+        self.update(id, None, change)
+    }
+
+    /// The same and a [`seek`](Self::seek) at once: nothing is read by the new selector before the cursor is in its new place.
+    /// Where the place is of another series, only the selector changes: the reader hears of a reset.
+    ///
+    /// # Errors
+    ///
+    /// As [`update_selector`](Self::update_selector).
+    pub fn update_selector_and_seek(
+        &self,
+        id: &ConnectionId,
+        seek: &Seek,
+        change: impl FnMut(&Selector) -> Selector,
+    ) -> Result<Arc<Selector>, UpdateError> {
+        self.update(id, Some(seek), change)
+    }
+
+    fn update(
+        &self,
+        id: &ConnectionId,
+        seek: Option<&Seek>,
         mut change: impl FnMut(&Selector) -> Selector,
     ) -> Result<Arc<Selector>, UpdateError> {
         let inner = &*self.inner;
@@ -60,7 +84,16 @@ impl<T> Pool<T> {
             }
             let patterns = inner.patterns.intern(new.topic_patterns());
             let shard = inner.shards.get(key.shard()).ok_or(UpdateError::NotFound)?;
-            let exchanged = shard.lock().exchange_selector(key, &seen, &new, patterns);
+            let mut fx = Effects::default();
+            let exchanged = {
+                let mut shard = shard.lock();
+                let exchanged = shard.exchange_selector(key, &seen, &new, patterns);
+                if let (Exchange::Done { .. }, Some(seek)) = (&exchanged, seek) {
+                    shard.seek(key, seek, &mut fx);
+                }
+                exchanged
+            };
+            self.carry_out(&mut fx);
             let patterns = match exchanged {
                 Exchange::Done { selector, patterns } => {
                     inner.patterns.release(patterns);
@@ -94,17 +127,16 @@ impl<T> Pool<T> {
         found
     }
 
-    /// Sets a connection's cursor from outside, to an offset of this series; a waiting one is woken. False when no open
-    /// one has this id, or the pool's offsets are of [another series](Self::reset) by now.
-    pub fn seek(&self, id: &ConnectionId, series: u64, after: u64) -> bool {
+    /// Places a connection's cursor from outside. Its reader is woken where it waits, and hears [`Read::Moved`](crate::Read::Moved)
+    /// before it reads anything from there. False when no open one has this id, or the pool's offsets are of
+    /// [another series](Self::reset) by now.
+    pub fn seek(&self, id: &ConnectionId, seek: &Seek) -> bool {
         self.inner.shards.iter().any(|shard| {
             let mut fx = Effects::default();
             let found = {
                 let mut shard = shard.lock();
-                shard
-                    .key_of(id)
-                    .filter(|key| shard.series(*key) == Some(series))
-                    .is_some_and(|key| shard.seek(key, after, Some(&mut fx)))
+                let key = shard.key_of(id);
+                key.is_some_and(|key| shard.seek(key, seek, &mut fx))
             };
             self.carry_out(&mut fx);
             found

@@ -3,17 +3,21 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{Effects, Shard, park::announce};
-use crate::{Entry, ReaderKey, compact_instant::CompactInstant, reader::State, topics::ALL};
+use crate::{
+    Entry, ReaderKey, compact_instant::CompactInstant, patterns::Meant, reader::State, topics::ALL,
+};
 
 impl<T> Shard<T> {
     /// Appends one entry and readies the parked readers that want it.
     ///
-    /// `matching` names, as its second numbers, the patterns that match among those numbered up to `known`. False when the entry is not
+    /// `matching` names, as its second numbers, the patterns that match among those numbered up to `known`, and `meant` is
+    /// what readers are to know of that later. False when the entry is not
     /// after the head.
     pub(crate) fn append(
         &mut self,
         entry: &Arc<Entry<T>>,
         matching: &[(usize, u64)],
+        meant: Meant,
         known: u64,
         now: Instant,
         fx: &mut Effects<T>,
@@ -24,7 +28,7 @@ impl<T> Shard<T> {
         }
         let now = self.compact(now);
         let floor = self.window.floor();
-        let seq = self.window.push(Arc::clone(entry));
+        let seq = self.window.push(Arc::clone(entry), meant);
         let news = News {
             entry,
             seq,
@@ -34,7 +38,9 @@ impl<T> Shard<T> {
         if entry.recipients.is_none() {
             for topic in &*entry.topics {
                 let node = self.index.topic_or_insert(topic, floor);
-                self.index.push(node, seq);
+                if self.index.push(node, seq) {
+                    self.window.add_topic(topic);
+                }
                 self.ready_members(node, &news, fx);
             }
             self.ready_members(ALL, &news, fx);
@@ -108,7 +114,9 @@ impl<T> Shard<T> {
         while let Some((seq, entry)) = self.window.evict() {
             if entry.recipients.is_none() {
                 for topic in &*entry.topics {
-                    self.index.evict(topic, seq, entry.offset);
+                    if self.index.evict(topic, seq, entry.offset) {
+                        self.window.remove_topic(topic);
+                    }
                 }
             } else {
                 self.direct_after = entry.offset;

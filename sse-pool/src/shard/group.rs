@@ -19,7 +19,7 @@ pub(crate) struct ListPosition {
 impl ListPosition {
     fn of(reader: &Reader) -> Option<Self> {
         match (&reader.links, reader.state) {
-            (Links::One(link), State::Ready) if reader.batch && !reader.broken.is_reset() => {
+            (Links::One(link), State::Ready) if reader.batch && !reader.broken.is_news() => {
                 Some(Self {
                     node: link.node,
                     cursor: reader.cursor,

@@ -51,6 +51,7 @@ impl<T> Shard<T> {
     pub(crate) fn leave(&mut self, key: ReaderKey, fx: &mut Effects<T>) -> Option<Reader> {
         self.reader(key)?;
         self.take_out(key, CloseReason::Client, fx);
+        fx.notes.extend(self.notes.remove(&key.slot));
         self.readers.remove(key.slot)
     }
 

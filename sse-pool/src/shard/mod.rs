@@ -39,7 +39,7 @@ pub(crate) use self::{
     read::Step,
 };
 use crate::{
-    CloseReason, ConnectionId, Entry, ReaderKey, WindowConfig,
+    CloseReason, ConnectionId, Entry, Note, ReaderKey, WindowConfig,
     compact_instant::{CompactInstant, Origin},
     high_water::HighWater,
     patterns::PatternKeys,
@@ -61,6 +61,8 @@ pub(crate) struct Shard<T> {
     /// The entries in the window that are addressed to connections.
     directs: HashMap<ConnectionId, VecDeque<u64>>,
     most_directs: HighWater,
+    /// What came with the last move of a reader, by its slot.
+    notes: HashMap<u32, Note>,
     /// After this offset no entry addressed to anyone was evicted.
     direct_after: u64,
     /// The readers without a waker of their own that have something to hear.
@@ -102,6 +104,7 @@ pub(crate) struct Effects<T> {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) evicted: Vec<Arc<Entry<T>>>,
     pub(crate) released: Vec<PatternKeys>,
+    pub(crate) notes: Vec<Note>,
     pub(crate) readers: usize,
 }
 
@@ -111,14 +114,21 @@ impl<T> Default for Effects<T> {
             wakers: Vec::new(),
             evicted: Vec::new(),
             released: Vec::new(),
+            notes: Vec::new(),
             readers: 0,
         }
     }
 }
 
 impl<T> Shard<T> {
-    pub(crate) fn new(number: u16, bounds: WindowConfig, start_offset: u64, series: u64) -> Self {
-        let window = Window::new(bounds, start_offset);
+    pub(crate) fn new(
+        number: u16,
+        shards: usize,
+        bounds: WindowConfig,
+        start_offset: u64,
+        series: u64,
+    ) -> Self {
+        let window = Window::new(bounds, shards, start_offset);
         Self {
             number,
             direct_after: start_offset,
@@ -129,6 +139,7 @@ impl<T> Shard<T> {
             most_directs: HighWater::default(),
             index: Index::new(),
             directs: HashMap::new(),
+            notes: HashMap::new(),
             ready: Vec::new(),
             ready_waker: None,
             last_generation: 0,
@@ -138,6 +149,10 @@ impl<T> Shard<T> {
             heads: BinaryHeap::new(),
             series: Series::new(series, start_offset),
         }
+    }
+
+    pub(crate) const fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.window.set_max_bytes(max_bytes);
     }
 
     pub(crate) const fn window(&self) -> &Window<T> {

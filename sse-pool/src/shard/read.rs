@@ -26,10 +26,15 @@ pub(crate) enum Step<T> {
         series: u64,
         after: u64,
     },
+    Moved {
+        series: u64,
+        after: u64,
+    },
     Closed(CloseReason),
     /// Entries to be filtered without the lock; then come back with the same [`Scan`].
     Filter {
-        chunk: Vec<Arc<Entry<T>>>,
+        /// Each with whether the reader's patterns mean it, where that is known.
+        chunk: Vec<(Arc<Entry<T>>, Option<bool>)>,
         selector: Arc<Selector>,
         info: Arc<ConnectionInfo>,
     },
@@ -66,6 +71,10 @@ impl<T> Shard<T> {
         if let Some(reset) = self.tell_of_reset(key.slot) {
             out.truncate(out_start);
             return reset;
+        }
+        if let Some(moved) = self.tell_of_move(key.slot) {
+            out.truncate(out_start);
+            return moved;
         }
         let Some(reader) = self.readers.get(key.slot) else {
             return Step::Closed(CloseReason::Client);

@@ -39,6 +39,7 @@ impl<T> Shard<T> {
         self.index.clear(offset);
         self.directs.clear();
         self.direct_after = offset;
+        fx.notes.extend(self.notes.drain().map(|(_, note)| note));
         self.series = Series {
             now: series,
             before: self.series.now,
@@ -55,7 +56,7 @@ impl<T> Shard<T> {
                 State::Ready => false,
             };
             reader.broken = match reader.broken {
-                Break::None | Break::Lagging => Break::Reset,
+                Break::None | Break::Lagging | Break::Moved => Break::Reset,
                 Break::Reset | Break::ResetAgain => Break::ResetAgain,
             };
             reader.seeks = reader.seeks.wrapping_add(1);
@@ -89,11 +90,15 @@ impl<T> Shard<T> {
         (!reader.broken.is_reset()).then_some(self.series.now)
     }
 
+    pub(super) fn series_now(&self) -> u64 {
+        self.series.now
+    }
+
     /// Tells a reader of the resets that it has not heard of; `None` when there are none.
     pub(super) fn tell_of_reset(&mut self, slot: u32) -> Option<Step<T>> {
         let reader = self.readers.get_mut(slot)?;
         let from_series = match reader.broken {
-            Break::None | Break::Lagging => return None,
+            Break::None | Break::Lagging | Break::Moved => return None,
             Break::Reset => Some(self.series.before),
             Break::ResetAgain => None,
         };

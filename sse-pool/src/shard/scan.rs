@@ -23,16 +23,19 @@ impl Scan {
     /// Takes what is wanted of a chunk, up to the budget.
     pub(crate) fn filter<T>(
         &mut self,
-        chunk: Vec<Arc<Entry<T>>>,
+        chunk: Vec<(Arc<Entry<T>>, Option<bool>)>,
         selector: &Selector,
         info: &ConnectionInfo,
         max_bytes: usize,
         out: &mut Vec<Arc<Entry<T>>>,
     ) {
-        for entry in chunk {
-            if entry.offset > self.cursor
-                && selector.wants(&*entry, &info.client.visibility, Some(&info.id))
-            {
+        let visibility = &info.client.visibility;
+        for (entry, is_meant) in chunk {
+            let is_wanted = || match is_meant {
+                Some(is_meant) => selector.wants_known(&*entry, visibility, &info.id, is_meant),
+                None => selector.wants(&*entry, visibility, Some(&info.id)),
+            };
+            if entry.offset > self.cursor && is_wanted() {
                 if self.taken > 0 && self.taken_bytes.saturating_add(entry.size_bytes) > max_bytes {
                     self.full = true;
                     return;
@@ -99,9 +102,9 @@ impl<T> Shard<T> {
         Step::Filter {
             chunk: self
                 .window
-                .range_from(progress.next_seq)
+                .meant_from(progress.next_seq)
                 .take(SCAN_CHUNK)
-                .cloned()
+                .map(|(entry, meant)| (Arc::clone(entry), meant.by_any(&reader.patterns)))
                 .collect(),
             selector: Arc::clone(&reader.selector),
             info: Arc::clone(&reader.info),

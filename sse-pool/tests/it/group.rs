@@ -55,8 +55,13 @@ fn readers_in_the_same_place_are_read_together_and_others_are_not() {
     assert_eq!(pool.stats().delivered_entries, 6);
 
     pool.append(&[entry(3, &["t"])], reactor.now);
-    assert!(pool.seek(&id("b"), 0, 1));
+    assert!(pool.seek(&id("b"), &seek(0, 1)));
     assert_eq!(read(&reactor, &[a, b]), entries(1, &[3]), "b is elsewhere");
+    let moved = Read::Moved {
+        series: 0,
+        after: 1,
+    };
+    assert_eq!(read(&reactor, &[b, a]), (1, Some(moved), vec![], false));
     assert_eq!(read(&reactor, &[b]), entries(1, &[2, 3]));
 
     pool.append(&[entry(4, &["t"]), entry(5, &["t"])], reactor.now);

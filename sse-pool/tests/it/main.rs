@@ -4,6 +4,7 @@
 mod admission;
 mod group;
 mod model;
+mod moving;
 mod reading;
 mod resets;
 mod shard_handle;

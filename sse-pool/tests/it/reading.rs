@@ -3,7 +3,7 @@ use std::{sync::Arc, task::Poll, time::Instant};
 use sse_pool::{
     AppendOutcome, Audience, ClientInfo, CloseReason, ConnectError, Entry, Limits, Pool,
     PoolConfig, Read, ReaderState, Selector, Start, TopicFilter, TopicPattern, UpdateError,
-    Visibility, WindowConfig,
+    Visibility, WindowConfig, topic_bytes,
 };
 
 use crate::support::*;
@@ -420,18 +420,6 @@ fn a_permit_of_another_pool_is_refused() {
 }
 
 #[test]
-fn a_connection_can_be_sent_back_and_is_woken_for_it() {
-    let pool = Pool::new(config(10));
-    let mut reader = Client::connect(&pool, "r", Selector::topics(["t"]), Start::Live);
-    append(&pool, &[entry(1, &["t"]), entry(2, &["t"])]);
-    assert_eq!(reader.entries(), [1, 2]);
-    reader.waits();
-    assert!(pool.seek(&id("r"), 0, 1));
-    assert_eq!((reader.wakes.count(), reader.entries()), (1, vec![2]));
-    assert!(!pool.seek(&id("nobody"), 0, 1));
-}
-
-#[test]
 fn a_status_says_what_a_connection_is_doing() {
     let pool = Pool::new(config(2));
     let mut reader = Client::connect(&pool, "r", Selector::topics(["t"]), Start::Live);
@@ -529,8 +517,10 @@ fn closing_in_slices_closes_everyone_once() {
 
 #[test]
 fn the_window_holds_its_bytes_and_always_the_newest() {
+    let each = entry(1, &["t"]).memory_bytes(1);
+    let topic = topic_bytes("t", 1);
     let window = WindowConfig {
-        max_bytes: 25,
+        max_bytes: 2 * each + topic + 5,
         max_entries: 100,
     };
     let pool = Pool::new(PoolConfig {
@@ -549,14 +539,28 @@ fn the_window_holds_its_bytes_and_always_the_newest() {
             stats.floor,
             stats.head
         ),
-        (2, 20, 1, 3)
+        (2, 2 * each + topic, 1, 3)
     );
-    append(&pool, &[Arc::new(Entry::new(4, 4, 1_000, names(&["t"])))]);
+    let mut large = Entry::new(4, 4, 1_000, names(&["u"]));
+    large.payload_bytes = 3_000;
+    large.shared_bytes = 2_000;
+    let large_bytes = large.memory_bytes(1);
+    assert_eq!(large_bytes, each - 10 + 3_000);
+    append(&pool, &[Arc::new(large)]);
     let stats = pool.stats();
     assert_eq!(
         (stats.window_entries, stats.window_bytes, stats.floor),
-        (1, 1_000, 3)
+        (1, large_bytes + topic, 3),
+        "the name of a topic without entries counts no more"
     );
+    let name = topic - (topic_bytes("t", 2) - topic);
+    assert_eq!(stats.window_shared_bytes, 2_000 + name);
+    pool.set_max_window_bytes(2 * (each + topic));
+    append(
+        &pool,
+        &[entry(5, &["t"]), entry(6, &["t"]), entry(7, &["t"])],
+    );
+    assert_eq!(pool.stats().window_entries, 2);
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn who_places_a_reader_by_an_offset_of_the_log_before_has_no_effect() {
     pool.append(&[entry_of(0, 1, "a"), entry_of(0, 2, "a")], Instant::now());
     pool.reset(1, 0, Instant::now());
     reader.connection.rejoin(2);
-    assert!(!pool.seek(&id("r"), 0, 1));
+    assert!(!pool.seek(&id("r"), &seek(0, 1)));
     pool.append(&[entry_of(1, 1, "a")], Instant::now());
     let (read, _) = reader.read();
     assert!(matches!(
@@ -60,9 +60,23 @@ fn who_places_a_reader_by_an_offset_of_the_log_before_has_no_effect() {
         })
     ));
     assert_eq!(reader.entries(), [1]);
-    assert!(!pool.seek(&id("r"), 0, 0));
-    assert!(pool.seek(&id("r"), 1, 0));
+    assert!(!pool.seek(&id("r"), &seek(0, 0)));
+    assert!(pool.seek(&id("r"), &seek(1, 0)));
+    assert_eq!(reader.read().0, moved(1, 0));
     assert_eq!(reader.entries(), [1]);
+}
+
+#[test]
+fn who_is_placed_in_the_new_log_before_it_has_heard_of_it_hears_of_its_place() {
+    let pool = Pool::new(config(100));
+    let mut reader = Client::connect(&pool, "r", Selector::all(), Start::After(0));
+    pool.reset(1, 0, Instant::now());
+    pool.append(&[entry_of(1, 1, "a"), entry_of(1, 2, "a")], Instant::now());
+    assert!(pool.seek(&id("r"), &seek(1, 1)));
+    assert_eq!(reader.read(), (moved(1, 1), vec![]));
+    assert_eq!(reader.connection.series(), Some(1));
+    assert_eq!(reader.entries(), [2]);
+    reader.waits();
 }
 
 #[test]

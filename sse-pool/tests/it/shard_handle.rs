@@ -154,9 +154,14 @@ fn a_reader_that_was_sent_back_is_announced() {
     pool.append(&[entry(1, &["t"])], reactor.now);
     assert_eq!(reactor.read(key).1, [1]);
     assert_eq!(reactor.read(key).0, None);
-    assert!(pool.seek(&id("r"), 0, 0));
-    assert!(pool.seek(&id("r"), 0, 0));
+    assert!(pool.seek(&id("r"), &seek(0, 0)));
+    assert!(pool.seek(&id("r"), &seek(0, 0)));
     assert_eq!(reactor.ready(), Some(vec![key]), "once, though sent twice");
+    let moved = Read::Moved {
+        series: 0,
+        after: 0,
+    };
+    assert_eq!(reactor.read(key), (Some(moved), vec![]));
     assert_eq!(reactor.read(key).1, [1]);
 }
 

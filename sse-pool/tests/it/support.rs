@@ -11,8 +11,8 @@ use std::{
 };
 
 use sse_pool::{
-    Connection, ConnectionId, ConnectionInfo, Entry, Limits, Pool, PoolConfig, Read, Selector,
-    Start, TopicPattern, WindowConfig,
+    Connection, ConnectionId, ConnectionInfo, Entry, Limits, Pool, PoolConfig, Read, Seek,
+    Selector, Start, TopicPattern, WindowConfig,
 };
 
 /// Counts how often it was woken.
@@ -53,6 +53,19 @@ impl TopicPattern for Prefix {
 
 pub(crate) fn prefix(text: &str) -> Arc<dyn TopicPattern> {
     Arc::new(Prefix(text.into()))
+}
+
+pub(crate) fn seek(series: u64, after: u64) -> Seek {
+    Seek {
+        series,
+        after,
+        note: None,
+    }
+}
+
+/// What a reader hears that was moved.
+pub(crate) fn moved(series: u64, after: u64) -> Poll<Read> {
+    Poll::Ready(Read::Moved { series, after })
 }
 
 pub(crate) fn names(names: &[&str]) -> Arc<[Arc<str>]> {

@@ -39,7 +39,7 @@ fn read_all(mut connection: Connection<u64>, wanted: impl Fn(u64) -> bool, last:
                 seen.extend((after + 1..=floor).filter(|&offset| wanted(offset)));
                 connection.rejoin(floor);
             }
-            Poll::Ready(Read::Reset { .. }) => panic!("nobody resets it"),
+            Poll::Ready(Read::Reset { .. } | Read::Moved { .. }) => panic!("nobody resets it"),
             Poll::Ready(Read::Closed(reason)) => panic!("closed: {reason}"),
         }
     }

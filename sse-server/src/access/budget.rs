@@ -25,11 +25,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sse_pool::AddressKey;
 use tokio::sync::Notify;
 
 /// What memory is used for. Permits are taken in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
+    /// Connections: what hyper, TLS, HTTP/2 and WebSockets hold for each, and the place of each stream.
+    Connections,
     /// Selectors and patterns of readers.
     Selectors,
     /// Bodies of requests, as they arrive.
@@ -44,11 +47,16 @@ pub enum Account {
     Replay,
     /// Answers on their way to clients.
     Answers,
+    /// The newest events, for all readers. No permits are taken: it keeps its own bound.
+    Window,
+    /// The log: all of one in memory, the cache of one on disk. No permits are taken here either.
+    Log,
 }
 
 impl Account {
     /// Every account, in the order in which permits are taken.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
+        Self::Connections,
         Self::Selectors,
         Self::Bodies,
         Self::Publications,
@@ -56,12 +64,15 @@ impl Account {
         Self::Compression,
         Self::Replay,
         Self::Answers,
+        Self::Window,
+        Self::Log,
     ];
 
     /// The name in answers.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Connections => "connections",
             Self::Selectors => "selectors",
             Self::Bodies => "bodies",
             Self::Publications => "publications",
@@ -69,6 +80,8 @@ impl Account {
             Self::Compression => "compression",
             Self::Replay => "replay",
             Self::Answers => "answers",
+            Self::Window => "window",
+            Self::Log => "log",
         }
     }
 }
@@ -76,25 +89,28 @@ impl Account {
 /// How many bytes each account has.
 pub type Sizes = [usize; Account::ALL.len()];
 
-/// Shares out memory: what the accounts get of so many bytes. The rest is for the window, the log, connections and the
-/// program itself.
+/// Shares out memory: what the accounts get of so many bytes.
 #[must_use]
 pub const fn shares(total_bytes: usize) -> Sizes {
     let part = total_bytes / PARTS;
-    // In the order of `Account`.
-    [
-        part,
-        3 * part,
-        4 * part,
-        3 * part,
-        4 * part,
-        4 * part,
-        4 * part,
-    ]
+    let mut sizes = PARTS_OF_ACCOUNTS;
+    let mut at = 0;
+    while at < sizes.len() {
+        sizes[at] *= part;
+        at += 1;
+    }
+    sizes
 }
 
-/// Memory is shared out in parts of this size: 23 of them for the accounts, 4 for the window, 5 for everything else.
-const PARTS: usize = 32;
+/// Memory is shared out in parts of this size. Two of them are for what nobody counts: small answers and selectors, and what an
+/// allocator keeps for later.
+pub const PARTS: usize = 64;
+
+/// How many parts each account gets.
+pub const PARTS_OF_ACCOUNTS: Sizes = [6, 2, 6, 8, 4, 6, 7, 7, 8, 8];
+
+/// What a stream takes for its place, whoever writes it; a topic or a name of its own is among it.
+pub const STREAM_BYTES: usize = 512;
 
 /// There is no memory left in an account, or not for this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,12 +142,9 @@ struct AccountState {
 #[derive(Debug, Default)]
 struct Ledger {
     held: usize,
-    by_address: HashMap<Holder, usize>,
+    by_address: HashMap<AddressKey, usize>,
     refused: u64,
 }
-
-/// An address, an IPv6 one by its /64: a client has all of those.
-type Holder = u128;
 
 /// What an account holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +187,7 @@ impl Budget {
         let mut permit = Permit {
             budget: self.clone(),
             account,
-            holder: holder(address),
+            holder: address.into(),
             bytes: 0,
         };
         permit.try_grow(bytes)?;
@@ -246,7 +259,7 @@ impl Budget {
         self.state(account).max_bytes
     }
 
-    /// Says how much an account holds whose owner keeps its own ledger.
+    /// Says how much an account holds whose owner keeps its own ledger: jobs, the window and the log.
     pub(crate) fn record(&self, account: Account, bytes: usize) {
         self.state(account).ledger.lock().held = bytes;
     }
@@ -262,7 +275,7 @@ impl Budget {
 pub struct Permit {
     budget: Budget,
     account: Account,
-    holder: Holder,
+    holder: AddressKey,
     bytes: usize,
 }
 
@@ -378,14 +391,6 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
     }
 }
 
-fn holder(address: IpAddr) -> Holder {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        // The /64 of a client.
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
-    }
-}
-
 /// How long somebody waits who finds nothing left. A stated guess: a body or an answer of others is gone by then.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -431,7 +436,9 @@ mod tests {
         assert!(same.is_err());
         let other = budget.try_take(Account::Bodies, address("2001:db8:0:1::1"), 1);
         assert!(other.is_ok());
-        assert_eq!(holder(address("::ffff:192.0.2.1")), holder(ANN));
+        let _ann = budget.try_take(Account::Jobs, ANN, 50);
+        let mapped = budget.try_take(Account::Jobs, address("::ffff:192.0.2.1"), 1);
+        assert!(mapped.is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sse_broker::{Topic, UnixMillis};
+use sse_broker::{InvalidTopic, Topic, UnixMillis};
 use sse_pool::{ClientInfo, ConnectionInfo, Held, Routed, Selector, Visibility};
 
 use super::grants::{Forbidden, Grants};
@@ -100,7 +100,15 @@ impl Caller {
                 Topic::new(format!("{prefix}/{name}")).map_err(|error| InvalidIdentity {
                     field,
                     value: name.to_owned(),
-                    reason: error.to_string(),
+                    reason: match error {
+                        InvalidTopic::ControlCharacter => "it holds a control character".to_owned(),
+                        InvalidTopic::TooLong { .. } => format!(
+                            "it has {} bytes, and {} are taken",
+                            name.len(),
+                            Topic::MAX_BYTES - prefix.len() - 1
+                        ),
+                        other => other.to_string(),
+                    },
                 })?;
             own.push(Arc::clone(topic.as_arc()));
         }

@@ -31,7 +31,8 @@ pub struct CompressionSettings {
     )]
     pub compression_level: Option<LevelSetting>,
     /// Memory for compressing streams (Content-Encoding: gzip), about half a MiB for each set of subscriptions that readers
-    /// have in common; beyond it streams are not compressed; 0 for never [default: 32MiB]
+    /// have in common; beyond it streams are not compressed; 0 for never; it is taken off --memory [default: 32MiB, and
+    /// no more than 3/32 of --memory]
     #[arg(long, env = "SSE_STREAM_COMPRESSION", value_name = "SIZE")]
     pub stream_compression: Option<Size>,
     /// Topics (names or patterns) whose events are never compressed together with others; repeatable

@@ -18,16 +18,22 @@ use crate::units::Size;
     reason = "the help texts are the documentation, said once"
 )]
 pub struct LimitSettings {
-    /// Most connections at once [default: 10000]
+    /// Most connections at once [default: 10000, or fewer with little --memory]
     #[arg(long, env = "SSE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
     /// Most connections at once from one address (IPv6: one /64) [default: 100]
     #[arg(long, env = "SSE_MAX_CONNECTIONS_PER_IP", value_name = "N")]
     pub max_connections_per_ip: Option<usize>,
+    /// Most requests answered at once, without streams and requests that wait: those count as connections [default: 2000]
+    #[arg(long, env = "SSE_MAX_REQUESTS", value_name = "N")]
+    pub max_requests: Option<usize>,
+    /// Most requests answered at once from one address (IPv6: one /64) [default: 500]
+    #[arg(long, env = "SSE_MAX_REQUESTS_PER_IP", value_name = "N")]
+    pub max_requests_per_ip: Option<usize>,
     /// Most topics and event types that one connection may subscribe to [default: 64]
     #[arg(long, env = "SSE_MAX_SUBSCRIPTIONS", value_name = "N")]
     pub max_subscriptions: Option<usize>,
-    /// Largest data of one event [default: 1MiB]
+    /// Largest data of one event [default: 1MiB, and no more than --max-body or a 128th of --memory]
     #[arg(long, env = "SSE_MAX_EVENT", value_name = "SIZE")]
     pub max_event: Option<Size>,
     /// Only these event types may be published [default: any]
@@ -50,7 +56,7 @@ pub struct LimitSettings {
 impl LimitSettings {
     pub(super) fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            max_connections, max_connections_per_ip, max_subscriptions, max_event, allowed_event_type, max_jobs,
+            max_connections, max_connections_per_ip, max_requests, max_requests_per_ip, max_subscriptions, max_event, allowed_event_type, max_jobs,
             max_named_subscriptions,
         )
     }
@@ -66,6 +72,12 @@ impl LimitSettings {
                 "--max-connections-per-ip",
                 self.max_connections_per_ip,
                 hub.max_connections_per_ip,
+            )?,
+            max_requests: at_least_one("--max-requests", self.max_requests, hub.max_requests)?,
+            max_requests_per_ip: at_least_one(
+                "--max-requests-per-ip",
+                self.max_requests_per_ip,
+                hub.max_requests_per_ip,
             )?,
             max_subscriptions: at_least_one(
                 "--max-subscriptions",

@@ -1,10 +1,13 @@
 //! `--memory`: the hub's memory, the defaults that follow from it, and the check that everything fits.
+//!
+//! Sizes that were given are taken off first, and the rest is shared out among the other accounts. So a large window makes the
+//! others smaller, and one that leaves too little is refused.
 
 use clap::Args;
 
 use super::settings::or_fields;
 use super::{ConfigError, invalid};
-use crate::access::budget::{Account, shares};
+use crate::access::budget::{Account, PARTS, PARTS_OF_ACCOUNTS, STREAM_BYTES, Sizes};
 use crate::http::{HttpConfig, PUBLICATION_OVERHEAD_BYTES};
 use crate::hub::HubConfig;
 use crate::units::Size;
@@ -17,8 +20,10 @@ use crate::units::Size;
     reason = "the help texts are the documentation, said once"
 )]
 pub struct MemorySettings {
-    /// Memory for everything that is held for clients; a request that finds none left is answered with 503. With less
-    /// than 256MiB the defaults of other sizes are smaller [default: half of what the container or the machine has]
+    /// Memory for everything that the hub holds; a request that finds none left is answered with 503. The program takes some
+    /// 10MiB beside it. Defaults follow from it: --window and an ephemeral log get an eighth of it at most, --stream-compression
+    /// 3/32, --max-body a 32nd, --max-event a 128th, and --max-connections what fits into 3/64 [default: half of what the
+    /// container or the machine has; at least 8MiB]
     #[arg(long, env = "SSE_MEMORY", value_name = "SIZE")]
     pub memory: Option<Size>,
 }
@@ -37,82 +42,150 @@ impl MemorySettings {
     }
 }
 
-/// The defaults with this memory: sizes that would take too much of it are smaller.
-pub(super) fn defaults(memory_bytes: usize) -> (HubConfig, HttpConfig) {
-    let hub = HubConfig::default();
-    let http = HttpConfig::default();
-    (
-        HubConfig {
-            memory: shares(memory_bytes),
-            window_bytes: hub.window_bytes.min(memory_bytes / 8),
-            stream_compression_bytes: hub.stream_compression_bytes.min(memory_bytes / 8),
-            max_event_bytes: hub.max_event_bytes.min(memory_bytes / 128),
-            ..hub
-        },
-        HttpConfig {
-            max_body_bytes: http.max_body_bytes.min(memory_bytes / 32),
-            ..http
-        },
-    )
+/// The memory, shared out.
+pub(super) struct Shared {
+    total_bytes: usize,
+    /// What one part has.
+    part_bytes: usize,
+    sizes: Sizes,
+    /// The sizes that were given, with their options.
+    given: Vec<(Account, &'static str, usize)>,
 }
 
-/// How much event data a log in memory keeps when nobody says.
-pub(super) fn ephemeral_log_bytes(memory_bytes: usize) -> u64 {
-    (64 << 20).min(memory_bytes as u64 / 8)
-}
+impl Shared {
+    /// Takes off what was given, and shares out the rest.
+    pub(super) fn new(
+        total_bytes: usize,
+        given: impl IntoIterator<Item = (Account, &'static str, Option<usize>)>,
+    ) -> Self {
+        let given: Vec<_> = given
+            .into_iter()
+            .filter_map(|(account, option, bytes)| Some((account, option, bytes?)))
+            .collect();
+        let mut shared = Self {
+            total_bytes,
+            part_bytes: 0,
+            sizes: PARTS_OF_ACCOUNTS,
+            given,
+        };
+        let left = total_bytes.saturating_sub(shared.given_bytes());
+        shared.part_bytes = (left / shared.parts_left()).min(total_bytes / PARTS);
+        let sizes = PARTS_OF_ACCOUNTS.map(|parts| parts * shared.part_bytes);
+        shared.sizes = sizes;
+        for (account, _, bytes) in &shared.given {
+            shared.sizes[*account as usize] = *bytes;
+        }
+        shared
+    }
 
-/// No account may be smaller than twice its largest item: one address alone gets half of it.
-pub(super) fn check(
-    memory_bytes: usize,
-    hub: &HubConfig,
-    http: &HttpConfig,
-) -> Result<(), ConfigError> {
-    // Escaped as JSON or as lines of an event stream, data can be some times as long.
-    let largest_event = hub.max_event_bytes.saturating_mul(MAX_ESCAPED);
-    let items = [
-        (Account::Bodies, "--max-body", http.max_body_bytes),
+    fn given_bytes(&self) -> usize {
+        let bytes = self.given.iter().map(|(_, _, bytes)| *bytes);
+        bytes.fold(0, usize::saturating_add)
+    }
+
+    /// The parts that are shared out.
+    fn parts_left(&self) -> usize {
+        let set_apart = self.given.iter();
+        let set_apart = set_apart.map(|(account, _, _)| PARTS_OF_ACCOUNTS[*account as usize]);
+        PARTS - set_apart.sum::<usize>()
+    }
+
+    pub(super) fn size(&self, account: Account) -> usize {
+        self.sizes[account as usize]
+    }
+
+    /// The defaults with this memory: sizes that would take too much of it are smaller.
+    pub(super) fn defaults(&self) -> (HubConfig, HttpConfig) {
+        let hub = HubConfig::default();
+        let http = HttpConfig::default();
+        let streams = self.size(Account::Connections) / 2 / STREAM_BYTES;
+        let compression = self.size(Account::Compression);
         (
-            Account::Publications,
-            "--max-body",
-            http.max_body_bytes
-                .saturating_add(PUBLICATION_OVERHEAD_BYTES),
-        ),
-        (Account::Jobs, "a job", hub.max_job_bytes),
-        (Account::Replay, "--max-event", largest_event),
-        (Account::Answers, "--max-event", largest_event),
-    ];
-    // What the whole must be for an item to fit, in whole MiB, as people write it.
-    let whole = |account: Account, item: usize| {
-        let share = shares(PARTS_OF_THE_WHOLE)[account as usize];
-        (item as u128 * 2 * PARTS_OF_THE_WHOLE as u128).div_ceil((share as u128) << 20) << 20
-    };
-    let needs = items.map(|(account, option, item)| (whole(account, item), option));
-    let Some((enough, option)) = needs.into_iter().max() else {
-        return Ok(());
-    };
-    let enough = u64::try_from(enough).unwrap_or(u64::MAX);
-    let given = Size(memory_bytes as u64);
-    if (memory_bytes as u64) < MIN_BYTES {
-        let least = Size(MIN_BYTES);
-        return Err(invalid(format!(
-            "--memory {given} is too small: give {least} or more"
-        )));
+            HubConfig {
+                memory: self.sizes,
+                max_connections: hub.max_connections.min(streams.max(1)),
+                window_bytes: hub.window_bytes.min(self.size(Account::Window)),
+                stream_compression_bytes: hub.stream_compression_bytes.min(compression),
+                max_event_bytes: hub.max_event_bytes.min(self.part_bytes / 2),
+                max_named_subscriptions: (hub.max_named_subscriptions)
+                    .min(self.part_bytes / NAMED_SUBSCRIPTION_BYTES),
+                ..hub
+            },
+            HttpConfig {
+                max_body_bytes: http.max_body_bytes.min(self.part_bytes * 2),
+                ..http
+            },
+        )
     }
-    if (memory_bytes as u64) < enough {
-        let enough = Size(enough);
-        return Err(invalid(format!(
-            "--memory {given} is too small for {option}: give {enough} or more, or a smaller {option}"
-        )));
+
+    /// No account may be smaller than twice its largest item: one address alone gets half of it.
+    pub(super) fn check(&self, hub: &HubConfig, http: &HttpConfig) -> Result<(), ConfigError> {
+        // Escaped as JSON or as lines of an event stream, data can be some times as long.
+        let largest_event = hub.max_event_bytes.saturating_mul(MAX_ESCAPED);
+        let body = http.max_body_bytes;
+        let publication = body.saturating_add(PUBLICATION_OVERHEAD_BYTES);
+        let items = [
+            (Account::Bodies, "--max-body", body),
+            (Account::Publications, "--max-body", publication),
+            (Account::Replay, "--max-event", largest_event),
+            (Account::Answers, "--max-event", largest_event),
+        ];
+        // How large a part must be for two items to fit.
+        let needs = items.map(|(account, option, item)| {
+            let parts = PARTS_OF_ACCOUNTS[account as usize] as u128;
+            ((item as u128 * 2).div_ceil(parts), option)
+        });
+        let (needed, option) = needs.into_iter().fold((MIN_PART_BYTES, ""), Ord::max);
+        if self.part_bytes as u128 >= needed {
+            return Ok(());
+        }
+        // What the whole must be, in whole MiB, as people write it.
+        let mib = |bytes: u128| {
+            let whole = bytes.div_ceil(1 << 20).saturating_mul(1 << 20);
+            Size(u64::try_from(whole).unwrap_or(u64::MAX))
+        };
+        let apart = needed * self.parts_left() as u128 + self.given_bytes() as u128;
+        let enough = mib(apart.max(needed * PARTS as u128));
+        let total = Size(self.total_bytes as u64);
+        let largest_given = self.given.iter().max_by_key(|(_, _, bytes)| *bytes);
+        let would_do_alone = self.total_bytes as u128 >= needed * PARTS as u128;
+        Err(invalid(match (largest_given, option) {
+            (Some((_, option, bytes)), _) if would_do_alone => format!(
+                "{option} takes {} of --memory {total}, which leaves too little for everything else: give --memory {enough} or \
+                 more, or a smaller {option}",
+                Size(*bytes as u64)
+            ),
+            (_, "") => format!(
+                "--memory {total} is too small: give {enough} or more, so that each of the {} accounts of memory can hold two of \
+                 its largest items",
+                Account::ALL.len()
+            ),
+            (_, option) => format!(
+                "--memory {total} is too small for {option}: give {enough} or more, or a smaller {option}"
+            ),
+        }))
     }
-    Ok(())
 }
 
-/// Any number that [`shares`] divides without a rest.
-const PARTS_OF_THE_WHOLE: usize = 1 << 20;
-/// Below this the program itself has no room.
-const MIN_BYTES: u64 = 8 << 20;
+/// How much of its memory a log on disk keeps of its file; the rest is for what waits to be written.
+pub(super) fn disk_cache_bytes(log_bytes: usize) -> usize {
+    MAX_CACHE_BYTES.min(log_bytes / 4 * 3)
+}
 
+/// What so many streams need, where that is more than the share of connections: half of their memory is for streams.
+pub(super) fn given_connections(total_bytes: usize, streams: Option<usize>) -> Option<usize> {
+    let needed = streams?.saturating_mul(2 * STREAM_BYTES);
+    let share = total_bytes / PARTS * PARTS_OF_ACCOUNTS[Account::Connections as usize];
+    (needed > share).then_some(needed)
+}
+
+/// More than this is of no use: the system keeps the file in memory too.
+const MAX_CACHE_BYTES: usize = 64 << 20;
+/// Below this the smallest accounts have room for nothing: with it a body may have 256 KiB and an event 64.
+const MIN_PART_BYTES: u128 = (8 << 20) / PARTS as u128;
 /// What is assumed where the machine does not tell how much memory it has.
 const DEFAULT_MACHINE_BYTES: u64 = 1 << 30;
 /// A control character is six in JSON, and a line break seven in an event stream.
 const MAX_ESCAPED: usize = 7;
+/// What a named subscription takes in the hub, more or less. One of the parts that nobody counts is for all of them.
+const NAMED_SUBSCRIPTION_BYTES: usize = 512;

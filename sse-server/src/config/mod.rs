@@ -13,6 +13,7 @@ mod http;
 mod limits;
 mod log;
 mod memory;
+mod proxies;
 mod retention;
 mod server;
 mod settings;
@@ -35,6 +36,7 @@ pub use http::HttpSettings;
 pub use limits::LimitSettings;
 pub use log::{LogFormat, LogSettings};
 pub use memory::MemorySettings;
+pub use proxies::ProxySettings;
 pub use retention::RetentionSettings;
 pub use server::ServerSettings;
 pub use settings::Settings;
@@ -42,6 +44,7 @@ pub use storage::{DurabilitySetting, Storage, StorageSettings};
 pub use streams::StreamSettings;
 pub use topic_rule::TopicRule;
 
+use crate::access::budget::Account;
 use crate::http::HttpConfig;
 use crate::hub::HubConfig;
 use crate::serve::{Endpoint, Tls};
@@ -56,8 +59,12 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Where events are kept.
     pub storage: Storage,
-    /// How long events are kept.
+    /// How long events are kept. The size of an ephemeral log is what it takes in memory.
     pub retention: Retention,
+    /// How much of its file a log on disk keeps in memory.
+    pub log_cache_bytes: usize,
+    /// How much may wait to be written to it.
+    pub max_pending_bytes: usize,
     /// How much memory it may use; [`HubConfig::memory`] says how that is shared out.
     pub memory_bytes: usize,
     /// The hub's own settings.
@@ -116,24 +123,45 @@ impl Config {
     /// the options.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         let memory_bytes = settings.memory.bytes();
-        let log_bytes = match settings.storage.is_ephemeral() {
-            true => memory::ephemeral_log_bytes(memory_bytes),
-            false => 1 << 30,
-        };
-        let (retention, named_subscription_expiry) = settings.retention.build(log_bytes)?;
-        let (hub, http) = memory::defaults(memory_bytes);
+        let is_ephemeral = settings.storage.is_ephemeral();
+        let size = |size: Option<Size>| size.map(Size::to_usize);
+        let given_log = size(settings.retention.retention_size).filter(|_| is_ephemeral);
+        let connections = memory::given_connections(memory_bytes, settings.limits.max_connections);
+        let window = size(settings.streams.window);
+        let compression = size(settings.compression.stream_compression);
+        let memory = memory::Shared::new(
+            memory_bytes,
+            [
+                (Account::Window, "--window", window),
+                (Account::Compression, "--stream-compression", compression),
+                (Account::Log, "--retention-size", given_log),
+                (Account::Connections, "--max-connections", connections),
+            ],
+        );
+        let log_bytes = memory.size(Account::Log);
+        let (retention, named_subscription_expiry) =
+            settings.retention.build(match is_ephemeral {
+                true => (log_bytes as u64).min(EPHEMERAL_LOG_BYTES),
+                false => DISK_LOG_BYTES,
+            })?;
+        let (hub, http) = memory.defaults();
         let hub = HubConfig {
             named_subscription_expiry,
             ..hub
         };
-        let hub = settings.limits.build(hub)?;
+        // A default follows what was given; only what was given both ways can contradict itself.
+        let has_max_event = settings.limits.max_event.is_some();
+        let has_max_body = settings.http.max_body.is_some();
+        let mut hub = settings.limits.build(hub)?;
+        let mut http = settings.http.build(http)?;
+        if !has_max_event {
+            hub.max_event_bytes = hub.max_event_bytes.min(http.max_body_bytes);
+        }
+        if !has_max_body {
+            http.max_body_bytes = http.max_body_bytes.max(hub.max_event_bytes);
+        }
         let hub = settings.streams.build(hub)?;
         let hub = settings.compression.build(hub)?;
-        let server = settings.server.build(settings.authentication.is_on())?;
-        let http = HttpConfig {
-            authentication: settings.authentication.build()?,
-            ..settings.http.build(http)?
-        };
         if hub.max_event_bytes > http.max_body_bytes {
             return Err(invalid(format!(
                 "--max-event ({}) is larger than --max-body ({}), so such an event could never be published: raise \
@@ -146,16 +174,25 @@ impl Config {
         let max_job_bytes = hub.max_job_bytes.min(hub.max_event_bytes);
         let hub = HubConfig {
             max_job_bytes,
+            trust_clock: settings.storage.trust_clock.unwrap_or(false),
             ..hub
         };
-        memory::check(memory_bytes, &hub, &http)?;
+        memory.check(&hub, &http)?;
         let (log, log_format) = settings.log.build();
+        let server = settings.server.build(settings.authentication.is_on())?;
+        let http = HttpConfig {
+            authentication: settings.authentication.build()?,
+            trusted_proxies: settings.proxies.build(&server.listen)?,
+            ..http
+        };
         Ok(Self {
             listen: server.listen,
             tls: server.tls,
             drain_timeout: server.drain_timeout,
             storage: settings.storage.build()?,
             retention,
+            log_cache_bytes: memory::disk_cache_bytes(log_bytes),
+            max_pending_bytes: (log_bytes / 4).min(MAX_PENDING_BYTES),
             memory_bytes,
             hub,
             http,
@@ -164,6 +201,13 @@ impl Config {
         })
     }
 }
+
+/// How much event data a log on disk keeps when nobody says.
+const DISK_LOG_BYTES: u64 = 1 << 30;
+/// What an ephemeral log takes in memory when nobody says, where that much is its share.
+const EPHEMERAL_LOG_BYTES: u64 = 64 << 20;
+/// Some seconds of what a disk takes.
+const MAX_PENDING_BYTES: usize = 64 << 20;
 
 fn invalid(message: impl Into<String>) -> ConfigError {
     ConfigError::Invalid(message.into())

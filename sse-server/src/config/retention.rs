@@ -22,8 +22,8 @@ pub struct RetentionSettings {
     /// Keep events for this long [default: 7d]
     #[arg(long, env = "SSE_RETENTION_AGE", value_name = "DURATION")]
     pub retention_age: Option<Span>,
-    /// Keep at most this much event data [default: 1GiB; with --ephemeral 64MiB, and no more than an eighth
-    /// of --memory]
+    /// Keep at most this much event data; with --ephemeral the log takes this much of --memory [default: 1GiB; with
+    /// --ephemeral 64MiB, and no more than an eighth of --memory]
     #[arg(long, env = "SSE_RETENTION_SIZE", value_name = "SIZE")]
     pub retention_size: Option<Size>,
     /// Keep at most this many events [default: no limit]

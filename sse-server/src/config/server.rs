@@ -32,7 +32,7 @@ pub struct ServerSettings {
     /// Allow listening on addresses that other machines can reach; anyone there may then publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub allow_anonymous: Option<bool>,
-    /// How long streams have to end when the server stops [default: 10s]
+    /// How long streams and requests have to end when the server stops; what is left then is cut [default: 10s]
     #[arg(long, env = "SSE_DRAIN_TIMEOUT", value_name = "DURATION")]
     pub drain_timeout: Option<Span>,
 }

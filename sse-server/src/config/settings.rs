@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::{
     AuthenticationSettings, CompressionSettings, HttpSettings, LimitSettings, LogSettings,
-    MemorySettings, RetentionSettings, ServerSettings, StorageSettings, StreamSettings,
+    MemorySettings, ProxySettings, RetentionSettings, ServerSettings, StorageSettings,
+    StreamSettings,
 };
 
 /// Every setting, as it was given; what was not given is `None`.
@@ -24,6 +25,9 @@ pub struct Settings {
     /// How callers show who they are.
     #[command(flatten)]
     pub authentication: AuthenticationSettings,
+    /// Whose word counts for an address.
+    #[command(flatten)]
+    pub proxies: ProxySettings,
     /// The log on standard error.
     #[command(flatten)]
     pub log: LogSettings,
@@ -57,7 +61,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            server, storage, http, authentication, log, memory, limits, streams, compression, retention,
+            server, storage, http, authentication, proxies, log, memory, limits, streams, compression, retention,
         )
     }
 }

@@ -29,6 +29,10 @@ pub struct StorageSettings {
     /// the first start on it
     #[arg(long, env = "SSE_SAME_LOG", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub same_log: Option<bool>,
+    /// Take the wall clock for right, although it is far from what it was when the event log was last open; events age by
+    /// it at once
+    #[arg(long, env = "SSE_TRUST_CLOCK", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub trust_clock: Option<bool>,
 }
 
 /// How safe an acknowledged event is.
@@ -58,7 +62,7 @@ pub enum Storage {
 
 impl StorageSettings {
     pub(super) fn or(self, other: Self) -> Self {
-        or_fields!(self, other: data_dir, ephemeral, durability, same_log)
+        or_fields!(self, other: data_dir, ephemeral, durability, same_log, trust_clock)
     }
 
     pub(super) fn is_ephemeral(&self) -> bool {
@@ -71,6 +75,12 @@ impl StorageSettings {
                 return Err(invalid(
                     "--ephemeral keeps nothing on disk, so --durability cannot be given with it",
                 ));
+            }
+            if let Some(path) = self.data_dir {
+                return Err(invalid(format!(
+                    "--ephemeral keeps nothing on disk, so --data-dir ({}) cannot be given with it: leave out one of them",
+                    path.display()
+                )));
             }
             return Ok(Storage::Memory);
         }

@@ -60,10 +60,12 @@ fn value(option: &str) -> &'static str {
     match option {
         "listen" => "localhost:0",
         "tls-cert" | "tls-key" | "data-dir" => "a/path",
-        "ephemeral" | "allow-anonymous" | "same-log" => "true",
+        "ephemeral" | "allow-anonymous" | "same-log" | "trust-clock" => "true",
         "durability" => "os",
         "allowed-host" => "*.example.com",
         "allowed-origin" => "https://app.example",
+        "trusted-proxy" => "10.1.0.0/16",
+        "trusted-proxy-header" => "PROXY",
         "allowed-event-type" => "progress",
         "never-compress" => "secret/*",
         "log" => "debug",
@@ -74,6 +76,8 @@ fn value(option: &str) -> &'static str {
         "retain" => "a,b;max-age=1h;max-count=2",
         "max-connections"
         | "max-connections-per-ip"
+        | "max-requests"
+        | "max-requests-per-ip"
         | "max-subscriptions"
         | "max-jobs"
         | "max-named-subscriptions"
@@ -350,7 +354,7 @@ fn contradictions_and_what_could_never_work_are_refused() {
         ("max-heartbeat = \"10s\"", "at least --heartbeat"),
         ("heartbeat = 0\nmax-heartbeat = \"10s\"", "--heartbeat is 0"),
         ("max-linger = \"2s\"", "--max-linger"),
-        ("max-event = \"8MiB\"", "--max-body"),
+        ("max-event = \"8MiB\"\nmax-body = \"4MiB\"", "--max-body"),
         ("[[retain]]\ntopics = \"a\"", "asks for nothing"),
         ("[[retain]]\ntopics = []\nmax_age = 1", "names no topic"),
         ("[[retain]]\ntopics = \"room/(\"\nmax_age = 1", "room/("),
@@ -465,4 +469,39 @@ fn a_variable_that_is_no_setting_is_refused_and_others_pass() {
     ] {
         assert_eq!(check(name, value), Ok(()), "{name}");
     }
+}
+
+#[test]
+fn a_default_follows_what_was_given() {
+    let sizes = |text: &str| {
+        let config = parse(text).unwrap();
+        (config.http.max_body_bytes, config.hub.max_event_bytes)
+    };
+    let memory = "memory = \"1GiB\"\n";
+    assert_eq!(sizes(memory), (4 << 20, 1 << 20));
+    assert_eq!(sizes(&format!("{memory}max-body = 8000")), (8000, 8000));
+    let large = format!("{memory}max-event = \"8MiB\"");
+    assert_eq!(sizes(&large), (8 << 20, 8 << 20));
+}
+
+#[test]
+fn what_was_given_is_taken_off_the_memory_and_the_rest_is_shared_out() {
+    let config = |text: &str| parse(text).unwrap();
+    let size = |config: &Config, account: Account| config.hub.memory[account as usize];
+    let even = config("memory = \"64MiB\"\nephemeral = true");
+    assert_eq!(size(&even, Account::Bodies), 6 << 20);
+    assert_eq!(even.hub.window_bytes, 8 << 20);
+    assert_eq!(even.retention.max_bytes, Some(8 << 20));
+    let large = config("memory = \"64MiB\"\nephemeral = true\nwindow = \"36MiB\"");
+    assert_eq!(large.hub.window_bytes, 36 << 20);
+    assert_eq!(size(&large, Account::Bodies), 3 << 20, "28 MiB in 56 parts");
+    let all: usize = large.hub.memory.iter().sum();
+    assert!(all <= 64 << 20);
+    let small = config("memory = \"64MiB\"\nephemeral = true\nwindow = \"1MiB\"");
+    assert_eq!(size(&small, Account::Bodies), 6 << 20);
+    let many = config("memory = \"64MiB\"\nephemeral = true\nmax-connections = 16384");
+    assert_eq!(many.hub.max_connections, 16_384);
+    assert_eq!(size(&many, Account::Connections), 16 << 20);
+    assert_eq!(config("memory = \"8MiB\"").hub.max_connections, 768);
+    assert_eq!(config("memory = \"1GiB\"").hub.max_connections, 10_000);
 }

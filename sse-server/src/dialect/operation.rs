@@ -58,6 +58,16 @@ impl Operation {
         )
     }
 
+    /// Whether it may wait for what it is asked for (`?wait=`).
+    pub(crate) fn can_wait(self) -> bool {
+        matches!(self, Self::Poll | Self::Job)
+    }
+
+    /// Whether it tells how the hub is to whoever would restart it, also when it is overloaded.
+    pub(crate) fn is_probe(self) -> bool {
+        matches!(self, Self::Live | Self::Ready | Self::Metrics)
+    }
+
     /// Whether its body is the state of a job, or a part of it.
     pub(crate) fn is_of_jobs(self) -> bool {
         matches!(

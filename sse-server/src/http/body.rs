@@ -7,15 +7,20 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use sse_broker::BoxFuture;
-use sse_pool::ConnectionId;
+use sse_pool::{ConnectionId, ReaderKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::access::Place;
 use crate::access::budget::Permit;
 use crate::session::EventStream;
 
 /// The body of every answer of the hub.
 #[derive(Debug)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// The place of its request, until the last byte has been taken.
+    _place: Option<Place>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -42,29 +47,29 @@ impl Body {
     /// A body of these bytes.
     #[must_use]
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Full(Some(bytes.into())))
+        Kind::Full(Some(bytes.into())).into()
     }
 
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Kind::Full(None))
+        Kind::Full(None).into()
     }
 
     /// A stream of events.
     #[must_use]
     pub fn events(stream: EventStream) -> Self {
-        Self(Kind::Events(Box::new(stream)))
+        Kind::Events(Box::new(stream)).into()
     }
 
     /// No bytes, and what is spoken on the connection from then on, for the server that serves it.
     pub(super) fn takeover(next: impl Takeover) -> Self {
-        Self(Kind::Takeover(Some(Box::new(next))))
+        Kind::Takeover(Some(Box::new(next))).into()
     }
 
     /// What is spoken on the connection from then on, if that is not HTTP.
     pub(crate) fn take_takeover(&mut self) -> Option<Box<dyn Takeover>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Takeover(next) => next.take(),
             Kind::Full(_) | Kind::Held(_) | Kind::Events(_) => None,
         }
@@ -72,15 +77,15 @@ impl Body {
 
     /// The stream, if it is one.
     pub(crate) fn into_events(self) -> Result<EventStream, Self> {
-        match self.0 {
+        match self.kind {
             Kind::Events(stream) => Ok(*stream),
-            other => Err(Self(other)),
+            kind => Err(Self { kind, ..self }),
         }
     }
 
     /// How many bytes it has that hold no permit yet.
     pub(super) fn unheld_bytes(&self) -> usize {
-        match &self.0 {
+        match &self.kind {
             Kind::Full(Some(bytes)) => bytes.len(),
             Kind::Full(None) | Kind::Held(_) | Kind::Events(_) | Kind::Takeover(_) => 0,
         }
@@ -88,19 +93,43 @@ impl Body {
 
     /// The same, holding a permit until the last byte is gone.
     pub(super) fn held_by(self, permit: Permit) -> Self {
-        match self.0 {
-            Kind::Full(Some(bytes)) => Self(Kind::Held(Some(permit.attach(bytes)))),
-            other => Self(other),
+        let kind = match self.kind {
+            Kind::Full(Some(bytes)) => Kind::Held(Some(permit.attach(bytes))),
+            other => other,
+        };
+        Self { kind, ..self }
+    }
+
+    /// The same, in the place of its request. A stream, and what is spoken on a connection that was taken over, has one of its own.
+    pub(super) fn in_place(self, place: Option<Place>) -> Self {
+        let _place = match self.kind {
+            Kind::Full(_) | Kind::Held(_) => place,
+            Kind::Events(_) | Kind::Takeover(_) => None,
+        };
+        Self { _place, ..self }
+    }
+
+    /// The reader of the stream that this is, if it is one.
+    pub(crate) fn reader_key(&self) -> Option<ReaderKey> {
+        match &self.kind {
+            Kind::Events(stream) => Some(stream.key()),
+            Kind::Full(_) | Kind::Held(_) | Kind::Takeover(_) => None,
         }
     }
 
     /// The connection whose stream this is, if it is one.
     #[must_use]
     pub fn connection_id(&self) -> Option<ConnectionId> {
-        match &self.0 {
+        match &self.kind {
             Kind::Events(stream) => Some(stream.id()),
             Kind::Full(_) | Kind::Held(_) | Kind::Takeover(_) => None,
         }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, _place: None }
     }
 }
 
@@ -112,7 +141,7 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Full(bytes) | Kind::Held(bytes) => {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }
@@ -124,7 +153,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Full(bytes) | Kind::Held(bytes) => bytes.is_none(),
             Kind::Events(_) => false,
             Kind::Takeover(_) => true,
@@ -132,7 +161,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Full(bytes) | Kind::Held(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }

@@ -15,7 +15,8 @@ use super::poll::MAX_WAIT;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::{Fields, plain};
 use super::request::Request;
-use super::{json, publish};
+use super::{json, publish, stream};
+use crate::access::budget::Account;
 use crate::access::{Caller, visibility};
 use crate::clock;
 use crate::hub::{
@@ -24,9 +25,12 @@ use crate::hub::{
 use crate::units::Quoted;
 
 #[derive(Serialize)]
-struct JobsJson<'a> {
-    jobs: Vec<&'a Job>,
+struct JobsJson {
+    jobs: Vec<Box<RawValue>>,
     counts: JobCounts,
+    /// The `after` of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
@@ -42,12 +46,57 @@ pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     let limit: usize = query
         .read("limit", "a number of jobs")?
         .unwrap_or(DEFAULT_LIMIT);
-    let mut jobs = hub.jobs(state, limit.min(MAX_LIMIT));
-    jobs.retain(|job| request.caller.may_have(&**job));
+    let after =
+        match query.get("after") {
+            None => None,
+            Some(text) => Some(place(text).ok_or_else(|| {
+                Problem::bad_field("after", "is not the `next` of a page of jobs")
+            })?),
+        };
+    // The newest first, and of two that were created together the one whose id comes first.
+    let is_after = |job: &Job| {
+        after.as_ref().is_none_or(|(created_at, id)| {
+            job.created_at < *created_at || job.created_at == *created_at && job.job_id > *id
+        })
+    };
+    let mut jobs = hub.jobs(state, usize::MAX);
+    jobs.retain(|job| is_after(job) && request.caller.may_have(&**job));
+    // Large jobs end a page early, so that it always finds memory.
+    let max_bytes = MAX_PAGE_BYTES.min(hub.budget().max_bytes(Account::Answers) / 8);
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    for job in jobs.iter().take(limit.min(MAX_LIMIT)) {
+        let text = serde_json::value::to_raw_value(&**job)
+            .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        bytes += text.get().len();
+        if bytes > max_bytes && !page.is_empty() {
+            break;
+        }
+        page.push(text);
+    }
+    let last = page.len().checked_sub(1).and_then(|last| jobs.get(last));
     json(&JobsJson {
-        jobs: jobs.iter().map(|job| &**job).collect(),
+        next: last
+            .filter(|_| page.len() < jobs.len())
+            .map(|job| next(job)),
+        jobs: page,
         counts: hub.job_counts(),
     })
+}
+
+/// Where the page after this job begins. In hexadecimal digits, so that it stands in an address as it is.
+fn next(job: &Job) -> String {
+    let place = format!("{}/{}", job.created_at, job.job_id);
+    place.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The creation and id that stand in a [`next`].
+fn place(text: &str) -> Option<(String, String)> {
+    let digits = text.as_bytes().chunks(2);
+    let bytes = digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    let place = String::from_utf8(bytes.collect::<Option<_>>()?).ok()?;
+    let (created_at, id) = place.split_once('/')?;
+    Some((created_at.to_owned(), id.to_owned()))
 }
 
 pub(super) async fn create(request: Request<'_>) -> Result<Response<Body>, Problem> {
@@ -102,6 +151,10 @@ pub(super) async fn one(request: Request<'_>) -> Result<Response<Body>, Problem>
     let after = query
         .read("after", "a job's version")?
         .unwrap_or(job.version);
+    // Who waits takes a place, as a stream does.
+    let _place = hub
+        .admit_address(request.caller.address())
+        .map_err(|refusal| stream::no_place(hub, &refusal))?;
     let job = hub
         .wait_for_job(id, after, wait)
         .await
@@ -275,6 +328,8 @@ fn problem(error: JobError) -> Problem {
 const JOB_CREATED: &str = "status";
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
+/// As much as a page of jobs may have, give or take one job.
+const MAX_PAGE_BYTES: usize = 1 << 20;
 /// Numbers that are whole from here on are not held exactly.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 /// As deep as a job's fields may be nested: half of what can be read.

@@ -6,10 +6,12 @@
 
 mod body;
 mod connections;
+mod framing;
 mod guard;
 mod health;
 mod jobs;
 mod named_subscriptions;
+mod panics;
 mod poll;
 mod problem;
 mod publication;
@@ -38,12 +40,16 @@ pub use body::Body;
 pub(crate) use body::Takeover;
 pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
+pub(crate) use problem::REFUSED_RETRY_AFTER;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
 pub use unavailable::Refusals;
 
 use crate::access::authentication::Presented;
-use crate::access::budget::{Account, Budget};
-use crate::access::{Authentication, AuthenticationError, Caller};
+use crate::access::budget::{Account, Budget, NoMemory};
+use crate::access::{
+    Authentication, AuthenticationError, Caller, NoPlace, Peer, Place, TrustedProxies,
+    UntrustedProxyWarning,
+};
 use crate::clock;
 use crate::dialect::Operation;
 use crate::hub::Hub;
@@ -64,6 +70,8 @@ pub struct HttpConfig {
     pub authentication: Arc<Authentication>,
     /// How a browser's `EventSource` is told that it was refused.
     pub refusals: Refusals,
+    /// Proxies whose word counts for the address of a request.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for HttpConfig {
@@ -74,6 +82,7 @@ impl Default for HttpConfig {
             allowed_origins: Vec::new(),
             authentication: Arc::default(),
             refusals: Refusals::default(),
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -84,6 +93,7 @@ pub struct HubService {
     hub: Hub,
     config: Arc<HttpConfig>,
     router: Arc<Router>,
+    proxy_warning: Arc<UntrustedProxyWarning>,
     /// Where the streams that are asked for here go.
     shard: Option<usize>,
     /// The server that calls it takes connections over for WebSockets, which hyper does otherwise.
@@ -98,6 +108,7 @@ impl HubService {
             hub,
             config: Arc::new(config),
             router: Arc::new(Router::new()),
+            proxy_warning: Arc::default(),
             shard: None,
             upgrades_by_server: false,
         }
@@ -139,7 +150,8 @@ impl HubService {
         self.config.authentication.close();
     }
 
-    /// Answers one request of the client at `ip`.
+    /// Answers one request of the client at `ip`, or of the clients behind it if that is a
+    /// [trusted proxy](HttpConfig::trusted_proxies).
     ///
     /// The future is small and ends with the response's head; a stream goes on in its body. A WebSocket goes on in a task of
     /// its own, on the connection that hyper upgrades: serve the connection with upgrades.
@@ -148,28 +160,74 @@ impl HubService {
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.answer(request, Peer::Ip(ip.to_canonical())).await
+    }
+
+    /// The same for any peer that a socket may have.
+    pub(crate) async fn answer<B>(&self, request: http::Request<B>, peer: Peer) -> Response<Body>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let proxies = &self.config.trusted_proxies;
+        self.proxy_warning
+            .look_at_headers(proxies, peer, request.headers());
+        let address = proxies.address_of(peer, request.headers());
         let host = host_of(&request);
-        let hosts = hosts_named(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
-        // Whoever calls the service in its own process need not make up a name for it.
         let hears = unavailable::hears(request.method(), request.headers(), self.config.refusals);
-        let needs_host = self.upgrades_by_server && request.version() == Version::HTTP_11;
-        let mut response = match guard::check_host(&self.config, host.as_deref(), hosts, needs_host)
-        {
-            Ok(()) => match self.dispatch(request, ip, &origin, host.as_deref()).await {
-                Ok(response) => response,
-                Err(problem) => unavailable::answer(problem, hears),
-            },
+        let is_framed = framing::closes(&request);
+        let mut response = match self.check(&request, host.as_deref()) {
+            Ok(()) => {
+                let answer = self.dispatch(request, address, &origin, host.as_deref());
+                match panics::contained(answer).await {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(problem)) => unavailable::answer(problem, hears),
+                    Err(panics::Panicked) => {
+                        self.hub.metrics().record_panic();
+                        panics::problem().into_response()
+                    }
+                }
+            }
             Err(problem) => problem.into_response(),
         };
         guard::finish(&origin, response.headers_mut());
+        if is_framed && self.upgrades_by_server {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         response
+    }
+
+    /// The answer to a request that there is no memory for.
+    pub(crate) fn refuse<B>(
+        &self,
+        request: &http::Request<B>,
+        refused: NoMemory,
+    ) -> Response<Body> {
+        let host = host_of(request);
+        let origin = guard::origin(&self.config, request.headers(), host.as_deref());
+        let mut response = Problem::from(refused).into_response();
+        guard::finish(&origin, response.headers_mut());
+        response
+    }
+
+    /// Checks what is the same for all routes.
+    fn check<B>(&self, request: &http::Request<B>, host: Option<&str>) -> Result<(), Problem> {
+        framing::check(request)?;
+        // Whoever calls the service in its own process need not make up a name for it.
+        let needs_host = self.upgrades_by_server && request.version() == Version::HTTP_11;
+        let hosts = hosts_named(request);
+        if needs_host && !request.headers().contains_key(header::HOST) {
+            return guard::check_host(&self.config, None, hosts, needs_host);
+        }
+        guard::check_host(&self.config, host, hosts, needs_host)
     }
 
     async fn dispatch<B>(
         &self,
         request: http::Request<B>,
-        ip: IpAddr,
+        address: IpAddr,
         origin: &guard::Origin,
         host: Option<&str>,
     ) -> Result<Response<Body>, Problem>
@@ -194,17 +252,21 @@ impl HubService {
             guard::check_origin(origin, &Method::POST)?;
         }
         let query = Query::parse(head.uri.query())?;
+        let id = matched.id.clone().transpose();
+        let id = id.map_err(|problem| Problem::bad_field("id", problem))?;
+        let id = id.unwrap_or_default();
         if operation == Operation::Stream && query.get("durable").is_some() {
             guard::check_page(&self.config, origin, &head.headers, host)?;
         }
-        let caller = self.caller(ip, &head.headers, &query).await?;
+        let caller = self.caller(address, &head.headers, &query).await?;
         if operation.is_administration() {
             caller
                 .check_admin()
                 .map_err(|error| refusal(&caller, error.into()))?;
         }
+        let place = self.place(operation, &query, address)?;
         let budget = self.hub.budget();
-        let mut permit = budget.try_take(Account::Bodies, ip, 0)?;
+        let mut permit = budget.try_take(Account::Bodies, address, 0)?;
         let body = if operation.takes_body() {
             let max_bytes = match operation.is_of_jobs() {
                 // Parsed, JSON is many times as large as its text.
@@ -226,7 +288,7 @@ impl HubService {
             headers: head.headers,
             query,
             body,
-            id: matched.id.unwrap_or_default(),
+            id,
             dialect,
             shard: self.shard,
             upgrade,
@@ -236,7 +298,45 @@ impl HubService {
         let response = perform(operation, request)
             .await
             .map_err(|problem| refusal(&sender, problem))?;
-        hold_answer(response, budget, ip, is_read)
+        let response = hold_answer(response, budget, address, is_read)?;
+        Ok(response.map(|body| body.in_place(place)))
+    }
+
+    /// A place for a request, until the client has its answer. None for one that waits, as it takes a stream's, and none for those
+    /// that look whether the hub lives.
+    fn place(
+        &self,
+        operation: Operation,
+        query: &Query,
+        address: IpAddr,
+    ) -> Result<Option<Place>, Problem> {
+        let waits = operation.can_wait() && !query.seconds("wait", poll::MAX_WAIT)?.is_zero();
+        if waits || operation.is_probe() {
+            return Ok(None);
+        }
+        let taken = self.hub.requests().take(address);
+        taken.map(Some).map_err(|refused| {
+            let detail = match refused {
+                NoPlace::Full(max) => format!(
+                    "{max} requests are being answered, and no more are taken at once (--max-requests)"
+                ),
+                NoPlace::TooManyFromAddress(max) => format!(
+                    "{max} requests from this address are being answered, and no more are taken at once \
+                     (--max-requests-per-ip)"
+                ),
+            };
+            Problem::unavailable(detail, REFUSED_RETRY_AFTER)
+        })
+    }
+
+    /// Who is trusted as a proxy.
+    pub(crate) fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.config.trusted_proxies
+    }
+
+    /// What says that a proxy is not trusted.
+    pub(crate) fn proxy_warning(&self) -> &UntrustedProxyWarning {
+        &self.proxy_warning
     }
 
     /// Who sends a request.
@@ -340,14 +440,14 @@ fn refusal(caller: &Caller, problem: Problem) -> Problem {
 fn hold_answer(
     response: Response<Body>,
     budget: &Budget,
-    ip: IpAddr,
+    address: IpAddr,
     is_read: bool,
 ) -> Result<Response<Body>, Problem> {
     let bytes = response.body().unheld_bytes();
     if bytes <= SMALL_ANSWER_BYTES {
         return Ok(response);
     }
-    match budget.try_take(Account::Answers, ip, bytes) {
+    match budget.try_take(Account::Answers, address, bytes) {
         Ok(permit) => Ok(response.map(|body| body.held_by(permit))),
         Err(refused) if is_read => Err(refused.into()),
         Err(_) => Ok(response),
@@ -385,8 +485,8 @@ fn host_of<B>(request: &http::Request<B>) -> Option<String> {
     header.or_else(|| request.uri().authority().map(ToString::to_string))
 }
 
-/// How many hosts a request names in `Host` headers. An HTTP/2 authority that differs from them is one more
-/// (RFC 9113, section 8.3.1).
+/// How many hosts a request names in `Host` headers. An authority that differs from them is one more: of HTTP/2 (RFC 9113,
+/// section 8.3.1), and of an absolute target, which a proxy in front goes by (RFC 9112, section 3.2.2).
 fn hosts_named<B>(request: &http::Request<B>) -> usize {
     let headers = request.headers().get_all(header::HOST);
     let is_other = |authority: &str| {
@@ -395,8 +495,7 @@ fn hosts_named<B>(request: &http::Request<B>) -> usize {
             .any(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
     };
     let authority = request.uri().authority();
-    let one_more = request.version() == Version::HTTP_2
-        && authority.is_some_and(|authority| is_other(authority.as_str()));
+    let one_more = authority.is_some_and(|authority| is_other(authority.as_str()));
     headers.iter().count() + usize::from(one_more)
 }
 

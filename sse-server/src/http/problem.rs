@@ -213,6 +213,27 @@ fn shortened(mut text: String, max_bytes: usize) -> String {
     text
 }
 
+impl Problem {
+    /// The bytes of such an answer over HTTP/1, after which the connection ends.
+    pub(crate) fn to_http_1(&self) -> Vec<u8> {
+        let reason = self.status.canonical_reason().unwrap_or("Error");
+        let retry_after = self
+            .retry_after_seconds()
+            .map(|seconds| format!("retry-after: {seconds}\r\n"))
+            .unwrap_or_default();
+        let json = self.to_json();
+        let mut answer = format!(
+            "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+             {retry_after}content-length: {}\r\nconnection: close\r\n\r\n",
+            self.status.as_u16(),
+            json.len()
+        )
+        .into_bytes();
+        answer.extend(json);
+        answer
+    }
+}
+
 /// What could never be taken is too large; everything else is worth another try.
 impl From<NoMemory> for Problem {
     fn from(error: NoMemory) -> Self {
@@ -268,4 +289,4 @@ const MAX_DETAIL_BYTES: usize = 2 << 10;
 /// As much of a field's name, which may be anything that a client sends.
 const MAX_FIELD_BYTES: usize = 256;
 /// How long a refused client is told to stay away, before jitter.
-pub(super) const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -281,7 +281,7 @@ pub(super) fn publication(fields: Fields<'_>) -> Result<Publication, Problem> {
                     }
             }
             "ttl_seconds" => {
-                let seconds: f64 = number(&name, raw, "a number of seconds")?;
+                let seconds: f64 = number(&name, raw, "a number of seconds, 0 or more")?;
                 publication.time_to_live =
                     Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
                         Problem::bad_field(name, "must be a number of seconds, 0 or more")

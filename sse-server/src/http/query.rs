@@ -18,27 +18,51 @@ impl Query {
     ///
     /// When it has more parameters than any request needs: those behind them would not be looked at.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, Problem> {
-        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-        let pairs: Vec<_> = pairs.take(MAX_PARAMETERS + 1).collect();
-        if pairs.len() > MAX_PARAMETERS {
-            return Err(Problem::bad_request(format!(
-                "the query has more than {MAX_PARAMETERS} parameters"
-            )));
+        let pairs = query.unwrap_or_default().split('&');
+        let mut read = Vec::new();
+        for pair in pairs.filter(|pair| !pair.is_empty()) {
+            if read.len() == MAX_PARAMETERS {
+                return Err(Problem::bad_request(format!(
+                    "the query has more than {MAX_PARAMETERS} parameters"
+                )));
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = |text: &str| decode(&text.replace('+', " "));
+            let name = decoded(name).map_err(|problem| {
+                Problem::bad_request(format!("the name of a query parameter {problem}"))
+            })?;
+            let value = match decoded(value) {
+                Ok(value) => value,
+                // Nobody reads it.
+                Err(_) if is_extra(&name) => String::new(),
+                Err(problem) => return Err(Problem::bad_field(name, problem)),
+            };
+            read.push((name, value));
         }
-        let owned = pairs
-            .into_iter()
-            .map(|(name, value)| (name.into_owned(), value.into_owned()));
-        Ok(Self(owned.collect()))
+        let query = Self(read);
+        query.check_repeated()?;
+        Ok(query)
+    }
+
+    /// Refuses different values for what can have one: a proxy in front, or the next version, may look at the other one.
+    fn check_repeated(&self) -> Result<(), Problem> {
+        for (at, (name, value)) in self.0.iter().enumerate() {
+            let before = self.0[..at].iter().find(|(known, _)| known == name);
+            let is_other = before.is_some_and(|(_, first)| first != value);
+            if is_other && !REPEATED_PARAMETERS.contains(&&**name) && !is_extra(name) {
+                return Err(Problem::bad_field(
+                    &**name,
+                    "is given more than once, with different values",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses parameters that nobody knows: a mistyped `topic` must not read everything. What pages and their libraries add
     /// by themselves is left alone.
     pub(super) fn check_names(&self, known: &[&str]) -> Result<(), Problem> {
-        let is_unknown = |name: &&str| {
-            let is_extra = EXTRA_PARAMETERS.contains(name)
-                || EXTRA_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-            !known.contains(name) && !is_extra
-        };
+        let is_unknown = |name: &&str| !known.contains(name) && !is_extra(name);
         let mut names = self.0.iter().map(|(name, _)| name.as_str());
         let Some(name) = names.find(is_unknown) else {
             return Ok(());
@@ -90,7 +114,11 @@ impl Query {
 
     /// A duration in seconds, `max` at most.
     pub(super) fn seconds(&self, name: &str, max: Duration) -> Result<Duration, Problem> {
-        let span: Option<Span> = self.read(name, "a number of seconds")?;
+        let expected = format!(
+            "a number of seconds; write 0 to {seconds}",
+            seconds = max.as_secs()
+        );
+        let span: Option<Span> = self.read(name, &expected)?;
         Ok(span.map_or(Duration::ZERO, |span| span.0.min(max)))
     }
 
@@ -139,6 +167,29 @@ impl Query {
     }
 }
 
+/// Text as it was before it was percent-encoded, or what is wrong with it: what was replaced would be other text than the
+/// client's.
+pub(super) fn decode(text: &str) -> Result<String, &'static str> {
+    let is_digit = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = text.as_bytes();
+    let mut signs = text.match_indices('%');
+    if !signs.all(|(at, _)| is_digit(bytes.get(at + 1)) && is_digit(bytes.get(at + 2))) {
+        return Err(
+            "has a % that two hexadecimal digits do not follow; write %25 for the character itself",
+        );
+    }
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    let decoded = decoded.map_err(|_| "is not UTF-8 once it is percent-decoded")?;
+    Ok(decoded.into_owned())
+}
+
+/// Whether it is what pages and their libraries add by themselves.
+fn is_extra(name: &str) -> bool {
+    EXTRA_PARAMETERS.contains(&name)
+        || EXTRA_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            && !LAST_EVENT_ID.contains(&name)
+}
+
 /// The known name that a mistyped one is most like.
 fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |known: &str| strsim::damerau_levenshtein(name, known);
@@ -172,6 +223,8 @@ const LAST_EVENT_ID: [&str; 4] = [
     "lastEventID",
     "evs_last_event_id",
 ];
+/// Parameters that may have several values. All others may be repeated, but with the same one.
+const REPEATED_PARAMETERS: [&str; 4] = ["topic", "topic_exact", "subscribe", "event_types"];
 /// What caches and polyfills are kept busy with.
 const EXTRA_PARAMETERS: [&str; 2] = ["_", "r"];
 /// And what marketing tools and polyfills add.
@@ -215,6 +268,40 @@ mod tests {
         let text = "_=1&".repeat(MAX_PARAMETERS) + "topic=private-room";
         assert!(Query::parse(Some(&text)).is_err());
         assert!(Query::parse(Some(&"_=1&".repeat(MAX_PARAMETERS))).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_refused_and_not_replaced() {
+        for (text, field) in [
+            ("topic=%ff", Some("topic")),
+            ("topic=%zz", Some("topic")),
+            ("topic=100%", Some("topic")),
+            ("a=1&last_event_id=%e9", Some("last_event_id")),
+            ("%ff=1", None),
+            ("%=1", None),
+        ] {
+            let problem = Query::parse(Some(text)).err().unwrap();
+            assert_eq!(problem.field.as_deref(), field, "{text}");
+        }
+        let query = Query::parse(Some("topic=gr%C3%B6%C3%9Fe+x%2By%25&utm_campaign=100%")).unwrap();
+        assert_eq!(query.get("topic"), Some("größe x+y%"));
+    }
+
+    #[test]
+    fn two_values_are_refused_where_there_can_be_one() {
+        for text in [
+            "durable=a&durable=b",
+            "user_id=a&user_id=b",
+            "session_id=a&topic=t&session_id=",
+            "last_event_id=1&last_event_id=2",
+            "wait=1&wait=2",
+            "evs_last_event_id=1&evs_last_event_id=2",
+        ] {
+            assert!(Query::parse(Some(text)).is_err(), "{text}");
+        }
+        for text in ["durable=a&durable=a", "topic=a&topic=b", "_=1&_=2", "a&&b"] {
+            assert!(Query::parse(Some(text)).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 
+use super::query::decode;
 use crate::dialect::{DIALECTS, Dialect, Operation, Route};
 
 type Methods = Vec<(Method, Operation, &'static Dialect)>;
@@ -16,8 +17,8 @@ pub(super) struct Router {
 /// The rows of one path.
 pub(super) struct Matched<'a> {
     methods: &'a Methods,
-    /// What stands at `{id}`, decoded.
-    pub(super) id: Option<String>,
+    /// What stands at `{id}`, decoded, or what is wrong with it.
+    pub(super) id: Option<Result<String, &'static str>>,
 }
 
 impl Router {
@@ -46,15 +47,7 @@ impl Router {
             path
         };
         let matched = self.paths.at(path).ok()?;
-        let id = match matched.params.get("id") {
-            Some(id) => Some(
-                percent_encoding::percent_decode_str(id)
-                    .decode_utf8()
-                    .ok()?
-                    .into_owned(),
-            ),
-            None => None,
-        };
+        let id = matched.params.get("id").map(decode);
         Some(Matched {
             methods: matched.value,
             id,
@@ -117,7 +110,7 @@ mod tests {
             assert_eq!(operation, route.operation, "{path}");
             // Two dialects that claim one path would be seen here.
             assert!(std::ptr::eq(found, dialect), "{path}");
-            assert!(matched.id.is_none_or(|id| id == "a b"));
+            assert!(matched.id.is_none_or(|id| id.as_deref() == Ok("a b")));
         }
         assert!(router.find("/nothing").is_none());
         assert_eq!(

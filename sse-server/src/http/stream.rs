@@ -119,33 +119,40 @@ fn is_on(request: &Request<'_>, name: &str, default: bool) -> Result<bool, Probl
 
 /// Refuses a client that can take no stream, which would wait for its end for ever.
 fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut ranges = headers
+    let ranges: Vec<&str> = headers
         .get_all(header::ACCEPT)
         .iter()
         .flat_map(|line| line.to_str().unwrap_or_default().split(','))
         .map(str::trim)
         .filter(|range| !range.is_empty())
-        .peekable();
-    let is_absent = ranges.peek().is_none();
-    let accepts = |range: &str| {
-        let mut parts = range.split(';').map(str::trim);
-        let kind = parts.next().unwrap_or_default();
-        let is_refused = parts.any(|part| {
-            let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
-            weight.is_some_and(|weight| weight.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
+        .collect();
+    // Of the ranges that mean a stream the closest one says whether it is wanted (RFC 9110, section 12.5.1).
+    let accepts = ["text/event-stream", "text/*", "*/*", "*"]
+        .iter()
+        .find_map(|name| {
+            let named = ranges.iter().filter(|range| {
+                let kind = range.split(';').next().unwrap_or_default();
+                kind.trim().eq_ignore_ascii_case(name)
+            });
+            named
+                .map(|range| !is_refused(range))
+                .reduce(|one, other| one || other)
         });
-        let names_streams = ["text/event-stream", "text/*", "*/*", "*"]
-            .iter()
-            .any(|it| it.eq_ignore_ascii_case(kind));
-        names_streams && !is_refused
-    };
-    if is_absent || ranges.any(accepts) {
+    if ranges.is_empty() || accepts == Some(true) {
         return Ok(());
     }
     Err(Problem::new(
         StatusCode::NOT_ACCEPTABLE,
         "this is a stream of text/event-stream, which the Accept header leaves out; for the same events as JSON use /events/poll",
     ))
+}
+
+/// Whether a range of `Accept` has the weight zero.
+fn is_refused(range: &str) -> bool {
+    range.split(';').skip(1).map(str::trim).any(|part| {
+        let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
+        weight.is_some_and(|weight| weight.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
+    })
 }
 
 fn response(body: Body, coding: Coding) -> Response<Body> {
@@ -199,12 +206,12 @@ pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
     let detail = match refusal {
         Refusal::Full => {
             format!(
-                "the hub is full: {} connections are open",
+                "the hub is full: {} connections are open (--max-connections)",
                 config.max_connections
             )
         }
         Refusal::TooManyFromAddress => format!(
-            "{} connections are open from this address, and no more are taken",
+            "{} connections are open from this address, and no more are taken (--max-connections-per-ip)",
             config.max_connections_per_ip
         ),
         _ => "the hub is shutting down; connect again".to_owned(),
@@ -222,7 +229,13 @@ pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
     let field = match error {
         InvalidInterest::NoMemory(error) => return (*error).into(),
         InvalidInterest::Forbidden(error) => return error.clone().into(),
-        InvalidInterest::TooMany { .. } => "subscribe",
+        InvalidInterest::TooMany { wanted, topics, .. } => {
+            if topics * 2 <= *wanted {
+                "subscribe"
+            } else {
+                "topic"
+            }
+        }
         InvalidInterest::Topic { is_exact: true, .. } => "topic_exact",
         InvalidInterest::Topic { .. } => "topic",
     };
@@ -253,6 +266,7 @@ mod tests {
             &["*/*"],
             &["application/json, text/*;q=0.1"],
             &["application/json", "Text/Event-Stream"],
+            &["*/*;q=0, text/event-stream"],
             &[""],
         ] {
             assert!(check(fine).is_ok(), "{fine:?}");
@@ -262,6 +276,10 @@ mod tests {
             &["application/json, text/html"],
             &["application/json, */*;q=0"],
             &["text/event-stream; q=0.0, application/json"],
+            &["text/event-stream;q=0"],
+            &["application/json, text/event-stream;q=0"],
+            &["text/event-stream;q=0, */*"],
+            &["*/*", "text/*;q=0"],
         ] {
             let problem = check(refused).unwrap_err();
             assert_eq!(problem.status, StatusCode::NOT_ACCEPTABLE, "{refused:?}");

@@ -12,7 +12,7 @@ use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::{check_event_type, check_is_object, no_text};
 use super::request::Request;
 use super::{json, stream};
-use crate::hub::{ChangeError, SubscriptionChange};
+use crate::hub::{ChangeError, InvalidInterest, SubscriptionChange};
 use crate::wire;
 
 #[derive(Deserialize)]
@@ -167,7 +167,19 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
 pub(super) fn change_problem(error: &ChangeError) -> Problem {
     match error {
         ChangeError::Unknown(_) => Problem::not_found(error.to_string()),
-        ChangeError::Interest(error) => stream::invalid_interest(error),
+        ChangeError::Interest(error) => {
+            let mut problem = stream::invalid_interest(error);
+            // As the fields of a message are called, and not the parameters of a query.
+            let name = match (error, problem.field.as_deref()) {
+                (InvalidInterest::TooMany { .. }, Some("topic")) => "topics",
+                (InvalidInterest::TooMany { .. }, _) => "event_types",
+                _ => return problem,
+            };
+            let detail = error.to_string();
+            problem.field = Some(name.to_owned());
+            problem.detail = format!("{name}: {detail}");
+            problem
+        }
         ChangeError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
     }
 }

@@ -4,6 +4,8 @@
 //! empty line as a ping. The client may send JSON objects with a `type` of `subscribe`, `unsubscribe`, `ack` or
 //! `publish`; each is answered, and the answer repeats its `ref`.
 
+mod frame_bounds;
+mod message;
 mod socket;
 
 use std::future::Future;
@@ -34,10 +36,11 @@ use super::request_body::BODY_TIMEOUT;
 use super::subscription_change::change_problem;
 use super::{named_subscriptions, publish, stream};
 use crate::access::Caller;
-use crate::access::budget::Account;
-use crate::hub::{Hub, Interest, SubscriptionPlace};
+use crate::access::budget::{Account, Permit};
+use crate::hub::{Hub, SubscriptionPlace};
 use crate::session::{EventStream, Farewell};
 use crate::units::Quoted;
+use message::{field, interest, parse};
 use socket::{Counted, Counts};
 
 /// Answers a handshake.
@@ -63,7 +66,10 @@ pub(super) async fn open(mut request: Request<'_>) -> Result<Response<Body>, Pro
             "a WebSocket begins on a connection of its own, over HTTP/1.1",
         ));
     };
+    let (account, address) = (Account::Connections, request.caller.address());
+    let budget = request.hub.budget();
     let websocket = WebSocket {
+        _held: budget.try_take(account, address, WEBSOCKET_BYTES)?,
         stream: stream::open_for_websocket(&request).await?,
         hub: request.hub.clone(),
         caller: request.caller.clone(),
@@ -136,6 +142,8 @@ struct WebSocket {
     max_message_bytes: usize,
     /// What has passed through the socket.
     counts: Counts,
+    /// The right to hold what the connection takes.
+    _held: Permit,
 }
 
 impl std::fmt::Debug for WebSocket {
@@ -190,6 +198,9 @@ impl WebSocket {
                 message = socket.next() => self.handle_message(&mut socket, message).await,
                 _ = look.tick() => self.check_unfinished(),
             };
+            if step.is_ok() && socket.get_ref().has_spare_memory() {
+                socket = without_spare_memory(socket).await;
+            }
         };
         // Its place is free while the last words are said.
         drop(self);
@@ -215,26 +226,26 @@ impl WebSocket {
     /// times in each: the sweep lets go who has given no sign of life for as long, and would be first.
     async fn send(&mut self, sent: impl Future<Output = Result<(), Error>>) -> Result<(), Stop> {
         let mut sent = pin!(sent);
-        let mut looks_without_progress = 0;
-        loop {
+        // Often enough that the sweep never takes a slow client for one that has stalled.
+        let pause = self.send_timeout() / LOOKS_PER_TIMEOUT;
+        let mut looks_in_vain = 0;
+        while looks_in_vain < LOOKS_PER_TIMEOUT {
             let before = self.counts.written();
-            match tokio::time::timeout(self.send_timeout() / LOOKS, &mut sent).await {
+            match tokio::time::timeout(pause, &mut sent).await {
                 Ok(Ok(())) => {
                     self.stream.progressed();
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Stop::Broken),
                 Err(_) if self.counts.written() != before => {
-                    looks_without_progress = 0;
                     self.stream.progressed();
+                    looks_in_vain = 0;
                 }
-                Err(_) => looks_without_progress += 1,
-            }
-            if looks_without_progress == LOOKS {
-                self.stream.stalled();
-                return Err(Stop::Broken);
+                Err(_) => looks_in_vain += 1,
             }
         }
+        self.stream.stalled();
+        Err(Stop::Broken)
     }
 
     /// Ends it when a message has been on its way for longer than a request's body may be: until it is whole, the hub
@@ -367,94 +378,21 @@ impl WebSocket {
     }
 }
 
-/// The type of a message and its other fields; `reference` becomes its `ref`, as soon as that is known.
-fn parse<'a>(message: &'a [u8], reference: &mut Value) -> Result<(String, Fields<'a>), Problem> {
-    let mut fields: Fields<'a> = serde_json::from_slice(message).map_err(|error| {
-        Problem::bad_request(format!("a message must be a JSON object: {error}"))
-    })?;
-    let mut take = |name: &str| {
-        let at = fields.0.iter().position(|(known, _)| known == name)?;
-        Some(fields.0.remove(at).1)
-    };
-    let (given, kind) = (take("ref"), take("type"));
-    if let Some(given) = given {
-        if given.get().len() > MAX_REF_BYTES {
-            return Err(Problem::bad_field(
-                "ref",
-                format!("may have {MAX_REF_BYTES} bytes at most"),
-            ));
-        }
-        *reference = serde_json::from_str(given.get()).unwrap_or(Value::Null);
+/// Gives back what the last message took. The library is between two messages and has read nothing ahead, so that nothing is lost
+/// when it begins anew.
+async fn without_spare_memory<S>(
+    mut socket: WebSocketStream<Counted<S>>,
+) -> WebSocketStream<Counted<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if socket.get_ref().is_buffer_large() {
+        let config = *socket.get_config();
+        let counted = socket.into_inner();
+        socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
     }
-    let kind = kind.and_then(|kind| serde_json::from_str(kind.get()).ok());
-    let kind = kind.ok_or_else(|| {
-        Problem::bad_field("type", "is missing: subscribe, unsubscribe, ack or publish")
-    })?;
-    Ok((kind, fields))
-}
-
-/// What a `subscribe` or `unsubscribe` names.
-fn interest(fields: &Fields<'_>) -> Result<Interest, Problem> {
-    const KNOWN: [&str; 5] = ["topic", "topics", "topic_exact", "event_types", "subscribe"];
-    if let Some((name, _)) = fields.0.iter().find(|(name, _)| !KNOWN.contains(&&**name)) {
-        let known = KNOWN.join(", ");
-        return Err(Problem::bad_field(
-            &**name,
-            format!("no such field; there are {known}"),
-        ));
-    }
-    let mut names = Vec::with_capacity(KNOWN.len());
-    for name in KNOWN {
-        names.push(names_in(fields, name)?);
-    }
-    let [topic, topics, topic_exact, event_types, subscribe] = names
-        .try_into()
-        .map_err(|_| Problem::bad_request("a message must name topics or event types"))?;
-    let types = [event_types, subscribe]
-        .into_iter()
-        .flatten()
-        .flatten()
-        .collect::<Vec<_>>();
-    for name in &types {
-        publication::check_event_type("event_types", name)?;
-    }
-    let interest = Interest {
-        topics: [topic, topics].into_iter().flatten().flatten().collect(),
-        exact_topics: topic_exact.unwrap_or_default(),
-        event_types: (!types.is_empty()).then_some(types),
-    };
-    if interest == Interest::default() {
-        return Err(Problem::bad_field(
-            "topics",
-            "is missing: name topics or event_types",
-        ));
-    }
-    Ok(interest)
-}
-
-/// The name or the names in a field.
-fn names_in(fields: &Fields<'_>, name: &str) -> Result<Option<Vec<String>>, Problem> {
-    let is_list = |raw: &str| raw.starts_with('[');
-    match fields.0.iter().find(|(known, _)| known == name) {
-        Some((_, raw)) if is_list(raw.get()) => field(fields, name),
-        Some(_) => Ok(field(fields, name)?.map(|one: String| vec![one])),
-        None => Ok(None),
-    }
-}
-
-fn field<T: serde::de::DeserializeOwned>(
-    fields: &Fields<'_>,
-    name: &str,
-) -> Result<Option<T>, Problem> {
-    let Some((_, raw)) = fields.0.iter().find(|(known, _)| known == name) else {
-        return Ok(None);
-    };
-    serde_json::from_str(raw.get()).map(Some).map_err(|_| {
-        Problem::bad_field(
-            name,
-            "must be text, or an array of texts where several are possible",
-        )
-    })
+    socket.get_mut().give_back();
+    socket
 }
 
 /// Writes each line as a text message, and an empty one as a ping.
@@ -564,12 +502,12 @@ fn close_reason(farewell: Option<Farewell>) -> (CloseCode, String) {
 const KEY_BYTES: usize = 24;
 /// What a client reads and is read ahead of its messages: requests are small.
 const READ_BUFFER_BYTES: usize = 4 << 10;
-/// As long as a `ref` may be. A stated guess: a UUID, with room.
-const MAX_REF_BYTES: usize = 256;
 /// From here on a message is written without a copy. A stated guess: what one TLS record takes.
 const LARGE_BYTES: usize = 16 << 10;
-/// How often it looks within a send timeout whether the client takes anything.
-const LOOKS: u32 = 8;
+/// How often it is looked whether a client takes something, within the time that it may take nothing.
+const LOOKS_PER_TIMEOUT: u32 = 8;
+/// What a WebSocket takes in memory, its stream's place not counted: measured by the memory test.
+const WEBSOCKET_BYTES: usize = 15 << 10;
 /// How long the last words may take, with the client's answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -599,7 +537,12 @@ mod tests {
             },
             ..ConnectionRequest::from(Caller::default())
         };
+        let held = hub
+            .budget()
+            .try_take(Account::Bodies, Caller::default().address(), 0)
+            .unwrap();
         let websocket = WebSocket {
+            _held: held,
             stream: hub.connect(request).await.unwrap(),
             hub: hub.clone(),
             caller: Caller::default(),

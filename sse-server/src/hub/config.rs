@@ -18,13 +18,20 @@ pub struct HubConfig {
     pub max_connections: usize,
     /// Connections at once from one address; an IPv6 address counts with its /64.
     pub max_connections_per_ip: usize,
+    /// Requests that are answered at once, without streams and those that wait.
+    pub max_requests: usize,
+    /// The same from one address; an IPv6 address counts with its /64.
+    pub max_requests_per_ip: usize,
+    /// Sockets at once; `None` for as many as there may be connections and requests.
+    pub max_sockets: Option<usize>,
     /// Topics and event types one connection may subscribe to.
     pub max_subscriptions: usize,
     /// Largest data of one event.
     pub max_event_bytes: usize,
     /// The event types that may be published; `None` for any.
     pub allowed_event_types: Option<BTreeSet<String>>,
-    /// Memory by account. The account `compression` has [`stream_compression_bytes`](Self::stream_compression_bytes) instead.
+    /// Memory by account. The account `compression` has [`stream_compression_bytes`](Self::stream_compression_bytes) instead, and
+    /// `window` has [`window_bytes`](Self::window_bytes).
     pub memory: Sizes,
     /// Jobs remembered at once.
     pub max_jobs: usize,
@@ -51,7 +58,7 @@ pub struct HubConfig {
     pub sweep_interval: Duration,
     /// What happens to a reader whose next event is no longer kept.
     pub overflow: Overflow,
-    /// Newest events held in memory for all readers together, in bytes.
+    /// Memory for the newest events, which all readers share, in bytes.
     pub window_bytes: usize,
     /// The same, counted in events.
     pub window_events: usize,
@@ -69,6 +76,8 @@ pub struct HubConfig {
     pub thresholds: Thresholds,
     /// The most that waiting for more events may add to an event's latency. Only a busy hub waits; zero for never.
     pub max_linger: Duration,
+    /// Takes the wall clock for right when the hub starts, whatever the log says of it.
+    pub trust_clock: bool,
     /// Parts the pool is divided into; one for each core that serves connections.
     pub shards: usize,
 }
@@ -78,6 +87,10 @@ impl Default for HubConfig {
         Self {
             max_connections: 10_000,
             max_connections_per_ip: 100,
+            // Stated guesses: a publisher with some hundred requests at once is one address, and four of them are let in.
+            max_requests: 2_000,
+            max_requests_per_ip: 500,
+            max_sockets: None,
             max_subscriptions: 64,
             max_event_bytes: 1 << 20,
             allowed_event_types: None,
@@ -104,6 +117,7 @@ impl Default for HubConfig {
             // A busy machine that delivers in time is not ill.
             thresholds: Thresholds::default().without(Signal::Cpu),
             max_linger: Duration::from_millis(5),
+            trust_clock: false,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }

@@ -9,7 +9,9 @@ use sse_pool::{
     ReaderKey, Refusal, Selector, Start,
 };
 
-use super::{EncodedRecord, Hub, Interest, InvalidInterest, Publication, PublishError, Published};
+use super::{
+    EncodedRecord, Hub, Interest, InvalidInterest, Placement, Publication, PublishError, Published,
+};
 use crate::access::Caller;
 use crate::clock::Moment;
 
@@ -165,7 +167,15 @@ impl Hub {
             },
             &self.caller_of(id)?,
         )?;
-        let selector = self.exchange_selector(id, |current| Selector {
+        let placement = match change.last_event_id.as_deref().filter(|id| !id.is_empty()) {
+            Some(id) => {
+                let from = self.resume_from(id).await?;
+                Some(Placement::of(from, self.inner.broker.bounds()))
+            }
+            None => None,
+        };
+        let gap = placement.as_ref().and_then(|placement| placement.gap);
+        let selector = self.exchange_selector(id, placement, |current| Selector {
             topics: match names_topics {
                 true => wanted.topics.clone(),
                 false => current.topics.clone(),
@@ -176,15 +186,6 @@ impl Hub {
             },
             held: None,
         })?;
-        let inner = &self.inner;
-        let mut gap = None;
-        if let Some(last_event_id) = change.last_event_id.as_deref().filter(|id| !id.is_empty()) {
-            let from = self.resume_from(last_event_id).await?;
-            let bounds = inner.broker.bounds();
-            let (after, missing) = from.resolve(bounds);
-            inner.pool.seek(id, bounds.epoch.0, after);
-            gap = missing;
-        }
         Ok((selector, gap))
     }
 
@@ -206,9 +207,16 @@ impl Hub {
             .plus(&wanted, more.names_topics());
         let count = sum.topic_count() + sum.labels.as_ref().map_or(0, |labels| labels.len());
         if count > max {
-            return Err(InvalidInterest::TooMany { wanted: count, max }.into());
+            return Err(InvalidInterest::TooMany {
+                wanted: count,
+                topics: sum.topic_count(),
+                max,
+            }
+            .into());
         }
-        self.exchange_selector(id, |current| current.plus(&wanted, more.names_topics()))
+        self.exchange_selector(id, None, |current| {
+            current.plus(&wanted, more.names_topics())
+        })
     }
 
     /// Lets a live connection follow less. One whose last topic goes follows none, and not every one.
@@ -222,7 +230,9 @@ impl Hub {
         less: &Interest,
     ) -> Result<Arc<Selector>, ChangeError> {
         let unwanted = self.selector(less, &self.caller_of(id)?)?;
-        self.exchange_selector(id, |current| current.minus(&unwanted, less.names_topics()))
+        self.exchange_selector(id, None, |current| {
+            current.minus(&unwanted, less.names_topics())
+        })
     }
 
     /// Who opened a connection, and with which rights.
@@ -242,10 +252,11 @@ impl Hub {
         Ok(status.selector)
     }
 
-    /// Gives a connection another selector, with a permit for the memory that it takes.
+    /// Gives a connection another selector, with a permit for the memory that it takes, and another place if one is given.
     fn exchange_selector(
         &self,
         id: &ConnectionId,
+        placement: Option<Placement>,
         change: impl Fn(&Selector) -> Selector,
     ) -> Result<Arc<Selector>, ChangeError> {
         let address = self.caller_of(id)?.address();
@@ -253,10 +264,15 @@ impl Hub {
         let held = self
             .permit_for(&next, address)
             .map_err(InvalidInterest::from)?;
-        let updated = self.inner.pool.update_selector(id, |current| Selector {
+        let change = |current: &Selector| Selector {
             held: held.clone(),
             ..change(current)
-        });
+        };
+        let pool = &self.inner.pool;
+        let updated = match placement {
+            Some(placement) => pool.update_selector_and_seek(id, &placement.seek(), change),
+            None => pool.update_selector(id, change),
+        };
         updated.map_err(|_| ChangeError::Unknown(id.clone()))
     }
 

@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use sse_health::Phase;
+use sse_health::{Fault, Phase, Status};
 use sse_pool::{CloseReason, ReaderState};
 
 use super::Hub;
+use super::age_clock::{AgeClock, ClockNotice};
 use crate::clock;
 
 impl Hub {
@@ -14,6 +15,9 @@ impl Hub {
     /// second. The server does; who embeds the hub may use [`run_housekeeping`](Self::run_housekeeping).
     pub async fn housekeep(&self, now: Instant) {
         let inner = &self.inner;
+        inner.selectors.forget_unused();
+        inner.clients.forget_unused();
+        inner.cohorts.forget_unused();
         let swept = inner.pool.sweep(now);
         for (ids, reason) in [
             (&swept.stalled, CloseReason::Stalled),
@@ -27,9 +31,11 @@ impl Hub {
             .metrics
             .record_evictions(swept.stalled.len(), swept.idle.len(), now);
         inner.metrics.record_most_behind(swept.most_behind_entries);
+        self.look_at_the_clock(now);
+        self.tell_of_the_log();
         if inner.metrics.is_sweep_due(now) {
             self.sweep_named_subscriptions();
-            if let Err(error) = inner.broker.trim(clock::unix_millis()).await {
+            if let Err(error) = inner.broker.trim(self.age_now()).await {
                 inner.metrics.record_error(now);
                 tracing::warn!(%error, "old events could not be trimmed");
             }
@@ -50,6 +56,45 @@ impl Hub {
                 transition.reason
             );
         }
+    }
+
+    /// Notices whether the wall clock goes as the monotonic one does, and lets the log know the time.
+    fn look_at_the_clock(&self, now: Instant) {
+        let mut clock = self.inner.age_clock.lock();
+        let notice = clock.observe(now, clock::unix_millis());
+        let seen = clock.clone();
+        drop(clock);
+        self.inner.broker.note_time(seen.log_time());
+        tell(&seen, notice);
+    }
+
+    /// Says once that nothing can be stored any more, and what to do.
+    fn tell_of_the_log(&self) {
+        let fenced = self.log_health().fenced;
+        let is_new = {
+            let mut told = self.inner.told_fence.lock();
+            let is_new = *told != fenced;
+            told.clone_from(&fenced);
+            is_new
+        };
+        if is_new && let Some(reason) = fenced {
+            tracing::error!("{}", fenced_advice(&reason));
+        }
+    }
+
+    /// What is wrong beyond what is measured, for the health reports.
+    pub(super) fn faults(&self) -> Vec<Fault> {
+        let log = self.log_health().fenced.map(|reason| Fault {
+            signal: "log",
+            status: Status::Critical,
+            message: fenced_advice(&reason),
+        });
+        let clock = self.inner.age_clock.lock().fault().map(|message| Fault {
+            signal: "clock",
+            status: Status::Warning,
+            message,
+        });
+        log.into_iter().chain(clock).collect()
     }
 
     /// Keeps house once a second until the hub is shut down.
@@ -120,7 +165,9 @@ impl Hub {
             }
             tokio::time::sleep(DRAIN_STEP).await;
         }
-        let cut = inner.pool.close_all(CloseReason::Shutdown);
+        // Also those that were told to end and do not take it.
+        let cut = inner.pool.stats().active;
+        inner.pool.close_all(CloseReason::Shutdown);
         self.save_named_subscriptions().await;
         inner.broker.close().await;
         inner.phase.lock().handle_empty();
@@ -139,6 +186,25 @@ impl Hub {
             tokio::time::sleep(DRAIN_STEP).await;
         }
     }
+}
+
+/// Says once what was noticed of the clock.
+pub(super) fn tell(clock: &AgeClock, notice: Option<ClockNotice>) {
+    match (notice, clock.fault()) {
+        (None, _) => {}
+        (Some(ClockNotice::Agreed), _) | (Some(_), None) => {
+            tracing::info!("events age by the clock again");
+        }
+        (Some(_), Some(fault)) => tracing::warn!("{fault}"),
+    }
+}
+
+/// Why nothing is stored, and what the operator does about it.
+fn fenced_advice(reason: &str) -> String {
+    format!(
+        "the log cannot be written: {reason}. Publishing answers 503, and readers go on with what is there. See to the disk or the \
+         data folder first, then start the hub again; if it finds the log damaged, `sse-server log salvage` saves what can be read"
+    )
 }
 
 /// How often stalled readers are looked for: a fraction of the send timeout's five seconds.

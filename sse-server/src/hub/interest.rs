@@ -72,10 +72,12 @@ impl Interest {
 #[non_exhaustive]
 pub enum InvalidInterest {
     /// It is too much.
-    #[error("{wanted} subscriptions are wanted, and a connection may have {max}")]
+    #[error("{wanted} topics and event types are wanted, and a connection may have {max}")]
     TooMany {
         /// How many topics and types are named.
         wanted: usize,
+        /// How many of them are topics.
+        topics: usize,
         /// How many may be.
         max: usize,
     },
@@ -109,10 +111,13 @@ impl Hub {
         let key = (interest.clone(), caller.visibility().clone());
         inner.selectors.get(key, |(interest, _)| {
             let selector = caller.narrow(&compile(interest, max)?)?;
-            Ok(Selector {
-                held: self.permit_for(&selector, caller.address())?,
-                ..selector
-            })
+            // Those that are only remembered make room.
+            let held = self.permit_for(&selector, caller.address());
+            let held = held.or_else(|_| {
+                inner.selectors.forget_unused();
+                self.permit_for(&selector, caller.address())
+            })?;
+            Ok(Selector { held, ..selector })
         })
     }
 
@@ -160,7 +165,12 @@ fn compile(interest: &Interest, max: usize) -> Result<Selector, InvalidInterest>
     let types = event_types.as_deref().unwrap_or_default();
     let wanted = topics.len() + exact_topics.len() + types.len();
     if wanted > max {
-        return Err(InvalidInterest::TooMany { wanted, max });
+        let topics = topics.len() + exact_topics.len();
+        return Err(InvalidInterest::TooMany {
+            wanted,
+            topics,
+            max,
+        });
     }
     let labels =
         (!types.is_empty()).then(|| types.iter().map(|name| Arc::from(name.as_str())).collect());
@@ -214,8 +224,9 @@ fn invalid(topic: &str, is_exact: bool, reason: &dyn std::fmt::Display) -> Inval
 const SMALL_BYTES: usize = 1024;
 /// What a name takes beside its text, in a selector and in the pool's index. A stated guess.
 const NAME_BYTES: usize = 192;
-/// What a pattern takes for each byte of its text, once it is compiled and stands in the index.
-const PATTERN_FACTOR: usize = 4;
+/// What a pattern takes for each byte of its text, once it is compiled and stands in the indexes of its reader and of the pool,
+/// which keep its text, its literals and its parts.
+const PATTERN_FACTOR: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 
 /// Remembers the last values that were made, so that equal ones are one.
 ///
-/// Bounded and without upkeep: a key has one place it can be in, and a newer key takes it over. What is not found is
-/// simply made anew, so this is never wrong, only now and then of no use.
+/// Bounded: a key has one place it can be in, and a newer key takes it over. What is not found is simply made anew, so this is
+/// never wrong, only now and then of no use. What nobody uses any more goes with [`forget_unused`](Self::forget_unused): a value
+/// may hold memory of the budget.
 #[derive(Debug)]
 pub(super) struct Interner<K, V> {
     places: Mutex<Vec<Place<K, V>>>,
@@ -53,6 +54,22 @@ impl<K: std::hash::Hash + Eq, V> Interner<K, V> {
     }
 }
 
+impl<K, V> Interner<K, V> {
+    /// Forgets the values that nobody has any more.
+    pub(super) fn forget_unused(&self) {
+        let mut unused = Vec::new();
+        {
+            let mut places = self.places.lock();
+            for place in places.iter_mut() {
+                let is_unused = |(_, value): &(K, Arc<V>)| Arc::strong_count(value) == 1;
+                unused.extend(place.take_if(|place| is_unused(place)));
+            }
+        }
+        // They are dropped without the lock.
+        drop(unused);
+    }
+}
+
 /// How many values are remembered. A stated guess: more than a hub has kinds of readers that come together.
 const PLACES: usize = 64;
 
@@ -66,6 +83,12 @@ mod tests {
         let get = |key: &str| shared.get(key.to_owned(), |key| Ok::<_, ()>(key.clone()));
         assert!(Arc::ptr_eq(&get("a").unwrap(), &get("a").unwrap()));
         assert!(shared.get("b".to_owned(), |_| Err(())).is_err());
+        let kept = get("a").unwrap();
+        drop(get("c"));
+        shared.forget_unused();
+        let left = shared.places.lock().iter().flatten().count();
+        assert_eq!(left, 1, "only what is used");
+        assert!(Arc::ptr_eq(&get("a").unwrap(), &kept));
         for n in 0..10 * PLACES {
             let key = n.to_string();
             assert_eq!(*get(&key).unwrap(), key, "whoever had its place before");

@@ -188,6 +188,15 @@ impl Details {
         }
     }
 
+    /// What they take beside the place that they stand in.
+    fn memory_bytes(&self) -> usize {
+        let texts = self
+            .0
+            .iter()
+            .map(|(name, json)| name.len() + ALLOCATION_BYTES + json.memory_bytes());
+        self.0.capacity() * size_of::<(Box<str>, JsonText)>() + texts.sum::<usize>()
+    }
+
     fn iter(&self) -> impl Iterator<Item = (&str, &JsonText)> {
         self.0.iter().map(|(name, json)| (&**name, json))
     }
@@ -267,6 +276,16 @@ impl JobChange {
 }
 
 impl Job {
+    /// What it takes in memory: texts and JSON, and what surrounds them.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let texts = [&self.title, &self.topic, &self.message, &self.error];
+        let texts = texts.into_iter().flatten().chain([&self.job_id]);
+        size_of::<Self>()
+            + texts.map(String::capacity).sum::<usize>()
+            + self.details.memory_bytes()
+            + self.result.as_ref().map_or(0, JsonText::memory_bytes)
+    }
+
     /// A job that has just been created.
     #[must_use]
     pub fn new(job_id: String, new: NewJob, now: UnixMillis) -> Self {
@@ -430,6 +449,9 @@ fn entry<M: SerializeMap>(
 ) -> Result<(), M::Error> {
     value.map_or(Ok(()), |value| map.serialize_entry(name, value))
 }
+
+/// An allocator's own part of an allocation.
+const ALLOCATION_BYTES: usize = 16;
 
 /// What a job says of itself, whatever its reporter puts beside it.
 const OWN_KEYS: [&str; 9] = [

@@ -129,8 +129,8 @@ impl JobCounts {
 }
 
 impl Table {
-    fn put(&mut self, job: Job, state_bytes: usize, offset: Offset) -> Option<Arc<Notify>> {
-        let bytes = state_bytes + SLOT_BYTES;
+    fn put(&mut self, job: Job, offset: Offset) -> Option<Arc<Notify>> {
+        let bytes = job.memory_bytes() + SLOT_BYTES;
         self.bytes += bytes;
         self.beginning.remove(&job.job_id);
         let state = job.status;
@@ -193,18 +193,18 @@ impl Jobs {
     /// The jobs as the log remembers them. A snapshot that cannot be read is left out and logged, and so are the oldest ones
     /// where all of them take more memory than there is for jobs.
     pub(super) fn new(max: usize, max_bytes: usize, snapshots: Vec<(Topic, Bytes)>) -> Self {
-        let mut states: Vec<(Job, usize)> = Vec::new();
+        let mut states: Vec<(usize, Job)> = Vec::new();
         for (topic, state) in snapshots {
             match serde_json::from_slice::<Job>(&state) {
-                Ok(job) => states.push((job, state.len())),
+                Ok(job) => states.push((job.memory_bytes(), job)),
                 Err(error) => tracing::error!(%topic, %error, "a job's snapshot cannot be read"),
             }
         }
         // The newest are kept, and stand in the order in which they were changed.
-        states.sort_by(|(a, _), (b, _)| b.updated_at.cmp(&a.updated_at));
+        states.sort_by(|(_, a), (_, b)| b.updated_at.cmp(&a.updated_at));
         let total = states.len();
         let mut left = max_bytes;
-        states.retain(|(_, bytes)| {
+        states.retain(|(bytes, _)| {
             let fits = bytes + SLOT_BYTES <= left;
             left = left.saturating_sub(bytes + SLOT_BYTES);
             fits
@@ -217,8 +217,8 @@ impl Jobs {
             );
         }
         let mut table = Table::default();
-        for (job, bytes) in states.into_iter().rev() {
-            table.put(job, bytes, 0);
+        for (_, job) in states.into_iter().rev() {
+            table.put(job, 0);
         }
         Self {
             max,
@@ -257,7 +257,7 @@ impl Jobs {
                 Snapshot::Put(bytes) => match serde_json::from_slice::<Job>(bytes) {
                     Ok(job) => {
                         let mut table = self.table.lock();
-                        table.put(job, bytes.len(), record.position.offset)
+                        table.put(job, record.position.offset)
                     }
                     Err(error) => {
                         tracing::error!(job_id, %error, "a job's snapshot cannot be read");
@@ -367,10 +367,7 @@ impl Hub {
         let now = clock::unix_millis();
         let (job, event) = job.apply(change, now)?;
         let record = self.check_job_size(&job, job_record(&job, event, now)?)?;
-        let forgotten = match job.status.has_ended() {
-            true => Vec::new(),
-            false => self.make_room_for_state(state_bytes(&record))?,
-        };
+        let forgotten = self.make_room_for_state(&job)?;
         let mut records = forget_records(&forgotten, now);
         records.push(record);
         if let Err(error) = self.append(records).await {
@@ -380,15 +377,18 @@ impl Hub {
         Ok(Arc::new(job))
     }
 
-    /// Room for a state of this size: ended jobs are forgotten for it, the oldest first. A job that begins has room already, and
-    /// one that ends needs none.
-    fn make_room_for_state(&self, state_bytes: usize) -> Result<Vec<String>, NoMemory> {
+    /// Room for a job's new state: ended jobs are forgotten for it, the oldest first. One that ends is taken in any case.
+    fn make_room_for_state(&self, job: &Job) -> Result<Vec<String>, NoMemory> {
         let jobs = &self.inner.jobs;
+        let state_bytes = job.memory_bytes();
         let mut table = jobs.table.lock();
         let mut forgotten = Vec::new();
         let mut bytes = table.bytes + state_bytes;
         while bytes > jobs.max_bytes {
             let Some(oldest) = table.ended.pop_front() else {
+                if job.status.has_ended() {
+                    break;
+                }
                 for ended in forgotten.into_iter().rev() {
                     table.restore(ended);
                 }
@@ -416,11 +416,16 @@ impl Hub {
         let max = config.max_job_bytes;
         // What ends a job carries a result, and that has the same bound.
         let max = if job.status.has_ended() { 2 * max } else { max };
-        if state_bytes > max {
-            return Err(JobError::TooLarge {
-                bytes: state_bytes,
-                max,
-            });
+        // JSON of many small values takes many times its text, and two jobs must find room.
+        let (in_memory, max_in_memory) = (job.memory_bytes(), self.inner.jobs.max_bytes / 4);
+        let max_in_memory = match job.status.has_ended() {
+            true => 2 * max_in_memory,
+            false => max_in_memory,
+        };
+        for (bytes, max) in [(state_bytes, max), (in_memory, max_in_memory)] {
+            if bytes > max {
+                return Err(JobError::TooLarge { bytes, max });
+            }
         }
         Ok(record)
     }

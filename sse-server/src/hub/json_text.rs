@@ -47,6 +47,11 @@ impl JsonText {
         self.0.get()
     }
 
+    /// What it takes beside the place that it stands in: its text, and the allocator's part.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.as_str().len() + 16
+    }
+
     pub(crate) fn is_number(&self) -> bool {
         self.as_str()
             .starts_with(|c: char| c == '-' || c.is_ascii_digit())

@@ -18,6 +18,7 @@ use sse_health::{
 };
 
 use super::{Hub, HubConfig};
+use crate::access::PlaceStatus;
 use crate::access::budget::AccountStatus;
 use crate::clock;
 
@@ -27,6 +28,7 @@ pub(crate) struct Metrics {
     gaps: AtomicU64,
     takeovers: AtomicU64,
     refused_takeovers: AtomicU64,
+    panics: AtomicU64,
     bytes_delivered: AtomicU64,
     /// How many events the slowest reader was behind at the last look.
     most_behind: AtomicUsize,
@@ -66,6 +68,8 @@ pub struct HubStats {
     pub subscription_takeovers: u64,
     /// Streams that were refused because their named subscription is in use.
     pub refused_takeovers: u64,
+    /// Requests whose handler panicked; they were answered with 500.
+    pub panics: u64,
     /// Events published a second, over the last minute.
     pub published_per_second: f64,
     /// Events delivered a second, over the last minute.
@@ -84,6 +88,12 @@ pub struct HubStats {
     pub log: LogJson,
     /// Memory held for clients, by account.
     pub memory: BTreeMap<&'static str, AccountJson>,
+    /// Places for `connections` (streams and requests that wait), `requests` and `sockets`.
+    pub places: BTreeMap<&'static str, PlacesJson>,
+    /// Sockets that wait for a request.
+    pub waiting_sockets: usize,
+    /// Sockets that waited and were closed since the start, because others needed their places.
+    pub evicted_sockets: u64,
     /// Jobs by state.
     pub jobs: super::JobCounts,
     /// Since when the hub runs.
@@ -162,6 +172,33 @@ pub struct AccountJson {
     pub refused: u64,
 }
 
+/// The places of one kind.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PlacesJson {
+    /// How many there are.
+    pub max: usize,
+    /// How many one address may have.
+    pub max_per_ip: usize,
+    /// How many are taken.
+    pub taken: usize,
+    /// How often somebody found all of them taken, since the start.
+    pub refused: u64,
+    /// How often an address had its share, since the start.
+    pub refused_per_ip: u64,
+}
+
+impl From<PlaceStatus> for PlacesJson {
+    fn from(status: PlaceStatus) -> Self {
+        Self {
+            max: status.limits.max,
+            max_per_ip: status.limits.max_per_address,
+            taken: status.taken,
+            refused: status.refused,
+            refused_per_ip: status.refused_per_address,
+        }
+    }
+}
+
 impl From<AccountStatus> for AccountJson {
     fn from(status: AccountStatus) -> Self {
         Self {
@@ -185,6 +222,7 @@ impl Metrics {
             gaps: AtomicU64::new(0),
             takeovers: AtomicU64::new(0),
             refused_takeovers: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
             bytes_delivered: AtomicU64::new(0),
             most_behind: AtomicUsize::new(0),
             started_at: unix_now,
@@ -238,6 +276,11 @@ impl Metrics {
     }
 
     /// A stream was refused because its named subscription is in use.
+    /// A handler of a request has panicked.
+    pub(crate) fn record_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn record_refused_takeover(&self) {
         self.refused_takeovers.fetch_add(1, Ordering::Relaxed);
     }
@@ -311,10 +354,12 @@ impl Hub {
     /// How the hub is, for the health reports.
     #[must_use]
     pub fn health(&self) -> Facts {
-        self.inner
-            .metrics
-            .monitor
-            .facts(&self.gauges(), clock::now())
+        let monitor = &self.inner.metrics.monitor;
+        let mut facts = monitor.facts(&self.gauges(), clock::now());
+        for fault in self.faults() {
+            facts.assessment.add(fault);
+        }
+        facts
     }
 
     /// The same as metrics for Prometheus, in OpenMetrics text.
@@ -326,21 +371,80 @@ impl Hub {
         let held = Family::<AccountLabel, Gauge>::default();
         let max = Family::<AccountLabel, Gauge>::default();
         let refused = Family::<AccountLabel, Counter>::default();
-        for status in self.inner.budget.status() {
+        let amount = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        for status in self.memory() {
             let label = AccountLabel {
                 account: status.account.name(),
             };
-            let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-            held.get_or_create(&label).set(bytes(status.held_bytes));
-            max.get_or_create(&label).set(bytes(status.max_bytes));
+            held.get_or_create(&label).set(amount(status.held_bytes));
+            max.get_or_create(&label).set(amount(status.max_bytes));
             refused.get_or_create(&label).inc_by(status.refused);
         }
         registry.register_with_unit("memory_held", "Memory held for clients", Unit::Bytes, held);
         registry.register_with_unit("memory_max", "The most memory for it", Unit::Bytes, max);
         registry.register("memory_refused", "How often no memory was left", refused);
+        self.register_places(&mut registry);
+        let panics: Counter = Counter::default();
+        panics.inc_by(self.inner.metrics.panics.load(Ordering::Relaxed));
+        registry.register("request_panics", "Requests whose handler panicked", panics);
         let mut out = String::new();
         text::encode(&mut out, &registry).expect("a string takes any text");
         out
+    }
+
+    /// The places of each kind.
+    fn places(&self) -> [(&'static str, PlacesJson); 3] {
+        let config = &self.inner.config;
+        let pool = self.inner.pool.stats();
+        let connections = PlacesJson {
+            max: config.max_connections,
+            max_per_ip: config.max_connections_per_ip,
+            taken: pool.active,
+            refused: pool.refused_full,
+            refused_per_ip: pool.refused_address,
+        };
+        [
+            ("connections", connections),
+            ("requests", self.inner.requests.status().into()),
+            ("sockets", self.inner.sockets.status().places.into()),
+        ]
+    }
+
+    fn register_places(&self, registry: &mut Registry) {
+        let taken = Family::<PlaceLabel, Gauge>::default();
+        let max = Family::<PlaceLabel, Gauge>::default();
+        let refused = Family::<RefusalLabel, Counter>::default();
+        let amount = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        for (of, places) in self.places() {
+            taken
+                .get_or_create(&PlaceLabel { of })
+                .set(amount(places.taken));
+            max.get_or_create(&PlaceLabel { of })
+                .set(amount(places.max));
+            for (by, count) in [("all", places.refused), ("ip", places.refused_per_ip)] {
+                refused
+                    .get_or_create(&RefusalLabel { of, by })
+                    .inc_by(count);
+            }
+        }
+        let status = self.inner.sockets.status();
+        let waiting = Gauge::<i64>::default();
+        waiting.set(amount(status.waiting));
+        let evicted = Counter::<u64>::default();
+        evicted.inc_by(status.evicted);
+        registry.register("places_taken", "Places that are taken", taken);
+        registry.register("places_max", "How many places there are", max);
+        registry.register("places_refused", "How often no place was left", refused);
+        registry.register(
+            "sockets_waiting",
+            "Sockets that wait for a request",
+            waiting,
+        );
+        registry.register(
+            "sockets_evicted",
+            "Waiting sockets that were closed for others",
+            evicted,
+        );
     }
 
     /// The hub in numbers.
@@ -376,6 +480,7 @@ impl Hub {
             gaps: metrics.gaps.load(Ordering::Relaxed),
             subscription_takeovers: metrics.takeovers.load(Ordering::Relaxed),
             refused_takeovers: metrics.refused_takeovers.load(Ordering::Relaxed),
+            panics: metrics.panics.load(Ordering::Relaxed),
             published_per_second: traffic.published_per_second,
             delivered_per_second: traffic.delivered_per_second,
             success_rate: traffic.success_rate(),
@@ -410,14 +515,15 @@ impl Hub {
                 durability: self.durability().as_str(),
             },
             memory: self
-                .inner
-                .budget
-                .status()
+                .memory()
                 .map(|status| {
                     let name = status.account.name();
                     (name, AccountJson::from(status))
                 })
                 .into(),
+            places: self.places().into(),
+            waiting_sockets: self.inner.sockets.status().waiting,
+            evicted_sockets: self.inner.sockets.status().evicted,
             jobs: self.job_counts(),
             started_at: clock::rfc3339(metrics.started_at),
             uptime_seconds: facts.uptime.as_secs(),
@@ -429,6 +535,18 @@ impl Hub {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AccountLabel {
     account: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaceLabel {
+    of: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabel {
+    of: &'static str,
+    /// Whose limit was reached: that of `all`, or that of one `ip`.
+    by: &'static str,
 }
 
 fn share(part: usize, whole: usize) -> f64 {

@@ -4,6 +4,7 @@
 //! the readers of its topics; each reader writes it from its own cursor. Replay takes the same path,
 //! only that the cursor is placed further back.
 
+mod age_clock;
 mod cohorts;
 mod config;
 mod connections;
@@ -18,6 +19,8 @@ mod json_text;
 mod load_governor;
 mod metrics;
 mod named_subscriptions;
+mod names;
+mod placement;
 mod poll;
 mod publication;
 mod publish;
@@ -27,18 +30,18 @@ mod rights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sse_broker::{
     Bounds, Broker, Durability, LogHealth, Offset, Page, Position, ReadError, ReadRequest, Record,
-    Tail,
+    Tail, UnixMillis,
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
 use sse_pool::{
-    ClientInfo, Connection, Pool, PoolConfig, Selector, ShardHandle, TopicFilter, Visibility,
-    WindowConfig,
+    ClientInfo, Connection, Entry, Pool, PoolConfig, Selector, ShardHandle, TopicFilter,
+    Visibility, WindowConfig,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -51,12 +54,13 @@ pub use jobs::{JobCounts, JobError};
 pub use json_text::JsonText;
 pub(crate) use metrics::Metrics;
 pub use metrics::{
-    CompressionJson, HubStats, LatencyMs, LogJson, StreamCompressionJson, WindowJson,
+    CompressionJson, HubStats, LatencyMs, LogJson, PlacesJson, StreamCompressionJson, WindowJson,
 };
 pub(crate) use named_subscriptions::SubscriptionStart;
 pub use named_subscriptions::{
     NamedSubscription, NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace,
 };
+pub(crate) use placement::Placement;
 pub use poll::{PollError, PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
 pub use publish::{PublishError, Published, RefusedPublication};
@@ -64,10 +68,10 @@ pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 pub(crate) use replay::{HeldPage, RenderRecord};
 pub use rights::{RenewError, RevokeError, Revoked};
 
-use crate::access::Credential;
-use crate::access::budget::{Account, Budget};
+use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
+use crate::access::{Credential, PlaceLimits, Places, Sockets, visibility};
 use crate::clock;
-use crate::wire::Format;
+use age_clock::AgeClock;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
 use encoded_record::entry;
 use exclusions::Exclusions;
@@ -75,6 +79,7 @@ pub(crate) use exclusions::MAX_EXCLUSION;
 use interner::Interner;
 use jobs::Jobs;
 use load_governor::LoadGovernor;
+use names::Names;
 
 /// A running hub. Cloning it is cheap; all clones are the same hub.
 ///
@@ -95,6 +100,8 @@ pub struct Hub {
 struct Inner {
     config: HubConfig,
     budget: Budget,
+    requests: Places,
+    sockets: Sockets,
     broker: Arc<dyn Broker>,
     pool: Pool<Arc<EncodedRecord>>,
     compressor: Arc<MessageCompressor>,
@@ -106,6 +113,9 @@ struct Inner {
     named_subscriptions: named_subscriptions::NamedSubscriptions,
     exclusions: Exclusions,
     ending_rights: rights::EndingRights,
+    age_clock: Mutex<AgeClock>,
+    /// Why nothing can be stored, as it was logged last.
+    told_fence: Mutex<Option<Arc<str>>>,
     /// The newest offset that the pool has, for those who wait without a connection.
     head: watch::Sender<Offset>,
     phase: Mutex<Phase>,
@@ -114,6 +124,10 @@ struct Inner {
     /// The shards that are served by a writer of their own.
     leased_shards: Mutex<Vec<bool>>,
     cohorts: Cohorts,
+    /// The names that records have in common.
+    names: Names,
+    /// What the window's events take in other formats than the plain one.
+    other_frames_bytes: Arc<AtomicUsize>,
     /// Selectors and clients that connections have alike.
     selectors: Interner<(Interest, Visibility), Selector>,
     clients: Interner<ClientKey, ClientInfo>,
@@ -129,7 +143,10 @@ impl Hub {
     ///
     /// None today; the log in memory can always be read.
     pub async fn in_memory(config: HubConfig) -> Result<Self, ReadError> {
-        let broker = sse_broker::MemoryBroker::new(sse_broker::MemoryConfig::default());
+        let broker = sse_broker::MemoryBroker::new(sse_broker::MemoryConfig {
+            max_memory_bytes: Some(config.memory[Account::Log as usize] as u64),
+            ..sse_broker::MemoryConfig::default()
+        });
         Self::open(config, broker).await
     }
 
@@ -146,6 +163,15 @@ impl Hub {
         if let Some(why) = broker.health().new_epoch {
             tracing::warn!(epoch = %bounds.epoch, "the log begins a new epoch, and readers of the old one hear of a gap: {why}");
         }
+        // A log that holds nothing has nothing that could go too early.
+        let trusts_clock = config.trust_clock || bounds.head == bounds.floor;
+        let (age_clock, notice) = AgeClock::start(
+            clock::now(),
+            clock::unix_millis(),
+            broker.last_time(),
+            trusts_clock,
+        );
+        housekeeping::tell(&age_clock, notice);
         let pool = Pool::new(PoolConfig {
             shards: config.shards.max(1),
             window: WindowConfig {
@@ -165,9 +191,26 @@ impl Hub {
         });
         let mut sizes = config.memory;
         sizes[Account::Compression as usize] = config.stream_compression_bytes;
+        sizes[Account::Window as usize] = config.window_bytes;
+        // The rest is for the places of streams, which take no permits.
+        let connections = &mut sizes[Account::Connections as usize];
+        *connections -= (*connections / 2).min(config.max_connections.saturating_mul(STREAM_BYTES));
         let budget = Budget::new(sizes);
         let inner = Arc::new(Inner {
             budget: budget.clone(),
+            requests: Places::new(PlaceLimits {
+                max: config.max_requests,
+                max_per_address: config.max_requests_per_ip,
+            }),
+            // As many as may have a stream or a request on them: then a request that has a place has a socket.
+            sockets: Sockets::new(PlaceLimits {
+                max: config
+                    .max_sockets
+                    .unwrap_or_else(|| config.max_connections.saturating_add(config.max_requests)),
+                max_per_address: config
+                    .max_connections_per_ip
+                    .saturating_add(config.max_requests_per_ip),
+            }),
             compressor: Arc::new(MessageCompressor::new(
                 config.compression_threshold_bytes,
                 config.compression_level,
@@ -187,11 +230,15 @@ impl Hub {
                 config.memory[Account::Jobs as usize],
                 snapshots,
             ),
+            age_clock: Mutex::new(age_clock),
+            told_fence: Mutex::default(),
             head: watch::Sender::new(bounds.head),
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
             cohorts: Cohorts::new(budget),
+            names: Names::default(),
+            other_frames_bytes: Arc::default(),
             exclusions: Exclusions::default(),
             ending_rights: rights::EndingRights::new(revocations),
             selectors: Interner::new(),
@@ -216,6 +263,44 @@ impl Hub {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.inner.budget
+    }
+
+    /// What each account holds. Cheap, but not for every event.
+    #[must_use]
+    pub fn memory(&self) -> [AccountStatus; Account::ALL.len()] {
+        let inner = &self.inner;
+        let pool = inner.pool.stats();
+        let log = inner.broker.memory_bytes();
+        // A log in memory holds the same records as the window; where rules remove some of them only the window does.
+        let is_shared = self.durability() == Durability::Memory && !inner.broker.has_topic_rules();
+        let shared = match is_shared {
+            true => pool.window_shared_bytes.min(log),
+            false => 0,
+        };
+        let others = inner.other_frames_bytes.load(Ordering::Relaxed) + inner.names.memory_bytes();
+        let window = (pool.window_bytes + others).saturating_sub(shared);
+        inner.budget.record(Account::Window, window);
+        inner.budget.record(Account::Log, log);
+        inner.budget.status().map(|status| match status.account {
+            Account::Connections => AccountStatus {
+                max_bytes: inner.config.memory[Account::Connections as usize],
+                held_bytes: status.held_bytes + pool.active * STREAM_BYTES,
+                ..status
+            },
+            _ => status,
+        })
+    }
+
+    /// The places for requests that are answered at once.
+    #[must_use]
+    pub fn requests(&self) -> &Places {
+        &self.inner.requests
+    }
+
+    /// The places for sockets.
+    #[must_use]
+    pub fn sockets(&self) -> &Sockets {
+        &self.inner.sockets
     }
 
     /// What is measured.
@@ -304,6 +389,12 @@ impl Hub {
         self.inner.broker.health()
     }
 
+    /// The time by which events age: the wall clock's, unless that has jumped.
+    pub(crate) fn age_now(&self) -> UnixMillis {
+        let (now, wall) = (clock::now(), clock::unix_millis());
+        self.inner.age_clock.lock().at(now, wall)
+    }
+
     /// Where the log stands: the position of its newest record.
     #[must_use]
     pub fn head(&self) -> Position {
@@ -330,6 +421,19 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Inner {
+    /// A committed record as the pool has it.
+    fn entry(&self, record: &Arc<Record>, now: Instant) -> Entry<Arc<EncodedRecord>> {
+        let encoded = EncodedRecord::new(
+            Arc::clone(record),
+            self.is_never_compressed(record),
+            &self.compressor,
+            Arc::clone(&self.other_frames_bytes),
+            now,
+        );
+        let label = self.names.shared(visibility::label(&record.content));
+        entry(record, Arc::new(encoded), label)
+    }
+
     /// Whether an event is on a topic that is never compressed.
     fn is_never_compressed(&self, record: &Record) -> bool {
         let never = &self.config.never_compress;
@@ -371,24 +475,21 @@ impl Tail for PoolTail {
         let now = clock::now();
         inner.jobs.observe(records);
         inner.budget.record(Account::Jobs, inner.jobs.bytes());
-        let entries: Vec<_> = records
-            .iter()
-            .map(|record| {
-                let is_never_compressed = inner.is_never_compressed(record);
-                let encoded = EncodedRecord::new(
-                    Arc::clone(record),
-                    is_never_compressed,
-                    &inner.compressor,
-                    now,
-                );
-                let size_bytes =
-                    encoded.frame(Format::PLAIN, &inner.compressor).len() + ENTRY_OVERHEAD_BYTES;
-                Arc::new(entry(record, Arc::new(encoded), size_bytes))
-            })
-            .collect();
-        // Piece by piece, because it is not only the entries that take memory, but whom each of them goes to.
-        for piece in entries.chunks(MAX_APPENDED) {
-            inner.pool.append(piece, now);
+        // What readers of other formats have made of the window's events takes its part of the window.
+        let others = inner.other_frames_bytes.load(Ordering::Relaxed);
+        let left = inner.config.window_bytes.saturating_sub(others);
+        inner.pool.set_max_window_bytes(left);
+        // Piece by piece, because all of it takes memory: the entries, and whom each of them goes to.
+        for (n, piece) in records.chunks(MAX_APPENDED).enumerate() {
+            if n > 0 {
+                // A piece takes about a millisecond; threads that deliver other events have their turn in between.
+                std::thread::yield_now();
+            }
+            let entries: Vec<_> = piece
+                .iter()
+                .map(|record| Arc::new(inner.entry(record, now)))
+                .collect();
+            inner.pool.append(&entries, now);
         }
         inner.metrics.record_published(records.len(), now);
         if let Some(last) = records.last() {
@@ -414,6 +515,3 @@ impl Tail for PoolTail {
 
 /// How many events go to the pool at once.
 const MAX_APPENDED: usize = 256;
-/// What an entry of the window weighs beside its frame: the record, topics and index. A stated guess
-/// on the safe side, checked by the memory test.
-const ENTRY_OVERHEAD_BYTES: usize = 512;

@@ -129,6 +129,7 @@ impl Publication {
             data_kind: self.data_kind,
             priority: self.priority,
             published_at: now,
+            ages_from: None,
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
             snapshot: self.snapshot,
             expects: None,

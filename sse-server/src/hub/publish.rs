@@ -110,14 +110,23 @@ impl Hub {
     /// Appends records of the hub's own or checked ones.
     pub(crate) async fn append(
         &self,
-        records: Vec<NewRecord>,
+        mut records: Vec<NewRecord>,
     ) -> Result<Vec<Result<Published, PublishError>>, PublishError> {
         let inner = &self.inner;
+        if inner.age_clock.lock().is_apart() {
+            let ages_from = self.age_now();
+            for record in &mut records {
+                record.ages_from = Some(ages_from);
+            }
+        }
         let _publishing = Publishing::begin(inner)?;
         let ids: Vec<_> = records
             .iter()
             .map(|record| record.event.id.clone())
             .collect();
+        for record in &mut records {
+            inner.names.share(record);
+        }
         let appended = inner.broker.append(records).await.inspect_err(|error| {
             inner.metrics.record_error(clock::now());
             tracing::warn!(%error, "publish failed");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sse_broker::{Bounds, Epoch, Offset, ReadRequest, Scope, UnixMillis};
+use sse_broker::{Bounds, Epoch, Offset, ReadRequest, Scope};
 use sse_pool::{CloseReason, ConnectionId, ConnectionInfo, Entry, ReaderKey, Selector};
 
-use super::{EncodedRecord, Hub};
+use super::{EncodedRecord, Hub, Placement};
 use crate::access::visibility;
 use crate::clock::Moment;
 use crate::wire::{Format, Message};
@@ -27,6 +27,11 @@ impl Reader<'_> {
     /// The connection that it is; `None` when it is gone.
     pub(crate) fn info(self) -> Option<Arc<ConnectionInfo>> {
         self.hub.inner.pool.info(self.key)
+    }
+
+    /// Whether it was neither closed nor has left.
+    pub(crate) fn is_open(self) -> bool {
+        self.hub.inner.pool.closed(self.key).is_none()
     }
 
     /// Where it is; nowhere when it is gone.
@@ -61,6 +66,16 @@ impl Reader<'_> {
     /// Places the cursor: what was read elsewhere reached `after`.
     pub(crate) fn rejoin(self, after: Offset) {
         self.hub.inner.pool.rejoin(self.key, after);
+    }
+
+    /// Whether somebody has placed its cursor elsewhere, and it has not heard.
+    pub(crate) fn is_moved(self) -> bool {
+        self.hub.inner.pool.is_moved(self.key)
+    }
+
+    /// Where it was placed, once it has heard of that.
+    pub(crate) fn placement(self) -> Option<Arc<Placement>> {
+        self.hub.inner.pool.take_note(self.key)?.downcast().ok()
     }
 
     /// A sign of life: something was written to it.
@@ -110,7 +125,6 @@ impl Reader<'_> {
         after: Offset,
         max_records: usize,
         max_bytes: usize,
-        now: UnixMillis,
     ) -> ReadRequest {
         let scope = match (self.selector(), self.info()) {
             (Some(selector), Some(info)) => {
@@ -124,7 +138,7 @@ impl Reader<'_> {
             scope,
             max_records,
             max_bytes,
-            now,
+            now: self.hub.age_now(),
         }
     }
 }

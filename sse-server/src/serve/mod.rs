@@ -11,6 +11,7 @@ mod http1;
 mod http2;
 mod listen;
 mod prefixed;
+mod proxied;
 #[cfg(unix)]
 mod reactor;
 mod server;
@@ -20,6 +21,7 @@ mod socket_file;
 mod stage;
 mod stream_task;
 mod tls;
+mod watched_io;
 mod worker;
 
 pub use config::{ServerConfig, StreamWriter};

@@ -6,6 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::socket::Socket;
 
 /// Gives the bytes that were read first, and then the socket's.
 pub(super) struct Prefixed<S> {
@@ -68,6 +71,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+impl<S: Socket> Socket for Prefixed<S> {
+    fn into_cleartext(self) -> Result<TcpStream, Self> {
+        Err(self)
+    }
+
+    fn passed_on_bytes(&self) -> u64 {
+        self.socket.passed_on_bytes()
     }
 }
 

@@ -12,7 +12,8 @@ use super::config::ServerConfig;
 use super::endpoint::{BoundAddress, Endpoint};
 use super::listen::{Bound, ListenError, bind};
 use super::stage::Stage;
-use super::worker::Worker;
+use super::worker::{Running, Worker};
+use crate::clock;
 use crate::http::HubService;
 
 /// A bound server.
@@ -82,12 +83,53 @@ impl Server {
         &self.addresses
     }
 
-    /// Serves until `shutdown` is done, then lets requests and streams end within `drain_timeout`. Returns how many
-    /// streams had to be cut.
+    /// Serves until `shutdown` is done, then lets requests and streams end within `drain_timeout`, and is done then whatever
+    /// clients do. Returns how many streams had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>, drain_timeout: Duration) -> usize {
         let hub = self.service.hub().clone();
+        let service = self.service.clone();
         let (stage, _) = watch::channel(Stage::Serving);
-        let single = self.config.workers == 1;
+        let (mut workers, bound) = self.start(&stage);
+        let housekeeping = tokio::spawn({
+            let (hub, service) = (hub.clone(), service.clone());
+            async move {
+                tokio::select! {
+                    () = hub.run_housekeeping() => {}
+                    () = service.watch_credentials() => {}
+                }
+            }
+        });
+        {
+            let mut shutdown = pin!(shutdown);
+            tokio::select! {
+                () = &mut shutdown => {}
+                // A worker ends before it is told to only when it could not begin.
+                () = ended(&mut workers) => tracing::error!("no worker is left to serve connections"),
+            }
+        }
+        let deadline = clock::now() + drain_timeout;
+        // The log is closed and cut streams are let go before that.
+        let for_streams = drain_timeout - (drain_timeout / 8).min(MAX_LAST_WORK);
+        hub.drain(for_streams);
+        stage.send_replace(Stage::Draining);
+        // The files of Unix sockets go first, so that a successor finds none.
+        drop(bound);
+        let cut = hub.shutdown(for_streams).await;
+        if tokio::time::timeout_at(deadline.into(), ended(&mut workers))
+            .await
+            .is_err()
+        {
+            tracing::debug!("connections are cut at the end of the drain");
+            stage.send_replace(Stage::Over);
+            ended(&mut workers).await;
+        }
+        housekeeping.abort();
+        service.close();
+        cut
+    }
+
+    /// Starts the workers, each with its listeners. Gives them with what is to be dropped when nothing new is taken.
+    fn start(self, stage: &watch::Sender<Stage>) -> (Vec<Running>, Vec<Bound>) {
         let mut bound = self.bound;
         let mut workers = Vec::new();
         for number in 0..self.config.workers {
@@ -98,45 +140,23 @@ impl Server {
                 self.config.clone(),
                 stage.subscribe(),
             );
-            workers.push(if single {
+            workers.push(if self.config.workers == 1 {
                 worker.spawn_here()
             } else {
                 worker.spawn_thread(number)
             });
         }
-        let housekeeping = tokio::spawn({
-            let (hub, service) = (hub.clone(), self.service.clone());
-            async move {
-                tokio::select! {
-                    () = hub.run_housekeeping() => {}
-                    () = service.watch_credentials() => {}
-                }
-            }
-        });
-        {
-            let mut shutdown = pin!(shutdown);
-            let mut failed = pin!(async {
-                for worker in &mut workers {
-                    // A worker ends before it is told to only when it could not begin.
-                    worker.ended().await;
-                }
-            });
-            tokio::select! {
-                () = &mut shutdown => {}
-                () = &mut failed => tracing::error!("no worker is left to serve connections"),
-            }
-        }
-        hub.drain(drain_timeout);
-        stage.send_replace(Stage::Draining);
-        // The files of Unix sockets go first, so that a successor finds none.
-        drop(bound);
-        let cut = hub.shutdown(drain_timeout).await;
-        stage.send_replace(Stage::Drained);
-        for worker in &mut workers {
-            worker.ended().await;
-        }
-        housekeeping.abort();
-        self.service.close();
-        cut
+        (workers, bound)
     }
 }
+
+/// Waits until all have ended.
+async fn ended(workers: &mut [Running]) {
+    for worker in workers {
+        worker.ended().await;
+    }
+}
+
+/// What is left of a drain's time when the streams have ended, at most, and an eighth of it at most. A stated guess: the log is
+/// closed in milliseconds.
+const MAX_LAST_WORK: Duration = Duration::from_millis(500);

@@ -8,8 +8,8 @@ pub(super) enum Stage {
     Serving,
     /// Nothing new is taken; streams and requests end.
     Draining,
-    /// The streams have ended.
-    Drained,
+    /// The time for that is over: what is left is cut.
+    Over,
 }
 
 /// Waits until the server is so far. A server that is gone is at every stage.

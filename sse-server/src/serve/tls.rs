@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::socket::Socket;
+use crate::access::budget::Permit;
 use crate::clock;
 
 /// A certificate and its key, for a server that speaks HTTPS.
@@ -221,8 +222,9 @@ impl Tls {
     }
 
     /// The handshake on a socket. Who speaks plain HTTP is told so.
-    pub(super) async fn accept(&self, socket: TcpStream) -> io::Result<TlsSocket> {
+    pub(super) async fn accept(&self, socket: TcpStream, held: Permit) -> io::Result<TlsSocket> {
         let socket = HandshakenSocket {
+            _held: held,
             socket,
             written: 0,
             begins_with: None,
@@ -366,6 +368,8 @@ pub(super) fn speaks_http_2(socket: &TlsSocket) -> bool {
 /// A socket that counts what it takes, and remembers how its client began.
 pub(super) struct HandshakenSocket {
     socket: TcpStream,
+    /// The right to hold what TLS takes for it.
+    _held: Permit,
     written: u64,
     begins_with: Option<u8>,
 }

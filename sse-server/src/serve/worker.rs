@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -13,12 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::config::{ServerConfig, StreamWriter};
-use super::http1::{self, Again, Ended, Serving, Writer};
+use super::http1::{self, Again, Client, Ended, Serving, Site, Writer};
 use super::listen::Listener;
+use super::proxied;
 use super::socket::Socket;
 use super::stage::{Stage, reached};
+use super::tls::Tls;
+use crate::access::{NoPlace, Peer};
 use crate::clock;
-use crate::http::HubService;
+use crate::http::{HubService, Problem, REFUSED_RETRY_AFTER};
 use crate::hub::ShardLease;
 
 pub(super) struct Worker {
@@ -81,110 +84,147 @@ impl Worker {
             .into_iter()
             .map(Accepting::new)
             .collect::<io::Result<Vec<_>>>()?;
-        let (after_streams, mut sockets) = mpsc::unbounded_channel();
+        let (after_streams, sockets) = mpsc::unbounded_channel();
         let (writer, lease, reactor) =
             writer(&self.service, &self.config, &self.stage, after_streams)?;
-        let service = self
-            .service
-            .for_server(lease.as_ref().map(ShardLease::shard));
-        let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                () = reached(&mut self.stage, Stage::Draining) => break,
-                Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    go_on(&mut connections, ended, |again| {
-                        again(service.clone(), self.config.clone(), writer.clone(), self.stage.clone())
-                    });
-                    continue;
-                }
-                Some(socket) = sockets.recv() => {
-                    let Ok(peer) = std::net::TcpStream::peer_addr(&socket) else { continue };
-                    let Ok(socket) = TcpStream::from_std(socket) else { continue };
-                    connections.spawn(http1::serve(
-                        socket,
-                        peer.ip(),
-                        service.clone(),
-                        self.config.clone(),
-                        writer.clone(),
-                        self.stage.clone(),
-                    ));
-                    continue;
-                }
-                accepted = std::future::poll_fn(|cx| accept(&mut accepting, cx)) => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        // Out of file descriptors, most likely: they do not come back by trying at once.
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + clock::chance())).await;
-                        continue;
-                    }
-                },
-            };
-            match (accepted, self.config.tls.clone()) {
-                // A handshake is two ways and some computing: never in the way of the next connection.
-                (Accepted::Tcp(socket, ip), Some(tls)) => {
-                    connections.spawn(http1::serve_tls(
-                        socket,
-                        ip,
-                        tls,
-                        service.clone(),
-                        self.config.clone(),
-                        writer.clone(),
-                        self.stage.clone(),
-                    ));
-                }
-                (Accepted::Tcp(socket, ip), None) => {
-                    self.begin(&mut connections, socket, ip, &service, &writer);
-                }
-                #[cfg(unix)]
-                (Accepted::Unix(socket), _) => {
-                    let ip = Ipv4Addr::LOCALHOST.into();
-                    self.begin(&mut connections, socket, ip, &service, &writer);
-                }
-            }
-        }
-        drop(accepting);
-        // A stream that ends from now on ends its connection.
-        drop(sockets);
-        // Streams end while the hub drains; what is left then are last words and requests.
-        let ended = async {
-            while let Some(ended) = connections.join_next().await {
-                // A hub that is leaving keeps no socket.
-                go_on(&mut connections, ended, |_| Box::pin(async { Ended::Done }));
-            }
-            drop(writer);
-            if let Some(mut reactor) = reactor {
-                reactor.ended().await;
-            }
+        let shard = lease.as_ref().map(ShardLease::shard);
+        let mut connections = Connections {
+            set: JoinSet::new(),
+            site: Site {
+                service: self.service.for_server(shard),
+                config: self.config,
+                writer,
+                stage: self.stage.clone(),
+            },
+            after_streams: sockets,
         };
         tokio::select! {
-            () = ended => {}
-            () = async {
-                reached(&mut self.stage, Stage::Drained).await;
-                tokio::time::sleep(LAST_REQUESTS).await;
-            } => {}
+            () = reached(&mut self.stage, Stage::Draining) => {}
+            () = connections.serve(&mut accepting) => {}
+        }
+        drop(accepting);
+        tokio::select! {
+            () = connections.end(reactor) => {}
+            () = reached(&mut self.stage, Stage::Over) => {}
         }
         drop(lease);
         Ok(())
     }
+}
+
+/// The connections of a worker that are no streams of its reactor.
+struct Connections {
+    set: JoinSet<Ended>,
+    site: Site,
+    /// Sockets whose stream has ended and that are there for other requests.
+    after_streams: mpsc::UnboundedReceiver<AfterStream>,
+}
+
+impl Connections {
+    /// Accepts connections and serves them, until it is dropped.
+    async fn serve(&mut self, accepting: &mut [Accepting]) {
+        loop {
+            tokio::select! {
+                Some(ended) = self.set.join_next(), if !self.set.is_empty() => {
+                    let site = &self.site;
+                    go_on(&mut self.set, ended, |again| again(site.clone()));
+                }
+                Some((socket, told)) = self.after_streams.recv() => {
+                    let Some(client) = place_after_stream(&self.site.service, &socket, told) else { continue };
+                    let Ok(socket) = TcpStream::from_std(socket) else { continue };
+                    self.set.spawn(http1::serve(socket, client, self.site.clone()));
+                }
+                accepted = std::future::poll_fn(|cx| accept(accepting, cx)) => match accepted {
+                    Ok(accepted) => self.take_in(accepted),
+                    Err(error) => {
+                        // Out of file descriptors, most likely: they do not come back by trying at once.
+                        tracing::warn!(%error, "accept failed");
+                        self.site.service.hub().sockets().evict_silent(SILENT_SOCKETS);
+                        tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + clock::chance())).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits until all have ended: streams do while the hub drains, and what is left then are last words and requests.
+    async fn end(mut self, reactor: Option<Running>) {
+        // A stream that ends from now on ends its connection.
+        drop(self.after_streams);
+        while let Some(ended) = self.set.join_next().await {
+            // A hub that is leaving keeps no socket.
+            go_on(&mut self.set, ended, |_| Box::pin(async { Ended::Done }));
+        }
+        drop(self.site);
+        if let Some(mut reactor) = reactor {
+            reactor.ended().await;
+        }
+    }
+
+    fn take_in(&mut self, accepted: Accepted) {
+        let peer = accepted.peer();
+        let client = match place(&self.site.service, peer) {
+            Ok(client) => client,
+            Err(refused) => {
+                tracing::debug!(%peer, %refused, "connection refused");
+                if self.site.config.tls.is_none() {
+                    accepted.refuse(refused);
+                }
+                return;
+            }
+        };
+        match (accepted, self.site.config.tls.clone()) {
+            // A handshake is two ways and some computing: never in the way of the next connection.
+            (Accepted::Tcp(socket, _), Some(tls)) => self.begin_tls(socket, client, tls),
+            (Accepted::Tcp(socket, _), None) => self.begin(socket, client),
+            #[cfg(unix)]
+            (Accepted::Unix(socket), _) => self.begin(socket, client),
+        }
+    }
+
+    /// Serves a socket that speaks TLS.
+    fn begin_tls(&mut self, socket: TcpStream, client: Client, tls: Tls) {
+        let site = self.site.clone();
+        let is_proxied = self.is_proxied(client.peer);
+        let serve = move |socket, client| http1::serve_tls(socket, client, tls, site);
+        if is_proxied {
+            self.begin_proxied(socket, client, serve);
+        } else {
+            self.set.spawn(serve(socket, client));
+        }
+    }
+
+    /// Serves a socket on which a proxy first tells of its client.
+    fn begin_proxied<S, F>(
+        &mut self,
+        socket: S,
+        client: Client,
+        serve: impl FnOnce(S, Client) -> F + Send + 'static,
+    ) where
+        S: Socket,
+        F: Future<Output = Ended> + Send + 'static,
+    {
+        let within = self.site.config.header_timeout;
+        let stage = self.site.stage.clone();
+        self.set
+            .spawn(proxied::serve(socket, client, within, stage, serve));
+    }
+
+    fn is_proxied(&self, peer: Peer) -> bool {
+        let proxies = self.site.service.trusted_proxies();
+        proxies.expects_proxy_protocol(peer)
+    }
 
     /// Serves a socket that speaks no TLS.
-    fn begin<S: Socket>(
-        &self,
-        connections: &mut JoinSet<Ended>,
-        socket: S,
-        ip: IpAddr,
-        service: &HubService,
-        writer: &Writer,
-    ) {
-        let mut serving = Box::pin(http1::serve(
-            socket,
-            ip,
-            service.clone(),
-            self.config.clone(),
-            writer.clone(),
-            self.stage.clone(),
-        ));
+    fn begin<S: Socket>(&mut self, socket: S, client: Client) {
+        let site = self.site.clone();
+        let is_proxied = self.is_proxied(client.peer);
+        let serve = move |socket, client| http1::serve(socket, client, site);
+        if is_proxied {
+            self.begin_proxied(socket, client, serve);
+            return;
+        }
+        let mut serving = Box::pin(serve(socket, client));
         // The request is there already, as the listener waits for it. So most streams are with the reactor after
         // one look, and never become a task. Who is not done is looked at again as one, and only then waited for.
         let mut look = Context::from_waker(Waker::noop());
@@ -196,13 +236,46 @@ impl Worker {
             // The reactor has it, or it is closed.
             Ok(Poll::Ready(Ended::Done | Ended::GoesOn(_))) => {}
             Ok(Poll::Ready(Ended::Stream(stream))) => {
-                connections.spawn(stream);
+                self.set.spawn(stream);
             }
             Ok(Poll::Pending) => {
-                connections.spawn(serving);
+                self.set.spawn(serving);
             }
         }
     }
+}
+
+/// A place for a connection that was accepted. A proxy that is trusted brings many clients, and has no bound of its own.
+fn place(service: &HubService, peer: Peer) -> Result<Client, NoPlace> {
+    let is_proxy = service.trusted_proxies().trusts(peer);
+    let place = service
+        .hub()
+        .sockets()
+        .open((!is_proxy).then(|| peer.address()))?;
+    Ok(Client {
+        peer,
+        place,
+        is_told: false,
+    })
+}
+
+/// The same for one whose stream has ended, and of which a proxy may have told the peer at its beginning.
+fn place_after_stream(
+    service: &HubService,
+    socket: &std::net::TcpStream,
+    told: Option<Peer>,
+) -> Option<Client> {
+    let own = Peer::Ip(socket.peer_addr().ok()?.ip().to_canonical());
+    let client = place(service, own).ok()?;
+    let Some(peer) = told else {
+        return Some(client);
+    };
+    client.place.count_for(peer.address()).ok()?;
+    Some(Client {
+        peer,
+        is_told: true,
+        ..client
+    })
 }
 
 /// A connection, and where it comes from.
@@ -210,6 +283,47 @@ enum Accepted {
     Tcp(TcpStream, IpAddr),
     #[cfg(unix)]
     Unix(UnixStream),
+}
+
+impl Accepted {
+    fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, address) => Peer::Ip(*address),
+            #[cfg(unix)]
+            Self::Unix(_) => Peer::Unix,
+        }
+    }
+
+    /// Closes it, with an answer that says why.
+    fn refuse(self, refused: NoPlace) {
+        match self {
+            Self::Tcp(socket, _) => refuse(socket.into_std(), refused),
+            #[cfg(unix)]
+            Self::Unix(socket) => refuse(socket.into_std(), refused),
+        }
+    }
+}
+
+/// Tells whoever speaks plain HTTP why its socket is closed, as far as that goes without waiting.
+fn refuse<S: io::Read + io::Write>(socket: io::Result<S>, refused: NoPlace) {
+    let Ok(mut socket) = socket else { return };
+    // A socket that is closed with bytes unread in it may take the answer along.
+    let mut unread = [0; 4096];
+    let _ = socket.read(&mut unread);
+    let _ = socket.write(&no_socket(refused));
+}
+
+fn no_socket(refused: NoPlace) -> Vec<u8> {
+    let detail = match refused {
+        NoPlace::Full(max) => format!(
+            "{max} sockets are open, and no more are taken (--max-connections and --max-requests)"
+        ),
+        NoPlace::TooManyFromAddress(max) => format!(
+            "{max} sockets are open from this address, and no more are taken (--max-connections-per-ip and \
+             --max-requests-per-ip)"
+        ),
+    };
+    Problem::unavailable(detail, REFUSED_RETRY_AFTER).to_http_1()
 }
 
 /// A listener on this worker's runtime.
@@ -253,8 +367,11 @@ fn accept(listeners: &mut [Accepting], cx: &mut Context<'_>) -> Poll<io::Result<
     Poll::Pending
 }
 
-/// Where sockets go whose stream has ended and that are there for other requests.
-type AfterStreams = mpsc::UnboundedSender<std::net::TcpStream>;
+/// A socket whose stream has ended and that is there for other requests, with the peer that a proxy told of.
+type AfterStream = (std::net::TcpStream, Option<Peer>);
+
+/// Where these go.
+type AfterStreams = mpsc::UnboundedSender<AfterStream>;
 
 /// Who writes the streams of this worker, what it holds of the pool, and its task.
 type Writing = (Writer, Option<ShardLease>, Option<Running>);
@@ -337,5 +454,5 @@ fn go_on(
 
 /// The pause after a failed accept, doubled by chance.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// How long requests and last words get after the streams have ended.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// How many sockets that have asked for nothing are closed after a failed accept.
+const SILENT_SOCKETS: usize = 32;

@@ -131,17 +131,20 @@ impl Session {
     /// The session of a reader that was live and has nothing special about it; what [`is_plain`](Self::is_plain)
     /// allowed to forget.
     pub(crate) fn plain(format: Format, reader: Reader<'_>) -> Self {
+        let known = reader.bounds();
+        let after = reader.cursor().unwrap_or(known.head);
         let bounds = Bounds {
             // The log may have begun another one of which the pool has not heard.
-            epoch: reader.epoch().unwrap_or(reader.bounds().epoch),
-            ..reader.bounds()
+            epoch: reader.epoch().unwrap_or(known.epoch),
+            // What has gone behind it is told when it is looked for.
+            floor: 0,
+            head: after,
         };
-        let after = reader.cursor().unwrap_or(bounds.head);
         let here = ResumeFrom::Position(Position {
             epoch: bounds.epoch,
-            offset: after.min(bounds.head),
+            offset: after,
         });
-        let (mut splice, _gap) = Splice::begin(here, bounds);
+        let (mut splice, _no_gap) = Splice::begin(here, bounds);
         splice.handle_lag(after);
         let _no_gap = splice.handle_window(0);
         Self {
@@ -304,6 +307,15 @@ impl Session {
                 self.handle_epoch(reader, from, position(series, after), moment);
                 None
             }
+            Read::Moved { series, after } => {
+                self.is_behind = true;
+                let to = Position {
+                    epoch: Epoch(series),
+                    offset: after,
+                };
+                self.handle_move(reader, to, moment);
+                None
+            }
             Read::Closed(reason) => {
                 tracing::debug!(connection = %reader.id(), %reason, "stream closed");
                 self.phase = Phase::Ending(self.farewell(reader, reason));
@@ -367,24 +379,7 @@ impl Session {
     }
 
     fn handle_lag(&mut self, reader: Reader<'_>, after: Offset, floor: Offset, moment: Moment) {
-        let position = self.splice.position();
-        if after < position.offset {
-            // Somebody moved the cursor back on purpose.
-            let back = ResumeFrom::Position(Position {
-                epoch: position.epoch,
-                offset: after,
-            });
-            // Of another epoch the reader hears otherwise.
-            let bounds = Bounds {
-                epoch: position.epoch,
-                ..reader.bounds()
-            };
-            let (splice, gap) = Splice::begin(back, bounds);
-            self.splice = splice;
-            if let Some(gap) = gap {
-                return self.handle_gap(reader, gap, Vec::new(), moment);
-            }
-        } else if matches!(self.splice.step(), Step::Live { .. }) {
+        if matches!(self.splice.step(), Step::Live { .. }) {
             self.splice.handle_lag(after);
         }
         let gap = self.splice.handle_window(floor);
@@ -421,6 +416,47 @@ impl Session {
             reason: GapReason::ForeignEpoch,
         };
         self.handle_gap(reader, gap, Vec::new(), moment);
+    }
+
+    /// Somebody has placed the cursor elsewhere: the reader hears what is missing before that place, and goes on from there.
+    fn handle_move(&mut self, reader: Reader<'_>, to: Position, moment: Moment) {
+        let placement = reader.placement();
+        let known = reader.bounds();
+        let bounds = match known.epoch == to.epoch {
+            true => known,
+            // Of another epoch the reader hears otherwise.
+            false => Bounds {
+                epoch: to.epoch,
+                floor: 0,
+                head: to.offset,
+            },
+        };
+        let from = match &placement {
+            Some(placement) if placement.is_earliest => ResumeFrom::Earliest,
+            _ => ResumeFrom::Position(to),
+        };
+        let (splice, trimmed) = Splice::begin(from, bounds);
+        self.splice = splice;
+        // What the reader asks for again is more than the states of jobs that it was shown.
+        self.snapshots.clear();
+        reader.rejoin(self.splice.position().offset);
+        let missing = placement.and_then(|placement| placement.gap);
+        let gap = match (missing, trimmed) {
+            // What came behind the place was trimmed meanwhile.
+            (Some(gap), Some(trimmed)) => Some(Gap {
+                to: trimmed.to,
+                until: trimmed.until,
+                ..gap
+            }),
+            (gap, trimmed) => gap.or(trimmed),
+        };
+        if let Some(gap) = gap {
+            reader.hub.metrics().record_gap();
+            let mut bytes = Vec::new();
+            let message = Message::Gap(&gap, moment.unix_millis);
+            reader.hub.write(self.format, message, &mut bytes);
+            self.phase = Phase::Opening(Bytes::from(bytes));
+        }
     }
 
     /// The page after `after`, as this reader gets it.
@@ -461,6 +497,10 @@ impl Session {
                 return None;
             }
         };
+        if reader.is_moved() {
+            // The window has the news.
+            return None;
+        }
         if !self.pages.take(reader, permit) {
             // What it wants has changed while the page was read.
             self.phase = Phase::Fetching(self.splice.position().offset);

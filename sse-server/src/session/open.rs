@@ -136,6 +136,7 @@ impl Hub {
                 sse_pool::ConnectError::IdInUse => ConnectError::IdTaken(id.clone()),
                 _ => ConnectError::Interest(InvalidInterest::TooMany {
                     wanted: request.interest.all_topics().len(),
+                    topics: request.interest.all_topics().len(),
                     max: self.config().max_subscriptions,
                 }),
             })?;
@@ -291,7 +292,7 @@ impl Hub {
                 true => Some(after),
                 false => match look(&mut connection, moment, &mut at_hand) {
                     Some(Read::Lagged { after, .. }) => Some(after),
-                    Some(Read::Reset { .. }) => return Ok(None),
+                    Some(Read::Reset { .. } | Read::Moved { .. }) => return Ok(None),
                     _ => None,
                 },
             };
@@ -301,9 +302,7 @@ impl Hub {
                     hub: self,
                     key: connection.key(),
                 };
-                let page = self
-                    .read(reader.page_request(after, 1, 0, moment.unix_millis))
-                    .await?;
+                let page = self.read(reader.page_request(after, 1, 0)).await?;
                 if self.bounds().epoch != splice.position().epoch {
                     return Ok(None);
                 }

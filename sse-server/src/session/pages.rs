@@ -75,12 +75,7 @@ impl Pages {
             None if self.has_begun => MAX_CHUNK_BYTES,
             None => FIRST_PAGE_BYTES,
         };
-        let request = reader.page_request(
-            after,
-            max_bytes / BYTES_PER_RECORD,
-            max_bytes,
-            moment.unix_millis,
-        );
+        let request = reader.page_request(after, max_bytes / BYTES_PER_RECORD, max_bytes);
         self.selector = reader.selector();
         let (selector, info) = (self.selector.clone(), reader.info());
         let compressor = hub.message_compressor();

@@ -67,6 +67,11 @@ impl EventStream {
         self.connection.id()
     }
 
+    /// The reader that it is for.
+    pub(crate) fn key(&self) -> ReaderKey {
+        self.connection.key()
+    }
+
     /// The content coding of its bytes; where that is not identity, the response must name it (`Content-Encoding`).
     #[must_use]
     pub fn coding(&self) -> Coding {

@@ -296,3 +296,91 @@ proptest! {
         prop_assert_eq!(pattern.is_match(&other), topic == other);
     }
 }
+
+/// The pool asks many patterns in one walk; a few are asked one by one.
+#[test]
+fn many_patterns_at_once_mean_what_each_alone_does() {
+    let texts = [
+        "*/x",
+        "*/é",
+        ":a/x",
+        ":a/:b",
+        "*",
+        "{/:p}?/x",
+        "*/:p+",
+        ":p+/x",
+        "a/**",
+        "a/:p*",
+        "b{-:n}?/x",
+        "*x*",
+        "x*",
+        "{:a}-{:b}",
+        "*/x/*",
+        "a/:b/x",
+        "a/*/x",
+        "a/x",
+        "a/:b?",
+        "a/{x}?y",
+        "é*/x",
+        "*é",
+        "*/",
+        ":a/:b/:c",
+        "*:d",
+        "a/*",
+        "\\*/x",
+    ];
+    let patterns: Vec<Pattern> = texts
+        .iter()
+        .map(|text| Pattern::new(text).unwrap())
+        .collect();
+    let topics = [
+        "x",
+        "a/x",
+        "a/b/x",
+        "a/é",
+        "é",
+        "é/x",
+        "éa/x",
+        "a",
+        "a/",
+        "/x",
+        "//x",
+        "a/b",
+        "a/b/c",
+        "b/x",
+        "b-1/x",
+        "b-/x",
+        "1-2",
+        "-",
+        "a-b/x",
+        "a/y",
+        "a/xy",
+        "a/x/b",
+        "*/x",
+        "",
+        "a//x",
+        "a/b/c/d/x",
+    ];
+    for topic in topics {
+        for (n, text) in texts.iter().enumerate() {
+            // Alone among many that mean nothing here, with the same prefixes.
+            let others = ["*/never", "a/*/never", "b*/never", "é*/never", "x*/never"];
+            let others = others
+                .iter()
+                .flat_map(|other| (0..9).map(move |n| format!("{other}{n}")));
+            let one = Pattern::new(text).unwrap();
+            let set: sse_pool::PatternSet = others
+                .map(|other| Pattern::new(&other).unwrap())
+                .chain([one])
+                .map(|pattern| {
+                    std::sync::Arc::new(pattern) as std::sync::Arc<dyn sse_pool::TopicPattern>
+                })
+                .collect();
+            assert_eq!(
+                set.matches(topic),
+                patterns[n].is_match(topic),
+                "{text} {topic}"
+            );
+        }
+    }
+}

@@ -286,6 +286,49 @@ async fn heartbeats_and_changed_subscriptions_lose_and_repeat_nothing() {
     }
 }
 
+/// Over HTTP/2, and where the service is mounted elsewhere, hyper writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gap_of_a_changed_subscription_comes_before_its_events_whoever_writes() {
+    let hub = Hub::in_memory(HubConfig::default()).await.unwrap();
+    for (writer, coding) in WRITERS
+        .into_iter()
+        .flat_map(|it| [(it, "identity"), (it, "gzip")])
+    {
+        let address = serve(&hub, writer);
+        let request = request("topic=a", coding);
+        let request = request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+        let stream = reading(open(address, &request), coding);
+        connected(&hub, 1).await;
+        hub.publish(token(1, "a")).await.unwrap();
+        until("what was published is read", || {
+            hub.connections(10).iter().all(|it| it.behind_entries == 0)
+        })
+        .await;
+        let id = hub.connections(1)[0].info.id.clone();
+        let change = SubscriptionChange {
+            topics: Some(vec!["b".to_owned()]),
+            last_event_id: Some("nobody-knows-it".to_owned()),
+            ..SubscriptionChange::default()
+        };
+        let (_, gap) = hub.change_subscriptions(&id, change).await.unwrap();
+        hub.publish(token(2, "a")).await.unwrap();
+        hub.publish(token(3, "b")).await.unwrap();
+        until("all is read", || {
+            hub.connections(10).iter().all(|it| it.behind_entries == 0)
+        })
+        .await;
+        hub.close_connection(&id);
+        let events = stream.await.unwrap().events;
+        let what = format!("{writer:?} {coding}: {events:?}");
+        assert_eq!(events.len(), 3, "{what}");
+        assert!(events[0].contains(" word1"), "{what}");
+        assert!(events[1].contains("event: gap"), "{what}");
+        assert!(events[1].contains("\"unknown_id\""), "{what}");
+        assert!(events[1].contains(&gap.unwrap().to.to_string()), "{what}");
+        assert!(events[2].contains(" word3"), "{what}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_past_its_time_is_not_written() {
     let hub = Hub::in_memory(HubConfig::default()).await.unwrap();

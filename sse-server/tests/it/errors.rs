@@ -1,9 +1,11 @@
 //! What is wrong is refused, in words, with the field named, and nothing of it is published.
 
 mod batch;
+mod framing;
 mod guards;
 mod hostile;
 mod jobs;
+mod panics;
 mod table;
 mod unavailable;
 

@@ -123,7 +123,7 @@ pub(crate) fn memory_kib(server: &Server) -> u64 {
 
 /// A reader that opens a stream, and reads from it or does not. Its buffers are as small as a network's, not as large as a
 /// loopback's, which would swallow megabytes before anything stalls.
-fn with_small_buffers(server: &Server, receive_buffer_bytes: usize) -> Wire {
+pub(crate) fn with_small_buffers(server: &Server, receive_buffer_bytes: usize) -> Wire {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(receive_buffer_bytes).unwrap();
     socket.set_tcp_mss(1_400).unwrap();
@@ -259,7 +259,7 @@ fn a_server_out_of_file_descriptors_serves_on_and_does_not_spin() {
     limited
         .args([
             "-c",
-            "ulimit -n 48; exec \"$0\" --listen 127.0.0.1:0 --ephemeral --heartbeat 0",
+            "ulimit -n 44; exec \"$0\" --listen 127.0.0.1:0 --ephemeral --heartbeat 0",
         ])
         .arg(real.get_program())
         .stdin(std::process::Stdio::null())
@@ -278,7 +278,7 @@ fn a_server_out_of_file_descriptors_serves_on_and_does_not_spin() {
         assert_eq!(publisher.reply(false).unwrap().status, 200);
     };
     publish(0);
-    let mut streams: Vec<_> = (0..20).map(|_| server.open("/events")).collect();
+    let mut streams: Vec<_> = (0..10).map(|_| server.open("/events")).collect();
     // Sockets that only connect, until no descriptor is left.
     let waiting: Vec<_> = (0..40).map(|_| Wire::connect(server.address)).collect();
     eventually("the server has run out", || {

@@ -185,6 +185,128 @@ fn a_damaged_log_is_told_by_the_exit_code_and_copied_as_far_as_it_goes() {
     assert!(told.contains("problem: "), "{told}");
 }
 
+/// A log that is damaged so that the hub refuses it: what it says leads to a log that the hub goes on with.
+#[test]
+fn what_a_damaged_log_still_has_is_salvaged_and_the_hub_goes_on_with_it() {
+    let folder = folder();
+    let server = Server::on_disk(folder.path(), &[]);
+    let events = |from: u64| -> Vec<_> {
+        (from..from + 50)
+            .map(|n| json!({"data": format!("event {n}"), "topic": "a", "id": format!("id {n}")}))
+            .collect()
+    };
+    for batch in 0..4 {
+        server.publish(&json!(events(batch * 50)));
+    }
+    server
+        .post("/jobs", &json!({"job_id": "7", "title": "a job"}))
+        .ok();
+    let old_position = server.head();
+    server.signal("KILL");
+    drop(server);
+    let file = folder.path().join("events.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // Both of redb's commits, and one event wherever it lies.
+    bytes[64..448].fill(0xff);
+    let needle = b"event 120";
+    let places: Vec<_> = (0..bytes.len())
+        .filter(|at| bytes[*at..].starts_with(needle))
+        .collect();
+    places.iter().for_each(|at| bytes[*at] ^= 1);
+    std::fs::write(&file, &bytes).unwrap();
+
+    let refused_start = {
+        let mut command = command();
+        command
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path());
+        refused(&command.output().unwrap(), 1)
+    };
+    let hint = format!(
+        "`sse-server log salvage {} NEW_DIR`",
+        folder.path().display()
+    );
+    assert!(refused_start.contains(&hint), "{refused_start}");
+    assert!(refused(&log(&["verify"], folder.path()), 1).contains(&hint));
+
+    let out = crate::server::folder();
+    let salvage = |out: &Path, flags: &[&str]| {
+        let mut command = command();
+        let command = command.args(["log", "salvage"]).arg(folder.path()).arg(out);
+        command.args(flags).output().unwrap()
+    };
+    let new = out.path().join("new");
+    let told = salvage(&new, &[]);
+    assert_eq!(told.status.code(), Some(1), "something is missing");
+    assert_eq!(String::from_utf8_lossy(&told.stderr), "");
+    let text = String::from_utf8(told.stdout).unwrap();
+    for said in [
+        "saved     200 events, offsets 1 to 201, published 20",
+        "missing   1 events: 121; 1 of them are damaged",
+        "beside    1 snapshots of topics",
+        &format!("--data-dir {}", new.display()),
+    ] {
+        assert!(text.contains(said), "{said:?} is not in {text}");
+    }
+    let again = salvage(&out.path().join("json"), &["--json"]);
+    let json: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(json["events"], 200);
+    assert_eq!(json["missing_offsets"], json!([[121, 121]]));
+    assert_eq!(
+        (&json["snapshots"], &json["is_complete"]),
+        (&json!(1), &json!(false))
+    );
+    let taken = refused(&salvage(&new, &[]), 1);
+    assert!(
+        taken.contains("is not empty") && taken.contains("a new folder"),
+        "{taken}"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), bytes, "only read");
+
+    for flags in [&[][..], &["--same-log"]] {
+        let server = Server::on_disk(&new, flags);
+        let mut stream = server.resume("/events?topic=a", &old_position);
+        assert_eq!(stream.next().name, "gap");
+        let mut all = server.resume("/events?topic=a", "earliest");
+        for n in (0..200).filter(|n| *n != 120) {
+            assert_eq!(all.next().data, format!("event {n}"));
+        }
+        assert_eq!(server.get("/jobs/7").ok()["title"], "a job");
+        // A retry of what was saved is not stored again.
+        let before = server.head();
+        server.publish(&json!(events(0)));
+        assert_eq!(server.head(), before);
+        drop(server);
+    }
+}
+
+#[test]
+fn what_cannot_be_salvaged_is_said_in_one_line() {
+    let folder = folder();
+    let out = folder.path().join("out");
+    let salvage = |damaged: &Path| {
+        let mut command = command();
+        command
+            .args(["log", "salvage"])
+            .arg(damaged)
+            .arg(&out)
+            .output()
+            .unwrap()
+    };
+    let diary = folder.path().join("diary");
+    std::fs::write(&diary, "dear diary").unwrap();
+    let nothing = refused(&salvage(&diary), 1);
+    assert!(nothing.contains("nothing of an event log"), "{nothing}");
+    let nowhere = refused(&salvage(&folder.path().join("nowhere")), 1);
+    assert!(nowhere.contains("there is no event log"), "{nowhere}");
+    let data = folder.path().join("data");
+    let server = Server::on_disk(&data, &[]);
+    let busy = refused(&salvage(&data), 1);
+    assert!(busy.contains("stop the hub first"), "{busy}");
+    drop(server);
+    assert!(!out.exists());
+}
+
 #[test]
 fn a_running_hubs_log_and_what_is_no_log_are_left_alone() {
     let folder = folder();
@@ -225,4 +347,9 @@ fn the_help_says_what_the_exit_codes_mean() {
         let output = command().args(args).output().unwrap();
         assert!(fine(&output).contains("Exit codes: 0 all is well; 1 a problem"));
     }
+    let salvage = command()
+        .args(["log", "salvage", "--help"])
+        .output()
+        .unwrap();
+    assert!(fine(&salvage).contains("Exit codes: 0 everything was saved"));
 }

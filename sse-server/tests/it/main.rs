@@ -11,18 +11,23 @@
 
 mod amplification;
 mod client;
+mod fenced;
 mod frames;
+mod http2;
 mod secure;
 mod server;
 
 mod access;
 mod compressed;
+mod cursors;
+mod draining;
 mod durable_readers;
 mod enhanced;
 mod envelope;
 mod epochs;
 mod errors;
 mod full_disk;
+mod http2_windows;
 mod job_stream;
 mod limits;
 #[cfg(unix)]
@@ -32,8 +37,11 @@ mod memory;
 mod misunderstandings;
 mod mounted;
 mod notifications;
+mod places;
 mod process;
 mod projects;
+#[cfg(unix)]
+mod proxied;
 mod routes;
 mod same_bytes;
 mod starting;
@@ -42,5 +50,6 @@ mod tls;
 mod tls_limits;
 mod visibility;
 mod websocket;
+mod websocket_memory;
 mod websocket_readers;
 mod writers;

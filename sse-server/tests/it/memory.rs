@@ -147,6 +147,65 @@ fn connections_are_told_in_pages() {
 }
 
 #[test]
+fn large_jobs_are_listed_in_pages_that_always_find_memory() {
+    let server = Server::with(&["--memory", "16MiB"]);
+    let count = 12;
+    for n in 0..count {
+        let id = format!("{n} ä");
+        server
+            .post("/jobs", &json!({"job_id": id, "title": "t".repeat(40_000)}))
+            .ok();
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    let mut after = String::new();
+    let mut pages = 0;
+    loop {
+        let page = server.get(&format!("/jobs?limit=1000{after}")).ok();
+        pages += 1;
+        for job in page["jobs"].as_array().unwrap() {
+            assert!(ids.insert(job["job_id"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(page["counts"]["total"], count);
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        after = format!("&after={next}");
+    }
+    assert_eq!(ids.len(), count);
+    assert!((3..=count).contains(&pages), "{pages} pages");
+    let two = server.get("/jobs?limit=2").ok();
+    assert_eq!(two["jobs"].as_array().unwrap().len(), 2);
+    assert!(two["next"].is_string());
+    for after in ["x", "0", "7a7"] {
+        server.get(&format!("/jobs?after={after}")).problem(400);
+    }
+}
+
+#[test]
+fn a_poll_of_events_that_are_long_as_json_always_finds_memory() {
+    let server = Server::with(&["--memory", "8MiB"]);
+    // Six times as long as JSON.
+    let data = "\u{1}".repeat(40_000);
+    for n in 0..6 {
+        server.publish(&json!({"data": data, "id": format!("long-{n}")}));
+    }
+    let mut after = "earliest".to_owned();
+    let mut found = 0;
+    while found < 6 {
+        let page = server
+            .get(&format!("/events/poll?limit=1000&after={after}"))
+            .ok();
+        let events = page["events"].as_array().unwrap();
+        assert!(!events.is_empty(), "no event after {after}");
+        for event in events {
+            assert_eq!(event["id"], format!("long-{found}"));
+            found += 1;
+        }
+        after = page["position"].as_str().unwrap().to_owned();
+    }
+}
+
+#[test]
 fn a_foreign_page_takes_no_named_subscription_over() {
     let server = Server::start();
     let mut own = server.open("/events?durable=mailer");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::client::{End, Wire, eventually};
+use crate::frames::WebSocket;
 use crate::server::{Server, folder};
 
 #[test]
@@ -476,4 +477,106 @@ fn an_event_for_nobody_reaches_nobody_on_any_path() {
         let events = polled["events"].as_array().unwrap();
         assert_eq!(events.len(), 1, "{query}: {polled}");
     }
+}
+
+/// What was replaced would be another topic, which is then waited for in vain.
+#[test]
+fn what_cannot_be_percent_decoded_is_refused_and_names_its_parameter() {
+    let server = Server::start();
+    for (path, field) in [
+        ("/events?topic=%ff", "topic"),
+        ("/events?topic=%zz", "topic"),
+        ("/events?topic_exact=50%", "topic_exact"),
+        ("/events?subscribe=%c3", "subscribe"),
+        ("/events/poll?after=%e9", "after"),
+        ("/events/poll?user_id=%ff", "user_id"),
+        ("/events/connections?limit=%zz", "limit"),
+        ("/jobs/%ff", "id"),
+        ("/jobs/%zz", "id"),
+        ("/events/connections/%ff", "id"),
+        ("/events/subscriptions/a%2", "id"),
+    ] {
+        let problem = server.get(path).problem(400);
+        assert_eq!(problem["field"], field, "{path}: {problem}");
+    }
+    server
+        .get("/events/poll?topic=gr%C3%B6%C3%9Fe&utm_campaign=100%")
+        .ok();
+}
+
+#[test]
+fn two_different_values_for_what_can_have_one_are_refused() {
+    let server = Server::start();
+    for (path, field) in [
+        ("/events?durable=a&durable=b", "durable"),
+        ("/events?user_id=a&user_id=b", "user_id"),
+        ("/events?session_id=a&session_id=b", "session_id"),
+        ("/events?last_event_id=a&last_event_id=b", "last_event_id"),
+        ("/events/poll?wait=0&wait=1", "wait"),
+        ("/events/poll?limit=1&limit=2", "limit"),
+        ("/events/poll?after=a&after=b", "after"),
+        ("/jobs?limit=1&limit=2", "limit"),
+    ] {
+        let problem = server.get(path).problem(400);
+        assert_eq!(problem["field"], field, "{path}: {problem}");
+    }
+    server
+        .get("/events/poll?limit=1&limit=1&topic=a&topic=b")
+        .ok();
+}
+
+#[test]
+fn an_error_names_what_is_wrong_as_the_client_called_it() {
+    let server = Server::start();
+    let problem = server.get("/events?session_id=a%0ab").problem(400);
+    assert_eq!(problem["field"], "session_id");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(!detail.contains("topic"), "{detail}");
+    let long = "x".repeat(1020);
+    let problem = server.get(&format!("/events?user_id={long}")).problem(400);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("1019 are taken") && !detail.contains("topic"),
+        "{detail}"
+    );
+
+    let problem = server.get("/events/poll?wait=-1").problem(400);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("0 to 55"), "{detail}");
+    let problem = server.post("/events", &json!({"data": 1, "ttl_seconds": -1}));
+    let problem = problem.problem(400);
+    assert_eq!(problem["field"], "ttl_seconds");
+    assert!(problem["detail"].as_str().unwrap().contains("0 or more"));
+
+    let many: Vec<String> = (0..65).map(|n| format!("t{n}")).collect();
+    let query: String = many.iter().map(|topic| format!("topic={topic}&")).collect();
+    assert_eq!(
+        server.get(&format!("/events?{query}")).problem(400)["field"],
+        "topic"
+    );
+    let types = many.join(",");
+    let problem = server
+        .get(&format!("/events?subscribe={types}"))
+        .problem(400);
+    assert_eq!(problem["field"], "subscribe");
+    let mut socket = WebSocket::open(&server, "?topic=t");
+    let answer = socket.ask(&json!({"type": "subscribe", "topics": many}));
+    assert_eq!(answer["field"], "topics", "{answer}");
+    let answer = socket.ask(&json!({"type": "subscribe", "event_types": many}));
+    assert_eq!(answer["field"], "event_types", "{answer}");
+}
+
+#[test]
+fn a_weight_of_zero_means_not_acceptable() {
+    let server = Server::start();
+    for accept in [
+        "text/event-stream;q=0",
+        "application/json, text/event-stream;q=0",
+        "text/event-stream;q=0, */*",
+    ] {
+        let refused = server.try_open("/events", &[("Accept", accept)]);
+        refused.err().unwrap().problem(406);
+    }
+    let stream = server.open_with("/events", &[("Accept-Encoding", "gzip;q=0")]);
+    assert_eq!(stream.reply.header("content-encoding"), None);
 }

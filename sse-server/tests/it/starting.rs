@@ -49,7 +49,6 @@ fn help_and_version_tell_and_end_well() {
         "--data-dir",
         "--ephemeral",
         "--config",
-        "--max-connections",
         "--max-connections-per-ip",
         "--heartbeat",
         "--allow-anonymous",
@@ -116,6 +115,36 @@ fn every_wrong_start_is_one_clear_line() {
             &["--allowed-event-type", "a b"],
             &["--allowed-event-type: \"a b\" has a blank"],
         ),
+        (
+            &["--trusted-proxy", "10.0.0.5/8"],
+            &[
+                "--trusted-proxy: \"10.0.0.5/8\" has an address within the network; write 10.0.0.0/8",
+            ],
+        ),
+        (
+            &["--trusted-proxy", "0.0.0.0/0"],
+            &["--trusted-proxy: \"0.0.0.0/0\" is every address"],
+        ),
+        (
+            &["--trusted-proxy", "proxy.example"],
+            &["--trusted-proxy: \"proxy.example\" is not a network"],
+        ),
+        (
+            &["--trusted-proxy-header", "X Forwarded"],
+            &["--trusted-proxy-header: \"X Forwarded\" is not the name of a header"],
+        ),
+        (
+            &["--trusted-proxy-header", "Forwarded"],
+            &["--trusted-proxy-header Forwarded is given, but --trusted-proxy is not"],
+        ),
+        (
+            &["--trusted-proxy", "unix"],
+            &["--trusted-proxy unix has no use", "--listen unix:"],
+        ),
+        (
+            &["--max-requests", "0"],
+            &["--max-requests must be at least 1"],
+        ),
         (&["--max-event", "0"], &["--max-event must be at least 1"]),
         (&["--ephemeral=perhaps"], &["--ephemeral", "true or false"]),
         (
@@ -140,7 +169,40 @@ fn every_wrong_start_is_one_clear_line() {
             &["--ephemeral", "--durability", "os"],
             &["--ephemeral", "--durability"],
         ),
-        (&["--max-event", "8MiB"], &["max-event", "max-body"]),
+        (
+            &["--max-event", "8MiB", "--max-body", "4MiB"],
+            &["max-event", "max-body"],
+        ),
+        (
+            &["--memory", "1KiB"],
+            &["--memory 1KiB", "8MiB or more", "two of its largest items"],
+        ),
+        (
+            &["--memory", "64MiB", "--window", "63MiB"],
+            &["--window takes 63MiB", "--memory"],
+        ),
+        (
+            &["--memory", "64MiB", "--stream-compression", "1GiB"],
+            &["--stream-compression", "--memory"],
+        ),
+        (
+            &[
+                "--memory",
+                "64MiB",
+                "--ephemeral",
+                "--retention-size",
+                "1GiB",
+            ],
+            &["--retention-size", "--memory"],
+        ),
+        (
+            &["--memory", "64MiB", "--max-connections", "1000000"],
+            &["--max-connections", "--memory"],
+        ),
+        (
+            &["--ephemeral", "--data-dir", "elsewhere"],
+            &["--ephemeral", "--data-dir (elsewhere)"],
+        ),
         (&["--overflow", "explode"], &["explode", "disconnect"]),
         (
             &["--ephemeral", "--log", "sse_server=loud"],
@@ -280,15 +342,11 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 #[test]
 fn the_largest_values_that_are_taken_work() {
     let options = [
-        "--max-connections",
         "--max-connections-per-ip",
         "--max-jobs",
         "--max-subscriptions",
         "--max-named-subscriptions",
         "--retention-events",
-        "--window",
-        "--stream-compression",
-        "--retention-size",
         "--compression-threshold",
     ];
     let times = [

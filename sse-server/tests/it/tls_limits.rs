@@ -17,6 +17,7 @@ use sse_server::serve::{ServerConfig, StreamWriter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::eventually;
+use crate::http2::frame;
 use crate::limits::memory_kib;
 use crate::secure::{Files, GET, Secure, ask, body_until, soon, until};
 use crate::server::Server;
@@ -315,15 +316,6 @@ fn who_speaks_plain_http_to_the_tls_port_is_told_so() {
     assert!(answer.status.success(), "{answer:?}");
     assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
     assert!(said.contains("use https://"), "{said}");
-}
-
-/// A frame of HTTP/2 (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    frame.extend_from_slice(&[kind, flags]);
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! WebSockets, and what no well-behaved client does to them.
 
+use std::io::Write as _;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use crate::frames::{
     BINARY, CONTINUATION, HANDSHAKE, PING, PONG, TEXT, WebSocket, head, masked, refused,
 };
 use crate::server::Server;
+use crate::websocket_memory::resident_bytes;
 
 #[test]
 fn data_is_in_a_message_what_it_was_in_the_publish() {
@@ -512,12 +514,8 @@ fn a_client_that_never_reads_its_answers_is_not_read_any_more_and_then_let_go() 
             .set_write_timeout(Some(Duration::from_millis(500)))
             .unwrap();
         let mut written = 0;
-        loop {
-            use std::io::Write as _;
-            match socket.wire.socket.write(&frames) {
-                Ok(count) => written += count,
-                Err(_) => break,
-            }
+        while let Ok(count) = socket.wire.socket.write(&frames) {
+            written += count;
             assert!(written < 100 << 20, "it reads on and on");
         }
         flood.push(socket);
@@ -525,95 +523,4 @@ fn a_client_that_never_reads_its_answers_is_not_read_any_more_and_then_let_go() 
     let grown = resident_bytes(&server).saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes");
     eventually("both are gone", || (server.active() == 0).then_some(()));
-}
-
-/// A frame's head says how long it will be; memory is only used for what has come.
-#[test]
-fn a_promise_of_much_costs_little() {
-    let server = Server::start();
-    let before = resident_bytes(&server);
-    let promise = [head(true, TEXT, 4 << 20, true), vec![0; 4]].concat();
-    let sockets: Vec<WebSocket> = (0..90)
-        .map(|_| {
-            let mut socket = WebSocket::open(&server, "?topic=t");
-            socket.wire.write(&promise);
-            socket.wire.write(b"a little");
-            socket
-        })
-        .collect();
-    eventually("all are there", || (server.active() == 90).then_some(()));
-    let grown = resident_bytes(&server).saturating_sub(before);
-    assert!(
-        grown < 32 << 20,
-        "{grown} bytes for {} sockets",
-        sockets.len()
-    );
-}
-
-/// What a message on its way holds is of the same account as a request's body.
-#[test]
-fn messages_that_do_not_end_find_no_memory_at_last() {
-    let server = Server::with(&["--memory", "64MiB"]);
-    let promise = [head(true, TEXT, 2_000_000, true), vec![0; 4]].concat();
-    let mut sockets: Vec<WebSocket> = (0..3)
-        .map(|_| {
-            let mut socket = WebSocket::open(&server, "?topic=t");
-            socket.wire.write(&promise);
-            socket
-        })
-        .collect();
-    let part = vec![b' '; 1_400_000];
-    sockets[0].wire.write(&part);
-    let held = || server.get("/events/stats").ok()["memory"]["bodies"]["held_bytes"].as_u64();
-    eventually("the first is there", || (held()? > 1_400_000).then_some(()));
-    sockets[1].wire.write(&part);
-    eventually("the second is there", || {
-        (held()? > 2_800_000).then_some(())
-    });
-    sockets[2].wire.write(&part);
-    let (code, reason) = sockets[2].closed();
-    assert_eq!(code, 1013, "{reason}");
-    assert!(
-        reason.contains("bodies") && reason.contains("retry"),
-        "{reason}"
-    );
-    // A small one needs none.
-    let mut small = WebSocket::open(&server, "?topic=t");
-    small.ask(&json!({"type": "publish", "topic": "t", "data": 1}));
-    drop(sockets);
-    eventually("all is given back", || (held()? == 0).then_some(()));
-}
-
-/// The buffer of the largest message stayed with every connection.
-#[test]
-fn a_large_event_leaves_nothing_behind() {
-    // They read one after another.
-    let mut flags = vec!["--max-connections-per-ip", "100", "--max-event", "4MiB"];
-    flags.extend(["--send-timeout", "1m"]);
-    let server = Server::with(&flags);
-    let mut sockets: Vec<WebSocket> = (0..50)
-        .map(|_| WebSocket::open(&server, "?topic=t"))
-        .collect();
-    let before = resident_bytes(&server);
-    server.publish(&json!({"topic": "t", "data": "x".repeat(3_000_000)}));
-    for socket in &mut sockets {
-        assert_eq!(socket.event()["data"].as_str().unwrap().len(), 3_000_000);
-    }
-    let grown = resident_bytes(&server).saturating_sub(before);
-    assert!(
-        grown < 60 << 20,
-        "{grown} bytes for {} readers",
-        sockets.len()
-    );
-}
-
-/// What a process has in memory, in bytes.
-fn resident_bytes(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kilobytes << 10
 }

@@ -5,6 +5,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod gauges;
+mod smallest;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -105,6 +108,134 @@ fn topics_of_readers_that_are_gone_take_nothing() {
     );
 }
 
+/// Whatever kind of request has taken much memory: once those who sent it are gone, the system has it back.
+#[test]
+fn memory_that_an_attack_took_goes_back_to_the_system() {
+    let _alone = ALONE.lock();
+    // What is kept is small, so that all that is seen is what the attack leaves.
+    let server = Server::start_with(&["--window", "1MiB", "--retention-size", "1MiB"]);
+    server.publish(1_000);
+    for stream in (0..100).map(|number| server.open(number)) {
+        drop(stream);
+    }
+    server.wait_until_empty();
+    server.settle();
+    let before = server.rss_kib();
+    let mut peaks = Vec::new();
+    let kinds: [(&str, Attack); 5] = [
+        ("unfinished bodies", unfinished_bodies),
+        ("answers that nobody reads", unread_answers),
+        ("selectors", many_selectors),
+        ("bodies of many events", bodies_of_many_events),
+        ("5,000 connections", |server| {
+            (0..5_000).map(|number| server.open(number)).collect()
+        }),
+    ];
+    for (kind, attack) in kinds {
+        let attackers = attack(&server);
+        let peak = server.rss_kib();
+        println!("{kind}: {before} KiB before, {peak} KiB with them");
+        peaks.push(peak);
+        drop(attackers);
+    }
+    let peak = peaks.into_iter().fold(0.0, f64::max);
+    assert!(
+        peak - before > MAX_KIB_LEFT_BY_ATTACK,
+        "{before} KiB grew to {peak} KiB: that is no attack"
+    );
+    let gone = Instant::now();
+    loop {
+        let after = server.rss_kib();
+        let seconds = gone.elapsed().as_secs();
+        if after - before <= MAX_KIB_LEFT_BY_ATTACK {
+            println!("{after} KiB after {seconds} s");
+            break;
+        }
+        assert!(
+            seconds < 60,
+            "{before} KiB before, {peak} KiB at the most, {after} KiB after {seconds} s"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    // With more time, for the record.
+    server.settle();
+    println!("{} KiB at last", server.rss_kib());
+}
+
+/// What may be left of an attack a minute after its end.
+const MAX_KIB_LEFT_BY_ATTACK: f64 = 64.0 * 1024.0;
+
+/// Gives those who attack, as long as they are there.
+type Attack = fn(&Server) -> Vec<TcpStream>;
+
+fn unfinished_bodies(server: &Server) -> Vec<TcpStream> {
+    let body = vec![b' '; 900_000];
+    let attackers: Vec<_> = (0..300)
+        .map(|number| {
+            let head = format!(
+                "POST /events HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                server.address,
+                body.len() + 1
+            );
+            let mut attacker = server.connect(number);
+            attacker.write_all(head.as_bytes()).expect("a head");
+            // Whoever is refused is closed.
+            let _ = attacker.write_all(&body);
+            attacker
+        })
+        .collect();
+    server.settle();
+    attackers
+}
+
+fn unread_answers(server: &Server) -> Vec<TcpStream> {
+    let request = format!(
+        "GET /events/poll?after=earliest&limit=1000 HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    );
+    let attackers: Vec<_> = (0..400)
+        .map(|number| {
+            let mut attacker = server.connect(number);
+            // More than the sockets take.
+            for _ in 0..40 {
+                attacker.write_all(request.as_bytes()).expect("a request");
+            }
+            attacker
+        })
+        .collect();
+    server.settle();
+    attackers
+}
+
+fn many_selectors(server: &Server) -> Vec<TcpStream> {
+    let pad = "x".repeat(60);
+    let streams = (0..3_000).map(|connection| {
+        let topics: Vec<String> = (0..TOPICS_EACH)
+            .map(|topic| format!("topic=own/{connection}/{topic}/{pad}"))
+            .collect();
+        server.open_path(&format!("/events?{}", topics.join("&")), connection)
+    });
+    streams.collect()
+}
+
+fn bodies_of_many_events(server: &Server) -> Vec<TcpStream> {
+    let body = r#"{"topic":"a/b/c","data":"an event that is small, one of many"}
+"#
+    .repeat(10_000);
+    let head = format!(
+        "POST /events?receipts=all HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        server.address,
+        body.len()
+    );
+    let attackers = (0..60).map(|number| {
+        let mut attacker = server.connect(number);
+        attacker.write_all(head.as_bytes()).expect("a head");
+        let _ = attacker.write_all(body.as_bytes());
+        attacker
+    });
+    attackers.collect()
+}
+
 #[test]
 fn what_load_takes_it_takes_once_and_not_for_each_connection() {
     let _alone = ALONE.lock();
@@ -174,10 +305,28 @@ impl Server {
     }
 
     fn start_with(args: &[&str]) -> Self {
+        let ephemeral = ["--ephemeral"];
+        let is_said = args.contains(&"--ephemeral");
+        let ephemeral = if is_said { &[][..] } else { &ephemeral };
+        Self::start_on(&[ephemeral, args].concat())
+    }
+
+    /// The same, with a log wherever the arguments say.
+    fn start_on(args: &[&str]) -> Self {
+        let many = [
+            "--max-connections",
+            "30000",
+            "--max-connections-per-ip",
+            "30000",
+        ];
+        Self::start_bare(&[&many, args].concat())
+    }
+
+    /// The same, with nothing beside the arguments that concerns memory.
+    fn start_bare(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-server"))
-            .args(["--ephemeral", "--listen", "127.0.0.1:0"])
-            .args(["--max-connections", "30000"])
-            .args(["--max-connections-per-ip", "30000"])
+            .args(["--listen", "127.0.0.1:0"])
+            .env_remove("SSE_CONFIG")
             .args(["--heartbeat", "0", "--idle-timeout", "1h"])
             .args(args)
             .stdout(Stdio::piped())
@@ -196,18 +345,36 @@ impl Server {
         self.open_path("/events", number)
     }
 
-    /// Opens a stream from one of many addresses, and reads its beginning.
-    fn open_path(&self, path: &str, number: usize) -> TcpStream {
+    /// A connection from one of many addresses.
+    fn connect(&self, number: usize) -> TcpStream {
+        self.connect_with(number, |_| {})
+    }
+
+    /// The same, with little room for what the server sends.
+    fn connect_small(&self, number: usize) -> TcpStream {
+        self.connect_with(number, |socket| {
+            socket.set_recv_buffer_size(4 << 10).expect("a buffer");
+        })
+    }
+
+    fn connect_with(&self, number: usize, set: impl FnOnce(&Socket)) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        set(&socket);
         let from = Ipv4Addr::new(127, 0, 1, 1 + (number % 200) as u8);
         socket
             .bind(&SocketAddr::from((from, 0)).into())
             .expect("a port");
         socket.connect(&self.address.into()).expect("a connection");
-        let mut stream = TcpStream::from(socket);
+        let stream = TcpStream::from(socket);
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
+        stream
+    }
+
+    /// Opens a stream from one of many addresses, and reads its beginning.
+    fn open_path(&self, path: &str, number: usize) -> TcpStream {
+        let mut stream = self.connect(number);
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).expect("a request");
         let mut answer = Vec::new();
@@ -279,6 +446,13 @@ impl Server {
             }
             last = now;
         }
+    }
+
+    /// What the process has in memory.
+    fn rss_kib(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).expect("the process's memory");
+        number_after(&text, "VmRSS:")
     }
 
     /// What the process holds, its share of shared pages counted.

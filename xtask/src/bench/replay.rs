@@ -224,7 +224,7 @@ impl Drop for Replays {
 }
 
 /// Publishes events one at a time; the time of each from before it was sent until a reader had it.
-fn live(address: SocketAddr, count: u32) -> std::io::Result<Vec<Duration>> {
+pub(super) fn live(address: SocketAddr, count: u32) -> std::io::Result<Vec<Duration>> {
     let (_, mut stream) = http::stream(address, "/events?topic=live", "")?;
     let origin = Instant::now();
     let is_over = Arc::new(AtomicBool::new(false));

@@ -20,7 +20,7 @@ pub(super) fn tools(section: Section) -> &'static [Tool] {
         | Section::Torture
         | Section::Siege => &[],
         Section::Clippy | Section::Features | Section::Fanout => &[Tool::Clippy],
-        Section::Test => &[Tool::Browser, Tool::Readers, Tool::Clients],
+        Section::Test => &[Tool::Browser, Tool::Readers, Tool::Clients, Tool::Proxies],
         Section::Deny | Section::Advisories => &[Tool::CargoDeny],
         Section::Miri => &[Tool::Nightly, Tool::Miri],
         Section::Fuzz => &[Tool::Nightly, Tool::CargoFuzz],

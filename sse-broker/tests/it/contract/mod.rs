@@ -105,6 +105,7 @@ macro_rules! contract {
                 a_topic_of_one_value_has_one_at_any_moment,
                 as_time_goes_on_readers_get_less_without_any_trimming,
                 a_broker_says_which_topics_have_a_rule,
+                where_the_clock_jumped_the_later_time_counts_unless_it_is_to_come,
             }
         }
     };

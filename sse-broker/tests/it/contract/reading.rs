@@ -24,6 +24,7 @@ pub(crate) async fn everything_about_a_record_comes_back<B: Backend>() {
             .with_retry(Retry::from_millis(u64::MAX)),
         priority: Priority::High,
         published_at: u64::MAX,
+        ages_from: None,
         expires_at: Some(0),
         snapshot: Some(Snapshot::Put(Bytes::from_static(b"\x00state"))),
         expects: None,

@@ -551,3 +551,53 @@ pub(crate) async fn a_topic_of_one_value_has_one_at_any_moment<B: Backend>() {
     }
     publisher.join().expect("a publisher that got through");
 }
+
+/// A clock was ten years ahead for a while, and another time ten years behind; the owner of the clock reckoned on.
+pub(crate) async fn where_the_clock_jumped_the_later_time_counts_unless_it_is_to_come<
+    B: Backend,
+>() {
+    const YEARS: u64 = 10 * 365 * 24 * 3_600_000;
+    let now = 2 * YEARS;
+    let aged = |ages_from: u64, published_at| NewRecord {
+        published_at,
+        ages_from: Some(ages_from),
+        ..record("ruled/a", "x")
+    };
+    let all = |max_age| Retention {
+        max_age: Some(Duration::from_secs(max_age)),
+        ..Retention::UNBOUNDED
+    };
+    let by_rule = |max_age| Retention {
+        topics: vec![TopicRetention {
+            max_age: Some(Duration::from_secs(max_age)),
+            ..rule("ruled/")
+        }],
+        ..Retention::UNBOUNDED
+    };
+    for retention in [all(10), by_rule(10)] {
+        let backend = B::new(retention);
+        let broker = backend.broker();
+        let records = [
+            aged(now - 20_000, now - 20_000 + YEARS),
+            aged(now - 15_000, now - 15_000 - YEARS),
+            aged(now - 5_000, now - 5_000 - YEARS),
+            aged(now - 4_000, now - 4_000 + YEARS),
+        ];
+        append(&*broker, records.to_vec()).await;
+        let ruled = topics(&["ruled/a"]);
+        let (kept, ..) = told(&*broker, now, 0, &ruled).await;
+        assert_eq!(kept, [3, 4], "before anything is trimmed");
+        broker.trim(now).await.expect("trimmed");
+        let (kept, ..) = told(&*broker, now, 0, &ruled).await;
+        assert_eq!(kept, [3, 4]);
+        // The clock that was ahead is the right one after all: what it stamped is not older than it says.
+        broker.trim(now - 10_000).await.expect("trimmed");
+        let later = NewRecord {
+            published_at: now + YEARS,
+            ..record("ruled/a", "x")
+        };
+        append_one(&*broker, later).await;
+        let (kept, ..) = told(&*broker, now + YEARS + 5_000, 0, &ruled).await;
+        assert_eq!(kept, [4, 5]);
+    }
+}

@@ -128,6 +128,14 @@ impl World {
             reader.since = now;
             reader.in_hand = false;
         }
+        if std::mem::take(&mut reader.is_moved) {
+            let moved = Read::Moved {
+                series: 0,
+                after: reader.skip_to,
+            };
+            assert_eq!((read, out.len()), (Some(moved), 0));
+            return;
+        }
         match read {
             None => {
                 assert!(out.is_empty());
@@ -163,7 +171,7 @@ impl World {
                 reader.parked |= waits;
                 self.delivered += out.len() as u64;
             }
-            Some(Read::Reset { .. }) => panic!("nobody resets it"),
+            Some(Read::Reset { .. } | Read::Moved { .. }) => panic!("nobody did that to it"),
             Some(Read::Lagged { after, floor: said }) => {
                 assert!(out.is_empty());
                 assert_eq!(said, floor);

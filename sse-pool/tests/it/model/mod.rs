@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use sse_pool::{
     ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, Entry, PatternSet, Pool,
     PoolConfig, ReaderKey, Selector, ShardHandle, Start, TopicFilter, Visibility, WindowConfig,
+    topic_bytes,
 };
 
 use self::ops::{OWN, Op, TOPICS, name, op, pick};
@@ -31,7 +32,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..80),
         shards in 1..3_usize,
         max_entries in 1..6_usize,
-        max_bytes in 10..80_usize,
+        max_bytes in 100..4_000_usize,
     ) {
         let mut world = World::new(shards, WindowConfig { max_bytes, max_entries });
         for op in ops {
@@ -66,6 +67,8 @@ struct Reader {
     skip_to: u64,
     /// Its cursor was put before the window's floor, so the pool may not know what it wants.
     blind: bool,
+    /// Its cursor was put somewhere, and it has not heard.
+    is_moved: bool,
 }
 
 struct World {
@@ -114,9 +117,16 @@ impl World {
     /// The floor, by adding up from the newest.
     fn floor(&self) -> u64 {
         let (mut entries, mut bytes) = (0, 0);
+        let mut topics = std::collections::HashSet::new();
         for (index, entry) in self.log.iter().enumerate().rev() {
             entries += 1;
-            bytes += entry.size_bytes;
+            bytes += entry.memory_bytes(self.pool.shards());
+            // An entry for single connections stands in no topic.
+            for topic in entry.topics.iter().filter(|_| entry.recipients.is_none()) {
+                if topics.insert(topic) {
+                    bytes += topic_bytes(topic, self.pool.shards());
+                }
+            }
             if entries > 1 && (entries > self.bounds.max_entries || bytes > self.bounds.max_bytes) {
                 return self.log[index].offset;
             }
@@ -221,6 +231,7 @@ impl World {
                     since: self.now,
                     skip_to: cursor,
                     blind: cursor < self.floor(),
+                    is_moved: false,
                 });
             }
             Op::Append(new) => self.append(new),
@@ -266,11 +277,12 @@ impl World {
                 let queue =
                     self.queue_after(after, (&self.readers[index].selector, &visibility, &id));
                 let floor = self.floor();
-                assert!(self.pool.seek(&id, 0, after));
+                assert!(self.pool.seek(&id, &seek(0, after)));
                 let reader = &mut self.readers[index];
                 reader.queue = queue;
                 reader.skip_to = after;
                 reader.blind = after < floor;
+                reader.is_moved = true;
                 if std::mem::take(&mut reader.parked) {
                     self.expect_call(index);
                 }

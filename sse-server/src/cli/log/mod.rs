@@ -1,6 +1,7 @@
 //! `sse-server log …`: the log of a hub that is not running.
 
 mod ndjson;
+mod salvage;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
@@ -14,7 +15,7 @@ use sse_broker::{LogImport, LogToolError, Progress, StateChange, StoppedLog, Top
 
 use ndjson::{EventLine, FORMAT, Line, LogLine, ValueLine};
 
-/// Look at, check, make small and copy the log of a hub that is not running
+/// Look at, check, make small, copy and salvage the log of a hub that is not running
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 all is well; 1 a problem was found or something did not work; 2 the command line is wrong."
@@ -67,6 +68,12 @@ enum Task {
         #[arg(long)]
         append: bool,
     },
+    /// Save what can be read of a damaged log in a new one, and tell what is missing
+    #[command(
+        long_about = "Save what can be read of a damaged log in a new one, and tell what is missing.\n\nThe damaged log is only read. Every event that is whole is saved under its offset, wherever in the file it is found, and so are the states of jobs and named subscriptions that can be read. The new log has an epoch of its own: every reader with an old position hears of a gap. Needs as much free space as the log, and the hub must be stopped.",
+        after_help = "Exit codes: 0 everything was saved; 1 something is missing, or it did not work; 2 the command line is wrong."
+    )]
+    Salvage(salvage::Args),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a problem was found or something did not work; 2 the command line is wrong.";
@@ -100,6 +107,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Task::Compact { log } => compact(&mut log.open()?),
         Task::Export { log, file } => export(&log.open()?, file.as_deref()),
         Task::Import { log, file, append } => import(&log.data_dir, file.as_deref(), append),
+        Task::Salvage(args) => salvage::run(&args),
     }
 }
 
@@ -480,11 +488,23 @@ fn failure(error: LogToolError) -> Failure {
         LogToolError::Open(OpenError::NoLog { .. }) => {
             format!("{error}; say where it is with --data-dir")
         }
+        LogToolError::Open(OpenError::Damaged { path, .. } | OpenError::NotALog { path }) => {
+            format!("{error}; {}", how_to_salvage(path))
+        }
         LogToolError::NotEmpty(_) => {
             format!("{error}: import into a new folder, or add to the log there with --append")
         }
         _ => error.to_string(),
     }
+}
+
+/// What to do about a log, in this file, that is damaged beyond what a hub can open.
+pub(crate) fn how_to_salvage(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(path);
+    format!(
+        "`sse-server log salvage {} NEW_DIR` saves what can be read of a damaged log",
+        folder.display()
+    )
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {

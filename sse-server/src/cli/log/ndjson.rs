@@ -86,6 +86,9 @@ pub(super) struct EventLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     priority: Option<PriorityName>,
     published_at: UnixMillis,
+    /// What its age counts from, when the clock had jumped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ages_from: Option<UnixMillis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<UnixMillis>,
     /// Whether the data was JSON, and not the content of a string.
@@ -185,6 +188,7 @@ impl EventLine {
                 Priority::High => Some(PriorityName::High),
             },
             published_at: content.published_at,
+            ages_from: content.ages_from,
             expires_at: content.expires_at,
             data: content.event.data.to_string(),
         }
@@ -229,6 +233,7 @@ impl EventLine {
                 Some(PriorityName::High) => Priority::High,
             },
             published_at: self.published_at,
+            ages_from: self.ages_from,
             expires_at: self.expires_at,
             snapshot: None,
             expects: None,
@@ -278,6 +283,7 @@ mod tests {
                 data_kind: DataKind::Json,
                 priority: Priority::High,
                 published_at: 1,
+                ages_from: Some(3),
                 expires_at: Some(u64::MAX),
                 snapshot: None,
                 expects: None,

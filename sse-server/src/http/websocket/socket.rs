@@ -1,5 +1,8 @@
 //! A socket that counts the bytes that pass through it. The counts tell whether a message is being received, and whether the client
 //! takes what is sent. A message on its way holds a permit for its memory, as the body of a request does.
+//!
+//! The library keeps a buffer of its largest frame, and what it has read ahead in it. So behind a large frame nothing is read ahead
+//! any more: between two messages that buffer is empty, and whoever serves the socket can begin with a new one.
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frame_bounds::FrameBounds;
 use crate::access::budget::Permit;
 
 /// What has passed, for the code that serves the socket while the WebSocket library owns it.
@@ -27,6 +31,14 @@ struct Passed {
     /// Of the bytes read, those that have become messages.
     used: AtomicU64,
     written: AtomicU64,
+}
+
+impl Passed {
+    /// The bytes that were read and are not yet a message.
+    fn unfinished(&self) -> u64 {
+        let used = self.used.load(Ordering::Relaxed);
+        self.read.load(Ordering::Relaxed).saturating_sub(used)
+    }
 }
 
 impl Counts {
@@ -71,8 +83,11 @@ impl Counts {
 pub(super) struct Counted<S> {
     socket: S,
     passed: Arc<Passed>,
-    /// For the largest message so far: the library keeps a buffer of that size.
+    /// For the message that is on its way, and for the library's buffer.
     permit: Permit,
+    bounds: FrameBounds,
+    /// The library's buffer has grown with a large frame.
+    is_buffer_large: bool,
 }
 
 impl<S> Counted<S> {
@@ -81,14 +96,31 @@ impl<S> Counted<S> {
             socket,
             passed: counts.passed,
             permit,
+            bounds: FrameBounds::default(),
+            is_buffer_large: false,
         }
+    }
+
+    /// Whether a message that is done with has left memory behind.
+    pub(super) fn has_spare_memory(&self) -> bool {
+        let is_idle = self.passed.unfinished() == 0 && self.bounds.is_between_frames();
+        is_idle && (self.is_buffer_large || self.permit.bytes() > 0)
+    }
+
+    /// Whether the library has to begin with a new buffer to be rid of it.
+    pub(super) fn is_buffer_large(&self) -> bool {
+        self.is_buffer_large
+    }
+
+    /// The memory is free.
+    pub(super) fn give_back(&mut self) {
+        self.is_buffer_large = false;
+        self.permit.shrink_to(0);
     }
 
     /// Takes memory for the message that is on its way.
     fn hold_unfinished(&mut self) -> io::Result<()> {
-        let used = self.passed.used.load(Ordering::Relaxed);
-        let unfinished = self.passed.read.load(Ordering::Relaxed) - used;
-        let unfinished = usize::try_from(unfinished).unwrap_or(usize::MAX);
+        let unfinished = usize::try_from(self.passed.unfinished()).unwrap_or(usize::MAX);
         if unfinished <= SMALL_MESSAGE_BYTES || unfinished <= self.permit.bytes() {
             return Ok(());
         }
@@ -114,9 +146,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
-        let count = (buffer.filled().len() - before) as u64;
-        self.passed.read.fetch_add(count, Ordering::Relaxed);
+        if self.is_buffer_large {
+            let of_frame = usize::try_from(self.bounds.bytes_of_frame()).unwrap_or(usize::MAX);
+            let most = buffer.remaining().min(of_frame);
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut part))?;
+            let count = part.filled().len();
+            buffer.advance(count);
+        } else {
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        }
+        let read = &buffer.filled()[before..];
+        self.passed
+            .read
+            .fetch_add(read.len() as u64, Ordering::Relaxed);
+        self.bounds.read(read);
+        // As the frame goes on behind what was read, nothing was read ahead of it.
+        if self.bounds.payload_left() > LARGE_FRAME_BYTES {
+            self.is_buffer_large = true;
+        }
         self.hold_unfinished()?;
         Poll::Ready(Ok(()))
     }
@@ -143,6 +191,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
 /// A message up to this size is among what every connection takes.
 const SMALL_MESSAGE_BYTES: usize = 8 << 10;
+/// A frame of which so much is to come makes the library's buffer grow: it begins with about as much.
+const LARGE_FRAME_BYTES: u64 = 4 << 10;
 /// Memory for larger ones is taken in steps.
 const PERMIT_STEP_BYTES: usize = 64 << 10;
 /// A client's ping or pong is masked and has a short length.

@@ -166,6 +166,12 @@ impl Cohorts {
         })
     }
 
+    /// Forgets the subscriptions of cohorts that are gone.
+    pub(super) fn forget_unused(&self) {
+        let mut cohorts = self.cohorts.lock();
+        cohorts.retain(|_, cohort| cohort.strong_count() > 0);
+    }
+
     pub(crate) fn stats(&self) -> CohortStats {
         CohortStats {
             cohorts: self.counts.cohorts.load(Ordering::Relaxed),

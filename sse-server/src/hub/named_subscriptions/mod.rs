@@ -27,7 +27,7 @@ use sse_pool::{CloseReason, ConnectionId, ReaderState};
 
 pub(super) use entries::{KEY_PREFIX, NamedSubscriptions};
 
-use super::Hub;
+use super::{Hub, Placement};
 use crate::access::Caller;
 use crate::clock;
 use crate::units::Quoted;
@@ -145,7 +145,7 @@ impl Hub {
         let user = caller.user();
         let inner = &self.inner;
         let broker = &*inner.broker;
-        let now = clock::unix_millis();
+        let now = self.used_now();
         let resumed = match resumed {
             Some(id) => Some(ResumeFrom::last_event_id(broker, id).await?),
             None => None,
@@ -270,7 +270,7 @@ impl Hub {
         self.named_subscription(name, caller)?;
         let at = self.subscription_place(place).await?;
         let inner = &self.inner;
-        let now = clock::unix_millis();
+        let now = self.used_now();
         let bounds = inner.broker.bounds();
         let mut entries = inner.named_subscriptions.entries.lock();
         let entry = entries.get_mut(name, caller.user())?;
@@ -302,13 +302,14 @@ impl Hub {
         place: SubscriptionPlace,
     ) -> Result<NamedSubscriptionStatus, NamedSubscriptionError> {
         self.named_subscription(name, caller)?;
+        let is_earliest = place == SubscriptionPlace::Earliest;
         let at = self.subscription_place(place).await?;
         let inner = &self.inner;
         let bounds = inner.broker.bounds();
         let status = {
             let mut entries = inner.named_subscriptions.entries.lock();
             let entry = entries.get_mut(name, caller.user())?;
-            entry.used_at = clock::unix_millis();
+            entry.used_at = self.used_now();
             entry.acked = at;
             let status = entry.status(name, bounds);
             entries.unsaved.insert(name.into());
@@ -316,7 +317,14 @@ impl Hub {
         };
         inner.named_subscriptions.save(&*inner.broker).await?;
         if let Some(connection) = &status.connection {
-            inner.pool.seek(connection, at.epoch.0, at.offset);
+            let from = match is_earliest {
+                true => ResumeFrom::Earliest,
+                false => ResumeFrom::Position(at),
+            };
+            inner.pool.seek(
+                connection,
+                &Placement::of(from, inner.broker.bounds()).seek(),
+            );
         }
         Ok(self.with_open_stream(status))
     }
@@ -424,13 +432,19 @@ impl Hub {
         let _ = inner.named_subscriptions.save(&*inner.broker).await;
     }
 
+    /// When a name is said to be used: the later time, where the clock has jumped.
+    fn used_now(&self) -> UnixMillis {
+        clock::unix_millis().max(self.age_now())
+    }
+
     /// Forgets names that nobody has used for too long.
     pub(super) fn sweep_named_subscriptions(&self) {
         let inner = &self.inner;
         let is_open = |id: &ConnectionId| inner.pool.status(id).is_some();
         let expired = inner
             .named_subscriptions
-            .sweep(clock::unix_millis(), is_open);
+            // While two clocks disagree a name is forgotten when it is unused by both.
+            .sweep(clock::unix_millis().min(self.age_now()), is_open);
         if expired > 0 {
             tracing::info!(expired, "named subscriptions were unused for too long");
         }

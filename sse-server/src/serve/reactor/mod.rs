@@ -44,6 +44,7 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
 use super::chunks::{LAST_CHUNK, MAX_IGNORED_BYTES, chunk, write_chunk};
+use crate::access::{Peer, StreamingSocket};
 use crate::clock::{self, Moment};
 use crate::hub::{Batch, EncodedRecord, HeldPage, Hub, Reader};
 use crate::session::{EventStream, MAX_CHUNK_BYTES, Next, Session};
@@ -63,7 +64,14 @@ pub(crate) struct Arrival {
     pub(crate) goes_on: bool,
     /// The stream, from which nothing was taken yet.
     pub(crate) stream: EventStream,
+    /// The place of the socket.
+    pub(crate) place: StreamingSocket,
+    /// The peer that a proxy told of at the beginning of the connection.
+    pub(crate) told: Option<Peer>,
 }
+
+/// A socket whose stream has ended and that is there for other requests, and the peer that a proxy told of.
+pub(crate) type AfterStream = (std::net::TcpStream, Option<Peer>);
 
 /// Where a reactor's arrivals go.
 pub(crate) type Arrivals = mpsc::UnboundedSender<Arrival>;
@@ -78,7 +86,7 @@ pub(crate) struct Reactor {
     /// Bounded by the pool's places: each arrival has one.
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     /// Where sockets go whose stream has ended and that are there for other requests.
-    after_streams: mpsc::UnboundedSender<std::net::TcpStream>,
+    after_streams: mpsc::UnboundedSender<AfterStream>,
     pages: JoinSet<(ReaderKey, Result<HeldPage, ReadError>)>,
     /// Slots whose sockets take bytes again.
     writable: VecDeque<usize>,
@@ -108,9 +116,10 @@ impl Reactor {
     pub(crate) fn new(
         hub: &Hub,
         shard: usize,
-        after_streams: mpsc::UnboundedSender<std::net::TcpStream>,
+        after_streams: mpsc::UnboundedSender<AfterStream>,
     ) -> io::Result<(Self, Arrivals)> {
         let hub = hub.clone();
+        let table = Table::new(hub.sockets().clone());
         let shard = hub
             .shard(shard)
             .ok_or_else(|| io::Error::other("there is no such shard"))?;
@@ -128,7 +137,7 @@ impl Reactor {
             shard,
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
-            table: Table::default(),
+            table,
             arrivals,
             after_streams,
             pages: JoinSet::new(),
@@ -263,6 +272,8 @@ impl Reactor {
             is_chunked,
             goes_on,
             stream,
+            place,
+            told,
         } = arrival;
         let (session, key) = stream.into_session();
         let mut session = Box::new(session);
@@ -303,7 +314,7 @@ impl Reactor {
             more: None,
         };
         entry.more().session = Some(session);
-        if let Some(before) = self.table.insert(entry) {
+        if let Some(before) = self.table.insert(entry, place, told) {
             debug_assert!(false, "the slot of {:?} is taken by {:?}", key, before.key);
         }
         if self.send(key, &first.freeze(), moment) {
@@ -449,6 +460,7 @@ impl Reactor {
     fn finish(&mut self, key: ReaderKey) {
         let reason = self.shard.pool().closed(key);
         let is_leaving = matches!(reason, Some(CloseReason::Draining | CloseReason::Shutdown));
+        let told = self.table.told(key);
         let entry = self.table.remove(key);
         self.shard.leave(key);
         let Some(entry) = entry else { return };
@@ -463,7 +475,7 @@ impl Reactor {
                 .is_ok()
         {
             // Where nobody takes it, it is closed.
-            let _ = self.after_streams.send(socket.into());
+            let _ = self.after_streams.send((socket.into(), told));
         } else {
             let _ = socket.shutdown(std::net::Shutdown::Write);
         }

@@ -1,5 +1,6 @@
 //! The connections of a reactor, each in the slot that the pool gave its reader.
 
+use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use sse_pool::ReaderKey;
 
+use crate::access::{Peer, Sockets, StreamingSocket};
 use crate::session::Session;
 use crate::wire::Format;
 
@@ -182,10 +184,14 @@ impl Ticks {
 }
 
 /// Entries by slot, in pages that are given back when they empty.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     pages: Vec<Option<Box<Page>>>,
     len: usize,
+    /// Where each of them has a place.
+    sockets: Sockets,
+    /// The peers that proxies told of, by slot. Of all others the socket itself knows it.
+    told: HashMap<usize, Peer>,
 }
 
 #[derive(Debug)]
@@ -198,6 +204,15 @@ struct Page {
 const PAGE: usize = 256;
 
 impl Table {
+    pub(super) fn new(sockets: Sockets) -> Self {
+        Self {
+            pages: Vec::new(),
+            len: 0,
+            sockets,
+            told: HashMap::new(),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -208,8 +223,16 @@ impl Table {
     }
 
     /// Puts an entry into its slot; the one that was there, if any.
-    pub(super) fn insert(&mut self, entry: Entry) -> Option<Entry> {
-        let (number, place) = split(entry.key.slot());
+    pub(super) fn insert(
+        &mut self,
+        entry: Entry,
+        place: StreamingSocket,
+        told: Option<Peer>,
+    ) -> Option<Entry> {
+        if let Some(peer) = told {
+            self.told.insert(entry.key.slot(), peer);
+        }
+        let (number, at) = split(entry.key.slot());
         if number >= self.pages.len() {
             self.pages.resize_with(number + 1, || None);
         }
@@ -219,10 +242,11 @@ impl Table {
                 used: 0,
             })
         });
-        let before = page.entries[place].replace(entry);
+        let before = page.entries[at].replace(entry);
         if before.is_none() {
             page.used += 1;
             self.len += 1;
+            place.keep();
         }
         before
     }
@@ -236,6 +260,11 @@ impl Table {
         self.at(key.slot()).filter(|entry| entry.key == key)
     }
 
+    /// The peer that a proxy told of at the beginning of a connection.
+    pub(super) fn told(&self, key: ReaderKey) -> Option<Peer> {
+        self.told.get(&key.slot()).copied()
+    }
+
     pub(super) fn remove(&mut self, key: ReaderKey) -> Option<Entry> {
         self.get(key)?;
         let (number, place) = split(key.slot());
@@ -243,6 +272,8 @@ impl Table {
         let entry = page.entries[place].take()?;
         page.used -= 1;
         self.len -= 1;
+        self.told.remove(&key.slot());
+        self.sockets.stream_ended();
         if page.used == 0 {
             self.pages[number] = None;
             while let Some(None) = self.pages.last() {

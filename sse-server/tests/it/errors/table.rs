@@ -429,7 +429,7 @@ fn every_mistake_is_told_by_status_and_field_and_publishes_nothing() {
             "/events?topic=a&topic=b&topic=c&topic=d&topic=e",
             "",
             400,
-            Some("subscribe"),
+            Some("topic"),
         ),
         (
             "GET",
@@ -453,7 +453,7 @@ fn every_mistake_is_told_by_status_and_field_and_publishes_nothing() {
         // What does not exist.
         ("GET", "/nothing", "", 404, None),
         ("GET", "/events/connections/nobody", "", 404, None),
-        ("GET", "/events/connections/%FF", "", 404, None),
+        ("GET", "/events/connections/%FF", "", 400, Some("id")),
         ("DELETE", "/events/connections/nobody", "", 404, None),
         (
             "POST",

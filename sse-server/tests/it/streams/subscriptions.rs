@@ -86,4 +86,9 @@ fn a_change_that_goes_on_after_an_event_says_whether_any_are_missing() {
     let changed = change("nobody-knows-it");
     assert_eq!(changed["gap"], true);
     assert_eq!(changed["gap_reason"], "unknown_id");
+    let gap = stream.next();
+    assert_eq!(gap.name, "gap", "the stream says so, too");
+    assert_eq!(gap.json()["reason"], "unknown_id");
+    server.publish(&json!({"topic": "b", "data": "after"}));
+    assert_eq!(stream.next().data, "after");
 }
