@@ -109,7 +109,7 @@ impl Grants {
     pub fn everything() -> Self {
         static EVERYTHING: LazyLock<Grants> = LazyLock::new(|| {
             let every = || Rules(Box::new([Rule::every()]));
-            Grants::new(every(), every(), true, true, 0)
+            Grants::new(every(), every(), true, true, EVERYTHING_SCOPE)
         });
         EVERYTHING.clone()
     }
@@ -162,6 +162,12 @@ impl Grants {
             .any(|rule| rule.topic.means_to_read(topic))
     }
 
+    /// Whether nothing is left out: then nothing that is asked for is refused, though what is another's own still is not read.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.shared.scope == EVERYTHING_SCOPE
+    }
+
     /// Whether tickets may be made for others.
     #[must_use]
     pub fn may_issue(&self) -> bool {
@@ -180,6 +186,9 @@ impl Grants {
     ///
     /// [`Forbidden`] for an exact topic that is neither granted nor the reader's `own`, and when nothing is left.
     pub fn narrow(&self, asked: &Selector, own: &[Arc<str>]) -> Result<Selector, Forbidden> {
+        if self.is_everything() {
+            return Ok(asked.clone());
+        }
         let rules = &self.shared.subscribe;
         let topics = match &asked.topics {
             TopicFilter::All if rules.has_every() => TopicFilter::All,
@@ -678,6 +687,8 @@ impl<'de> Deserialize<'de> for Grants {
 /// Nobody outside can make two different grants that have one scope.
 static SCOPES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
+/// Of the grants that leave nothing out.
+const EVERYTHING_SCOPE: u64 = 0;
 /// Of grants that are made for one comparison.
 const OWN_SCOPE: u64 = 1;
 const PUBLISH: &str = "publishing to";
