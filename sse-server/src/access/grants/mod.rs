@@ -8,17 +8,18 @@
 //! prefix as it stands. What a caller reads is [narrowed](Grants::narrow) once, when it asks: an exact topic must be granted, and
 //! patterns keep what is granted of them.
 
+mod json;
+
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
 use sse_broker::Topic;
 use sse_pool::{Limit, Selector, TopicFilter, TopicPattern, Visibility};
 
 use super::visibility::is_private;
-use crate::topic_pattern::{Pattern, is_pattern};
+use crate::topic_pattern::Pattern;
+use json::GrantsJson;
 
 /// What a caller may do. Cloning it is cheap.
 ///
@@ -577,113 +578,6 @@ impl Narrowed {
     }
 }
 
-/// Grants, as they are written.
-#[derive(Debug, Default, Hash, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GrantsJson {
-    #[serde(default)]
-    publish: Vec<RuleJson>,
-    #[serde(default)]
-    subscribe: Vec<RuleJson>,
-    #[serde(default)]
-    issue: bool,
-    #[serde(default)]
-    admin: bool,
-}
-
-#[derive(Debug, Hash, Deserialize)]
-#[serde(untagged)]
-enum RuleJson {
-    Topic(String),
-    Rule(Map<String, Value>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LongRuleJson {
-    #[serde(default)]
-    topic: Option<String>,
-    /// A topic whose name is taken as it is.
-    #[serde(default)]
-    topic_exact: Option<String>,
-    #[serde(default)]
-    event_types: Option<Vec<String>>,
-}
-
-impl TryFrom<GrantsJson> for Grants {
-    type Error = InvalidGrants;
-
-    fn try_from(json: GrantsJson) -> Result<Self, InvalidGrants> {
-        let count = json.publish.len() + json.subscribe.len();
-        if count > MAX_RULES {
-            return Err(InvalidGrants(format!(
-                "{count} grants are more than {MAX_RULES}"
-            )));
-        }
-        let scope = SCOPES.hash_one(&json);
-        let rules = |rules: Vec<RuleJson>| {
-            let rules: Result<Box<[Rule]>, _> = rules.into_iter().map(Rule::try_from).collect();
-            rules.map(Rules)
-        };
-        let (publish, subscribe) = (rules(json.publish)?, rules(json.subscribe)?);
-        Ok(Self::new(publish, subscribe, json.issue, json.admin, scope))
-    }
-}
-
-impl TryFrom<RuleJson> for Rule {
-    type Error = InvalidGrants;
-
-    fn try_from(json: RuleJson) -> Result<Self, InvalidGrants> {
-        let (topic, exact, types) = match json {
-            RuleJson::Topic(topic) => (Some(topic), None, None),
-            RuleJson::Rule(rule) => {
-                let rule: LongRuleJson = serde_json::from_value(Value::Object(rule))
-                    .map_err(|error| InvalidGrants(error.to_string()))?;
-                (rule.topic, rule.topic_exact, rule.event_types)
-            }
-        };
-        let topic = match (topic, exact) {
-            (Some(topic), None) => Granted::new(&topic)?,
-            (None, Some(exact)) => Granted::exact(&exact)?,
-            _ => {
-                return Err(InvalidGrants(
-                    "a grant needs topic or topic_exact, one of the two".to_owned(),
-                ));
-            }
-        };
-        let event_types = types.map(|types| types.into_iter().map(Arc::from).collect());
-        Ok(Self { topic, event_types })
-    }
-}
-
-impl Granted {
-    fn new(topic: &str) -> Result<Self, InvalidGrants> {
-        match topic {
-            "*" => Ok(Self::Every),
-            pattern if is_pattern(pattern) => Pattern::new(pattern)
-                .map(|pattern| Self::Pattern(Arc::new(pattern)))
-                .map_err(|error| InvalidGrants(format!("{pattern:?} cannot be granted: {error}"))),
-            exact => Self::exact(exact),
-        }
-    }
-
-    fn exact(topic: &str) -> Result<Self, InvalidGrants> {
-        Topic::new(topic)
-            .map(Self::Exact)
-            .map_err(|error| InvalidGrants(format!("{topic:?} cannot be granted: {error}")))
-    }
-}
-
-impl<'de> Deserialize<'de> for Grants {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // An object and nothing else: a list would be taken for its fields, one after the other.
-        let fields = Map::<String, Value>::deserialize(deserializer)?;
-        let json: GrantsJson =
-            serde_json::from_value(Value::Object(fields)).map_err(serde::de::Error::custom)?;
-        Self::try_from(json).map_err(serde::de::Error::custom)
-    }
-}
-
 /// Nobody outside can make two different grants that have one scope.
 static SCOPES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
@@ -693,206 +587,8 @@ const EVERYTHING_SCOPE: u64 = 0;
 const OWN_SCOPE: u64 = 1;
 const PUBLISH: &str = "publishing to";
 const SUBSCRIBE: &str = "reading";
-/// So many rules grants may have. A stated guess: more than a token of some KiB can hold.
-const MAX_RULES: usize = 256;
 /// So many patterns a reader's wish may become.
 const MAX_COMBINATIONS: usize = 1024;
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use sse_pool::PatternSet;
-
-    use super::*;
-
-    fn grants(json: serde_json::Value) -> Grants {
-        serde_json::from_value(json).unwrap()
-    }
-
-    fn reading(topics: &[&str]) -> Grants {
-        grants(serde_json::json!({ "subscribe": topics }))
-    }
-
-    fn asking(topics: &[&str]) -> Selector {
-        let (patterns, exact): (Vec<&str>, Vec<&str>) =
-            topics.iter().partition(|it| is_pattern(it));
-        if patterns.contains(&"*") {
-            return Selector::all();
-        }
-        let patterns: PatternSet = patterns
-            .into_iter()
-            .map(|it| Arc::new(Pattern::new(it).unwrap()) as Arc<dyn TopicPattern>)
-            .collect();
-        Selector {
-            topics: TopicFilter::Topics {
-                exact: exact.into_iter().map(Arc::from).collect(),
-                patterns,
-            },
-            ..Selector::all()
-        }
-    }
-
-    fn follows(selector: &Selector, topic: &str) -> bool {
-        selector.topics.means(topic)
-    }
-
-    #[test]
-    fn an_exact_topic_is_granted_or_refused_by_its_name() {
-        let own = [Arc::from("user/me")];
-        let grants = reading(&["news", "job/*", "user/boss"]);
-        for topic in ["news", "job/7", "user/me", "user/boss"] {
-            assert!(grants.narrow(&asking(&[topic]), &own).is_ok(), "{topic}");
-        }
-        for topic in ["olds", "jobs/7", "user/you", "session/x"] {
-            let refused = grants.narrow(&asking(&["news", topic]), &own).unwrap_err();
-            assert!(refused.to_string().contains(topic), "{refused}");
-        }
-        assert!(
-            reading(&["*"])
-                .narrow(&asking(&["user/you"]), &own)
-                .is_err()
-        );
-        assert!(
-            reading(&["user/*"])
-                .narrow(&asking(&["user/you"]), &own)
-                .is_ok()
-        );
-        assert!(Grants::nothing().narrow(&Selector::all(), &[]).is_err());
-        // What is one's own needs no grant.
-        assert!(Grants::nothing().narrow(&Selector::all(), &own).is_ok());
-        assert!(
-            Grants::everything()
-                .narrow(&asking(&["news", "*"]), &[])
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn a_publisher_may_mean_readers_by_a_pattern_and_types_are_checked() {
-        let grants = grants(serde_json::json!({
-            "publish": ["*/news", {"topic": "job/*", "event_types": ["progress", "done"]}, {"topic_exact": "a*b"}],
-        }));
-        for (topic, event_type, is_allowed) in [
-            ("user/7/news", "x", true),
-            ("job/7", "progress", true),
-            ("job/7", "error", false),
-            ("a*b", "x", true),
-            ("axb", "x", false),
-            ("olds", "x", false),
-        ] {
-            assert_eq!(
-                grants.may_publish(topic, event_type),
-                is_allowed,
-                "{topic} {event_type}"
-            );
-        }
-        let refused = grants.check_publish("job/7", "error").unwrap_err();
-        assert!(refused.to_string().contains("\"error\""), "{refused}");
-    }
-
-    #[test]
-    fn what_is_no_grant_is_refused() {
-        for json in [
-            serde_json::json!({"publsh": ["a"]}),
-            serde_json::json!({"publish": "a"}),
-            serde_json::json!({"publish": [1]}),
-            serde_json::json!({"publish": [""]}),
-            serde_json::json!({"publish": ["a\nb"]}),
-            serde_json::json!({"publish": ["{a"]}),
-            serde_json::json!({"publish": [{"topic": "a", "topic_exact": "a"}]}),
-            serde_json::json!({"publish": [{"event_types": ["a"]}]}),
-            serde_json::json!({"subscribe": vec!["a"; MAX_RULES + 1]}),
-            serde_json::json!({"admin": "yes"}),
-            serde_json::json!([]),
-            serde_json::json!([["a"]]),
-            serde_json::json!({"publish": [["a"]]}),
-        ] {
-            assert!(
-                serde_json::from_value::<Grants>(json.clone()).is_err(),
-                "{json}"
-            );
-        }
-    }
-
-    #[test]
-    fn nothing_wider_is_covered() {
-        let all = Grants::everything();
-        assert!(all.covers(&reading(&["*", "job/*", "news"])));
-        assert!(!all.covers(&reading(&["user/you"])));
-        assert!(!all.covers(&reading(&["user/*"])));
-        let jobs = reading(&["job/*"]);
-        for (asked, is_covered) in [
-            ("job/7", true),
-            ("job/*", true),
-            ("job/7/*", true),
-            ("job/:id", true),
-            ("job*", false),
-            ("*", false),
-            ("news", false),
-            ("user/7", false),
-        ] {
-            assert_eq!(jobs.covers(&reading(&[asked])), is_covered, "{asked}");
-        }
-        assert!(!reading(&["u*"]).covers(&reading(&["user/*"])));
-        assert!(!jobs.covers(&Grants::everything()));
-        let typed =
-            grants(serde_json::json!({"subscribe": [{"topic": "job/*", "event_types": ["a"]}]}));
-        assert!(jobs.covers(&typed) && !typed.covers(&jobs));
-    }
-
-    const TOPICS: [&str; 8] = [
-        "news",
-        "job/1",
-        "job/2",
-        "job/1/log",
-        "user/a",
-        "user/b",
-        "session/s",
-        "x",
-    ];
-    const WISHES: [&str; 10] = [
-        "*", "news", "job/1", "job/*", "job/:id", "*1*", "user/a", "user/*", "u*", "{job}/*",
-    ];
-
-    fn some(of: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
-        prop::collection::vec(prop::sample::select(of), 1..4)
-    }
-
-    proptest! {
-        /// The naive rule: a topic is read that is asked for and granted, or is the reader's own.
-        #[test]
-        fn what_is_narrowed_is_asked_for_and_granted(granted in some(&WISHES), asked in some(&WISHES)) {
-            let own = [Arc::from("user/a")];
-            let grants = reading(&granted);
-            let Ok(narrowed) = grants.narrow(&asking(&asked), &own) else {
-                let exact_is_missing = asked.iter().any(|it| {
-                    !is_pattern(it) && *it != "user/a" && !grants.may_subscribe(it)
-                });
-                let nothing_is_left = TOPICS.iter().all(|topic| {
-                    !asked.iter().any(|it| Granted::new(it).unwrap().means_to_read(topic)) || !grants.may_subscribe(topic)
-                });
-                prop_assert!(exact_is_missing || nothing_is_left);
-                return Ok(());
-            };
-            // What is one's own is got in any case.
-            for topic in TOPICS.into_iter().filter(|it| *it != "user/a") {
-                let is_granted = grants.may_subscribe(topic);
-                let is_asked = asked.iter().any(|it| Granted::new(it).unwrap().means_to_read(topic));
-                let reads = follows(&narrowed, topic) && (is_granted || !is_private(topic));
-                prop_assert!(!reads || is_granted, "{topic} is not granted");
-                prop_assert!(!reads || is_asked || is_private(topic), "{topic} is not asked for");
-                prop_assert!(reads || !(is_asked && is_granted), "{topic} is left out");
-            }
-        }
-
-        #[test]
-        fn what_is_covered_is_allowed(more in some(&WISHES), less in some(&WISHES)) {
-            let (more, less) = (reading(&more), reading(&less));
-            if more.covers(&less) {
-                for topic in TOPICS {
-                    prop_assert!(!less.may_subscribe(topic) || more.may_subscribe(topic), "{topic}");
-                }
-            }
-        }
-    }
-}
+mod tests;
