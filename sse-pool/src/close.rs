@@ -20,6 +20,8 @@ pub enum CloseReason {
     Replaced,
     /// What proved its rights has run out.
     Expired,
+    /// Its rights were taken away.
+    Revoked,
     /// This node is leaving; the reader should come back to another.
     Draining,
     /// This node is ending now.
@@ -36,11 +38,12 @@ impl CloseReason {
         Self::Lagged,
         Self::Replaced,
         Self::Expired,
+        Self::Revoked,
         Self::Draining,
         Self::Shutdown,
     ];
 
-    pub(crate) const COUNT: usize = 9;
+    pub(crate) const COUNT: usize = 10;
 
     /// The reason as one lower-case word.
     #[must_use]
@@ -53,6 +56,7 @@ impl CloseReason {
             Self::Lagged => "lagged",
             Self::Replaced => "replaced",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
             Self::Draining => "draining",
             Self::Shutdown => "shutdown",
         }

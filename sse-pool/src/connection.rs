@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    CloseReason, ConnectionId, Entry, Pool, ReaderKey, Selector, Visibility, shard::Waiter,
+    CloseReason, ConnectionId, Entry, Held, Pool, ReaderKey, Selector, Visibility, shard::Waiter,
 };
 
 /// Who a connection is. The pool routes by `id` and the client's `visibility` and only keeps the rest.
@@ -30,7 +30,7 @@ pub struct ConnectionInfo {
 static UNKNOWN: LazyLock<Arc<ClientInfo>> = LazyLock::new(Arc::default);
 
 /// What is known of the client at the other end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ClientInfo {
     /// The `User-Agent` it sent.
     pub user_agent: Option<Arc<str>>,
@@ -40,6 +40,8 @@ pub struct ClientInfo {
     pub user: Option<Arc<str>>,
     /// What it may have: among others the names that it owns (`session/…`, `user/…`), whose entries it always gets.
     pub visibility: Visibility,
+    /// What the application knows of it besides; the pool never looks at it.
+    pub held: Option<Arc<dyn Held>>,
 }
 
 impl ConnectionInfo {

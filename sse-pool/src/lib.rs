@@ -91,4 +91,4 @@ pub use shard_handle::{GroupRead, ShardHandle};
 pub use stats::Stats;
 pub use status::{ConnectionStatus, ReaderKey, ReaderState};
 pub use sweep::SweepOutcome;
-pub use visibility::{Audience, Routed, Visibility};
+pub use visibility::{Audience, Limit, Routed, Visibility};

@@ -85,7 +85,7 @@ pub(crate) struct Reader {
     pub(crate) broken: Break,
     /// Its selector names labels; noted when it is linked.
     pub(crate) filters_labels: bool,
-    /// Patterns say what was granted to it.
+    /// Patterns or limits say what it may have.
     pub(crate) asks_grants: bool,
     /// It has another selector than it came with.
     pub(crate) is_changed: bool,

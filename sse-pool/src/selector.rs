@@ -1,6 +1,6 @@
 //! Which entries a connection wants.
 
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use crate::{ConnectionId, PatternSet, Routed, Visibility};
 
@@ -18,10 +18,10 @@ pub struct Selector {
     pub held: Option<Arc<dyn Held>>,
 }
 
-/// What a [`Selector`] keeps alive.
-pub trait Held: Send + Sync + fmt::Debug {}
+/// What a [`Selector`] or a [`ClientInfo`](crate::ClientInfo) keeps alive. Whoever put it there finds it again as [`Any`].
+pub trait Held: Any + Send + Sync + fmt::Debug {}
 
-impl<T: Send + Sync + fmt::Debug> Held for T {}
+impl<T: Any + Send + Sync + fmt::Debug> Held for T {}
 
 /// The topics a connection follows.
 #[derive(Clone, Debug, Default)]
@@ -267,8 +267,18 @@ impl TopicFilter {
         }
     }
 
+    /// Whether a topic is meant.
+    #[must_use]
+    pub fn means(&self, topic: &str) -> bool {
+        self.follows(std::iter::once(topic), &[])
+    }
+
     /// Whether one of the topics is followed, or is one of the reader's own.
-    fn follows<'a>(&self, mut topics: impl Iterator<Item = &'a str>, own: &[Arc<str>]) -> bool {
+    pub(crate) fn follows<'a>(
+        &self,
+        mut topics: impl Iterator<Item = &'a str>,
+        own: &[Arc<str>],
+    ) -> bool {
         match self {
             Self::All => true,
             Self::Topics { exact, patterns } => topics.any(|topic| {

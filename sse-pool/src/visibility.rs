@@ -3,9 +3,11 @@
 //! ```text
 //!   addressed to connections   the reader must be one of them
 //!   Audience::Everyone         nothing more
-//!   Audience::Owners           each of the names must be the reader's own
+//!   Audience::Owners           each of the names must be the reader's own, or granted to it by name or pattern
 //!   Audience::Granted          one of the entry's topics must have been granted to the reader
 //! ```
+//!
+//! A reader with [limits](Visibility::with_limits) gets an entry only where one of them allows it besides.
 //!
 //! [`Selector::wants`](crate::Selector::wants) asks this rule first and then what the reader follows. A caller that reads
 //! entries elsewhere, such as a log, describes them with [`Routed`] and asks the same function.
@@ -60,7 +62,7 @@ pub trait Routed {
     fn label(&self) -> Option<&str>;
 }
 
-/// What a reader may have, whatever it follows: the names that it owns, and the topics that it was granted.
+/// What a reader may have, whatever it follows: the names that it owns, the topics that it was granted, and its limits.
 ///
 /// Cloning it is cheap. Two that are equal allow the same, so readers with equal ones may share what is made for them.
 ///
@@ -77,6 +79,32 @@ pub trait Routed {
 pub struct Visibility {
     own: Arc<[Arc<str>]>,
     granted: Option<TopicFilter>,
+    limits: Option<Arc<[Limit]>>,
+    scope: u64,
+}
+
+/// Entries that a limited reader may have: those about some topics, perhaps only with some labels.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// The topics.
+    pub topics: TopicFilter,
+    /// The labels; `None` means all. An entry without a label passes.
+    pub labels: Option<Arc<[Arc<str>]>>,
+}
+
+impl Limit {
+    fn passes(&self, what: &impl Routed) -> bool {
+        let label = what.label();
+        let passes_label = match (&self.labels, label) {
+            (Some(labels), Some(label)) => labels.iter().any(|it| &**it == label),
+            _ => true,
+        };
+        passes_label && self.topics.follows(what.topics(), &[])
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.labels == other.labels && self.topics.is_same(&other.topics)
+    }
 }
 
 impl Visibility {
@@ -88,17 +116,33 @@ impl Visibility {
     {
         Self {
             own: names.into_iter().map(Into::into).collect(),
-            granted: None,
+            ..Self::default()
         }
     }
 
-    /// The same, with these topics granted.
+    /// The same, with these topics granted. A topic that is granted by name or pattern stands for a name that it owns, too.
     #[must_use]
     pub fn with_granted(self, topics: TopicFilter) -> Self {
         Self {
             granted: Some(topics),
             ..self
         }
+    }
+
+    /// The same, with nothing but what one of these limits allows, what is about a name that it owns, and what is addressed to it.
+    /// Limits are asked for each entry, without a lock.
+    #[must_use]
+    pub fn with_limits(self, limits: impl Into<Arc<[Limit]>>) -> Self {
+        Self {
+            limits: Some(limits.into()),
+            ..self
+        }
+    }
+
+    /// The same, apart from readers of other scopes: it is equal to none of theirs, so nothing is made for both.
+    #[must_use]
+    pub fn in_scope(self, scope: u64) -> Self {
+        Self { scope, ..self }
     }
 
     /// The names it owns. A reader always gets the entries of the topics of these names.
@@ -120,9 +164,10 @@ impl Visibility {
         self.judge(what, id, Patterns::Assume)
     }
 
-    /// Whether only patterns can tell if something was granted.
-    pub(crate) fn has_granted_patterns(&self) -> bool {
-        matches!(&self.granted, Some(TopicFilter::Topics { patterns, .. }) if !patterns.is_empty())
+    /// Whether patterns or limits must be asked for each entry.
+    pub(crate) fn must_be_asked(&self) -> bool {
+        self.limits.is_some()
+            || matches!(&self.granted, Some(TopicFilter::Topics { patterns, .. }) if !patterns.is_empty())
     }
 
     fn judge(&self, what: &impl Routed, id: Option<&ConnectionId>, patterns: Patterns) -> bool {
@@ -130,8 +175,31 @@ impl Visibility {
             return false;
         }
         let mut owners = what.owners();
-        owners.all(|name| self.own.iter().any(|own| &**own == name))
+        owners.all(|name| self.owns(name) || self.is_granted_by_name(name, patterns))
             && (!what.needs_grant() || what.topics().any(|topic| self.is_granted(topic, patterns)))
+            && (matches!(patterns, Patterns::Assume) || self.is_within_limits(what))
+    }
+
+    /// Whether a name that an entry may be for is the reader's own, or was granted to it by name or pattern.
+    #[must_use]
+    pub fn stands_for(&self, name: &str) -> bool {
+        self.owns(name) || self.is_granted_by_name(name, Patterns::Ask)
+    }
+
+    fn owns(&self, name: &str) -> bool {
+        self.own.iter().any(|own| &**own == name)
+    }
+
+    fn is_granted_by_name(&self, name: &str, how: Patterns) -> bool {
+        !matches!(self.granted, Some(TopicFilter::All)) && self.is_granted(name, how)
+    }
+
+    fn is_within_limits(&self, what: &impl Routed) -> bool {
+        self.limits.as_deref().is_none_or(|limits| {
+            what.is_addressed()
+                || what.topics().any(|topic| self.owns(topic))
+                || limits.iter().any(|limit| limit.passes(what))
+        })
     }
 
     fn is_granted(&self, topic: &str, how: Patterns) -> bool {
@@ -163,7 +231,14 @@ impl PartialEq for Visibility {
             (Some(a), Some(b)) => a.is_same(b),
             _ => false,
         };
-        same_grants && self.own == other.own
+        let same_limits = match (&self.limits, &other.limits) {
+            (None, None) => true,
+            (Some(a), Some(b)) => {
+                a.len() == b.len() && a.iter().zip(&**b).all(|(a, b)| a.is_same(b))
+            }
+            _ => false,
+        };
+        self.scope == other.scope && same_grants && same_limits && self.own == other.own
     }
 }
 
@@ -175,6 +250,7 @@ impl Hash for Visibility {
         // Equal grants have equally many topics; which ones, equality tells.
         let granted = self.granted.as_ref().map(TopicFilter::topic_count);
         granted.hash(state);
+        self.scope.hash(state);
     }
 }
 
@@ -248,6 +324,79 @@ mod tests {
             // Without asking patterns it may only be too generous.
             assert!(reader.may_allow(&granted, None) || !is_allowed);
         }
+    }
+
+    #[test]
+    fn a_name_that_is_granted_stands_for_one_that_is_owned() {
+        let private = entry(Audience::Owners(vec![name(7)].into()), None);
+        let granted = |filter| Visibility::default().with_granted(filter);
+        let exact = TopicFilter::Topics {
+            exact: vec![name(7)].into(),
+            patterns: crate::PatternSet::default(),
+        };
+        assert!(granted(exact).allows(&private, None));
+        // Whoever was granted every topic was not made everyone.
+        assert!(!granted(TopicFilter::All).allows(&private, None));
+        assert!(!Visibility::default().allows(&private, None));
+    }
+
+    #[test]
+    fn limits_leave_what_is_own_and_what_is_addressed() {
+        let limit = |topic: &str, label: Option<&str>| Limit {
+            topics: TopicFilter::Topics {
+                exact: vec![Arc::from(topic)].into(),
+                patterns: crate::PatternSet::default(),
+            },
+            labels: label.map(|label| vec![Arc::from(label)].into()),
+        };
+        let labelled = Entry {
+            label: Some(Arc::from("progress")),
+            ..entry(Audience::Everyone, None)
+        };
+        for (limits, is_allowed) in [
+            (vec![], false),
+            (vec![limit("news", None)], true),
+            (vec![limit("olds", None)], false),
+            (vec![limit("news", Some("progress"))], true),
+            (vec![limit("news", Some("done"))], false),
+            (
+                vec![
+                    limit("news", Some("done")),
+                    limit("room/1", Some("progress")),
+                ],
+                true,
+            ),
+        ] {
+            let reader = Visibility::default().with_limits(limits);
+            assert_eq!(reader.allows(&labelled, None), is_allowed, "{reader:?}");
+            assert!(reader.may_allow(&labelled, None));
+        }
+        let limited = Visibility::owning([name(7)]).with_limits([]);
+        let own = Entry {
+            audience: Audience::Owners(vec![name(7)].into()),
+            ..Entry::new(1, (), 1, vec![name(7)])
+        };
+        assert!(limited.allows(&own, None));
+        let id = ConnectionId::from_uuid([1; 16]);
+        assert!(limited.allows(
+            &entry(Audience::Everyone, Some(vec![id.clone()])),
+            Some(&id)
+        ));
+    }
+
+    #[test]
+    fn readers_of_other_scopes_are_not_equal() {
+        let reader = |scope| Visibility::owning(["user/7"]).in_scope(scope);
+        assert_eq!(reader(1), reader(1));
+        assert_ne!(reader(1), reader(2));
+        let limited = |label: &str| {
+            Visibility::default().with_limits([Limit {
+                topics: TopicFilter::All,
+                labels: Some(vec![Arc::from(label)].into()),
+            }])
+        };
+        assert_eq!(limited("a"), limited("a"));
+        assert_ne!(limited("a"), limited("b"));
     }
 
     proptest! {

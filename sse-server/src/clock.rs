@@ -48,6 +48,18 @@ pub fn chance() -> f64 {
     fastrand::f64()
 }
 
+/// Bytes that nobody can guess.
+///
+/// # Errors
+///
+/// When the system has none to give.
+pub fn secret<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
 /// `2024-01-15T10:30:00Z`: RFC 3339 in UTC, with milliseconds only where there are any.
 #[must_use]
 pub fn rfc3339(at: UnixMillis) -> String {

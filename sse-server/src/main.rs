@@ -48,6 +48,8 @@ enum Command {
     Serve(Box<Serve>),
     /// Inspect, verify, compact and copy the log of a stopped hub
     Log(cli::log::Args),
+    /// Make, list and revoke API tokens
+    Token(cli::token::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(Command::Serve(serve)) => run(*serve),
         Some(Command::Log(args)) => cli::log::run(args),
+        Some(Command::Token(args)) => cli::token::run(args),
         None => run(cli.serve),
     };
     match outcome {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Pool;
 use crate::{
-    ConnectionId, Seek, Selector,
+    ClientInfo, ConnectionId, Seek, Selector,
     shard::{Effects, Exchange},
 };
 
@@ -108,6 +108,23 @@ impl<T> Pool<T> {
             };
             inner.patterns.release(patterns);
         }
+    }
+
+    /// Changes what is known of a connection's client, and with it what it may have. Its selector stays; false when no open one has
+    /// this id.
+    pub fn update_client(&self, id: &ConnectionId, client: &Arc<ClientInfo>) -> bool {
+        let mut before = None;
+        let found = self.inner.shards.iter().any(|shard| {
+            let mut shard = shard.lock();
+            let Some(key) = shard.key_of(id) else {
+                return false;
+            };
+            before = shard.exchange_client(key, client);
+            before.is_some()
+        });
+        // Let go without a lock.
+        drop(before);
+        found
     }
 
     /// Places a connection's cursor from outside. Its reader is woken where it waits, and hears [`Read::Moved`](crate::Read::Moved)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use crate::{
-    ReaderKey, Selector,
+    ClientInfo, ConnectionInfo, ReaderKey, Selector,
     patterns::PatternKeys,
     reader::{Links, State},
     topics::{ALL, Member},
@@ -59,6 +59,26 @@ impl<T> Shard<T> {
         Exchange::Done { selector, patterns }
     }
 
+    /// Exchanges what is known of the client; what it was before, if the reader is there. A cohort that it was in is not its own any
+    /// more, as after another selector.
+    pub(crate) fn exchange_client(
+        &mut self,
+        key: ReaderKey,
+        client: &Arc<ClientInfo>,
+    ) -> Option<Arc<ConnectionInfo>> {
+        self.open_reader(key)?;
+        self.unlink(key.slot);
+        let reader = self.readers.get_mut(key.slot)?;
+        let info = ConnectionInfo {
+            client: Arc::clone(client),
+            ..(*reader.info).clone()
+        };
+        reader.is_changed = true;
+        let before = std::mem::replace(&mut reader.info, Arc::new(info));
+        self.link(key.slot);
+        Some(before)
+    }
+
     /// Makes the reader a member of each node of its selector and of its own names.
     pub(super) fn link(&mut self, slot: u32) {
         let floor = self.window.floor();
@@ -66,7 +86,7 @@ impl<T> Shard<T> {
             return;
         };
         reader.filters_labels = reader.selector.labels.is_some();
-        reader.asks_grants = reader.visibility().has_granted_patterns();
+        reader.asks_grants = reader.visibility().must_be_asked();
         let mut nodes: Vec<u32> = Vec::new();
         if reader.follows_all() {
             nodes.push(ALL);

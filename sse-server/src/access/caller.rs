@@ -1,14 +1,17 @@
 //! Who sends a request.
 
+use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use sse_broker::{InvalidTopic, Topic};
-use sse_pool::{Routed, Visibility};
+use sse_broker::{InvalidTopic, Topic, UnixMillis};
+use sse_pool::{ClientInfo, ConnectionInfo, Held, Routed, Selector, Visibility};
 
+use super::grants::{Forbidden, Grants};
 use crate::units::Quoted;
 
-/// Who sends a request: the address, and the identities that give access to private events.
+/// Who sends a request: the address, the identities that give access to private events, and the grants.
 ///
 /// It is made once, before anything else is done for the request. Everything that asks whether somebody may have
 /// something asks the caller.
@@ -24,7 +27,42 @@ pub struct Caller {
     address: IpAddr,
     user: Option<Arc<str>>,
     session: Option<Arc<str>>,
+    grants: Grants,
     visibility: Visibility,
+    credential: Option<Arc<Credential>>,
+}
+
+/// What a connection keeps of its caller, beside what the pool knows: by it the caller is known again.
+#[derive(Clone, Debug)]
+struct Rights {
+    grants: Grants,
+    credential: Option<Arc<Credential>>,
+}
+
+/// What a caller has shown to be who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Credential {
+    /// What it is.
+    pub kind: CredentialKind,
+    /// Its own name, by which it can be revoked: `jti` of a token.
+    pub id: Option<Arc<str>>,
+    /// When it was given, where it says so.
+    pub issued_at: Option<UnixMillis>,
+    /// Until when it holds.
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// The ways in which callers show who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CredentialKind {
+    /// A signed token of the application.
+    Jwt,
+    /// A token that the hub's operator has made.
+    ApiToken,
+    /// The application was asked.
+    Application,
+    /// A ticket, made for a client that can send no header.
+    Ticket,
 }
 
 /// A user or session whose name cannot be part of a topic.
@@ -40,7 +78,7 @@ pub struct InvalidIdentity {
 }
 
 impl Caller {
-    /// A caller that is this user and this session; an empty name is none.
+    /// A caller that is this user and this session, and may do everything; an empty name is none.
     ///
     /// # Errors
     ///
@@ -74,23 +112,53 @@ impl Caller {
                 })?;
             own.push(Arc::clone(topic.as_arc()));
         }
+        let grants = Grants::everything();
         Ok(Self {
             address,
             user: user.map(Arc::from),
             session: session.map(Arc::from),
-            visibility: Visibility::owning(own),
+            visibility: grants.visibility(own),
+            grants,
+            credential: None,
         })
     }
 
-    /// A caller of whom only the address is known.
+    /// A caller of whom only the address is known, and that may do everything.
     #[must_use]
     pub fn anonymous(address: IpAddr) -> Self {
         Self {
             address,
             user: None,
             session: None,
+            grants: Grants::everything(),
             visibility: Visibility::default(),
+            credential: None,
         }
+    }
+
+    /// The same caller with these grants.
+    #[must_use]
+    pub fn with_grants(self, grants: Grants) -> Self {
+        Self {
+            visibility: grants.visibility(self.visibility.own().to_vec()),
+            grants,
+            ..self
+        }
+    }
+
+    /// The same caller, who has shown this.
+    #[must_use]
+    pub fn with_credential(self, credential: Arc<Credential>) -> Self {
+        Self {
+            credential: Some(credential),
+            ..self
+        }
+    }
+
+    /// The same caller at another address.
+    #[must_use]
+    pub fn at(self, address: IpAddr) -> Self {
+        Self { address, ..self }
     }
 
     /// Where it comes from, for the limits per address.
@@ -111,6 +179,113 @@ impl Caller {
         self.session.as_deref()
     }
 
+    /// What it may do.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// What it has shown to be who it is; `None` for one that was not asked.
+    #[must_use]
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        self.credential.as_ref()
+    }
+
+    /// What the pool is to know of it.
+    pub(crate) fn client_info(&self, user_agent: Option<&str>) -> ClientInfo {
+        let is_known = self.credential.is_some() || self.grants != Grants::everything();
+        ClientInfo {
+            user_agent: user_agent.map(Arc::from),
+            session: self.session.clone(),
+            user: self.user.clone(),
+            visibility: self.visibility.clone(),
+            held: is_known.then(|| {
+                Arc::new(Rights {
+                    grants: self.grants.clone(),
+                    credential: self.credential.clone(),
+                }) as Arc<dyn Held>
+            }),
+        }
+    }
+
+    /// The caller that opened a connection.
+    pub(crate) fn of(connection: &ConnectionInfo) -> Self {
+        let client = &connection.client;
+        let held = client.held.as_deref().map(|held| held as &dyn Any);
+        let rights = held.and_then(|held| held.downcast_ref::<Rights>());
+        Self {
+            address: connection.ip.into(),
+            user: client.user.clone(),
+            session: client.session.clone(),
+            grants: rights.map_or_else(Grants::everything, |rights| rights.grants.clone()),
+            visibility: client.visibility.clone(),
+            credential: rights.and_then(|rights| rights.credential.clone()),
+        }
+    }
+
+    /// Whether it is the same user and session, or administers the hub. A caller without either is whoever knows the name of
+    /// what is asked for.
+    #[must_use]
+    pub fn is_or_administers(&self, other: &Self) -> bool {
+        self.owns(other.user(), other.session())
+    }
+
+    /// No longer than its credential holds: nobody waits for what they may not have when it comes.
+    #[must_use]
+    pub fn no_longer_than_valid(&self, wait: Duration, now: UnixMillis) -> Duration {
+        let expires_at = self
+            .credential
+            .as_ref()
+            .and_then(|credential| credential.expires_at);
+        match expires_at {
+            Some(expires_at) => wait.min(Duration::from_millis(expires_at.saturating_sub(now))),
+            None => wait,
+        }
+    }
+
+    /// What it may read of what it asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Grants::narrow`].
+    pub fn narrow(&self, asked: &Selector) -> Result<Selector, Forbidden> {
+        self.grants.narrow(asked, self.visibility.own())
+    }
+
+    /// Whether it may publish events of this type to these topics.
+    ///
+    /// # Errors
+    ///
+    /// As [`Grants::check_publish`], for the first topic that is refused.
+    pub fn check_publish<'a>(
+        &self,
+        topics: impl IntoIterator<Item = &'a str>,
+        event_type: &str,
+    ) -> Result<(), Forbidden> {
+        let mut topics = topics.into_iter();
+        topics.try_for_each(|topic| self.grants.check_publish(topic, event_type))
+    }
+
+    /// Whether it may do what only those may who administer the hub.
+    ///
+    /// # Errors
+    ///
+    /// [`Forbidden::Admin`] when it may not.
+    pub fn check_admin(&self) -> Result<(), Forbidden> {
+        match self.grants.is_admin() {
+            true => Ok(()),
+            false => Err(Forbidden::Admin),
+        }
+    }
+
+    /// Whether something that this user and session began is its own, or it administers the hub. What is nobody's in particular
+    /// belongs to whoever knows its name.
+    #[must_use]
+    pub fn owns(&self, user: Option<&str>, session: Option<&str>) -> bool {
+        let is_same = |theirs: Option<&str>, own: Option<&str>| theirs.is_none() || theirs == own;
+        self.grants.is_admin() || is_same(user, self.user()) && is_same(session, self.session())
+    }
+
     /// What it may have.
     #[must_use]
     pub fn visibility(&self) -> &Visibility {
@@ -120,7 +295,12 @@ impl Caller {
     /// Whether it may have something that is not delivered to a connection: a record that is polled, a job.
     #[must_use]
     pub fn may_have(&self, what: &impl Routed) -> bool {
-        self.visibility.allows(what, None)
+        let may_read = |topic: &str| {
+            self.grants.is_everything()
+                || self.grants.may_subscribe(topic)
+                || self.visibility.own().iter().any(|own| &**own == topic)
+        };
+        self.visibility.allows(what, None) && what.topics().any(may_read)
     }
 }
 

@@ -104,6 +104,7 @@ pub(crate) fn scope(
         filter => Scope::Matching(Arc::new(Selected {
             filter: filter.clone(),
             own,
+            visibility: visibility.clone(),
         })),
     }
 }
@@ -113,6 +114,7 @@ pub(crate) fn scope(
 struct Selected {
     filter: TopicFilter,
     own: Vec<Arc<str>>,
+    visibility: Visibility,
 }
 
 impl TopicPattern for Selected {
@@ -120,15 +122,7 @@ impl TopicPattern for Selected {
         if self.own.iter().any(|own| &**own == topic) {
             return true;
         }
-        if is_private(topic) {
-            return false;
-        }
-        match &self.filter {
-            TopicFilter::All => true,
-            TopicFilter::Topics { exact, patterns } => {
-                exact.iter().any(|name| &**name == topic) || patterns.matches(topic)
-            }
-        }
+        self.filter.means(topic) && (!is_private(topic) || self.visibility.stands_for(topic))
     }
 
     fn as_str(&self) -> &str {

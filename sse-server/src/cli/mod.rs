@@ -4,4 +4,5 @@ pub(crate) mod log;
 pub(crate) mod open_files;
 pub(crate) mod signals;
 pub(crate) mod telemetry;
+pub(crate) mod token;
 pub(crate) mod welcome;

@@ -1,7 +1,7 @@
 //! The configuration file: TOML, whose keys are the options' long names.
 //!
 //! A value takes the way of a flag: its text goes through the option's own parser, so that a key means what the flag of
-//! that name means, and no option is without a key. Only `retain` has a second form, the table.
+//! that name means, and no option is without a key. `retain` and the grants have a second form, the table.
 
 use std::path::Path;
 
@@ -108,6 +108,12 @@ impl Options {
             let mut settings = Settings::default();
             settings.retention.retain = Some(rules);
             return Ok(settings);
+        }
+        if GRANTS.contains(&key) && value.get_ref().is_table() {
+            let json = json(value).map_err(|mistake| mistake.of_key(key))?;
+            return self
+                .parse(key, &Given::One(json))
+                .map_err(|reason| Mistake::new(at, reason));
         }
         let given = texts(option, &value).map_err(|mistake| mistake.of_key(key))?;
         self.parse(key, &given)
@@ -229,4 +235,14 @@ fn rule(value: Spanned<DeValue<'_>>) -> Result<TopicRule, Mistake> {
     }
 }
 
+/// A table, as the JSON that the flag takes.
+fn json(value: Spanned<DeValue<'_>>) -> Result<String, Mistake> {
+    let at = value.span().start;
+    let json = serde_json::Value::deserialize(ValueDeserializer::from(value))
+        .map_err(|error| Mistake::of_toml(&error, at))?;
+    Ok(json.to_string())
+}
+
 const RETAIN: &str = "retain";
+/// What is written as a table in the file, and as JSON behind a flag.
+const GRANTS: [&str; 2] = ["anonymous", "authenticated"];

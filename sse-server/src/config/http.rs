@@ -5,7 +5,7 @@ use clap::Args;
 use super::ConfigError;
 use super::check::some_bytes;
 use super::settings::or_fields;
-use crate::http::{AllowedHost, AllowedOrigin, HttpConfig};
+use crate::http::{AllowedHost, AllowedOrigin, HttpConfig, Refusals};
 use crate::units::Size;
 
 /// The HTTP side's settings, as they were given.
@@ -33,6 +33,10 @@ pub struct HttpSettings {
         value_name = "ORIGIN"
     )]
     pub allowed_origin: Option<Vec<AllowedOrigin>>,
+    /// How a browser's EventSource is told that the hub is full, draining or short of memory: `event` answers 200 with an event
+    /// `unavailable`, because an EventSource gives up for good on any other status; `status` answers 503 [default: event]
+    #[arg(long, env = "SSE_REFUSALS", value_name = "FORM")]
+    pub refusals: Option<Refusals>,
     /// Largest request body, or WebSocket message [default: 4MiB]
     #[arg(
         long,
@@ -45,7 +49,7 @@ pub struct HttpSettings {
 
 impl HttpSettings {
     pub(super) fn or(self, other: Self) -> Self {
-        or_fields!(self, other: allowed_host, allowed_origin, max_body)
+        or_fields!(self, other: allowed_host, allowed_origin, refusals, max_body)
     }
 
     pub(super) fn build(self, defaults: HttpConfig) -> Result<HttpConfig, ConfigError> {
@@ -53,6 +57,7 @@ impl HttpSettings {
             max_body_bytes: some_bytes("--max-body", self.max_body, defaults.max_body_bytes)?,
             allowed_hosts: self.allowed_host.unwrap_or_default(),
             allowed_origins: self.allowed_origin.unwrap_or_default(),
+            refusals: self.refusals.unwrap_or_default(),
             ..defaults
         })
     }

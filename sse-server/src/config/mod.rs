@@ -3,6 +3,7 @@
 //! An option is declared once, in the struct of its section, with clap. Its long name is the key of the file, and in
 //! capitals behind `SSE_` the environment variable: [`read_file`] and [`check_environment`] take both from the declaration.
 
+mod authentication;
 mod check;
 mod compression;
 mod environment;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use sse_broker::Retention;
 
+pub use authentication::AuthenticationSettings;
 pub use compression::{CompressionSettings, LevelSetting};
 pub use environment::check_environment;
 pub use explain::explain;
@@ -177,8 +179,9 @@ impl Config {
         };
         memory.check(&hub, &http)?;
         let (log, log_format) = settings.log.build();
-        let server = settings.server.build()?;
+        let server = settings.server.build(settings.authentication.is_on())?;
         let http = HttpConfig {
+            authentication: settings.authentication.build()?,
             trusted_proxies: settings.proxies.build(&server.listen)?,
             ..http
         };

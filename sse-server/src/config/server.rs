@@ -49,7 +49,7 @@ impl ServerSettings {
         or_fields!(self, other: listen, tls_cert, tls_key, allow_anonymous, drain_timeout)
     }
 
-    pub(super) fn build(self) -> Result<Server, ConfigError> {
+    pub(super) fn build(self, has_authentication: bool) -> Result<Server, ConfigError> {
         let tls = self.certificate()?;
         let listen = self
             .listen
@@ -57,11 +57,12 @@ impl ServerSettings {
             .unwrap_or_else(|| vec![Endpoint::Address(([127, 0, 0, 1], 8080).into())]);
         let is_reachable = |endpoint: &&Endpoint| !endpoint.is_local();
         if let Some(endpoint) = listen.iter().find(is_reachable)
+            && !has_authentication
             && !self.allow_anonymous.unwrap_or(false)
         {
             return Err(invalid(format!(
                 "listening on {endpoint} lets other machines publish and read without authentication: \
-                 add --allow-anonymous if that is intended"
+                 add it (--token-file FILE, --jwt-secret FILE, --jwt-key FILE), or --allow-anonymous if that is intended"
             )));
         }
         let is_again = |(at, endpoint): &(usize, &Endpoint)| {

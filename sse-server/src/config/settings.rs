@@ -3,8 +3,9 @@
 use clap::Args;
 
 use super::{
-    CompressionSettings, HttpSettings, LimitSettings, LogSettings, MemorySettings, ProxySettings,
-    RetentionSettings, ServerSettings, StorageSettings, StreamSettings,
+    AuthenticationSettings, CompressionSettings, HttpSettings, LimitSettings, LogSettings,
+    MemorySettings, ProxySettings, RetentionSettings, ServerSettings, StorageSettings,
+    StreamSettings,
 };
 
 /// Every setting, as it was given; what was not given is `None`.
@@ -21,6 +22,9 @@ pub struct Settings {
     /// Who may ask, and how much.
     #[command(flatten)]
     pub http: HttpSettings,
+    /// How callers show who they are.
+    #[command(flatten)]
+    pub authentication: AuthenticationSettings,
     /// Whose word counts for an address.
     #[command(flatten)]
     pub proxies: ProxySettings,
@@ -57,7 +61,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            server, storage, http, proxies, log, memory, limits, streams, compression, retention,
+            server, storage, http, authentication, proxies, log, memory, limits, streams, compression, retention,
         )
     }
 }

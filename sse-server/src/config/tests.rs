@@ -59,7 +59,10 @@ fn values_are_read_with_their_units() {
 fn value(option: &str) -> &'static str {
     match option {
         "listen" => "localhost:0",
-        "tls-cert" | "tls-key" | "data-dir" => "a/path",
+        "tls-cert" | "tls-key" | "data-dir" | "jwt-key" | "jwt-secret" | "token-file" => "a/path",
+        "jwt-issuer" | "jwt-audience" | "jwt-session-claim" => "text",
+        "anonymous" | "authenticated" => r#"{"subscribe": ["news"]}"#,
+        "refusals" => "status",
         "ephemeral" | "allow-anonymous" | "same-log" | "trust-clock" => "true",
         "durability" => "os",
         "allowed-host" => "*.example.com",

@@ -45,6 +45,13 @@ pub(super) const CANONICAL: Dialect = Dialect {
             "/events/connections/{id}",
             Operation::CloseConnection,
         ),
+        Route::new(
+            "POST",
+            "/events/connections/{id}/token",
+            Operation::RenewConnection,
+        ),
+        Route::new("POST", "/events/tickets", Operation::MakeTicket),
+        Route::new("POST", "/admin/revocations", Operation::Revoke),
         Route::new("GET", "/events/stats", Operation::Stats),
         Route::new("GET", "/health", Operation::Health),
         Route::new("GET", "/metrics", Operation::Metrics),

@@ -20,6 +20,9 @@ pub(crate) enum Operation {
     Connections,
     Connection,
     CloseConnection,
+    RenewConnection,
+    MakeTicket,
+    Revoke,
     Stats,
     Health,
     StreamHealth,
@@ -43,6 +46,8 @@ impl Operation {
             Self::Publish
                 | Self::TestEvent
                 | Self::Subscribe
+                | Self::MakeTicket
+                | Self::Revoke
                 | Self::AckNamedSubscription
                 | Self::ResetNamedSubscription
                 | Self::CreateJob
@@ -72,6 +77,14 @@ impl Operation {
                 | Self::JobComplete
                 | Self::JobError
                 | Self::JobCancel
+        )
+    }
+
+    /// Whether only those may ask who administer the hub.
+    pub(crate) fn is_administration(self) -> bool {
+        matches!(
+            self,
+            Self::Stats | Self::Health | Self::StreamHealth | Self::Metrics | Self::Revoke
         )
     }
 

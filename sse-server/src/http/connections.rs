@@ -7,12 +7,13 @@ use serde::Serialize;
 use sse_pool::{ConnectionId, ConnectionStatus, ReaderKey};
 
 use super::body::Body;
-use super::json;
 use super::problem::Problem;
 use super::request::Request;
 use super::subscription_change::{labels, topics_of};
+use super::{json, stream};
+use crate::access::Caller;
 use crate::clock;
-use crate::hub::{Hub, MAX_EXCLUSION};
+use crate::hub::{Hub, MAX_EXCLUSION, RenewError};
 use crate::units::{Quoted, Span};
 
 #[derive(Serialize)]
@@ -101,10 +102,16 @@ pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     let (now, unix_now) = (clock::now(), clock::unix_millis());
     let statuses = hub.connections_after(after, limit);
     let last = statuses.last().filter(|_| statuses.len() == limit);
+    let is_admin = request.caller.grants().is_admin();
+    let own = statuses
+        .iter()
+        .filter(|status| is_admin || is_expressly_own(request, status));
     json(&ConnectionsJson {
-        total_connections: hub.active_connections(),
-        connections: statuses
-            .iter()
+        total_connections: match is_admin {
+            true => hub.active_connections(),
+            false => own.clone().count(),
+        },
+        connections: own
             .map(|status| ConnectionJson::new(hub, status, now, unix_now))
             .collect(),
         next: last.map(|last| format!("{}.{}", last.key.shard(), last.key.slot())),
@@ -120,6 +127,7 @@ pub(super) fn one(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     let (hub, id) = (request.hub, request.id.as_str());
     let status = parse(id)
         .and_then(|id| hub.connection_status(&id))
+        .filter(|status| is_own(request, status))
         .ok_or_else(|| unknown(id))?;
     let (now, unix_now) = (clock::now(), clock::unix_millis());
     json(&ConnectionJson::new(hub, &status, now, unix_now))
@@ -135,7 +143,12 @@ pub(super) fn close(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     if within.is_some_and(|within| within > MAX_EXCLUSION) {
         return Err(Problem::bad_field("for", "may be a day at most, 24h"));
     }
-    let connection = parse(id).ok_or_else(|| unknown(id))?;
+    let connection = parse(id)
+        .filter(|id| {
+            let status = hub.connection_status(id);
+            status.is_some_and(|status| is_own(request, &status))
+        })
+        .ok_or_else(|| unknown(id))?;
     if let Some(within) = within {
         hub.exclude_connection(&connection, within);
     }
@@ -148,6 +161,34 @@ pub(super) fn close(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     } else {
         Err(unknown(id))
     }
+}
+
+/// Gives a stream the rights of whoever asks, who must be the same user and session: its token is about to expire.
+pub(super) fn renew(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    let (hub, id) = (request.hub, request.id.as_str());
+    let connection = parse(id).ok_or_else(|| unknown(id))?;
+    hub.renew(&connection, &request.caller)
+        .map_err(|error| match error {
+            RenewError::Unknown(_) => unknown(id),
+            RenewError::Interest(error) => stream::invalid_interest(&error),
+        })?;
+    let expires_at = request.caller.credential().and_then(|it| it.expires_at);
+    json(&serde_json::json!({
+        "status": "renewed",
+        "connection_id": id,
+        "expires_at": expires_at.map(clock::rfc3339),
+    }))
+}
+
+/// Whether a connection is the caller's own, or the caller administers the hub.
+fn is_own(request: &Request<'_>, status: &ConnectionStatus) -> bool {
+    request.caller.is_or_administers(&Caller::of(&status.info))
+}
+
+/// The same, without those that belong to nobody in particular, whose names are not told to just anybody.
+fn is_expressly_own(request: &Request<'_>, status: &ConnectionStatus) -> bool {
+    let client = &status.info.client;
+    (client.user.is_some() || client.session.is_some()) && is_own(request, status)
 }
 
 fn parse(id: &str) -> Option<ConnectionId> {

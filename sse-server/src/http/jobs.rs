@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
+use sse_pool::Routed as _;
 
 use super::body::Body;
 use super::poll::MAX_WAIT;
@@ -17,6 +18,7 @@ use super::request::Request;
 use super::{json, publish, stream};
 use crate::access::budget::Account;
 use crate::access::{Caller, visibility};
+use crate::clock;
 use crate::hub::{
     Details, Hub, Job, JobChange, JobCounts, JobError, JobState, JsonText, NewJob, Progress,
 };
@@ -113,6 +115,15 @@ pub(super) async fn create(request: Request<'_>) -> Result<Response<Body>, Probl
             "a job's events are public; choose a topic that is not a session, user or connection",
         ));
     }
+    let new = NewJob {
+        job_id: new
+            .job_id
+            .or_else(|| Some(uuid::Uuid::new_v4().to_string())),
+        ..new
+    };
+    let topic = new.job_id.as_ref().map(|id| format!("job/{id}"));
+    let topics = topic.iter().chain(&new.topic).map(String::as_str);
+    request.caller.check_publish(topics, JOB_CREATED)?;
     let job = hub.create_job(new).await.map_err(problem)?;
     let mut response = json(&*job)?;
     *response.status_mut() = StatusCode::CREATED;
@@ -130,6 +141,9 @@ pub(super) async fn create(request: Request<'_>) -> Result<Response<Body>, Probl
 pub(super) async fn one(request: Request<'_>) -> Result<Response<Body>, Problem> {
     let (hub, id, query) = (request.hub, request.id.as_str(), &request.query);
     let wait = query.seconds("wait", MAX_WAIT)?;
+    let wait = request
+        .caller
+        .no_longer_than_valid(wait, clock::unix_millis());
     let job = visible(hub, &request.caller, id)?;
     if wait.is_zero() {
         return json(&*job);
@@ -207,7 +221,8 @@ async fn change(request: &Request<'_>, change: JobChange) -> Result<Response<Bod
     let Request {
         hub, id, caller, ..
     } = request;
-    visible(hub, caller, id)?;
+    let job = visible(hub, caller, id)?;
+    caller.check_publish(job.topics(), change.event_name())?;
     let job = hub.change_job(id, change).await.map_err(problem)?;
     json(&*job)
 }
@@ -309,6 +324,8 @@ fn problem(error: JobError) -> Problem {
     }
 }
 
+/// The type of the event that says that there is a new job.
+const JOB_CREATED: &str = "status";
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
 /// As much as a page of jobs may have, give or take one job.

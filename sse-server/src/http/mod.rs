@@ -19,9 +19,12 @@ mod publish;
 mod query;
 mod request;
 mod request_body;
+mod revocations;
 mod routes;
 mod stream;
 mod subscription_change;
+mod tickets;
+mod unavailable;
 mod websocket;
 
 use std::net::IpAddr;
@@ -29,7 +32,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 
@@ -39,9 +42,15 @@ pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
 pub(crate) use problem::REFUSED_RETRY_AFTER;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
+pub use unavailable::Refusals;
 
+use crate::access::authentication::Presented;
 use crate::access::budget::{Account, Budget, NoMemory};
-use crate::access::{NoPlace, Peer, Place, TrustedProxies, UntrustedProxyWarning};
+use crate::access::{
+    Authentication, AuthenticationError, Caller, NoPlace, Peer, Place, TrustedProxies,
+    UntrustedProxyWarning,
+};
+use crate::clock;
 use crate::dialect::Operation;
 use crate::hub::Hub;
 use query::Query;
@@ -57,6 +66,10 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<AllowedHost>,
     /// Web origins that may read and publish.
     pub allowed_origins: Vec<AllowedOrigin>,
+    /// How callers show who they are.
+    pub authentication: Arc<Authentication>,
+    /// How a browser's `EventSource` is told that it was refused.
+    pub refusals: Refusals,
     /// Proxies whose word counts for the address of a request.
     pub trusted_proxies: TrustedProxies,
 }
@@ -67,6 +80,8 @@ impl Default for HttpConfig {
             max_body_bytes: 4 << 20,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            authentication: Arc::default(),
+            refusals: Refusals::default(),
             trusted_proxies: TrustedProxies::default(),
         }
     }
@@ -115,6 +130,26 @@ impl HubService {
         &self.hub
     }
 
+    /// Ends the streams of credentials that were taken back in the files that the hub reads, once a second, until the task is
+    /// dropped. The server does; who mounts the service may.
+    pub async fn watch_credentials(&self) {
+        let authentication = &self.config.authentication;
+        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if authentication.refresh(clock::now()) {
+                let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
+                tracing::info!(streams_ended = ended, "the file of tokens has changed");
+            }
+        }
+    }
+
+    /// Writes down when credentials were used, at the end.
+    pub(crate) fn close(&self) {
+        self.config.authentication.close();
+    }
+
     /// Answers one request of the client at `ip`, or of the clients behind it if that is a
     /// [trusted proxy](HttpConfig::trusted_proxies).
     ///
@@ -140,13 +175,14 @@ impl HubService {
         let address = proxies.address_of(peer, request.headers());
         let host = host_of(&request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
+        let hears = unavailable::hears(request.method(), request.headers(), self.config.refusals);
         let is_framed = framing::closes(&request);
         let mut response = match self.check(&request, host.as_deref()) {
             Ok(()) => {
                 let answer = self.dispatch(request, address, &origin, host.as_deref());
                 match panics::contained(answer).await {
                     Ok(Ok(response)) => response,
-                    Ok(Err(problem)) => problem.into_response(),
+                    Ok(Err(problem)) => unavailable::answer(problem, hears),
                     Err(panics::Panicked) => {
                         self.hub.metrics().record_panic();
                         panics::problem().into_response()
@@ -222,7 +258,12 @@ impl HubService {
         if operation == Operation::Stream && query.get("durable").is_some() {
             guard::check_page(&self.config, origin, &head.headers, host)?;
         }
-        let caller = request::caller(address, &query)?;
+        let caller = self.caller(address, &head.headers, &query).await?;
+        if operation.is_administration() {
+            caller
+                .check_admin()
+                .map_err(|error| refusal(&caller, error.into()))?;
+        }
         let place = self.place(operation, &query, address)?;
         let budget = self.hub.budget();
         let mut permit = budget.try_take(Account::Bodies, address, 0)?;
@@ -241,6 +282,7 @@ impl HubService {
         let is_read = head.method.is_safe();
         let request = Request {
             hub: &self.hub,
+            authentication: &self.config.authentication,
             caller,
             method: head.method,
             headers: head.headers,
@@ -252,7 +294,10 @@ impl HubService {
             upgrade,
             max_body_bytes: self.config.max_body_bytes,
         };
-        let response = perform(operation, request).await?;
+        let sender = request.caller.clone();
+        let response = perform(operation, request)
+            .await
+            .map_err(|problem| refusal(&sender, problem))?;
         let response = hold_answer(response, budget, address, is_read)?;
         Ok(response.map(|body| body.in_place(place)))
     }
@@ -294,6 +339,42 @@ impl HubService {
         &self.proxy_warning
     }
 
+    /// Who sends a request.
+    async fn caller(
+        &self,
+        address: IpAddr,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Result<Caller, Problem> {
+        let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
+        let authorization = authorizations.next().map(|value| value.to_str());
+        let authorization = match (authorization, authorizations.next()) {
+            (None, _) => None,
+            (Some(Ok(one)), None) => Some(one),
+            _ => {
+                return Err(Problem::unauthorized(
+                    "the Authorization header is not one token",
+                    Some("invalid_request"),
+                ));
+            }
+        };
+        let shown = Presented {
+            address,
+            authorization,
+            ticket: query.get("ticket"),
+            origin: headers
+                .get(header::ORIGIN)
+                .and_then(|origin| origin.to_str().ok()),
+            user_id: query.get("user_id"),
+            session_id: query.get("session_id"),
+        };
+        let caller = self.config.authentication.caller(shown).await?;
+        if self.hub.is_revoked(&caller) {
+            return Err(AuthenticationError::Revoked.into());
+        }
+        Ok(caller)
+    }
+
     /// How the connection of a request can be given to a WebSocket.
     fn upgrade(&self, head: &Parts, operation: Operation) -> Option<Upgrade> {
         if operation != Operation::WebSocket || head.version != Version::HTTP_11 {
@@ -327,6 +408,9 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
         Operation::Connections => connections::list(&request),
         Operation::Connection => connections::one(&request),
         Operation::CloseConnection => connections::close(&request),
+        Operation::RenewConnection => connections::renew(&request),
+        Operation::MakeTicket => tickets::make(&request),
+        Operation::Revoke => revocations::revoke(request).await,
         Operation::Stats => health::stats(&request),
         Operation::Health => health::health(&request),
         Operation::StreamHealth => health::stream_health(&request),
@@ -341,6 +425,14 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
         Operation::JobError => jobs::error(request).await,
         Operation::JobCancel => jobs::cancel(request).await,
     }
+}
+
+/// The refusal of somebody who has not shown who they are is to do so.
+fn refusal(caller: &Caller, problem: Problem) -> Problem {
+    if problem.needs_grant && caller.credential().is_none() {
+        return Problem::unauthorized(problem.detail, None);
+    }
+    problem
 }
 
 /// Lets an answer hold its memory until the client has it. A small one is among what every connection takes, and what was done
@@ -368,7 +460,7 @@ const SMALL_ANSWER_BYTES: usize = 4 << 10;
 fn method_not_allowed(matched: &Matched<'_>, method: &Method, path: &str) -> Problem {
     let allow = matched.allow();
     Problem {
-        allow: Some(allow.clone()),
+        allow: Some(allow.as_str().into()),
         ..Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             format!("{method} is not possible at {path}; possible are {allow}"),

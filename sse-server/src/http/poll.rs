@@ -69,11 +69,14 @@ pub(super) async fn poll(request: Request<'_>) -> Result<Response<Body>, Problem
         return Err(Problem::bad_field("limit", "must be at least 1"));
     }
     let after = query.get("after").map(str::to_owned);
+    let wait = query.seconds("wait", MAX_WAIT)?;
     let wanted = PollRequest {
         caller: request.caller.clone(),
         interest: query.interest()?,
         after: after.or_else(|| request.last_event_id()),
-        wait: query.seconds("wait", MAX_WAIT)?,
+        wait: request
+            .caller
+            .no_longer_than_valid(wait, clock::unix_millis()),
         limit: limit.min(MAX_LIMIT),
     };
     let polled = request

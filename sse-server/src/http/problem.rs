@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::body::Body;
 use crate::access::budget::NoMemory;
+use crate::access::{AuthenticationError, Forbidden};
 use crate::clock;
 
 /// An answer that says what is wrong and what to do.
@@ -22,7 +23,13 @@ pub struct Problem {
     /// When to try again, for what may pass by itself.
     pub retry_after: Option<Duration>,
     /// The methods there are, for a 405.
-    pub allow: Option<String>,
+    pub allow: Option<Box<str>>,
+    /// What `WWW-Authenticate` says, for a 401.
+    pub challenge: Option<Box<str>>,
+    /// The reason as one word, for programs.
+    pub code: Option<&'static str>,
+    /// A grant is missing; whoever shows who they are may have it.
+    pub needs_grant: bool,
 }
 
 #[derive(Serialize)]
@@ -37,6 +44,8 @@ struct ProblemJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
 }
 
@@ -50,6 +59,29 @@ impl Problem {
             field: None,
             retry_after: None,
             allow: None,
+            challenge: None,
+            code: None,
+            needs_grant: false,
+        }
+    }
+
+    /// 401: who sends this is not known (RFC 6750, section 3).
+    #[must_use]
+    pub fn unauthorized(detail: impl Into<String>, error: Option<&'static str>) -> Self {
+        let detail = detail.into();
+        let challenge = match error {
+            None => "Bearer realm=\"events\"".to_owned(),
+            Some(error) => {
+                let printable = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+                let description: String = detail.chars().filter(printable).collect();
+                format!(
+                    "Bearer realm=\"events\", error=\"{error}\", error_description=\"{description}\""
+                )
+            }
+        };
+        Self {
+            challenge: Some(challenge.into()),
+            ..Self::new(StatusCode::UNAUTHORIZED, detail)
         }
     }
 
@@ -98,6 +130,20 @@ impl Problem {
         self
     }
 
+    /// The same with a reason in one word.
+    #[must_use]
+    pub(super) fn with_code(self, code: &'static str) -> Self {
+        Self {
+            code: Some(code),
+            ..self
+        }
+    }
+
+    /// Whether it is that a ticket is not good any more.
+    pub(super) fn is_used_ticket(&self) -> bool {
+        self.code == Some(TICKET_USED)
+    }
+
     fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after.map(|after| after.as_secs().max(1))
     }
@@ -112,6 +158,7 @@ impl Problem {
             detail: &self.detail,
             error: &self.detail,
             field: self.field.as_deref(),
+            code: self.code,
             retry_after: self.retry_after_seconds(),
         };
         serde_json::to_vec(&json).expect("texts and numbers are always JSON")
@@ -138,9 +185,15 @@ impl Problem {
             let version = HeaderValue::from_static("13");
             headers.insert(header::SEC_WEBSOCKET_VERSION, version);
         }
+        if let Some(challenge) = self
+            .challenge
+            .and_then(|challenge| HeaderValue::try_from(&*challenge).ok())
+        {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(allow) = self
             .allow
-            .and_then(|methods| HeaderValue::try_from(methods).ok())
+            .and_then(|methods| HeaderValue::try_from(&*methods).ok())
         {
             headers.insert(header::ALLOW, allow);
         }
@@ -187,9 +240,49 @@ impl From<NoMemory> for Problem {
         if error.wanted > error.most {
             return Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string());
         }
-        Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER)
+        Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER).with_code("memory")
     }
 }
+
+impl From<Forbidden> for Problem {
+    fn from(error: Forbidden) -> Self {
+        Self {
+            needs_grant: true,
+            ..Self::new(StatusCode::FORBIDDEN, error.to_string())
+        }
+    }
+}
+
+impl From<AuthenticationError> for Problem {
+    fn from(error: AuthenticationError) -> Self {
+        match &error {
+            AuthenticationError::Missing => Self::unauthorized(error.to_string(), None),
+            AuthenticationError::Invalid(_) | AuthenticationError::Revoked => {
+                Self::unauthorized(error.to_string(), Some("invalid_token"))
+            }
+            AuthenticationError::Forbidden(_) => {
+                Self::new(StatusCode::FORBIDDEN, error.to_string())
+            }
+            AuthenticationError::Unavailable(_) => {
+                Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER)
+                    .with_code("authentication")
+            }
+            AuthenticationError::UsedTicket => Self {
+                retry_after: Some(USED_TICKET_RETRY_AFTER.mul_f64(1.0 + clock::chance())),
+                ..Self::unauthorized(error.to_string(), Some("invalid_token"))
+                    .with_code(TICKET_USED)
+            },
+            AuthenticationError::Identity(identity) => {
+                Self::bad_field(identity.field, error.to_string())
+            }
+        }
+    }
+}
+
+/// The reason of a refusal that a used ticket met.
+const TICKET_USED: &str = "ticket_used";
+/// How soon a client comes back whose ticket is used: it has another one by then, or has been told to get one.
+const USED_TICKET_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// As much of a problem as is told. A stated guess: a topic and a sentence around it fit.
 const MAX_DETAIL_BYTES: usize = 2 << 10;

@@ -11,6 +11,7 @@ use super::json;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::{self, Publications};
 use super::request::Request;
+use crate::access::Caller;
 use crate::access::budget::Account;
 use crate::clock;
 use crate::hub::{Hub, Publication, PublishError, Published};
@@ -60,8 +61,15 @@ pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Prob
         Ok(permit.try_grow(lacking)?)
     })?;
     match publications {
-        Publications::One(publication) => one(hub, publication).await,
+        Publications::One(publication) => {
+            check_grant(&request.caller, &publication)?;
+            one(hub, publication).await
+        }
         Publications::Many(publications) => {
+            for (index, publication) in publications.iter().enumerate() {
+                check_grant(&request.caller, publication)
+                    .map_err(|problem| problem.in_element(index))?;
+            }
             let results = hub
                 .publish_all(publications)
                 .await
@@ -107,6 +115,13 @@ async fn one(hub: &Hub, publication: Publication) -> Result<Response<Body>, Prob
     json(&publish_one(hub, publication).await?)
 }
 
+/// Whether somebody may publish this event, to each of its topics.
+pub(super) fn check_grant(caller: &Caller, publication: &Publication) -> Result<(), Problem> {
+    let event_type = publication.event_type.as_ref();
+    let event_type = event_type.map_or(EventType::MESSAGE, EventType::as_str);
+    Ok(caller.check_publish(publication.all_topics(), event_type)?)
+}
+
 /// Publishes one event.
 pub(super) async fn publish_one(
     hub: &Hub,
@@ -129,11 +144,9 @@ pub(super) async fn test_event(request: Request<'_>) -> Result<Response<Body>, P
         "timestamp": clock::rfc3339(clock::unix_millis()),
     });
     let event_type = EventType::new("system_status").expect("a name without line breaks");
-    one(
-        request.hub,
-        Publication::new(data.to_string()).with_type(event_type),
-    )
-    .await
+    let publication = Publication::new(data.to_string()).with_type(event_type);
+    check_grant(&request.caller, &publication)?;
+    one(request.hub, publication).await
 }
 
 /// The problem for an event that was not published.

@@ -202,7 +202,7 @@ fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// What every request may say of its caller, and what a reader may say it wants.
-pub(super) const READER_PARAMETERS: [&str; 11] = [
+pub(super) const READER_PARAMETERS: [&str; 12] = [
     "topic",
     "topic_exact",
     "subscribe",
@@ -214,6 +214,7 @@ pub(super) const READER_PARAMETERS: [&str; 11] = [
     "lastEventID",
     "session_id",
     "user_id",
+    "ticket",
 ];
 /// The names under which pages and polyfills send the last id.
 const LAST_EVENT_ID: [&str; 4] = [

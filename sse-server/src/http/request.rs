@@ -4,15 +4,15 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use hyper::upgrade::OnUpgrade;
 
-use super::problem::Problem;
 use super::query::Query;
-use crate::access::Caller;
+use crate::access::{Authentication, Caller};
 use crate::dialect::Dialect;
 use crate::hub::Hub;
 
 /// Everything that a handler may look at.
 pub(super) struct Request<'a> {
     pub(super) hub: &'a Hub,
+    pub(super) authentication: &'a Authentication,
     /// Who sends it. No handler looks for a user, a session or an address elsewhere.
     pub(super) caller: Caller,
     pub(super) method: Method,
@@ -59,10 +59,4 @@ impl Request<'_> {
             .filter(|id| !id.is_empty())
             .or_else(|| self.query.last_event_id().map(str::to_owned))
     }
-}
-
-/// Makes the caller of a request. Without authentication, the query says which user and session it is.
-pub(super) fn caller(address: std::net::IpAddr, query: &Query) -> Result<Caller, Problem> {
-    Caller::new(address, query.get("user_id"), query.get("session_id"))
-        .map_err(|error| Problem::bad_field(error.field, error.to_string()))
 }

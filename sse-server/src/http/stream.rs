@@ -194,7 +194,9 @@ pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
         ConnectError::IdTaken(_) => Problem::new(StatusCode::CONFLICT, error.to_string()),
         ConnectError::Interest(error) => invalid_interest(&error),
         ConnectError::Subscription(error) => named_subscriptions::problem(&error),
-        ConnectError::Read(error) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
+        ConnectError::Read(error) => {
+            Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER).with_code("log")
+        }
     }
 }
 
@@ -214,13 +216,19 @@ pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
         ),
         _ => "the hub is shutting down; connect again".to_owned(),
     };
-    Problem::unavailable(detail, REFUSED_RETRY_AFTER)
+    let code = match refusal {
+        Refusal::Full => "full",
+        Refusal::TooManyFromAddress => "address_full",
+        _ => "draining",
+    };
+    Problem::unavailable(detail, REFUSED_RETRY_AFTER).with_code(code)
 }
 
 /// The problem for topics or types that are not valid, or that no memory is left for.
 pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
     let field = match error {
         InvalidInterest::NoMemory(error) => return (*error).into(),
+        InvalidInterest::Forbidden(error) => return error.clone().into(),
         InvalidInterest::TooMany { wanted, topics, .. } => {
             if topics * 2 <= *wanted {
                 "subscribe"

@@ -327,6 +327,7 @@ impl WebSocket {
         match kind {
             "publish" => {
                 let publication = publication::publication(fields)?;
+                publish::check_grant(&self.caller, &publication)?;
                 let published = publish::publish_one(&self.hub, publication).await?;
                 let mut answer = serde_json::to_value(published).unwrap_or(Value::Null);
                 answer["type"] = "published".into();

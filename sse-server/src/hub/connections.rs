@@ -159,14 +159,13 @@ impl Hub {
         change: SubscriptionChange,
     ) -> Result<(Arc<Selector>, Option<Gap>), ChangeError> {
         let names_topics = change.topics.is_some() || change.exact_topics.is_some();
-        let address = self.address_of(id)?;
         let wanted = self.selector(
             &Interest {
                 topics: change.topics.unwrap_or_default(),
                 exact_topics: change.exact_topics.unwrap_or_default(),
                 event_types: change.event_types.clone(),
             },
-            address,
+            &self.caller_of(id)?,
         )?;
         let placement = match change.last_event_id.as_deref().filter(|id| !id.is_empty()) {
             Some(id) => {
@@ -202,7 +201,7 @@ impl Hub {
         more: &Interest,
     ) -> Result<Arc<Selector>, ChangeError> {
         let max = self.inner.config.max_subscriptions;
-        let wanted = self.selector(more, self.address_of(id)?)?;
+        let wanted = self.selector(more, &self.caller_of(id)?)?;
         let sum = self
             .current_selector(id)?
             .plus(&wanted, more.names_topics());
@@ -230,16 +229,21 @@ impl Hub {
         id: &ConnectionId,
         less: &Interest,
     ) -> Result<Arc<Selector>, ChangeError> {
-        let unwanted = self.selector(less, self.address_of(id)?)?;
+        let unwanted = self.selector(less, &self.caller_of(id)?)?;
         self.exchange_selector(id, None, |current| {
             current.minus(&unwanted, less.names_topics())
         })
     }
 
-    fn address_of(&self, id: &ConnectionId) -> Result<IpAddr, ChangeError> {
+    /// Who opened a connection, and with which rights.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Unknown`] when there is no such connection.
+    pub fn caller_of(&self, id: &ConnectionId) -> Result<Caller, ChangeError> {
         let status = self.inner.pool.status(id);
         let status = status.ok_or_else(|| ChangeError::Unknown(id.clone()))?;
-        Ok(status.info.ip.into())
+        Ok(Caller::of(&status.info))
     }
 
     fn current_selector(&self, id: &ConnectionId) -> Result<Arc<Selector>, ChangeError> {
@@ -255,7 +259,7 @@ impl Hub {
         placement: Option<Placement>,
         change: impl Fn(&Selector) -> Selector,
     ) -> Result<Arc<Selector>, ChangeError> {
-        let address = self.address_of(id)?;
+        let address = self.caller_of(id)?.address();
         let next = change(&*self.current_selector(id)?);
         let held = self
             .permit_for(&next, address)
@@ -296,17 +300,11 @@ impl Hub {
     /// What the pool knows of a client; clients that are alike share it.
     pub(crate) fn client(&self, user_agent: Option<&str>, caller: &Caller) -> Arc<ClientInfo> {
         let user_agent = user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_BYTES).to_owned());
-        let known = self.inner.clients.get(
-            (user_agent, caller.visibility().clone()),
-            |(user_agent, visibility)| {
-                Ok::<_, std::convert::Infallible>(ClientInfo {
-                    user_agent: user_agent.as_deref().map(Arc::from),
-                    session: caller.session().map(Arc::from),
-                    user: caller.user().map(Arc::from),
-                    visibility: visibility.clone(),
-                })
-            },
-        );
+        let visibility = caller.visibility().clone();
+        let key = (user_agent, visibility, caller.credential().cloned());
+        let known = self.inner.clients.get(key, |(user_agent, ..)| {
+            Ok::<_, std::convert::Infallible>(caller.client_info(user_agent.as_deref()))
+        });
         let Ok(known) = known;
         known
     }

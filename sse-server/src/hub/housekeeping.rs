@@ -41,6 +41,7 @@ impl Hub {
                 tracing::warn!(%error, "old events could not be trimmed");
             }
         }
+        self.end_rights(clock::unix_millis()).await;
         self.save_named_subscriptions().await;
         let (cpu, transitions) = inner.metrics.observe(self, now);
         if let Some(cpu) = cpu {

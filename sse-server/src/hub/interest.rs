@@ -8,6 +8,7 @@ use sse_pool::{Held, Selector, TopicFilter};
 
 use super::Hub;
 use crate::access::budget::{Account, NoMemory};
+use crate::access::{Caller, Forbidden};
 use crate::topic_pattern::{Pattern, is_pattern};
 use crate::units::Quoted;
 
@@ -83,6 +84,9 @@ pub enum InvalidInterest {
     /// There is no memory left for it.
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
+    /// It is not granted.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
     /// A topic or pattern is not a valid one.
     #[error("{} is not a valid topic: {reason}", Quoted(.topic))]
     Topic {
@@ -96,20 +100,22 @@ pub enum InvalidInterest {
 }
 
 impl Hub {
-    /// The selector for an interest, for a reader at this address; equal ones that come together share one.
+    /// What a caller gets of an interest; equal ones of callers that have the same rights share one.
     pub(crate) fn selector(
         &self,
         interest: &Interest,
-        address: IpAddr,
+        caller: &Caller,
     ) -> Result<Arc<Selector>, InvalidInterest> {
         let inner = &self.inner;
         let max = inner.config.max_subscriptions;
-        inner.selectors.get(interest.clone(), |interest| {
-            let selector = compile(interest, max)?;
+        let key = (interest.clone(), caller.visibility().clone());
+        inner.selectors.get(key, |(interest, _)| {
+            let selector = caller.narrow(&compile(interest, max)?)?;
             // Those that are only remembered make room.
-            let held = self.permit_for(&selector, address).or_else(|_| {
+            let held = self.permit_for(&selector, caller.address());
+            let held = held.or_else(|_| {
                 inner.selectors.forget_unused();
-                self.permit_for(&selector, address)
+                self.permit_for(&selector, caller.address())
             })?;
             Ok(Selector { held, ..selector })
         })

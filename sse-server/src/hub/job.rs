@@ -261,6 +261,20 @@ impl Routed for Job {
 #[error("the job has ended ({}) and takes no more", .0.as_str())]
 pub struct JobEnded(pub JobState);
 
+impl JobChange {
+    /// The type of the event that tells it.
+    #[must_use]
+    pub fn event_name(&self) -> &'static str {
+        let event = match self {
+            Self::Progress(_) => MessageEvent::Progress,
+            Self::Complete { .. } => MessageEvent::Complete,
+            Self::Error { .. } => MessageEvent::Error,
+            Self::Cancel { .. } => MessageEvent::Status,
+        };
+        event.as_str()
+    }
+}
+
 impl Job {
     /// What it takes in memory: texts and JSON, and what surrounds them.
     pub(crate) fn memory_bytes(&self) -> usize {

@@ -26,6 +26,7 @@ mod publication;
 mod publish;
 mod reader;
 mod replay;
+mod rights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,9 +66,10 @@ pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
 pub use publish::{PublishError, Published, RefusedPublication};
 pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
 pub(crate) use replay::{HeldPage, RenderRecord};
+pub use rights::{RenewError, RevokeError, Revoked};
 
 use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
-use crate::access::{Places, Sockets, visibility};
+use crate::access::{Credential, Places, Sockets, visibility};
 use crate::clock;
 use age_clock::AgeClock;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
@@ -110,6 +112,7 @@ struct Inner {
     jobs: Jobs,
     named_subscriptions: named_subscriptions::NamedSubscriptions,
     exclusions: Exclusions,
+    ending_rights: rights::EndingRights,
     age_clock: Mutex<AgeClock>,
     /// Why nothing can be stored, as it was logged last.
     told_fence: Mutex<Option<Arc<str>>>,
@@ -126,9 +129,12 @@ struct Inner {
     /// What the window's events take in other formats than the plain one.
     other_frames_bytes: Arc<AtomicUsize>,
     /// Selectors and clients that connections have alike.
-    selectors: Interner<Interest, Selector>,
-    clients: Interner<(Option<String>, Visibility), ClientInfo>,
+    selectors: Interner<(Interest, Visibility), Selector>,
+    clients: Interner<ClientKey, ClientInfo>,
 }
+
+/// The user agent of a client, its rights, and what it has shown to have them.
+type ClientKey = (Option<String>, Visibility, Option<Arc<Credential>>);
 
 impl Hub {
     /// A hub that keeps everything in memory.
@@ -331,6 +337,7 @@ impl std::fmt::Debug for Hub {
 struct Stored {
     jobs: Vec<(Topic, Bytes)>,
     named_subscriptions: Vec<StoredState>,
+    revocations: Vec<StoredState>,
     bounds: Bounds,
 }
 
@@ -339,6 +346,7 @@ impl Stored {
         Ok(Self {
             jobs: broker.snapshots("job/").await?,
             named_subscriptions: broker.states(named_subscriptions::KEY_PREFIX).await?,
+            revocations: broker.states(rights::KEY_PREFIX).await?,
             bounds: broker.bounds(),
         })
     }
@@ -387,6 +395,7 @@ impl Inner {
             names: Names::default(),
             other_frames_bytes: Arc::default(),
             exclusions: Exclusions::default(),
+            ending_rights: rights::EndingRights::new(stored.revocations),
             selectors: Interner::new(),
             clients: Interner::new(),
             leased_shards: Mutex::new(vec![false; pool.shards()]),

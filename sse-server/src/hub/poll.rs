@@ -80,7 +80,7 @@ impl Hub {
         } else {
             Some(self.admit_address(address)?)
         };
-        let selector = self.selector(&request.interest, address)?;
+        let selector = self.selector(&request.interest, &request.caller)?;
         let visibility = request.caller.visibility();
         let from = match request.after.as_deref().filter(|after| !after.is_empty()) {
             Some(id) => self.resume_from(id).await?,

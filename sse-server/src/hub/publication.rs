@@ -86,6 +86,16 @@ impl Publication {
         self
     }
 
+    /// The topics that it goes to, whether they were named or follow from the rest.
+    pub(crate) fn all_topics(&self) -> impl Iterator<Item = &str> {
+        let topics = match self.topics.is_empty() {
+            true => &self.audience,
+            false => &self.topics,
+        };
+        let default = topics.is_empty().then_some(DEFAULT_TOPIC);
+        topics.iter().map(Topic::as_str).chain(default)
+    }
+
     /// The record that goes into the log.
     pub(crate) fn into_record(mut self, now: UnixMillis) -> NewRecord {
         for topic in &self.topics {

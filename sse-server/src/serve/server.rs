@@ -87,11 +87,17 @@ impl Server {
     /// clients do. Returns how many streams had to be cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>, drain_timeout: Duration) -> usize {
         let hub = self.service.hub().clone();
+        let service = self.service.clone();
         let (stage, _) = watch::channel(Stage::Serving);
         let (mut workers, bound) = self.start(&stage);
         let housekeeping = tokio::spawn({
-            let hub = hub.clone();
-            async move { hub.run_housekeeping().await }
+            let (hub, service) = (hub.clone(), service.clone());
+            async move {
+                tokio::select! {
+                    () = hub.run_housekeeping() => {}
+                    () = service.watch_credentials() => {}
+                }
+            }
         });
         {
             let mut shutdown = pin!(shutdown);
@@ -118,6 +124,7 @@ impl Server {
             ended(&mut workers).await;
         }
         housekeeping.abort();
+        service.close();
         cut
     }
 

@@ -39,7 +39,7 @@ pub use stream::EventStream;
 
 use crate::clock::Moment;
 use crate::hub::{Batch, HeldPage, Member, Overflow, Reader, Written, leave_out_expired};
-use crate::wire::{Format, Message};
+use crate::wire::{Format, Message, Unavailable};
 use opening::Opening;
 use pages::Pages;
 
@@ -578,15 +578,35 @@ impl Session {
         let base = match reason {
             CloseReason::Draining | CloseReason::Shutdown => Some(reader.hub.config().retry),
             CloseReason::Replaced => reader.hub.replaced_retry(&reader.id()),
+            CloseReason::Expired | CloseReason::Revoked => Some(reader.hub.config().retry),
             _ => None,
         };
         let retry = base.map(|base| jittered_retry(base, reader.chance()));
         self.farewell = Some(Farewell { reason, retry });
         let mut bytes = Vec::new();
-        if let Some(retry) = retry {
-            reader
-                .hub
-                .write(self.format, Message::Farewell(retry), &mut bytes);
+        let detail = match reason {
+            CloseReason::Expired => {
+                Some("what you have shown has expired; come back with a new one")
+            }
+            CloseReason::Revoked => Some("what you have shown is not good any more"),
+            _ => None,
+        };
+        let unavailable;
+        let message = match (detail, retry) {
+            (Some(detail), retry) => {
+                unavailable = Unavailable {
+                    status: 401,
+                    title: "Unauthorized",
+                    detail,
+                    code: reason.as_str(),
+                    retry,
+                };
+                Some(Message::Unavailable(&unavailable))
+            }
+            (None, retry) => retry.map(Message::Farewell),
+        };
+        if let Some(message) = message {
+            reader.hub.write(self.format, message, &mut bytes);
         }
         Bytes::from(bytes)
     }

@@ -146,6 +146,7 @@ impl Hub {
         let Some(mut placed) = self.place(beginning, connection, moment).await? else {
             return Ok(None);
         };
+        self.expect_end_of_rights(&request.caller);
         if let Some(subscription) = &request.subscription {
             self.claim_named_subscription(&subscription.name, id);
         }
@@ -177,7 +178,7 @@ impl Hub {
     ///
     /// As [`connect`](Self::connect).
     pub fn check_connect(&self, request: &ConnectionRequest) -> Result<(), ConnectError> {
-        self.selector(&request.interest, request.caller.address())?;
+        self.selector(&request.interest, &request.caller)?;
         self.check_admission(request.caller.address())?;
         if let Some(subscription) = &request.subscription {
             self.check_named_subscription(&subscription.name, &request.caller)?;
@@ -204,7 +205,7 @@ impl Hub {
 
     /// What it wants, and a place for it.
     fn admit(&self, request: &ConnectionRequest) -> Result<(Arc<Selector>, Permit), ConnectError> {
-        let selector = self.selector(&request.interest, request.caller.address())?;
+        let selector = self.selector(&request.interest, &request.caller)?;
         let permit = self.admit_address(request.caller.address())?;
         Ok((selector, permit))
     }

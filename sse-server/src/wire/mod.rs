@@ -56,6 +56,21 @@ pub(crate) enum Message<'a> {
     Heartbeat(HeartbeatForm),
     /// The last words: when to come back.
     Farewell(Retry),
+    /// The last words to a reader that is sent away, or not taken in.
+    Unavailable(&'a Unavailable<'a>),
+}
+
+/// What the `unavailable` event says: what another client would get as a status.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Unavailable<'a> {
+    pub(crate) status: u16,
+    pub(crate) title: &'a str,
+    pub(crate) detail: &'a str,
+    /// The reason as one word, for programs.
+    pub(crate) code: &'a str,
+    /// When to come back.
+    #[serde(skip)]
+    pub(crate) retry: Option<Retry>,
 }
 
 /// What the `connected` event says, and where the stream begins.
@@ -191,6 +206,13 @@ impl GapJson {
             timestamp: crate::clock::rfc3339(at),
         }
     }
+}
+
+/// A stream that says nothing but why there is none.
+pub(crate) fn unavailable(unavailable: &Unavailable<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    sse::unavailable(unavailable, &mut bytes);
+    bytes
 }
 
 fn to_json(value: &impl Serialize) -> String {

@@ -3,7 +3,7 @@
 use sse_compress::MessageCompressor;
 use sse_protocol::encoder::{self, TextEvent};
 
-use super::{Format, GapJson, HeartbeatForm, Message, public_id, to_json};
+use super::{Format, GapJson, HeartbeatForm, Message, Unavailable, public_id, to_json};
 
 /// Appends a message's bytes.
 pub(super) fn write(
@@ -70,7 +70,21 @@ pub(super) fn write(
         // No blank line: popular clients dispatch an empty event at each.
         Message::Heartbeat(HeartbeatForm::Comment) => out.extend_from_slice(b":\n"),
         Message::Farewell(retry) => encoder::retry(retry, out),
+        Message::Unavailable(told) => unavailable(told, out),
     }
+}
+
+/// Why a reader gets nothing.
+pub(super) fn unavailable(told: &Unavailable<'_>, out: &mut Vec<u8>) {
+    event(
+        TextEvent {
+            id: None,
+            event_type: Some("unavailable"),
+            data: &to_json(told),
+            retry: told.retry,
+        },
+        out,
+    );
 }
 
 fn event(event: TextEvent<'_>, out: &mut Vec<u8>) {

@@ -98,7 +98,8 @@ pub(super) fn write(
             line(&json, out);
         }
         Message::Heartbeat(_) => out.push(b'\n'),
-        Message::Farewell(_) => {}
+        // The close frame says both.
+        Message::Farewell(_) | Message::Unavailable(_) => {}
     }
 }
 

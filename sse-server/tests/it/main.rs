@@ -17,6 +17,7 @@ mod http2;
 mod secure;
 mod server;
 
+mod access;
 mod compressed;
 mod cursors;
 mod draining;

@@ -1,0 +1,273 @@
+//! Who a request is from: what it shows is checked here, and becomes its [`Caller`].
+//!
+//! ```text
+//!   Authorization: Bearer …   a signed token (`jwt`), or one that the operator made (`api_tokens`)
+//!   ?ticket=…                 made for clients that can send no header (`tickets`)
+//!   nothing                   anonymous, with the grants that everyone has
+//! ```
+//!
+//! Where nothing of this is configured the hub is open: whoever can reach it may do everything, and says itself which user and
+//! session it is. A credential that is wrong is refused, and never taken for none.
+
+mod api_tokens;
+mod jwt;
+mod tickets;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use api_tokens::ApiTokens;
+pub use api_tokens::{NewToken, StoredToken, TokenFile, TokenFileError};
+use jwt::JwtVerifier;
+pub use jwt::{InvalidKey, JwtKeys, JwtRules};
+
+pub use tickets::TICKET_LIFETIME;
+use tickets::Tickets;
+
+use super::{Caller, Credential, Grants};
+use crate::clock;
+
+/// What a request shows of its sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Its `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The ticket in its query.
+    pub ticket: Option<&'a str>,
+    /// Its `Origin` header.
+    pub origin: Option<&'a str>,
+    /// The user that its query names.
+    pub user_id: Option<&'a str>,
+    /// The session that its query names.
+    pub session_id: Option<&'a str>,
+}
+
+/// Why nobody knows who sent a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthenticationError {
+    /// It shows nothing, and whoever shows nothing may do nothing.
+    #[error("this hub must know who you are: send `Authorization: Bearer` and a token")]
+    Missing,
+    /// What it shows is not good.
+    #[error("{0}")]
+    Invalid(Cow<'static, str>),
+    /// What it shows was taken back.
+    #[error("what you show was revoked")]
+    Revoked,
+    /// Its ticket is used up, or was never one.
+    #[error("the ticket is not good, or not any more; ask for a new one")]
+    UsedTicket,
+    /// It says that it is somebody else.
+    #[error("{0}")]
+    Forbidden(Cow<'static, str>),
+    /// What it shows cannot be checked now.
+    #[error("{0}")]
+    Unavailable(Cow<'static, str>),
+    /// The query names a user or session that cannot be one.
+    #[error(transparent)]
+    Identity(#[from] super::InvalidIdentity),
+}
+
+/// Finds out who sends a request.
+#[derive(Debug, Default)]
+pub struct Authentication {
+    /// `None` for an open hub.
+    ways: Option<Ways>,
+}
+
+#[derive(Debug)]
+struct Ways {
+    jwt: Option<JwtVerifier>,
+    api_tokens: Option<ApiTokens>,
+    tickets: Tickets,
+    anonymous: Grants,
+    authenticated: Grants,
+}
+
+/// How callers can show who they are, and what they may do then.
+#[derive(Clone, Debug)]
+pub struct AuthenticationConfig {
+    /// The keys of signed tokens; `None` takes none.
+    pub jwt: Option<(JwtKeys, JwtRules)>,
+    /// The file of the tokens that the operator makes; `None` takes none.
+    pub api_tokens: Option<TokenFile>,
+    /// What everyone may do.
+    pub anonymous: Grants,
+    /// What everyone may do besides who has shown who they are.
+    pub authenticated: Grants,
+}
+
+impl Default for AuthenticationConfig {
+    fn default() -> Self {
+        Self {
+            jwt: None,
+            api_tokens: None,
+            anonymous: Grants::nothing(),
+            authenticated: Grants::nothing(),
+        }
+    }
+}
+
+impl Authentication {
+    /// Nobody is asked: everyone may do everything.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { ways: None }
+    }
+
+    /// Everyone is asked.
+    ///
+    /// # Errors
+    ///
+    /// When the file of tokens cannot be read.
+    pub fn new(config: AuthenticationConfig) -> Result<Self, TokenFileError> {
+        let AuthenticationConfig {
+            jwt,
+            api_tokens,
+            anonymous,
+            authenticated,
+        } = config;
+        Ok(Self {
+            ways: Some(Ways {
+                jwt: jwt.map(|(keys, rules)| JwtVerifier::new(keys, rules)),
+                api_tokens: api_tokens.map(ApiTokens::open).transpose()?,
+                tickets: Tickets::default(),
+                authenticated: anonymous.and(&authenticated),
+                anonymous,
+            }),
+        })
+    }
+
+    /// A ticket for this caller, for a page of this origin.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthenticationError::Unavailable`] when too many were made and not used, or nobody is asked who they are.
+    pub fn make_ticket(
+        &self,
+        caller: Caller,
+        origin: Option<&str>,
+    ) -> Result<String, AuthenticationError> {
+        match &self.ways {
+            Some(ways) => ways.tickets.make(caller, origin, clock::now()),
+            None => Err(AuthenticationError::Unavailable(
+                "nobody needs a ticket here".into(),
+            )),
+        }
+    }
+
+    /// Looks at what is kept in files; to be called once a second. Whether credentials may have become bad by that.
+    #[must_use]
+    pub fn refresh(&self, now: Instant) -> bool {
+        let Some(tokens) = self.api_tokens() else {
+            return false;
+        };
+        tokens.save_uses(now, false);
+        tokens.refresh(now)
+    }
+
+    /// Writes down what is worth keeping, at the end.
+    pub fn close(&self) {
+        if let Some(tokens) = self.api_tokens() {
+            tokens.save_uses(clock::now(), true);
+        }
+    }
+
+    /// Whether a credential that was good was taken back since.
+    #[must_use]
+    pub fn is_gone(&self, credential: &Credential) -> bool {
+        self.api_tokens()
+            .is_some_and(|tokens| tokens.is_gone(credential))
+    }
+
+    fn api_tokens(&self) -> Option<&ApiTokens> {
+        self.ways.as_ref()?.api_tokens.as_ref()
+    }
+
+    /// Whether nobody is asked.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.ways.is_none()
+    }
+
+    /// Who sent a request.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthenticationError`] when what it shows is wrong. Showing nothing is no error here: what an anonymous caller may do,
+    /// its grants say.
+    pub async fn caller(&self, shown: Presented<'_>) -> Result<Caller, AuthenticationError> {
+        let Some(ways) = &self.ways else {
+            return Ok(Caller::new(shown.address, shown.user_id, shown.session_id)?);
+        };
+        let caller = match (shown.authorization, shown.ticket) {
+            (None, None) => Caller::anonymous(shown.address).with_grants(ways.anonymous.clone()),
+            (Some(authorization), None) => ways.bearer(shown.address, bearer(authorization)?)?,
+            (None, Some(ticket)) => {
+                let caller = ways.tickets.take(ticket, shown.origin, clock::now())?;
+                caller.at(shown.address)
+            }
+            (Some(_), Some(_)) => {
+                let problem = "show a token or a ticket, not both";
+                return Err(AuthenticationError::Invalid(problem.into()));
+            }
+        };
+        for (field, said, own) in [
+            ("user_id", shown.user_id, caller.user()),
+            ("session_id", shown.session_id, caller.session()),
+        ] {
+            if said.is_some_and(|said| Some(said) != own) {
+                let problem =
+                    format!("{field} follows from what you show, and that says another one");
+                return Err(AuthenticationError::Forbidden(problem.into()));
+            }
+        }
+        Ok(caller)
+    }
+}
+
+impl Ways {
+    fn bearer(&self, address: IpAddr, token: &str) -> Result<Caller, AuthenticationError> {
+        if let (Some(tokens), true) = (&self.api_tokens, token.starts_with(api_tokens::PREFIX)) {
+            let token = tokens.verify(token, clock::unix_millis())?;
+            let caller = Caller::new(address, token.user.as_deref(), None)?;
+            return Ok(caller
+                .with_grants(self.authenticated.and(&token.grants))
+                .with_credential(token.credential));
+        }
+        let Some(jwt) = &self.jwt else {
+            return Err(AuthenticationError::Invalid(
+                "no such token is known".into(),
+            ));
+        };
+        let verified = jwt.verify(token, clock::unix_millis())?;
+        let grants = match &verified.grants {
+            None => self.authenticated.clone(),
+            Some(grants) => self.authenticated.and(grants),
+        };
+        let caller = Caller::new(
+            address,
+            verified.user.as_deref(),
+            verified.session.as_deref(),
+        )?;
+        Ok(caller
+            .with_grants(grants)
+            .with_credential(verified.credential.clone()))
+    }
+}
+
+/// The token of an `Authorization` header (RFC 6750, section 2.1).
+fn bearer(authorization: &str) -> Result<&str, AuthenticationError> {
+    let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.contains(' ') {
+        return Err(AuthenticationError::Invalid(
+            "the Authorization header is not `Bearer` and a token".into(),
+        ));
+    }
+    Ok(token)
+}

@@ -1,0 +1,119 @@
+//! How callers show who they are, and what they may do.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::settings::or_fields;
+use super::{ConfigError, invalid};
+use crate::access::authentication::{
+    AuthenticationConfig, InvalidKey, JwtKeys, JwtRules, TokenFile,
+};
+use crate::access::{Authentication, Grants};
+
+/// The settings of authentication, as they were given.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Authentication")]
+#[allow(
+    missing_docs,
+    reason = "the help texts are the documentation, said once"
+)]
+pub struct AuthenticationSettings {
+    /// Take tokens (JWT, `Authorization: Bearer`) that one of these keys signed: a public key in PEM, or a JWK set
+    #[arg(long, env = "SSE_JWT_KEY", value_name = "FILE")]
+    pub jwt_key: Option<PathBuf>,
+    /// Take tokens that were signed with this secret (HS256): a file of at least 32 bytes
+    #[arg(long, env = "SSE_JWT_SECRET", value_name = "FILE")]
+    pub jwt_secret: Option<PathBuf>,
+    /// Take only tokens of this issuer (`iss`)
+    #[arg(long, env = "SSE_JWT_ISSUER", value_name = "TEXT")]
+    pub jwt_issuer: Option<String>,
+    /// Take only tokens for this audience (`aud`)
+    #[arg(long, env = "SSE_JWT_AUDIENCE", value_name = "TEXT")]
+    pub jwt_audience: Option<String>,
+    /// The claim of a token that names the session [default: sid]
+    #[arg(long, env = "SSE_JWT_SESSION_CLAIM", value_name = "NAME")]
+    pub jwt_session_claim: Option<String>,
+    /// Take the API tokens in this file, which `sse-server token` makes
+    #[arg(long, env = "SSE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// What everyone may do, also without a token, where authentication is on: `{"subscribe": ["news"]}`. In the file
+    /// also as a table, `[anonymous]` [default: nothing]
+    #[arg(long, env = "SSE_ANONYMOUS", value_name = "JSON", value_parser = grants)]
+    pub anonymous: Option<Grants>,
+    /// What everyone may do besides who has shown who they are; in the file also as a table, `[authenticated]`
+    /// [default: nothing]
+    #[arg(long, env = "SSE_AUTHENTICATED", value_name = "JSON", value_parser = grants)]
+    pub authenticated: Option<Grants>,
+}
+
+impl AuthenticationSettings {
+    pub(super) fn or(self, other: Self) -> Self {
+        or_fields!(self, other:
+            jwt_key, jwt_secret, jwt_issuer, jwt_audience, jwt_session_claim, token_file, anonymous, authenticated,
+        )
+    }
+
+    /// Whether callers must show who they are.
+    pub(super) fn is_on(&self) -> bool {
+        self.jwt_key.is_some() || self.jwt_secret.is_some() || self.token_file.is_some()
+    }
+
+    pub(super) fn build(self) -> Result<Arc<Authentication>, ConfigError> {
+        if !self.is_on() {
+            let stray = [
+                ("--jwt-issuer", self.jwt_issuer.is_some()),
+                ("--jwt-audience", self.jwt_audience.is_some()),
+                ("--jwt-session-claim", self.jwt_session_claim.is_some()),
+                ("--anonymous", self.anonymous.is_some()),
+                ("--authenticated", self.authenticated.is_some()),
+            ];
+            if let Some((option, _)) = stray.into_iter().find(|(_, is_given)| *is_given) {
+                return Err(invalid(format!(
+                    "{option} has no use without authentication: add --jwt-key, --jwt-secret or --token-file"
+                )));
+            }
+            return Ok(Arc::new(Authentication::open()));
+        }
+        let mut keys = JwtKeys::default();
+        if let Some(path) = &self.jwt_key {
+            keys = keys.and(read("--jwt-key", path, JwtKeys::from_public)?);
+        }
+        if let Some(path) = &self.jwt_secret {
+            keys = keys.and(read("--jwt-secret", path, JwtKeys::from_secret)?);
+        }
+        let defaults = JwtRules::default();
+        let rules = JwtRules {
+            issuer: self.jwt_issuer,
+            audience: self.jwt_audience,
+            session_claim: self.jwt_session_claim.unwrap_or(defaults.session_claim),
+        };
+        let has_keys = self.jwt_key.is_some() || self.jwt_secret.is_some();
+        let authentication = Authentication::new(AuthenticationConfig {
+            jwt: has_keys.then_some((keys, rules)),
+            api_tokens: self.token_file.map(TokenFile::new),
+            anonymous: self.anonymous.unwrap_or_else(Grants::nothing),
+            authenticated: self.authenticated.unwrap_or_else(Grants::nothing),
+        });
+        let authentication =
+            authentication.map_err(|error| invalid(format!("--token-file {error}")))?;
+        Ok(Arc::new(authentication))
+    }
+}
+
+fn read(
+    option: &str,
+    path: &Path,
+    parse: impl Fn(&[u8]) -> Result<JwtKeys, InvalidKey>,
+) -> Result<JwtKeys, ConfigError> {
+    let wrong =
+        |reason: &dyn std::fmt::Display| invalid(format!("{option} {}: {reason}", path.display()));
+    let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+    parse(&text).map_err(|error| wrong(&error))
+}
+
+fn grants(text: &str) -> Result<Grants, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("not grants such as {{\"subscribe\": [\"news\"]}}: {error}"))
+}
