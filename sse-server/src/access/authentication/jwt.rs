@@ -109,7 +109,7 @@ impl JwtKeys {
     ///
     /// # Errors
     ///
-    /// When it is none, holds no such key or more than [`MAX_KEYS`], or holds a secret.
+    /// When it is none, holds no such key or more than 32 of them, or holds a secret.
     pub fn from_jwk_set(text: &[u8]) -> Result<Self, InvalidKey> {
         let set: JwkSet = serde_json::from_slice(text)
             .map_err(|error| InvalidKey(format!("not a JWK set: {error}")))?;
@@ -478,7 +478,7 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'}');
 /// So many keys are tried at most.
-pub(super) const MAX_KEYS: usize = 32;
+const MAX_KEYS: usize = 32;
 /// As long as a secret must be.
 const MIN_SECRET_BYTES: usize = 32;
 /// As long as a token may be: a request's head is bounded too.
