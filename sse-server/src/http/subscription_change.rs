@@ -111,12 +111,6 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
     let id: ConnectionId = connection_id
         .parse()
         .map_err(|error| Problem::bad_field("connection_id", format!("{error}")))?;
-    let is_own = hub
-        .caller_of(&id)
-        .is_ok_and(|opener| request.caller.is_or_administers(&opener));
-    if !is_own {
-        return Err(change_problem(&ChangeError::Unknown(id)));
-    }
     let mut event_types = change.event_types.map(|Names(types)| types);
     for event_type in event_types.iter().flatten() {
         check_event_type("event_types", event_type)?;
@@ -134,6 +128,12 @@ pub(super) async fn change(request: Request<'_>) -> Result<Response<Body>, Probl
             "event_types",
             "is missing: give event_types, topics, topic_exact, project_id or last_event_id",
         ));
+    }
+    let is_own = hub
+        .caller_of(&id)
+        .is_ok_and(|opener| request.caller.is_or_administers(&opener));
+    if !is_own {
+        return Err(change_problem(&ChangeError::Unknown(id)));
     }
     let (changed, gap) = hub
         .change_subscriptions(
