@@ -93,7 +93,9 @@ fn serve(mut socket: TcpStream, heard: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Aske
                 .collect(),
         };
         heard.lock().unwrap().push(asked.clone());
-        if socket.write_all(&answer(&asked)).is_err() {
+        let answer = answer(&asked);
+        // Nothing to say is the end of the connection.
+        if answer.is_empty() || socket.write_all(&answer).is_err() {
             return;
         }
     }
@@ -479,6 +481,31 @@ fn without_a_clear_answer_nobody_comes_in_and_later_everybody() {
         reply.text()
     );
     assert!(reply.text().contains("retry: "), "{}", reply.text());
+}
+
+/// An application that let go of an idle connection just then made the hub answer 503.
+#[test]
+fn a_kept_connection_that_ends_is_tried_once_more() {
+    let count = Mutex::new(0);
+    let app = App::start(move |asked| {
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        match *count {
+            2 | 4.. => Vec::new(),
+            _ => users(asked),
+        }
+    });
+    let hub = app.hub(&["--auth-cache", "0s"]);
+    let ask = || poll(&hub, &[("Authorization", &bearer("ann"))]);
+    ask().ok();
+    ask().ok();
+    assert_eq!(app.asked().len(), 3);
+    ask().problem(503);
+    assert_eq!(
+        app.asked().len(),
+        5,
+        "it is tried once more, and not for ever"
+    );
 }
 
 #[test]
