@@ -109,7 +109,7 @@ impl JwtKeys {
     ///
     /// # Errors
     ///
-    /// When it is none, holds no such key or more than [`MAX_KEYS`], or holds a secret.
+    /// When it is none, holds no such key or too many of them, or holds a secret.
     pub fn from_jwk_set(text: &[u8]) -> Result<Self, InvalidKey> {
         let set: JwkSet = serde_json::from_slice(text)
             .map_err(|error| InvalidKey(format!("not a JWK set: {error}")))?;
