@@ -45,8 +45,7 @@ impl Desk {
 /// A browser that shows the page.
 pub(crate) struct Browser {
     desk: Arc<Desk>,
-    _process: Guard,
-    _profile: tempfile::TempDir,
+    _shown: Shown,
 }
 
 /// Reports go one after another, so that they arrive in the order in which the page heard the events.
@@ -165,37 +164,51 @@ impl Page {
     }
 
     fn open_with(&self, behind: &str) -> Browser {
-        let profile = tempfile::tempdir().unwrap();
-        let process = Command::new(chromium())
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-            ])
-            .args([
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ])
-            .args([
-                "--disable-dev-shm-usage",
-                "--no-proxy-server",
-                "--remote-debugging-port=0",
-                "--ignore-certificate-errors",
-            ])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!("{}/{behind}", self.origin))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the browser starts");
+        let shown = show(&format!("{}/{behind}", self.origin));
         Browser {
             desk: Arc::clone(&self.desk),
-            _process: Guard(process),
-            _profile: profile,
+            _shown: shown,
         }
+    }
+}
+
+/// A browser that shows a page, for as long as this is held.
+pub(crate) struct Shown {
+    _process: Guard,
+    _profile: tempfile::TempDir,
+}
+
+/// Shows the page at a URL in a browser that takes any certificate.
+pub(crate) fn show(url: &str) -> Shown {
+    let profile = tempfile::tempdir().unwrap();
+    let process = Command::new(chromium())
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ])
+        .args([
+            "--disable-dev-shm-usage",
+            "--no-proxy-server",
+            "--remote-debugging-port=0",
+            "--ignore-certificate-errors",
+        ])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(url)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the browser starts");
+    Shown {
+        _process: Guard(process),
+        _profile: profile,
     }
 }
 

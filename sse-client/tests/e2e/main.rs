@@ -10,6 +10,7 @@ mod browser;
 mod clients;
 mod compressed;
 mod hub;
+mod logins;
 mod programs;
 mod proxies;
 mod relay;

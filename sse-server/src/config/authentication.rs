@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use url::Url;
 
 use super::settings::or_fields;
 use super::{ConfigError, invalid};
 use crate::access::authentication::{
-    AuthenticationConfig, InvalidKey, JwtKeys, JwtRules, TokenFile,
+    Application, ApplicationConfig, AuthenticationConfig, CookieName, InvalidKey, JwtKeys,
+    JwtRules, TokenFile,
 };
 use crate::access::{Authentication, Grants};
+use crate::units::Span;
 
 /// The settings of authentication, as they were given.
 #[derive(Clone, Debug, Default, Args)]
@@ -38,6 +41,24 @@ pub struct AuthenticationSettings {
     /// Take the API tokens in this file, which `sse-server token` makes
     #[arg(long, env = "SSE_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Ask your application who callers are, at this http:// or https:// URL, with their `Authorization` header and the cookies of
+    /// --auth-cookie. It answers 200 with JSON, 401 or 403
+    #[arg(long, env = "SSE_AUTH_URL", value_name = "URL")]
+    pub auth_url: Option<Url>,
+    /// A cookie that the application is shown, such as `session`; may be repeated. Others are never sent
+    #[arg(
+        long,
+        env = "SSE_AUTH_COOKIE",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub auth_cookie: Option<Vec<CookieName>>,
+    /// How long the application may take to answer; then the caller gets 503 [default: 5s]
+    #[arg(long, env = "SSE_AUTH_TIMEOUT", value_name = "DURATION")]
+    pub auth_timeout: Option<Span>,
+    /// How long an answer of the application is kept at most; a refusal 5s at most [default: 60s]
+    #[arg(long, env = "SSE_AUTH_CACHE", value_name = "DURATION")]
+    pub auth_cache: Option<Span>,
     /// What everyone may do, also without a token, where authentication is on: `{"subscribe": ["news"]}`. In the file
     /// also as a table, `[anonymous]` [default: nothing]
     #[arg(long, env = "SSE_ANONYMOUS", value_name = "JSON", value_parser = grants)]
@@ -51,16 +72,21 @@ pub struct AuthenticationSettings {
 impl AuthenticationSettings {
     pub(super) fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            jwt_key, jwt_secret, jwt_issuer, jwt_audience, jwt_session_claim, token_file, anonymous, authenticated,
+            jwt_key, jwt_secret, jwt_issuer, jwt_audience, jwt_session_claim, token_file, auth_url, auth_cookie, auth_timeout,
+            auth_cache, anonymous, authenticated,
         )
     }
 
     /// Whether callers must show who they are.
     pub(super) fn is_on(&self) -> bool {
-        self.jwt_key.is_some() || self.jwt_secret.is_some() || self.token_file.is_some()
+        self.jwt_key.is_some()
+            || self.jwt_secret.is_some()
+            || self.token_file.is_some()
+            || self.auth_url.is_some()
     }
 
     pub(super) fn build(self) -> Result<Arc<Authentication>, ConfigError> {
+        let application = self.application()?;
         if !self.is_on() {
             let stray = [
                 ("--jwt-issuer", self.jwt_issuer.is_some()),
@@ -71,7 +97,7 @@ impl AuthenticationSettings {
             ];
             if let Some((option, _)) = stray.into_iter().find(|(_, is_given)| *is_given) {
                 return Err(invalid(format!(
-                    "{option} has no use without authentication: add --jwt-key, --jwt-secret or --token-file"
+                    "{option} has no use without authentication: add --jwt-key, --jwt-secret, --token-file or --auth-url"
                 )));
             }
             return Ok(Arc::new(Authentication::open()));
@@ -93,12 +119,47 @@ impl AuthenticationSettings {
         let authentication = Authentication::new(AuthenticationConfig {
             jwt: has_keys.then_some((keys, rules)),
             api_tokens: self.token_file.map(TokenFile::new),
+            application,
             anonymous: self.anonymous.unwrap_or_else(Grants::nothing),
             authenticated: self.authenticated.unwrap_or_else(Grants::nothing),
         });
         let authentication =
             authentication.map_err(|error| invalid(format!("--token-file {error}")))?;
         Ok(Arc::new(authentication))
+    }
+}
+
+impl AuthenticationSettings {
+    fn application(&self) -> Result<Option<Application>, ConfigError> {
+        let Some(url) = &self.auth_url else {
+            let stray = [
+                ("--auth-cookie", self.auth_cookie.is_some()),
+                ("--auth-timeout", self.auth_timeout.is_some()),
+                ("--auth-cache", self.auth_cache.is_some()),
+            ];
+            return match stray.into_iter().find(|(_, is_given)| *is_given) {
+                None => Ok(None),
+                Some((option, _)) => Err(invalid(format!(
+                    "{option} has no use without an application that is asked: add --auth-url"
+                ))),
+            };
+        };
+        let defaults = ApplicationConfig::new(url.clone());
+        let timeout = self.auth_timeout.map_or(defaults.timeout, |span| span.0);
+        if timeout.is_zero() {
+            return Err(invalid(
+                "--auth-timeout: nothing can be answered in no time; write for example 5s",
+            ));
+        }
+        let application = Application::new(ApplicationConfig {
+            cookies: self.auth_cookie.clone().unwrap_or_default(),
+            timeout,
+            max_kept: self.auth_cache.map_or(defaults.max_kept, |span| span.0),
+            ..defaults
+        });
+        application
+            .map(Some)
+            .map_err(|error| invalid(format!("--auth-url {error}")))
     }
 }
 

@@ -60,6 +60,9 @@ fn value(option: &str) -> &'static str {
     match option {
         "listen" => "localhost:0",
         "tls-cert" | "tls-key" | "data-dir" | "jwt-key" | "jwt-secret" | "token-file" => "a/path",
+        "auth-url" => "https://app.example/authenticate",
+        "auth-cookie" => "session",
+        "auth-timeout" | "auth-cache" => "7s",
         "jwt-issuer" | "jwt-audience" | "jwt-session-claim" => "text",
         "anonymous" | "authenticated" => r#"{"subscribe": ["news"]}"#,
         "refusals" => "status",

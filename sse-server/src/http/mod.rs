@@ -191,7 +191,7 @@ impl HubService {
             }
             Err(problem) => problem.into_response(),
         };
-        guard::finish(&origin, response.headers_mut());
+        guard::finish(&self.config, &origin, response.headers_mut());
         if is_framed && self.upgrades_by_server {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -208,7 +208,7 @@ impl HubService {
         let host = host_of(request);
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
         let mut response = Problem::from(refused).into_response();
-        guard::finish(&origin, response.headers_mut());
+        guard::finish(&self.config, &origin, response.headers_mut());
         response
     }
 
@@ -258,7 +258,13 @@ impl HubService {
         if operation == Operation::Stream && query.get("durable").is_some() {
             guard::check_page(&self.config, origin, &head.headers, host)?;
         }
-        let caller = self.caller(address, &head.headers, &query).await?;
+        let cookies = self.cookies(operation, &head.headers, &query);
+        if cookies.is_some() {
+            guard::check_cookies(&self.config, origin, &head.headers, host)?;
+        }
+        let caller = self
+            .caller(address, &head, cookies.as_ref(), &query)
+            .await?;
         if operation.is_administration() {
             caller
                 .check_admin()
@@ -339,13 +345,32 @@ impl HubService {
         &self.proxy_warning
     }
 
+    /// The cookies that show who sends a request. A ticket says that by itself, and nobody is asked for what is open to all.
+    fn cookies(
+        &self,
+        operation: Operation,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Option<HeaderValue> {
+        let is_open = matches!(
+            operation,
+            Operation::Index | Operation::Live | Operation::Ready
+        );
+        if is_open || query.get("ticket").is_some() {
+            return None;
+        }
+        self.config.authentication.cookies(headers)
+    }
+
     /// Who sends a request.
     async fn caller(
         &self,
         address: IpAddr,
-        headers: &HeaderMap,
+        head: &Parts,
+        cookies: Option<&HeaderValue>,
         query: &Query,
     ) -> Result<Caller, Problem> {
+        let headers = &head.headers;
         let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
         let authorization = authorizations.next().map(|value| value.to_str());
         let authorization = match (authorization, authorizations.next()) {
@@ -361,12 +386,15 @@ impl HubService {
         let shown = Presented {
             address,
             authorization,
+            cookies,
             ticket: query.get("ticket"),
             origin: headers
                 .get(header::ORIGIN)
                 .and_then(|origin| origin.to_str().ok()),
             user_id: query.get("user_id"),
             session_id: query.get("session_id"),
+            method: head.method.as_str(),
+            target: head.uri.path_and_query().map_or("/", |it| it.as_str()),
         };
         let caller = self.config.authentication.caller(shown).await?;
         if self.hub.is_revoked(&caller) {

@@ -484,7 +484,7 @@ const MIN_SECRET_BYTES: usize = 32;
 /// As long as a token may be: a request's head is bounded too.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// As long as a name may be, before it is escaped.
-const MAX_ID_BYTES: usize = 256;
+pub(super) const MAX_ID_BYTES: usize = 256;
 /// The end of the year 9999.
 const MAX_SECONDS: f64 = 253_402_300_799.0;
 /// So many tokens are remembered. A stated guess: more than the clients that connect in a minute.

@@ -1,7 +1,9 @@
 //! Who a request is from: what it shows is checked here, and becomes its [`Caller`].
 //!
 //! ```text
-//!   Authorization: Bearer …   a signed token (`jwt`), or one that the operator made (`api_tokens`)
+//!   Authorization: Bearer …   a signed token (`jwt`), one that the operator made (`api_tokens`), or one that the
+//!                             application knows (`application`)
+//!   Cookie: …                 where it is named: a session of the application (`application`)
 //!   ?ticket=…                 made for clients that can send no header (`tickets`)
 //!   nothing                   anonymous, with the grants that everyone has
 //! ```
@@ -10,15 +12,24 @@
 //! session it is. A credential that is wrong is refused, and never taken for none.
 
 mod api_tokens;
+mod application;
 mod jwt;
 mod tickets;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue};
 
 use api_tokens::ApiTokens;
 pub use api_tokens::{NewToken, StoredToken, TokenFile, TokenFileError};
+pub use application::{
+    Application, ApplicationConfig, CookieName, DEFAULT_MAX_KEPT, DEFAULT_TIMEOUT,
+    InvalidApplication, InvalidCookieName,
+};
+use application::{Question, Told};
 use jwt::JwtVerifier;
 pub use jwt::{InvalidKey, JwtKeys, JwtRules};
 
@@ -35,6 +46,8 @@ pub struct Presented<'a> {
     pub address: IpAddr,
     /// Its `Authorization` header.
     pub authorization: Option<&'a str>,
+    /// Those of its cookies that [`Authentication::cookies`] takes.
+    pub cookies: Option<&'a HeaderValue>,
     /// The ticket in its query.
     pub ticket: Option<&'a str>,
     /// Its `Origin` header.
@@ -43,6 +56,10 @@ pub struct Presented<'a> {
     pub user_id: Option<&'a str>,
     /// The session that its query names.
     pub session_id: Option<&'a str>,
+    /// Its method.
+    pub method: &'a str,
+    /// Its path and query.
+    pub target: &'a str,
 }
 
 /// Why nobody knows who sent a request.
@@ -83,6 +100,7 @@ pub struct Authentication {
 struct Ways {
     jwt: Option<JwtVerifier>,
     api_tokens: Option<ApiTokens>,
+    application: Option<Application>,
     tickets: Tickets,
     anonymous: Grants,
     authenticated: Grants,
@@ -95,6 +113,8 @@ pub struct AuthenticationConfig {
     pub jwt: Option<(JwtKeys, JwtRules)>,
     /// The file of the tokens that the operator makes; `None` takes none.
     pub api_tokens: Option<TokenFile>,
+    /// Who is asked about everything else that callers show; `None` asks nobody.
+    pub application: Option<Application>,
     /// What everyone may do.
     pub anonymous: Grants,
     /// What everyone may do besides who has shown who they are.
@@ -106,6 +126,7 @@ impl Default for AuthenticationConfig {
         Self {
             jwt: None,
             api_tokens: None,
+            application: None,
             anonymous: Grants::nothing(),
             authenticated: Grants::nothing(),
         }
@@ -128,6 +149,7 @@ impl Authentication {
         let AuthenticationConfig {
             jwt,
             api_tokens,
+            application,
             anonymous,
             authenticated,
         } = config;
@@ -135,6 +157,7 @@ impl Authentication {
             ways: Some(Ways {
                 jwt: jwt.map(|(keys, rules)| JwtVerifier::new(keys, rules)),
                 api_tokens: api_tokens.map(ApiTokens::open).transpose()?,
+                application,
                 tickets: Tickets::default(),
                 authenticated: anonymous.and(&authenticated),
                 anonymous,
@@ -188,6 +211,22 @@ impl Authentication {
         self.ways.as_ref()?.api_tokens.as_ref()
     }
 
+    fn application(&self) -> Option<&Application> {
+        self.ways.as_ref()?.application.as_ref()
+    }
+
+    /// Whether cookies can show who a caller is. A page that sends them without its visitor's knowledge must then be kept out.
+    #[must_use]
+    pub fn takes_cookies(&self) -> bool {
+        self.application().is_some_and(Application::takes_cookies)
+    }
+
+    /// Those cookies of a request that show who its sender is.
+    #[must_use]
+    pub fn cookies(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        self.application()?.cookies(headers)
+    }
+
     /// Whether nobody is asked.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -205,8 +244,19 @@ impl Authentication {
             return Ok(Caller::new(shown.address, shown.user_id, shown.session_id)?);
         };
         let caller = match (shown.authorization, shown.ticket) {
-            (None, None) => Caller::anonymous(shown.address).with_grants(ways.anonymous.clone()),
-            (Some(authorization), None) => ways.bearer(shown.address, bearer(authorization)?)?,
+            (None, None) => match (&ways.application, shown.cookies) {
+                (Some(application), Some(_)) => ways.ask(application, &shown).await?,
+                _ => Caller::anonymous(shown.address).with_grants(ways.anonymous.clone()),
+            },
+            (Some(authorization), None) => {
+                let token = bearer(authorization)?;
+                match &ways.application {
+                    Some(application) if ways.is_for_application(token) => {
+                        ways.ask(application, &shown).await?
+                    }
+                    _ => ways.bearer(shown.address, token)?,
+                }
+            }
             (None, Some(ticket)) => {
                 let caller = ways.tickets.take(ticket, shown.origin, clock::now())?;
                 caller.at(shown.address)
@@ -231,6 +281,52 @@ impl Authentication {
 }
 
 impl Ways {
+    /// Whether a token is neither one that the operator made nor, where keys check those, a JWT.
+    fn is_for_application(&self, token: &str) -> bool {
+        let is_jwt = self.jwt.is_some() && token.split('.').count() == 3;
+        !is_jwt && !token.starts_with(api_tokens::PREFIX)
+    }
+
+    /// What the application says of a caller.
+    async fn ask(
+        &self,
+        application: &Application,
+        shown: &Presented<'_>,
+    ) -> Result<Caller, AuthenticationError> {
+        let header = |text: &str| {
+            HeaderValue::try_from(text)
+                .map_err(|_| AuthenticationError::Invalid("it cannot be passed on".into()))
+        };
+        let authorization = shown.authorization.map(header).transpose()?;
+        let question = Question {
+            authorization: authorization.map(|mut value| {
+                value.set_sensitive(true);
+                value
+            }),
+            cookies: shown.cookies.cloned(),
+            address: shown.address,
+            method: header(shown.method)?,
+            target: header(&without_ticket(shown.target))?,
+        };
+        // On the heap: few requests wait for it, and all others would be as large.
+        let told: Arc<Told> = Box::pin(application.ask(question)).await?;
+        let grants = match &told.grants {
+            None => self.authenticated.clone(),
+            Some(grants) => self.authenticated.and(grants),
+        };
+        if told
+            .credential
+            .expires_at
+            .is_some_and(|at| at <= clock::unix_millis())
+        {
+            return Err(AuthenticationError::Invalid("your session is over".into()));
+        }
+        let caller = Caller::new(shown.address, told.user.as_deref(), told.session.as_deref())?;
+        Ok(caller
+            .with_grants(grants)
+            .with_credential(Arc::clone(&told.credential)))
+    }
+
     fn bearer(&self, address: IpAddr, token: &str) -> Result<Caller, AuthenticationError> {
         if let (Some(tokens), true) = (&self.api_tokens, token.starts_with(api_tokens::PREFIX)) {
             let token = tokens.verify(token, clock::unix_millis())?;
@@ -260,6 +356,23 @@ impl Ways {
     }
 }
 
+/// A path and query without the tickets in it: whoever keeps it in a log keeps no ticket.
+fn without_ticket(target: &str) -> Cow<'_, str> {
+    let Some((path, query)) = target.split_once('?') else {
+        return Cow::Borrowed(target);
+    };
+    let redacted = query.split('&').map(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = percent_encoding::percent_decode_str(name).collect::<Vec<u8>>();
+        match name == b"ticket" {
+            true => "ticket=redacted",
+            false => pair,
+        }
+    });
+    let query: Vec<&str> = redacted.collect();
+    format!("{path}?{}", query.join("&")).into()
+}
+
 /// The token of an `Authorization` header (RFC 6750, section 2.1).
 fn bearer(authorization: &str) -> Result<&str, AuthenticationError> {
     let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
@@ -270,4 +383,28 @@ fn bearer(authorization: &str) -> Result<&str, AuthenticationError> {
         ));
     }
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_not_passed_on_however_its_name_is_written() {
+        for (target, expected) in [
+            ("/events", "/events"),
+            ("/events?topic=a", "/events?topic=a"),
+            (
+                "/events?ticket=x&topic=a&tickets=b",
+                "/events?ticket=redacted&topic=a&tickets=b",
+            ),
+            (
+                "/events?topic=a&%74icket=x?",
+                "/events?topic=a&ticket=redacted",
+            ),
+            ("/events?ticket", "/events?ticket=redacted"),
+        ] {
+            assert_eq!(without_ticket(target), expected);
+        }
+    }
 }

@@ -9,6 +9,9 @@
 //!   something, and on every WebSocket handshake. So a request with an `Origin` that is neither the hub's
 //!   own nor configured may read nothing (no CORS header), change nothing and open no WebSocket (403).
 //!
+//! * **Cookies.** A browser sends them along whoever made it send the request. So where cookies show who a caller is, a request
+//!   that has them comes from the hub's own origin or from one that is on the list by name, or it is refused (403).
+//!
 //! A GET that changes something, such as the stream of a named subscription, which ends the stream of its last reader, is told
 //! from one that a foreign page makes without an `Origin` (an image, a script) by `Sec-Fetch-Site`, or by `Referer`.
 
@@ -151,10 +154,7 @@ pub(super) fn check_page(
         (true, _) => *origin != Origin::Foreign,
         (false, Some(site)) => matches!(site.as_bytes(), b"same-origin" | b"none"),
         // Browsers send neither on plain HTTP.
-        (false, None) => headers.get(header::REFERER).is_none_or(|page| {
-            let page = page.to_str().ok().and_then(origin_of_page);
-            page.is_some_and(|page| sort(config, page, host).is_some())
-        }),
+        (false, None) => is_of_known_page(config, headers, host),
     };
     if is_own {
         return Ok(());
@@ -163,6 +163,41 @@ pub(super) fn check_page(
         StatusCode::FORBIDDEN,
         "pages of this origin may not read a named subscription here; add the origin with --allowed-origin",
     ))
+}
+
+/// Refuses a request that shows who sends it by cookies when a foreign page makes it. An origin that may come because any may
+/// is foreign too.
+pub(super) fn check_cookies(
+    config: &HttpConfig,
+    origin: &Origin,
+    headers: &HeaderMap,
+    host: Option<&str>,
+) -> Result<(), Problem> {
+    let site = headers.get("sec-fetch-site");
+    let is_own = match (origin, site) {
+        (Origin::Allowed(_), _) => true,
+        (Origin::Any | Origin::Foreign, _) => false,
+        // It knows the scheme too, which `Host` does not say.
+        (Origin::Same, Some(site)) => matches!(site.as_bytes(), b"same-origin" | b"none"),
+        (Origin::Same, None) if headers.contains_key(header::ORIGIN) => true,
+        // On plain HTTP browsers send neither with a GET; programs never do.
+        (Origin::Same, None) => is_of_known_page(config, headers, host),
+    };
+    if is_own {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "pages of this origin may not come with cookies; add the origin with --allowed-origin, by its name",
+    ))
+}
+
+/// Whether the page that made a request is of a known origin, or not told.
+fn is_of_known_page(config: &HttpConfig, headers: &HeaderMap, host: Option<&str>) -> bool {
+    headers.get(header::REFERER).is_none_or(|page| {
+        let page = page.to_str().ok().and_then(origin_of_page);
+        page.is_some_and(|page| sort(config, page, host).is_some())
+    })
 }
 
 /// The origin of the page at a URL: what stands before its path.
@@ -195,7 +230,7 @@ pub(super) fn preflight(origin: &Origin, allow: &str) -> Response<Body> {
 }
 
 /// Adds what every answer carries.
-pub(super) fn finish(origin: &Origin, headers: &mut HeaderMap) {
+pub(super) fn finish(config: &HttpConfig, origin: &Origin, headers: &mut HeaderMap) {
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
@@ -203,10 +238,13 @@ pub(super) fn finish(origin: &Origin, headers: &mut HeaderMap) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     let allowed = match origin {
         Origin::Allowed(origin) => {
-            headers.insert(
-                header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                HeaderValue::from_static("true"),
-            );
+            // Without cookies there is nothing that a page could send along unseen.
+            if config.authentication.takes_cookies() {
+                headers.insert(
+                    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                    HeaderValue::from_static("true"),
+                );
+            }
             Some(origin.clone())
         }
         Origin::Any => Some(HeaderValue::from_static("*")),
@@ -320,7 +358,7 @@ mod tests {
         let origin = super::origin(&config, &asked, Some("localhost:8080"));
         assert_eq!(origin, Origin::Any);
         let mut headers = HeaderMap::new();
-        finish(&origin, &mut headers);
+        finish(&config, &origin, &mut headers);
         assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
     }

@@ -1,5 +1,6 @@
 //! Who may do what, with authentication on: tokens, grants, and what is told to whom.
 
+mod application;
 mod ending;
 mod ways;
 
