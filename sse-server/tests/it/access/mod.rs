@@ -1,6 +1,7 @@
 //! Who may do what, with authentication on: tokens, grants, and what is told to whom.
 
 mod ending;
+mod rates;
 mod ways;
 
 use std::path::PathBuf;
