@@ -353,15 +353,20 @@ impl Caller {
         &self.visibility
     }
 
-    /// Whether it may have something that is not delivered to a connection: a record that is polled, a job.
+    /// Whether it may have something that is not delivered to a connection, such as a job: one of the topics on which its events
+    /// are must be granted.
     #[must_use]
-    pub fn may_have(&self, what: &impl Routed) -> bool {
+    pub fn may_have<'a>(
+        &self,
+        what: &impl Routed,
+        topics: impl IntoIterator<Item = &'a str>,
+    ) -> bool {
         let may_read = |topic: &str| {
             self.grants.is_everything()
                 || self.grants.may_subscribe(topic)
                 || self.visibility.own().iter().any(|own| &**own == topic)
         };
-        self.visibility.allows(what, None) && what.topics().any(may_read)
+        self.visibility.allows(what, None) && topics.into_iter().any(may_read)
     }
 }
 

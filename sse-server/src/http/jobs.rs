@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
-use sse_pool::Routed as _;
 
 use super::body::Body;
 use super::poll::MAX_WAIT;
@@ -60,7 +59,7 @@ pub(super) fn list(request: &Request<'_>) -> Result<Response<Body>, Problem> {
         })
     };
     let mut jobs = hub.jobs(state, usize::MAX);
-    jobs.retain(|job| is_after(job) && request.caller.may_have(&**job));
+    jobs.retain(|job| is_after(job) && may_have(&request.caller, job));
     // Large jobs end a page early, so that it always finds memory.
     let max_bytes = MAX_PAGE_BYTES.min(hub.budget().max_bytes(Account::Answers) / 8);
     let mut page = Vec::new();
@@ -164,8 +163,24 @@ pub(super) async fn one(request: Request<'_>) -> Result<Response<Body>, Problem>
 
 /// The job, for a caller that may have its events.
 fn visible(hub: &Hub, caller: &Caller, id: &str) -> Result<Arc<Job>, Problem> {
-    let job = hub.job(id).filter(|job| caller.may_have(&**job));
+    let job = hub.job(id).filter(|job| may_have(caller, job));
     job.ok_or_else(|| unknown(id))
+}
+
+/// Whether somebody may read one of the topics that have the job's events.
+fn may_have(caller: &Caller, job: &Job) -> bool {
+    let own = own_topic(job);
+    caller.may_have(job, topics(&own, job))
+}
+
+/// The topic that has the events of a job in any case.
+fn own_topic(job: &Job) -> String {
+    format!("job/{}", job.job_id)
+}
+
+/// That one, and the topic of its creator's choice.
+fn topics<'a>(own: &'a str, job: &'a Job) -> impl Iterator<Item = &'a str> {
+    std::iter::once(own).chain(job.topic.as_deref())
 }
 
 fn unknown(id: &str) -> Problem {
@@ -222,7 +237,8 @@ async fn change(request: &Request<'_>, change: JobChange) -> Result<Response<Bod
         hub, id, caller, ..
     } = request;
     let job = visible(hub, caller, id)?;
-    caller.check_publish(job.topics(), change.event_name())?;
+    let own = own_topic(&job);
+    caller.check_publish(topics(&own, &job), change.event_name())?;
     let job = hub.change_job(id, change).await.map_err(problem)?;
     json(&*job)
 }

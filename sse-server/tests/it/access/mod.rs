@@ -363,3 +363,28 @@ fn whoever_was_granted_the_topics_of_others_reads_them_live_replayed_and_polled(
         assert_eq!(replayed.take(expected).last().unwrap().data, "last");
     }
 }
+
+#[test]
+fn a_job_is_seen_and_changed_by_whoever_was_granted_its_topics_also_if_it_has_none_but_its_own() {
+    let hub = Guarded::start(&[]);
+    let worker = token(json!({"sse": {"publish": ["job/7"], "subscribe": ["job/7"]}}));
+    let reader = token(json!({"sse": {"subscribe": ["job/*"]}}));
+    let other = token(json!({"sse": {"publish": ["job/8"], "subscribe": ["job/8"]}}));
+    let created = hub.post(&worker, "/jobs", &json!({"job_id": "7"}));
+    assert_eq!(created.status, 201);
+    let progress = json!({"progress": 1});
+    hub.post(&worker, "/jobs/7/progress", &progress).ok();
+    assert_eq!(hub.get(&reader, "/jobs/7").ok()["progress"], 1);
+    hub.post(&reader, "/jobs/7/progress", &progress)
+        .problem(403);
+    let shown = |token: &str| {
+        hub.get(token, "/jobs").ok()["jobs"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!((shown(&worker), shown(&reader), shown(&other)), (1, 1, 0));
+    hub.get(&other, "/jobs/7").problem(404);
+    hub.post(&other, "/jobs/7/cancel", &Value::Null)
+        .problem(404);
+}
