@@ -24,6 +24,8 @@ pub struct ConnectionInfo {
     pub client: Arc<ClientInfo>,
     /// When it connected, in milliseconds since the Unix epoch.
     pub connected_at_unix_ms: u64,
+    /// What is to live as long as this connection, such as a place that it takes. The pool never looks at it.
+    pub held: Option<Arc<dyn Held>>,
 }
 
 /// The client of whom nothing is known.
@@ -53,6 +55,7 @@ impl ConnectionInfo {
             ip: ip.into(),
             client: Arc::clone(&UNKNOWN),
             connected_at_unix_ms: 0,
+            held: None,
         }
     }
 }

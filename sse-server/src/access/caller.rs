@@ -1,12 +1,13 @@
 //! Who sends a request.
 
 use std::any::Any;
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sse_broker::{InvalidTopic, Topic, UnixMillis};
-use sse_pool::{ClientInfo, ConnectionInfo, Held, Routed, Selector, Visibility};
+use sse_pool::{AddressKey, ClientInfo, ConnectionInfo, Held, Routed, Selector, Visibility};
 
 use super::grants::{Forbidden, Grants};
 use crate::units::Quoted;
@@ -63,6 +64,49 @@ pub enum CredentialKind {
     Application,
     /// A ticket, made for a client that can send no header.
     Ticket,
+}
+
+/// As what a caller is counted, for limits that are not its address's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Counted<'a> {
+    /// As this user.
+    User(&'a str),
+    /// As this session, of no user in particular.
+    Session(&'a str),
+    /// As whoever has this token, which names neither.
+    Token(&'a str),
+    /// As its address.
+    Address(AddressKey),
+}
+
+impl Counted<'_> {
+    /// What it is.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self {
+            Self::User(_) => "user",
+            Self::Session(_) => "session",
+            Self::Token(_) => "token",
+            Self::Address(_) => "address",
+        }
+    }
+}
+
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = self.noun();
+        match self {
+            Self::User(name) | Self::Session(name) | Self::Token(name) => {
+                write!(f, "{noun} {}", Quoted(name))
+            }
+            Self::Address(AddressKey::V4(octets)) => {
+                write!(f, "{noun} {}", Ipv4Addr::from(*octets))
+            }
+            Self::Address(AddressKey::V6(first)) => {
+                let prefix = u128::from(u64::from_be_bytes(*first)) << 64;
+                write!(f, "{noun} {}/64", Ipv6Addr::from(prefix))
+            }
+        }
+    }
 }
 
 /// A user or session whose name cannot be part of a topic.
@@ -189,6 +233,23 @@ impl Caller {
     #[must_use]
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
+    }
+
+    /// As what it is counted: the user that it has shown to be, else the session, else the token. Whoever has shown nothing
+    /// is counted by its address, whatever user it says that it is; and so is a ticket that names nobody, as a page has it that
+    /// anyone may open.
+    pub(crate) fn counted_as(&self) -> Counted<'_> {
+        let address = Counted::Address(self.address.into());
+        let Some(credential) = &self.credential else {
+            return address;
+        };
+        let token = credential.id.as_deref();
+        let token = token.filter(|_| credential.kind != CredentialKind::Ticket);
+        let user = self.user().map(Counted::User);
+        let session = self.session().map(Counted::Session);
+        user.or(session)
+            .or(token.map(Counted::Token))
+            .unwrap_or(address)
     }
 
     /// What the pool is to know of it.

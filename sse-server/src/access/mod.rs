@@ -4,7 +4,8 @@
 //! rule that says whether it may have a record; `visibility` shows that rule the records of the log. `authentication` finds out
 //! who it is, `grants` say what it may do. Rights come in here and nowhere else. Its address is its socket's, or what a proxy tells
 //! that is trusted (`proxies`, `forwarded`, `proxy_protocol`). By that address `budget` divides the memory that is held for clients,
-//! and `places` and `sockets` how many requests and sockets there may be at once.
+//! and `places` and `sockets` how many requests and sockets there may be at once. `rates` say how fast one caller may connect and
+//! publish, and `user_places` how many connections one user may have.
 
 pub mod authentication;
 pub mod budget;
@@ -14,7 +15,10 @@ mod grants;
 mod places;
 mod proxies;
 pub(crate) mod proxy_protocol;
+mod rates;
+mod refusals;
 mod sockets;
+mod user_places;
 pub(crate) mod visibility;
 
 pub use authentication::{Authentication, AuthenticationError};
@@ -26,5 +30,8 @@ pub(crate) use proxies::UntrustedProxyWarning;
 pub use proxies::{
     InvalidProxyHeaderName, InvalidTrustedProxy, Peer, ProxyHeader, TrustedProxies, TrustedProxy,
 };
+pub use rates::{InvalidRate, Limited, Rate, RateLimits, Rates, TooFast};
 pub(crate) use sockets::StreamingSocket;
 pub use sockets::{Busy, SocketPlace, SocketStatus, Sockets};
+pub use user_places::TooManyOfUser;
+pub(crate) use user_places::{UserPlace, UserPlaces};

@@ -24,6 +24,9 @@ pub struct LimitSettings {
     /// Most connections at once from one address (IPv6: one /64) [default: 100]
     #[arg(long, env = "SSE_MAX_CONNECTIONS_PER_IP", value_name = "N")]
     pub max_connections_per_ip: Option<usize>,
+    /// Most connections at once of one user, wherever it connects from; a session or token that names no user counts as one [default: 100]
+    #[arg(long, env = "SSE_MAX_CONNECTIONS_PER_USER", value_name = "N")]
+    pub max_connections_per_user: Option<usize>,
     /// Most requests answered at once, without streams and requests that wait: those count as connections [default: 2000]
     #[arg(long, env = "SSE_MAX_REQUESTS", value_name = "N")]
     pub max_requests: Option<usize>,
@@ -56,7 +59,7 @@ pub struct LimitSettings {
 impl LimitSettings {
     pub(super) fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            max_connections, max_connections_per_ip, max_requests, max_requests_per_ip, max_subscriptions, max_event, allowed_event_type, max_jobs,
+            max_connections, max_connections_per_ip, max_connections_per_user, max_requests, max_requests_per_ip, max_subscriptions, max_event, allowed_event_type, max_jobs,
             max_named_subscriptions,
         )
     }
@@ -72,6 +75,11 @@ impl LimitSettings {
                 "--max-connections-per-ip",
                 self.max_connections_per_ip,
                 hub.max_connections_per_ip,
+            )?,
+            max_connections_per_user: at_least_one(
+                "--max-connections-per-user",
+                self.max_connections_per_user,
+                hub.max_connections_per_user,
             )?,
             max_requests: at_least_one("--max-requests", self.max_requests, hub.max_requests)?,
             max_requests_per_ip: at_least_one(

@@ -14,6 +14,7 @@ mod limits;
 mod log;
 mod memory;
 mod proxies;
+mod rates;
 mod retention;
 mod server;
 mod settings;
@@ -37,6 +38,7 @@ pub use limits::LimitSettings;
 pub use log::{LogFormat, LogSettings};
 pub use memory::MemorySettings;
 pub use proxies::ProxySettings;
+pub use rates::{RateSetting, RateSettings};
 pub use retention::RetentionSettings;
 pub use server::ServerSettings;
 pub use settings::Settings;
@@ -162,6 +164,9 @@ impl Config {
         }
         let hub = settings.streams.build(hub)?;
         let hub = settings.compression.build(hub)?;
+        let hub = settings
+            .rates
+            .build(hub, http.max_body_bytes, memory_bytes)?;
         if hub.max_event_bytes > http.max_body_bytes {
             return Err(invalid(format!(
                 "--max-event ({}) is larger than --max-body ({}), so such an event could never be published: raise \

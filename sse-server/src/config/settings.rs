@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::{
     AuthenticationSettings, CompressionSettings, HttpSettings, LimitSettings, LogSettings,
-    MemorySettings, ProxySettings, RetentionSettings, ServerSettings, StorageSettings,
-    StreamSettings,
+    MemorySettings, ProxySettings, RateSettings, RetentionSettings, ServerSettings,
+    StorageSettings, StreamSettings,
 };
 
 /// Every setting, as it was given; what was not given is `None`.
@@ -37,6 +37,9 @@ pub struct Settings {
     /// What the hub takes.
     #[command(flatten)]
     pub limits: LimitSettings,
+    /// How fast one caller may be.
+    #[command(flatten)]
+    pub rates: RateSettings,
     /// How streams are kept alive and ended.
     #[command(flatten)]
     pub streams: StreamSettings,
@@ -61,7 +64,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            server, storage, http, authentication, proxies, log, memory, limits, streams, compression, retention,
+            server, storage, http, authentication, proxies, log, memory, limits, rates, streams, compression, retention,
         )
     }
 }

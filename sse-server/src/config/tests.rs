@@ -82,12 +82,15 @@ fn value(option: &str) -> &'static str {
         "retain" => "a,b;max-age=1h;max-count=2",
         "max-connections"
         | "max-connections-per-ip"
+        | "max-connections-per-user"
         | "max-requests"
         | "max-requests-per-ip"
         | "max-subscriptions"
         | "max-jobs"
         | "max-named-subscriptions"
         | "retention-events" => "7",
+        "connect-rate" | "publish-rate" => "30/m:10",
+        "publish-bytes-rate" => "1MiB:8MiB",
         "memory" => "1GiB",
         "max-body"
         | "max-event"
@@ -359,6 +362,22 @@ fn contradictions_and_what_could_never_work_are_refused() {
         ),
         ("max-heartbeat = \"10s\"", "at least --heartbeat"),
         ("heartbeat = 0\nmax-heartbeat = \"10s\"", "--heartbeat is 0"),
+        (
+            "max-connections-per-user = 0",
+            "--max-connections-per-user must be at least 1",
+        ),
+        ("connect-rate = \"10:0\"", "at least 1 at once"),
+        ("connect-rate = \"fast\"", "write it like 10, 10:50 or 30/m"),
+        (
+            "publish-rate = \"10/day\"",
+            "write it like 10, 10:50 or 30/m",
+        ),
+        ("publish-rate = \"9999999999\"", "which is no limit"),
+        ("publish-bytes-rate = \"1MB/s/s\"", "is not a valid rate"),
+        (
+            "publish-bytes-rate = \"64KiB:512KiB\"",
+            "could never be published",
+        ),
         ("max-linger = \"2s\"", "--max-linger"),
         ("max-event = \"8MiB\"\nmax-body = \"4MiB\"", "--max-body"),
         ("[[retain]]\ntopics = \"a\"", "asks for nothing"),
@@ -510,4 +529,46 @@ fn what_was_given_is_taken_off_the_memory_and_the_rest_is_shared_out() {
     assert_eq!(size(&many, Account::Connections), 16 << 20);
     assert_eq!(config("memory = \"8MiB\"").hub.max_connections, 768);
     assert_eq!(config("memory = \"1GiB\"").hub.max_connections, 10_000);
+}
+
+#[test]
+fn rates_are_read_with_their_bursts_and_zero_is_none() {
+    let hub = |text: &str| parse(text).unwrap().hub;
+    let limits = hub("").rates;
+    assert_eq!(limits, crate::access::RateLimits::default());
+    assert_eq!(hub("connect-rate = 0").rates, limits);
+    let shown = |text: &str| {
+        let hub = hub(text);
+        let rates = [
+            hub.rates.connect,
+            hub.rates.publish,
+            hub.rates.publish_bytes,
+        ];
+        let one = rates.into_iter().flatten().next().unwrap();
+        one.to_string()
+    };
+    for (text, expected) in [
+        ("connect-rate = 10", "10 a second, and 100 at once"),
+        ("connect-rate = \"10/s:50\"", "10 a second, and 50 at once"),
+        ("publish-rate = \"30/m\"", "30 a minute, and 5 at once"),
+        ("publish-rate = \"2/h\"", "2 an hour, and 1 at once"),
+        ("publish-rate = \" 7 / h : 3 \"", "7 an hour, and 3 at once"),
+        (
+            "publish-bytes-rate = \"1MiB:16MiB\"",
+            "1048576 a second, and 16777216 at once",
+        ),
+        // A body of the largest size always fits.
+        (
+            "publish-bytes-rate = \"1KiB\"\nmax-body = \"2MiB\"",
+            "1024 a second, and 2097152 at once",
+        ),
+        (
+            "publish-bytes-rate = \"64KiB:512KiB\"\nmax-event = \"256KiB\"",
+            "65536 a second, and 524288 at once",
+        ),
+    ] {
+        assert_eq!(shown(text), expected, "{text}");
+    }
+    assert_eq!(hub("memory = \"16MiB\"").rates_bytes, 1 << 20);
+    assert_eq!(hub("memory = \"4GiB\"").rates_bytes, 64 << 20);
 }

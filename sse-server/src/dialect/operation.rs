@@ -68,6 +68,11 @@ impl Operation {
         matches!(self, Self::Live | Self::Ready | Self::Metrics)
     }
 
+    /// Whether it publishes what its body says.
+    pub(crate) fn publishes(self) -> bool {
+        matches!(self, Self::Publish | Self::TestEvent) || self.is_of_jobs()
+    }
+
     /// Whether its body is the state of a job, or a part of it.
     pub(crate) fn is_of_jobs(self) -> bool {
         matches!(

@@ -152,7 +152,7 @@ pub(super) async fn one(request: Request<'_>) -> Result<Response<Body>, Problem>
         .unwrap_or(job.version);
     // Who waits takes a place, as a stream does.
     let _place = hub
-        .admit_address(request.caller.address())
+        .admit(&request.caller)
         .map_err(|refusal| stream::no_place(hub, &refusal))?;
     let job = hub
         .wait_for_job(id, after, wait)

@@ -284,6 +284,12 @@ impl HubService {
         } else {
             Bytes::new()
         };
+        if operation.publishes() {
+            publish::take_bytes(&self.hub, &caller, body.len())?;
+        }
+        if operation.is_of_jobs() {
+            publish::take_events(&self.hub, &caller, 1, body.len())?;
+        }
         let upgrade = self.upgrade(&head, operation);
         let is_read = head.method.is_safe();
         let request = Request {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::body::Body;
 use crate::access::budget::NoMemory;
-use crate::access::{AuthenticationError, Forbidden};
+use crate::access::{AuthenticationError, Forbidden, TooFast};
 use crate::clock;
 
 /// An answer that says what is wrong and what to do.
@@ -241,6 +241,20 @@ impl From<NoMemory> for Problem {
             return Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string());
         }
         Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER).with_code("memory")
+    }
+}
+
+/// What waiting does not help is too large.
+impl From<TooFast> for Problem {
+    fn from(error: TooFast) -> Self {
+        let Some(wait) = error.retry_after else {
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string());
+        };
+        // Exact and without jitter: each caller waits for its own turn.
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()).with_code("rate")
+        }
     }
 }
 

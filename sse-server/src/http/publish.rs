@@ -11,8 +11,8 @@ use super::json;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::publication::{self, Publications};
 use super::request::Request;
-use crate::access::Caller;
 use crate::access::budget::Account;
+use crate::access::{Caller, Limited};
 use crate::clock;
 use crate::hub::{Hub, Publication, PublishError, Published};
 use crate::units::Quoted;
@@ -63,6 +63,7 @@ pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Prob
     match publications {
         Publications::One(publication) => {
             check_grant(&request.caller, &publication)?;
+            take_events(hub, &request.caller, 1, bytes)?;
             one(hub, publication).await
         }
         Publications::Many(publications) => {
@@ -70,6 +71,7 @@ pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Prob
                 check_grant(&request.caller, publication)
                     .map_err(|problem| problem.in_element(index))?;
             }
+            take_events(hub, &request.caller, publications.len(), bytes)?;
             let results = hub
                 .publish_all(publications)
                 .await
@@ -115,6 +117,27 @@ async fn one(hub: &Hub, publication: Publication) -> Result<Response<Body>, Prob
     json(&publish_one(hub, publication).await?)
 }
 
+/// Takes what a caller sends to publish from what it may send, also if that proves to be wrong.
+pub(super) fn take_bytes(hub: &Hub, caller: &Caller, bytes: usize) -> Result<(), Problem> {
+    let rates = hub.rates();
+    Ok(rates.take(Limited::PublishBytes, caller, bytes, clock::now())?)
+}
+
+/// Takes events from what a caller may publish. If it may not, its bytes were not taken either.
+pub(super) fn take_events(
+    hub: &Hub,
+    caller: &Caller,
+    events: usize,
+    bytes: usize,
+) -> Result<(), Problem> {
+    let rates = hub.rates();
+    let taken = rates.take(Limited::Publish, caller, events, clock::now());
+    taken.map_err(|error| {
+        rates.give_back(Limited::PublishBytes, caller, bytes);
+        error.into()
+    })
+}
+
 /// Whether somebody may publish this event, to each of its topics.
 pub(super) fn check_grant(caller: &Caller, publication: &Publication) -> Result<(), Problem> {
     let event_type = publication.event_type.as_ref();
@@ -146,6 +169,7 @@ pub(super) async fn test_event(request: Request<'_>) -> Result<Response<Body>, P
     let event_type = EventType::new("system_status").expect("a name without line breaks");
     let publication = Publication::new(data.to_string()).with_type(event_type);
     check_grant(&request.caller, &publication)?;
+    take_events(request.hub, &request.caller, 1, 0)?;
     one(request.hub, publication).await
 }
 

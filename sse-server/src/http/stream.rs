@@ -9,7 +9,9 @@ use super::named_subscriptions;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
 use super::query::READER_PARAMETERS;
 use super::request::Request;
-use crate::hub::{Hub, InvalidInterest, NamedSubscription};
+use crate::access::Limited;
+use crate::clock;
+use crate::hub::{AdmissionError, Hub, InvalidInterest, NamedSubscription};
 use crate::session::{ConnectError, ConnectionRequest, EventStream};
 use crate::units::Quoted;
 use crate::wire::{self, Format, Protocol};
@@ -24,11 +26,14 @@ pub(super) async fn open(request: Request<'_>) -> Result<Response<Body>, Problem
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);
     }
+    let (rates, caller, now) = (hub.rates(), &request.caller, clock::now());
     if request.method == Method::HEAD {
+        rates.check(Limited::Connect, caller, 1, now)?;
         let checked = hub.check_connect(&wanted);
         checked.map_err(|error| refusal(hub, error))?;
         return Ok(response(Body::empty(), Coding::Identity));
     }
+    rates.take(Limited::Connect, caller, 1, now)?;
     let stream = hub
         .connect(wanted)
         .await
@@ -47,6 +52,8 @@ pub(super) async fn open_for_websocket(request: &Request<'_>) -> Result<EventStr
             "this client was sent away for a while, and that time is not over; connect again later",
         ));
     }
+    hub.rates()
+        .take(Limited::Connect, &request.caller, 1, clock::now())?;
     hub.connect(wanted)
         .await
         .map_err(|error| refusal(hub, error))
@@ -201,8 +208,15 @@ pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
 }
 
 /// The problem for a reader for which there is no place.
-pub(super) fn no_place(hub: &Hub, refusal: &Refusal) -> Problem {
+pub(super) fn no_place(hub: &Hub, refused: &AdmissionError) -> Problem {
     let config = hub.config();
+    let refusal = match refused {
+        AdmissionError::TooManyOfUser(error) => {
+            let detail = format!("{error} (--max-connections-per-user)");
+            return Problem::unavailable(detail, REFUSED_RETRY_AFTER).with_code("user_full");
+        }
+        AdmissionError::Refused(refusal) => refusal,
+    };
     let detail = match refusal {
         Refusal::Full => {
             format!(

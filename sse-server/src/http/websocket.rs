@@ -308,7 +308,7 @@ impl WebSocket {
     async fn answer(&mut self, message: &[u8]) -> Value {
         let mut reference = Value::Null;
         let answered = match parse(message, &mut reference) {
-            Ok((kind, fields)) => self.handle_request(&kind, fields).await,
+            Ok((kind, fields)) => self.handle_request(&kind, fields, message.len()).await,
             Err(problem) => Err(problem),
         };
         let mut answer = answered.unwrap_or_else(|problem| {
@@ -323,11 +323,18 @@ impl WebSocket {
         answer
     }
 
-    async fn handle_request(&mut self, kind: &str, fields: Fields<'_>) -> Result<Value, Problem> {
+    async fn handle_request(
+        &mut self,
+        kind: &str,
+        fields: Fields<'_>,
+        bytes: usize,
+    ) -> Result<Value, Problem> {
         match kind {
             "publish" => {
+                publish::take_bytes(&self.hub, &self.caller, bytes)?;
                 let publication = publication::publication(fields)?;
                 publish::check_grant(&self.caller, &publication)?;
+                publish::take_events(&self.hub, &self.caller, 1, bytes)?;
                 let published = publish::publish_one(&self.hub, publication).await?;
                 let mut answer = serde_json::to_value(published).unwrap_or(Value::Null);
                 answer["type"] = "published".into();

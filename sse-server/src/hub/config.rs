@@ -9,8 +9,8 @@ use sse_compress::Level;
 use sse_health::{Signal, Thresholds};
 use sse_pool::{Limits, PoolConfig, WindowConfig};
 
-use crate::access::PlaceLimits;
 use crate::access::budget::{Account, STREAM_BYTES, Sizes, shares};
+use crate::access::{PlaceLimits, RateLimits};
 use crate::topic_pattern::Pattern;
 use crate::wire::HeartbeatForm;
 
@@ -21,6 +21,12 @@ pub struct HubConfig {
     pub max_connections: usize,
     /// Connections at once from one address; an IPv6 address counts with its /64.
     pub max_connections_per_ip: usize,
+    /// Connections at once of one user, or of one session or token that names no user. Who has shown nothing has no such bound.
+    pub max_connections_per_user: usize,
+    /// How fast one caller may connect and publish.
+    pub rates: RateLimits,
+    /// The most memory for remembering who has been how fast; none is taken where there are no [`rates`](Self::rates).
+    pub rates_bytes: usize,
     /// Requests that are answered at once, without streams and those that wait.
     pub max_requests: usize,
     /// The same from one address; an IPv6 address counts with its /64.
@@ -142,6 +148,10 @@ impl Default for HubConfig {
         Self {
             max_connections: 10_000,
             max_connections_per_ip: 100,
+            // A stated guess: a user's devices and tabs, and few enough that a stolen token does not take all places.
+            max_connections_per_user: 100,
+            rates: RateLimits::default(),
+            rates_bytes: 64 << 20,
             // Stated guesses: a publisher with some hundred requests at once is one address, and four of them are let in.
             max_requests: 2_000,
             max_requests_per_ip: 500,

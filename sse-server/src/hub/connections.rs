@@ -1,6 +1,5 @@
 //! Connections, as an application manages them: send to one, close one, look at all, change what one wants.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use sse_broker::{Gap, ReadError, ResumeFrom, Topic};
@@ -12,7 +11,7 @@ use sse_pool::{
 use super::{
     EncodedRecord, Hub, Interest, InvalidInterest, Placement, Publication, PublishError, Published,
 };
-use crate::access::Caller;
+use crate::access::{Caller, TooManyOfUser, UserPlace};
 use crate::clock::Moment;
 
 /// Why an event could not be sent to one connection.
@@ -25,6 +24,25 @@ pub enum SendError {
     /// It could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+}
+
+/// Why there is no place for a connection. All of these pass: trying again later may work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdmissionError {
+    /// There is none in all, or none for the address.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The user has as many as one may have.
+    #[error(transparent)]
+    TooManyOfUser(#[from] TooManyOfUser),
+}
+
+/// A place for a connection: one of all, which is its address's too, and one of its user's.
+#[derive(Debug)]
+pub(crate) struct ConnectionPlace {
+    pub(crate) permit: Permit,
+    pub(crate) of_user: Option<UserPlace>,
 }
 
 /// How a live connection's subscriptions are to change.
@@ -276,9 +294,12 @@ impl Hub {
         updated.map_err(|_| ChangeError::Unknown(id.clone()))
     }
 
-    /// A place for a stream or a waiting request from this address.
-    pub(crate) fn admit_address(&self, address: IpAddr) -> Result<Permit, Refusal> {
-        self.inner.pool.admit(address)
+    /// A place for a stream or a waiting request of this caller.
+    pub(crate) fn admit(&self, caller: &Caller) -> Result<ConnectionPlace, AdmissionError> {
+        // The user's first, so that the pool counts as accepted only what is.
+        let of_user = self.inner.user_places.take(caller)?;
+        let permit = self.inner.pool.admit(caller.address())?;
+        Ok(ConnectionPlace { permit, of_user })
     }
 
     /// How many streams are open.
@@ -287,9 +308,10 @@ impl Hub {
         self.inner.pool.stats().active
     }
 
-    /// Whether there is a place for an address, without taking it.
-    pub(crate) fn check_admission(&self, address: IpAddr) -> Result<(), Refusal> {
-        self.inner.pool.check_admission(address)
+    /// Whether there is a place for a caller, without taking it.
+    pub(crate) fn check_admission(&self, caller: &Caller) -> Result<(), AdmissionError> {
+        self.inner.user_places.check(caller)?;
+        Ok(self.inner.pool.check_admission(caller.address())?)
     }
 
     /// From where a reader goes on that has seen this id.

@@ -34,6 +34,7 @@ impl Hub {
         inner.metrics.record_most_behind(swept.most_behind_entries);
         self.look_at_the_clock(now);
         self.tell_of_the_log();
+        self.tell_of_refusals(now);
         if inner.metrics.is_sweep_due(now) {
             self.sweep_named_subscriptions();
             if let Err(error) = inner.broker.trim(self.age_now()).await {
@@ -67,6 +68,20 @@ impl Hub {
         drop(clock);
         self.inner.broker.note_time(seen.log_time());
         tell(&seen, notice);
+    }
+
+    /// Says which limits have refused somebody.
+    fn tell_of_refusals(&self, now: Instant) {
+        let users = self.inner.user_places.refusals_to_tell(now);
+        let users = users.map(|told| ("--max-connections-per-user", told));
+        for (limit, told) in self.inner.rates.refusals_to_tell(now).chain(users) {
+            tracing::warn!(
+                limit,
+                refused = told.count,
+                first = told.example,
+                "a limit has refused requests"
+            );
+        }
     }
 
     /// Says once that nothing can be stored any more, and what to do.

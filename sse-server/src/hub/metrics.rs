@@ -18,8 +18,8 @@ use sse_health::{
 };
 
 use super::{Hub, HubConfig};
-use crate::access::PlaceStatus;
 use crate::access::budget::AccountStatus;
+use crate::access::{Limited, PlaceStatus};
 use crate::clock;
 
 /// The hub's measuring instruments.
@@ -90,6 +90,8 @@ pub struct HubStats {
     pub memory: BTreeMap<&'static str, AccountJson>,
     /// Places for `connections` (streams and requests that wait), `requests` and `sockets`.
     pub places: BTreeMap<&'static str, PlacesJson>,
+    /// How fast one caller may `connect`, `publish`, and publish bytes (`publish_bytes`).
+    pub rates: BTreeMap<&'static str, RateJson>,
     /// Sockets that wait for a request.
     pub waiting_sockets: usize,
     /// Sockets that waited and were closed since the start, because others needed their places.
@@ -185,6 +187,25 @@ pub struct PlacesJson {
     pub refused: u64,
     /// How often an address had its share, since the start.
     pub refused_per_ip: u64,
+    /// How many one user may have, for connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_per_user: Option<usize>,
+    /// How often a user had its share, since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_per_user: Option<u64>,
+}
+
+/// One limit of how fast a caller may be.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RateJson {
+    /// How many a second; nothing where there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<f64>,
+    /// How many at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+    /// How often somebody was refused, since the start.
+    pub refused: u64,
 }
 
 impl From<LatencySummary> for LatencyMs {
@@ -208,6 +229,8 @@ impl From<PlaceStatus> for PlacesJson {
             taken: status.taken,
             refused: status.refused,
             refused_per_ip: status.refused_per_address,
+            max_per_user: None,
+            refused_per_user: None,
         }
     }
 }
@@ -397,6 +420,12 @@ impl Hub {
         registry.register_with_unit("memory_max", "The most memory for it", Unit::Bytes, max);
         registry.register("memory_refused", "How often no memory was left", refused);
         self.register_places(&mut registry);
+        let too_fast = Family::<LimitLabel, Counter>::default();
+        for (limited, count) in self.inner.rates.refused() {
+            let limit = limited.name();
+            too_fast.get_or_create(&LimitLabel { limit }).inc_by(count);
+        }
+        registry.register("rates_refused", "How often somebody was too fast", too_fast);
         let panics: Counter = Counter::default();
         panics.inc_by(self.inner.metrics.panics.load(Ordering::Relaxed));
         registry.register("request_panics", "Requests whose handler panicked", panics);
@@ -415,12 +444,29 @@ impl Hub {
             taken: pool.active,
             refused: pool.refused_full,
             refused_per_ip: pool.refused_address,
+            max_per_user: Some(config.max_connections_per_user),
+            refused_per_user: Some(self.inner.user_places.refused()),
         };
         [
             ("connections", connections),
             ("requests", self.inner.requests.status().into()),
             ("sockets", self.inner.sockets.status().places.into()),
         ]
+    }
+
+    /// How fast callers may be, and how often they were faster.
+    fn rates_json(&self) -> BTreeMap<&'static str, RateJson> {
+        let rates = &self.inner.rates;
+        let json = |(limited, refused): (Limited, u64)| {
+            let rate = rates.limits().of(limited);
+            let json = RateJson {
+                per_second: rate.map(|rate| rate.per_second()),
+                burst: rate.map(|rate| rate.burst()),
+                refused,
+            };
+            (limited.name(), json)
+        };
+        rates.refused().map(json).into()
     }
 
     fn register_places(&self, registry: &mut Registry) {
@@ -434,7 +480,9 @@ impl Hub {
                 .set(amount(places.taken));
             max.get_or_create(&PlaceLabel { of })
                 .set(amount(places.max));
-            for (by, count) in [("all", places.refused), ("ip", places.refused_per_ip)] {
+            let by_user = places.refused_per_user.map(|count| ("user", count));
+            let by_others = [("all", places.refused), ("ip", places.refused_per_ip)];
+            for (by, count) in by_others.into_iter().chain(by_user) {
                 refused
                     .get_or_create(&RefusalLabel { of, by })
                     .inc_by(count);
@@ -475,7 +523,10 @@ impl Hub {
             max_connections: self.inner.config.max_connections,
             peak_connections: pool.peak,
             accepted_connections: pool.accepted,
-            refused_connections: pool.refused_full + pool.refused_address + pool.refused_draining,
+            refused_connections: pool.refused_full
+                + pool.refused_address
+                + pool.refused_draining
+                + self.inner.user_places.refused(),
             evicted_connections: pool.evicted(),
             events_published: traffic.published_total,
             total_messages: traffic.published_total,
@@ -498,6 +549,7 @@ impl Hub {
             log: self.log(),
             memory: accounts.into(),
             places: self.places().into(),
+            rates: self.rates_json(),
             waiting_sockets: sockets.waiting,
             evicted_sockets: sockets.evicted,
             jobs: self.job_counts(),
@@ -547,8 +599,13 @@ struct PlaceLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabel {
     of: &'static str,
-    /// Whose limit was reached: that of `all`, or that of one `ip`.
+    /// Whose limit was reached: that of `all`, or that of one `ip` or `user`.
     by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
 }
 
 fn share(part: usize, whole: usize) -> f64 {

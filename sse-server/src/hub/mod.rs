@@ -46,7 +46,8 @@ use sse_pool::{
 use tokio::sync::{Notify, Semaphore, watch};
 
 pub use config::{HubConfig, Overflow};
-pub use connections::{ChangeError, SendError, SubscriptionChange};
+pub(crate) use connections::ConnectionPlace;
+pub use connections::{AdmissionError, ChangeError, SendError, SubscriptionChange};
 pub use encoded_record::EncodedRecord;
 pub use interest::{Interest, InvalidInterest};
 pub use job::{Details, Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
@@ -54,7 +55,8 @@ pub use jobs::{JobCounts, JobError};
 pub use json_text::JsonText;
 pub(crate) use metrics::Metrics;
 pub use metrics::{
-    CompressionJson, HubStats, LatencyMs, LogJson, PlacesJson, StreamCompressionJson, WindowJson,
+    CompressionJson, HubStats, LatencyMs, LogJson, PlacesJson, RateJson, StreamCompressionJson,
+    WindowJson,
 };
 pub(crate) use named_subscriptions::SubscriptionStart;
 pub use named_subscriptions::{
@@ -69,7 +71,7 @@ pub(crate) use replay::{HeldPage, RenderRecord};
 pub use rights::{RenewError, RevokeError, Revoked};
 
 use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
-use crate::access::{Credential, Places, Sockets, visibility};
+use crate::access::{Credential, Places, Rates, Sockets, UserPlaces, visibility};
 use crate::clock;
 use age_clock::AgeClock;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
@@ -101,6 +103,8 @@ struct Inner {
     config: HubConfig,
     budget: Budget,
     requests: Places,
+    rates: Rates,
+    user_places: UserPlaces,
     sockets: Sockets,
     broker: Arc<dyn Broker>,
     pool: Pool<Arc<EncodedRecord>>,
@@ -208,6 +212,12 @@ impl Hub {
     #[must_use]
     pub fn requests(&self) -> &Places {
         &self.inner.requests
+    }
+
+    /// How fast callers are.
+    #[must_use]
+    pub fn rates(&self) -> &Rates {
+        &self.inner.rates
     }
 
     /// The places for sockets.
@@ -362,6 +372,8 @@ impl Inner {
         let budget = Budget::new(config.account_sizes());
         Self {
             budget: budget.clone(),
+            rates: Rates::new(config.rates, config.rates_bytes, clock::now()),
+            user_places: UserPlaces::new(config.max_connections_per_user),
             requests: Places::new(config.request_limits()),
             sockets: Sockets::new(config.socket_limits()),
             compressor: Arc::new(MessageCompressor::new(

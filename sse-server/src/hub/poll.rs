@@ -7,9 +7,9 @@ use sse_broker::{
     Gap, Offset, Page, Position, ReadError, ReadRequest, Record, RecordRef, ResumeFrom, Scope,
     Splice,
 };
-use sse_pool::{Refusal, Selector, Visibility};
+use sse_pool::{Selector, Visibility};
 
-use super::{Hub, Interest, InvalidInterest};
+use super::{AdmissionError, Hub, Interest, InvalidInterest};
 use crate::access::Caller;
 use crate::access::budget::{Account, NoMemory, Permit};
 use crate::access::visibility::{Logged, scope};
@@ -52,7 +52,7 @@ pub enum PollError {
     NoMemory(#[from] NoMemory),
     /// There is no place to wait in.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] AdmissionError),
     /// What it asks for is not valid.
     #[error(transparent)]
     Interest(#[from] InvalidInterest),
@@ -78,7 +78,7 @@ impl Hub {
         let _place = if request.wait.is_zero() {
             None
         } else {
-            Some(self.admit_address(address)?)
+            Some(self.admit(&request.caller)?)
         };
         let selector = self.selector(&request.interest, &request.caller)?;
         let visibility = request.caller.visibility();

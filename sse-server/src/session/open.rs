@@ -5,15 +5,15 @@ use std::task::{Context, Poll, Waker};
 
 use sse_broker::{Gap, ReadError, ResumeFrom, Splice, Topic};
 use sse_compress::Coding;
-use sse_pool::{Connection, ConnectionId, ConnectionInfo, Permit, Read, Refusal, Selector, Start};
+use sse_pool::{Connection, ConnectionId, ConnectionInfo, Held, Read, Selector, Start};
 
 use super::opening::Opening;
 use super::{EventStream, MAX_CHUNK_BYTES, Session, jittered_retry};
 use crate::access::Caller;
 use crate::clock::{self, Moment};
 use crate::hub::{
-    Batch, CohortKey, EncodedRecord, Hub, Interest, InvalidInterest, NamedSubscription,
-    NamedSubscriptionError, Reader, SubscriptionStart,
+    AdmissionError, Batch, CohortKey, ConnectionPlace, EncodedRecord, Hub, Interest,
+    InvalidInterest, NamedSubscription, NamedSubscriptionError, Reader, SubscriptionStart,
 };
 use crate::topic_pattern::is_pattern;
 use crate::wire::{Format, Greeting, GreetingSubscription};
@@ -78,9 +78,9 @@ impl From<Caller> for ConnectionRequest {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// There is no place for it; see [`Refusal`].
+    /// There is no place for it; see [`AdmissionError`].
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] AdmissionError),
     /// A connection of this id is open.
     #[error("a connection {0} is open already")]
     IdTaken(ConnectionId),
@@ -121,11 +121,15 @@ impl Hub {
         request: &ConnectionRequest,
         id: &ConnectionId,
     ) -> Result<Option<EventStream>, ConnectError> {
-        let (selector, permit) = self.admit(request)?;
+        let selector = self.selector(&request.interest, &request.caller)?;
+        let ConnectionPlace { permit, of_user } = self.admit(&request.caller)?;
         let beginning = self.beginning(request).await?;
         let moment = Moment::read();
         let member = self.join_cohort(request, &selector);
-        let info = self.connection_info(request, id, moment);
+        let info = ConnectionInfo {
+            held: of_user.map(|place| Arc::new(place) as Arc<dyn Held>),
+            ..self.connection_info(request, id, moment)
+        };
         let start = match beginning.from {
             ResumeFrom::Live => Start::Live,
             _ => Start::After(beginning.splice.position().offset),
@@ -179,7 +183,7 @@ impl Hub {
     /// As [`connect`](Self::connect).
     pub fn check_connect(&self, request: &ConnectionRequest) -> Result<(), ConnectError> {
         self.selector(&request.interest, &request.caller)?;
-        self.check_admission(request.caller.address())?;
+        self.check_admission(&request.caller)?;
         if let Some(subscription) = &request.subscription {
             self.check_named_subscription(&subscription.name, &request.caller)?;
         }
@@ -201,13 +205,6 @@ impl Hub {
             ..ConnectionRequest::from(caller)
         })
         .await
-    }
-
-    /// What it wants, and a place for it.
-    fn admit(&self, request: &ConnectionRequest) -> Result<(Arc<Selector>, Permit), ConnectError> {
-        let selector = self.selector(&request.interest, &request.caller)?;
-        let permit = self.admit_address(request.caller.address())?;
-        Ok((selector, permit))
     }
 
     /// From where its stream goes on.
@@ -261,6 +258,7 @@ impl Hub {
             ip: request.caller.address().into(),
             client: self.client(request.user_agent.as_deref(), &request.caller),
             connected_at_unix_ms: moment.unix_millis,
+            held: None,
         }
     }
 

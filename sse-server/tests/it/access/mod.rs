@@ -2,6 +2,7 @@
 
 mod application;
 mod ending;
+mod rates;
 mod ways;
 
 use std::path::PathBuf;
