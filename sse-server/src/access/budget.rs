@@ -243,12 +243,6 @@ impl Budget {
         })
     }
 
-    /// Whether somebody who holds nothing of an account would get so many bytes of it.
-    pub(crate) fn has_room(&self, account: Account, bytes: usize) -> bool {
-        let state = self.state(account);
-        state.ledger.lock().held.saturating_add(2 * bytes) <= state.max_bytes
-    }
-
     /// That an account has nothing left for so many bytes.
     pub(crate) fn exhausted(&self, account: Account, wanted: usize) -> NoMemory {
         let most = self.max_bytes(account) / 2;

@@ -102,20 +102,10 @@ impl Sockets {
 
     /// Lets sockets give way that have never asked for anything, up to so many: the system has no more files.
     pub fn evict_silent(&self, most: usize) {
-        self.evict_some(|waiting| waiting.range(..(true, 0)).count().min(most));
-    }
-
-    /// Lets sockets give way that wait for a request, up to so many, but for the newest, which may be the one for which room is
-    /// made: not places are short, but the memory that they hold.
-    pub fn evict_waiting(&self, most: usize) {
-        self.evict_some(|waiting| waiting.len().saturating_sub(1).min(most));
-    }
-
-    fn evict_some(&self, count: impl FnOnce(&BTreeMap<Turn, usize>) -> usize) {
         let evicted: Vec<_> = {
             let mut table = self.0.lock();
-            let count = count(&table.waiting);
-            (0..count).filter_map(|_| table.evict()).collect()
+            let silent = table.waiting.range(..(true, 0)).count().min(most);
+            (0..silent).filter_map(|_| table.evict()).collect()
         };
         evicted.into_iter().for_each(|opened| opened.tell());
     }
@@ -421,17 +411,6 @@ mod tests {
         sockets.evict_silent(1);
         assert_eq!(all.iter().filter(|socket| is_evicted(socket)).count(), 1);
         sockets.evict_silent(9);
-        let evicted: Vec<_> = all.iter().map(is_evicted).collect();
-        assert_eq!(evicted, [true, false, false, true]);
-    }
-
-    #[test]
-    fn where_memory_runs_out_all_but_the_newest_may_give_way() {
-        let sockets = sockets(9, 9);
-        let all: Vec<_> = (0..4).map(|_| sockets.open(address(1)).unwrap()).collect();
-        drop(all[1].begin());
-        let _busy = all[2].begin();
-        sockets.evict_waiting(9);
         let evicted: Vec<_> = all.iter().map(is_evicted).collect();
         assert_eq!(evicted, [true, false, false, true]);
     }

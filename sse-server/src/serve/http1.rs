@@ -32,7 +32,7 @@ use super::stage::{Stage, reached};
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
 use super::watched_io::WatchedIo;
-use crate::access::budget::{Account, NoMemory, Permit};
+use crate::access::budget::{Account, NoMemory};
 use crate::access::proxy_protocol;
 use crate::access::{Busy, Peer, SocketPlace};
 use crate::http::{HubService, Problem, Takeover};
@@ -124,7 +124,12 @@ pub(super) async fn serve_tls(
 /// Serves one socket until it is closed, or until something is asked for on it that hyper does not write.
 pub(super) async fn serve<S: Socket>(socket: S, client: Client, mut site: Site) -> Ended {
     let peer = client.peer;
-    let held = match room(site.service.hub(), peer).await {
+    let held =
+        site.service
+            .hub()
+            .budget()
+            .try_take(Account::Connections, peer.address(), REQUEST_BYTES);
+    let held = match held {
         Ok(held) => held,
         Err(refused) => {
             tracing::debug!(%peer, "no memory is left for a connection");
@@ -161,22 +166,6 @@ pub(super) async fn serve<S: Socket>(socket: S, client: Client, mut site: Site) 
     drop(held);
     let client = shared.client.clone();
     settle(served, parts.io.into_inner(), parts.read_buf, client, site).await
-}
-
-/// Memory for a connection. Where nobody finds any, sockets give way that wait for a request, as they do where places are scarce:
-/// idle ones keep no publisher out.
-async fn room(hub: &Hub, peer: Peer) -> Result<Permit, NoMemory> {
-    let (budget, account) = (hub.budget(), Account::Connections);
-    let refused = match budget.try_take(account, peer.address(), REQUEST_BYTES) {
-        Ok(held) => return Ok(held),
-        Err(refused) => refused,
-    };
-    if budget.has_room(account, REQUEST_BYTES) {
-        // Its address alone has its share.
-        return Err(refused);
-    }
-    hub.sockets().evict_waiting(GIVING_WAY);
-    budget.take(account, peer.address(), REQUEST_BYTES).await
 }
 
 /// Lets hyper read requests and write answers, until the connection has ended or there is something that hyper does not write.
@@ -469,8 +458,6 @@ impl Shared {
 const MAX_BUFFER_BYTES: usize = 16 << 10;
 /// What a connection takes while hyper has it, with one request: measured by the memory test.
 const REQUEST_BYTES: usize = 12 << 10;
-/// How many sockets give way at once where memory is short: what they hold is there for the next ones, too.
-const GIVING_WAY: usize = 16;
 /// What TLS takes for a connection: measured by the memory test.
 const TLS_BYTES: usize = 9 << 10;
 /// How long a connection's last word may take.

@@ -222,29 +222,3 @@ fn a_foreign_page_takes_no_named_subscription_over() {
     server.publish(&json!({"data": "still here"}));
     assert_eq!(own.next().data, "still here");
 }
-
-/// What they hold is small, and together it was all that there is for connections.
-#[test]
-fn sockets_that_ask_for_nothing_keep_no_publisher_out() {
-    let server = Server::with(&["--memory", "64MiB"]);
-    let mut idle = Vec::new();
-    for address in 2..12 {
-        for _ in 0..150 {
-            let from = [127, 0, 0, address].into();
-            let Ok(mut wire) = Wire::connect_from(server.address, from, None) else {
-                continue;
-            };
-            wire.write(b"GET / HT");
-            idle.push(wire);
-        }
-    }
-    for n in 0..20 {
-        let from = [127, 0, 1, n].into();
-        let mut wire = Wire::connect_from(server.address, from, None).unwrap();
-        wire.write(
-            b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{\"data\":1}",
-        );
-        wire.reply(false).unwrap().ok();
-    }
-    drop(idle);
-}
