@@ -140,14 +140,6 @@ impl NewRecord {
     /// [`Topic::memory_bytes`] says what they take.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let event = &self.event;
-        let texts = [
-            self.label.as_ref().map(EventType::as_str),
-            event.id.as_ref().map(EventId::as_str),
-            event.event_type.as_ref().map(EventType::as_str),
-            Some(&*event.data),
-        ];
-        let texts = texts.into_iter().flatten();
         let owners = self.audience.owners();
         let lists = [self.topics.len(), owners.len()];
         allocated_bytes(2 * size_of::<usize>() + size_of::<Record>())
@@ -156,13 +148,22 @@ impl NewRecord {
                 .iter()
                 .sum::<usize>()
             + owners.iter().map(Topic::memory_bytes).sum::<usize>()
-            + texts.map(|text| allocated_bytes(text.len())).sum::<usize>()
+            + self
+                .texts()
+                .map(|text| allocated_bytes(text.len()))
+                .sum::<usize>()
     }
 
     /// What the record counts for in bounds by bytes: its texts and data, and a fixed amount for
     /// what surrounds them.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
+        let topics = self.topics.iter().chain(self.audience.owners());
+        weight_bytes(topics.map(Topic::as_str), self.texts())
+    }
+
+    /// The texts that the record itself holds: label, id, type and data.
+    fn texts(&self) -> impl Iterator<Item = &str> {
         let event = &self.event;
         let texts = [
             self.label.as_ref().map(EventType::as_str),
@@ -170,8 +171,7 @@ impl NewRecord {
             event.event_type.as_ref().map(EventType::as_str),
             Some(&*event.data),
         ];
-        let topics = self.topics.iter().chain(self.audience.owners());
-        weight_bytes(topics.map(Topic::as_str), texts.into_iter().flatten())
+        texts.into_iter().flatten()
     }
 }
 
