@@ -110,18 +110,18 @@ impl ReadRetention {
         };
         let now = request.now;
         let too_old = self.retention.too_old_at(now);
-        // What goes by a rule does not go by its age.
-        let may_age = || too_old.is_some() && self.by_age.lock().is_outdated(view, now);
-        if self.has_rule_for(&request.scope) || !self.rules.is_empty() && may_age() {
-            self.add_by_rules(&mut due, txn, view, trimmed_at, request)?;
+        // What goes by a rule does not go by its age: whoever asks for ages needs the rules first.
+        let mut rules_found = None;
+        if self.has_rule_for(&request.scope) || !self.rules.is_empty() && too_old.is_some() {
+            rules_found = Some(self.add_by_rules(&mut due, txn, view, trimmed_at, request)?);
         }
         if let Some(too_old) = too_old {
             let mut known = self.by_age.lock();
             // A clock that was set back is not answered by what was found for a later time.
             let mut earlier = (now < known.found_at).then(ByAge::default);
             let known = earlier.as_mut().unwrap_or(&mut known);
-            if known.is_outdated(view, now) {
-                known.found_at = now;
+            if known.is_outdated(view, now, rules_found) {
+                (known.found_at, known.rules_found) = (now, rules_found);
                 let next = known.pass(blocks, view, (now, too_old), &due)?;
                 let (at, ages_from) = next.unwrap_or((Offset::MAX, UnixMillis::MAX));
                 known.next = at;
@@ -132,6 +132,7 @@ impl ReadRetention {
         Ok(due)
     }
 
+    /// Returns for which state of the log, and when, the rules were applied.
     fn add_by_rules(
         &self,
         due: &mut Due,
@@ -139,7 +140,7 @@ impl ReadRetention {
         view: LogView,
         trimmed_at: UnixMillis,
         request: &ReadRequest,
-    ) -> Result<(), redb::Error> {
+    ) -> Result<(LogView, UnixMillis), redb::Error> {
         let mut known = self.by_rules.lock();
         let mut earlier = (request.now < known.found_at).then(ByRules::default);
         let known = earlier.as_mut().unwrap_or(&mut known);
@@ -155,7 +156,7 @@ impl ReadRetention {
             superseded: Arc::clone(&known.superseded),
             expired_upto: known.expired_upto.clone(),
         });
-        Ok(())
+        Ok((view, known.found_at))
     }
 
     fn has_rule_for(&self, scope: &Scope) -> bool {
@@ -287,6 +288,8 @@ impl ByRules {
 #[derive(Default)]
 struct ByAge {
     found_at: UnixMillis,
+    /// For which state of the log, and when, the rules had been applied: a rule may take the next record.
+    rules_found: Option<(LogView, UnixMillis)>,
     /// Everything up to here is too old.
     upto: Offset,
     /// The next record, and when it is too old; [`Offset::MAX`] when there was none.
@@ -297,9 +300,15 @@ struct ByAge {
 }
 
 impl ByAge {
-    fn is_outdated(&self, view: LogView, now: UnixMillis) -> bool {
+    fn is_outdated(
+        &self,
+        view: LogView,
+        now: UnixMillis,
+        rules_found: Option<(LogView, UnixMillis)>,
+    ) -> bool {
         let was_at_end = self.next == Offset::MAX;
         now < self.found_at
+            || rules_found != self.rules_found
             || now >= self.next_due
             || self.next <= view.floor
             || was_at_end && view.head > self.head

@@ -17,6 +17,7 @@ use crate::contract::{Backend, Reopened};
 use crate::support::*;
 
 /// Everything that was ever stored, and how much of it is forgotten.
+#[derive(Clone)]
 struct Model {
     retention: Retention,
     log: Vec<NewRecord>,
@@ -412,8 +413,11 @@ async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestC
                 model.trim(request.now);
                 prop_assert_eq!(told_by(&before), model.read(&request));
                 let _ = broker.trim(request.now).await.expect("a trim that works");
+                // What the bound of the whole log took can leave a rule's next record too old, for the next trim.
+                let mut at_next_trim = model.clone();
+                at_next_trim.trim(request.now);
                 let after = broker.read(request.clone()).await.expect("a page");
-                prop_assert_eq!(told_by(&after), model.read(&request));
+                prop_assert_eq!(told_by(&after), at_next_trim.read(&request));
             }
             Op::Locate(text) => {
                 let located = broker.locate(id(&text)).await.expect("readable");
