@@ -190,12 +190,21 @@ fn a_thousand_clients_that_speak_no_tls_leave_no_trace() {
     let mut reader = server.open();
     send_garbage(&server, 400);
     assert_eq!(server.active(), 1);
-    let before = memory_kib(&server.server);
-    send_garbage(&server, 1000);
-    assert_eq!(server.active(), 1);
-    let after = memory_kib(&server.server);
-    println!("{before} KiB before a thousand of them, {after} KiB after");
-    assert!(after <= before + 1024, "{before} KiB became {after} KiB");
+    // An allocator takes pages when it likes, once or twice; a leak grows in every round.
+    let mut grown_kib = Vec::new();
+    for _ in 0..4 {
+        let before = memory_kib(&server.server);
+        send_garbage(&server, 1000);
+        assert_eq!(server.active(), 1);
+        grown_kib.push(memory_kib(&server.server).saturating_sub(before));
+        if grown_kib.last() < Some(&128) {
+            break;
+        }
+    }
+    assert!(
+        grown_kib.last() < Some(&128),
+        "a thousand of them took {grown_kib:?} KiB, round after round"
+    );
     assert_eq!(server.server.stderr(), "");
     // The reader who was there all the time has missed nothing.
     let status = server
