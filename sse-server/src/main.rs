@@ -16,7 +16,7 @@ use sse_server::config::{Config, Settings, Storage, check_environment, explain, 
 use sse_server::http::HubService;
 use sse_server::hub::Hub;
 use sse_server::serve::{BoundAddress, ListenError, Server, ServerConfig};
-use sse_server::units::Size;
+use sse_server::units::AboutBytes;
 use tokio::runtime::Runtime;
 
 /// What load has taken goes back to the system: its own thread sees to that, also when nothing is asked for any more. See
@@ -157,13 +157,14 @@ async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
         ..defaults
     };
     let server = Server::listen(&config.listen, service, server_config)
+        .and_then(|server| server.with_admin(&config.admin_listen))
         .map_err(|error| listen_error(&error))?;
     let stop =
         cli::signals::Stop::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     if let Some(tls) = &config.tls {
         cli::signals::check_dates(tls);
     }
-    cli::welcome::print(&config, &hub, server.addresses());
+    cli::welcome::print(&config, &hub, &server);
     let shares: Vec<String> = hub
         .memory()
         .iter()
@@ -171,16 +172,16 @@ async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
             format!(
                 "{} {}",
                 status.account.name(),
-                Size(status.max_bytes as u64)
+                AboutBytes(status.max_bytes as u64)
             )
         })
         .collect();
     tracing::info!(
-        max_body = %Size(config.http.max_body_bytes as u64),
-        max_event = %Size(config.hub.max_event_bytes as u64),
+        max_body = %AboutBytes(config.http.max_body_bytes as u64),
+        max_event = %AboutBytes(config.hub.max_event_bytes as u64),
         max_connections = config.hub.max_connections,
         "memory {}: {}",
-        Size(config.memory_bytes as u64),
+        AboutBytes(config.memory_bytes as u64),
         shares.join(", "),
     );
     let proxies = &config.http.trusted_proxies;

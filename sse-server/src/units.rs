@@ -46,6 +46,25 @@ impl Size {
     }
 }
 
+/// A size for people to read: with one decimal, where it is not exact. `1.1 GiB`.
+#[derive(Clone, Copy, Debug)]
+pub struct AboutBytes(pub u64);
+
+impl fmt::Display for AboutBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let unit = UNITS.iter().find(|(bits, _)| self.0 >> bits > 0);
+        let Some((bits, name)) = unit else {
+            return write!(f, "{} bytes", self.0);
+        };
+        let tenths = (u128::from(self.0) * 10) >> bits;
+        match tenths % 10 {
+            0 => write!(f, "{} {name}", tenths / 10),
+            tenth => write!(f, "{}.{tenth} {name}", tenths / 10),
+        }
+    }
+}
+
 /// As it would be written, in the largest unit that fits it exactly.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,6 +176,20 @@ const MAX_QUOTED_BYTES: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_for_people_has_one_decimal_where_it_is_not_exact() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (1_184_836_416, "1.1 GiB"),
+            (8 << 20, "8 MiB"),
+            (u64::MAX, "17179869183.9 GiB"),
+        ] {
+            assert_eq!(AboutBytes(bytes).to_string(), text);
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

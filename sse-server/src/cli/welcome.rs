@@ -5,11 +5,12 @@ use std::path::Path;
 
 use sse_server::config::{Config, Storage};
 use sse_server::hub::Hub;
-use sse_server::serve::BoundAddress;
+use sse_server::serve::{BoundAddress, Server};
 
 /// Says on standard output where the hub listens, and how to try it. The first lines are for programs too:
-/// `listening on http://127.0.0.1:8080`, one for each address.
-pub(crate) fn print(config: &Config, hub: &Hub, addresses: &[BoundAddress]) {
+/// `listening on http://127.0.0.1:8080`, one for each address, then `management on …` for those of administrators.
+pub(crate) fn print(config: &Config, hub: &Hub, server: &Server) {
+    let addresses = server.addresses();
     let scheme = if config.tls.is_some() {
         "https"
     } else {
@@ -18,6 +19,10 @@ pub(crate) fn print(config: &Config, hub: &Hub, addresses: &[BoundAddress]) {
     let listening: String = addresses
         .iter()
         .map(|address| format!("listening on {}\n", url(address, scheme)))
+        .collect();
+    let management: String = server
+        .admin_addresses()
+        .map(|address| format!("management on {}\n", url(address, scheme)))
         .collect();
     let kept = match &config.storage {
         Storage::Memory => "events are kept in memory and gone when this process ends".to_owned(),
@@ -44,7 +49,7 @@ pub(crate) fn print(config: &Config, hub: &Hub, addresses: &[BoundAddress]) {
         _ => "",
     };
     let text = format!(
-        "{listening}{kept}\n\n{hint}\
+        "{listening}{management}{kept}\n\n{hint}\
          Listen in a second terminal:\n  curl -N {curl}\n\
          Publish in a third:\n  curl {curl} -H 'Content-Type: application/json' \
          -d '{{\"event_type\": \"greeting\", \"data\": {{\"hello\": \"world\"}}}}'\n\n"

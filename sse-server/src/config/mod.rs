@@ -57,6 +57,8 @@ use crate::units::Size;
 pub struct Config {
     /// Where to listen.
     pub listen: Vec<Endpoint>,
+    /// Where management is, if it is not with everything else.
+    pub admin_listen: Vec<Endpoint>,
     /// The certificate, if the hub speaks HTTPS.
     pub tls: Option<Tls>,
     /// Where events are kept.
@@ -192,6 +194,7 @@ impl Config {
         };
         Ok(Self {
             listen: server.listen,
+            admin_listen: server.admin_listen,
             tls: server.tls,
             drain_timeout: server.drain_timeout,
             storage: settings.storage.build()?,

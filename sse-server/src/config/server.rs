@@ -23,6 +23,15 @@ pub struct ServerSettings {
     /// Repeatable [default: 127.0.0.1:8080]
     #[arg(long, env = "SSE_LISTEN", value_delimiter = ',', value_name = "ADDR")]
     pub listen: Option<Vec<Endpoint>>,
+    /// Take management (`/metrics`, `/health`, statistics, the list of connections, `/admin`) off the addresses of --listen, and
+    /// serve it here: an address as for --listen, or `unix:/run/hub-admin.sock`, which its owner alone can open. Repeatable
+    #[arg(
+        long,
+        env = "SSE_ADMIN_LISTEN",
+        value_delimiter = ',',
+        value_name = "ADDR"
+    )]
+    pub admin_listen: Option<Vec<Endpoint>>,
     /// Speak HTTPS with this certificate: a PEM file, the server's own first, then those up to the root
     #[arg(long, env = "SSE_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
@@ -40,13 +49,14 @@ pub struct ServerSettings {
 /// What the section comes to.
 pub(super) struct Server {
     pub(super) listen: Vec<Endpoint>,
+    pub(super) admin_listen: Vec<Endpoint>,
     pub(super) tls: Option<Tls>,
     pub(super) drain_timeout: Duration,
 }
 
 impl ServerSettings {
     pub(super) fn or(self, other: Self) -> Self {
-        or_fields!(self, other: listen, tls_cert, tls_key, allow_anonymous, drain_timeout)
+        or_fields!(self, other: listen, admin_listen, tls_cert, tls_key, allow_anonymous, drain_timeout)
     }
 
     pub(super) fn build(self, has_authentication: bool) -> Result<Server, ConfigError> {
@@ -55,8 +65,9 @@ impl ServerSettings {
             .listen
             .filter(|endpoints| !endpoints.is_empty())
             .unwrap_or_else(|| vec![Endpoint::Address(([127, 0, 0, 1], 8080).into())]);
-        let is_reachable = |endpoint: &&Endpoint| !endpoint.is_local();
-        if let Some(endpoint) = listen.iter().find(is_reachable)
+        let admin_listen = self.admin_listen.unwrap_or_default();
+        let all: Vec<&Endpoint> = listen.iter().chain(&admin_listen).collect();
+        if let Some(endpoint) = all.iter().find(|endpoint| !endpoint.is_local())
             && !has_authentication
             && !self.allow_anonymous.unwrap_or(false)
         {
@@ -65,13 +76,15 @@ impl ServerSettings {
                  add it (--token-file FILE, --jwt-secret FILE, --jwt-key FILE, --auth-url URL), or --allow-anonymous if that is intended"
             )));
         }
-        let is_again = |(at, endpoint): &(usize, &Endpoint)| {
-            !endpoint.picks_a_port() && listen[..*at].contains(endpoint)
+        let is_again = |(at, endpoint): &(usize, &&Endpoint)| {
+            !endpoint.picks_a_port() && all[..*at].contains(*endpoint)
         };
-        if let Some((_, endpoint)) = listen.iter().enumerate().find(is_again) {
-            return Err(invalid(format!(
-                "--listen names {endpoint} twice; name it once"
-            )));
+        if let Some((at, endpoint)) = all.iter().enumerate().find(is_again) {
+            let option = match at < listen.len() {
+                true => "--listen names",
+                false => "--admin-listen and --listen together name",
+            };
+            return Err(invalid(format!("{option} {endpoint} twice; name it once")));
         }
         let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
         if tls.is_some() && listen.iter().all(is_unix) {
@@ -82,6 +95,7 @@ impl ServerSettings {
         }
         Ok(Server {
             listen,
+            admin_listen,
             tls,
             drain_timeout: self
                 .drain_timeout

@@ -93,6 +93,16 @@ impl Operation {
         )
     }
 
+    /// Whether it shows or changes what all callers do: [`--admin-listen`](crate::config::ServerSettings::admin_listen) takes
+    /// these off the public listeners.
+    pub(crate) fn is_management(self) -> bool {
+        self.is_administration()
+            || matches!(
+                self,
+                Self::Connections | Self::Connection | Self::CloseConnection
+            )
+    }
+
     /// Whether a page of another origin must not ask for it. A browser lets any page open a WebSocket, and read it.
     pub(crate) fn is_guarded(self, method: &Method) -> bool {
         self == Self::WebSocket || (*method != Method::GET && *method != Method::HEAD)

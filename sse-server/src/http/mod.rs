@@ -47,15 +47,15 @@ pub use unavailable::Refusals;
 use crate::access::authentication::Presented;
 use crate::access::budget::{Account, Budget, NoMemory};
 use crate::access::{
-    Authentication, AuthenticationError, Caller, NoPlace, Peer, Place, TrustedProxies,
-    UntrustedProxyWarning,
+    Authentication, AuthenticationError, Caller, NoPlace, Peer, Place, PlaceLimits, Places,
+    Sockets, TrustedProxies, UntrustedProxyWarning,
 };
 use crate::clock;
 use crate::dialect::Operation;
 use crate::hub::Hub;
 use query::Query;
 use request::{Request, Upgrade};
-use routes::{Matched, Router};
+use routes::{Matched, Offer, Router};
 
 /// What the HTTP side allows.
 #[derive(Clone, Debug)]
@@ -93,6 +93,9 @@ pub struct HubService {
     hub: Hub,
     config: Arc<HttpConfig>,
     router: Arc<Router>,
+    /// Where its connections and requests are counted.
+    sockets: Sockets,
+    requests: Places,
     proxy_warning: Arc<UntrustedProxyWarning>,
     /// Where the streams that are asked for here go.
     shard: Option<usize>,
@@ -105,13 +108,44 @@ impl HubService {
     #[must_use]
     pub fn new(hub: Hub, config: HttpConfig) -> Self {
         Self {
+            sockets: hub.sockets().clone(),
+            requests: hub.requests().clone(),
             hub,
             config: Arc::new(config),
-            router: Arc::new(Router::new()),
+            router: Arc::new(Router::new(Offer::Everything)),
             proxy_warning: Arc::default(),
             shard: None,
             upgrades_by_server: false,
         }
+    }
+
+    /// The same service without management, for a listener that strangers reach: statistics, metrics, the detailed health, the
+    /// list of connections and administration are 404 there. `/livez` and `/readyz` stay.
+    #[must_use]
+    pub fn without_management(&self) -> Self {
+        Self {
+            router: Arc::new(Router::new(Offer::WithoutManagement)),
+            ..self.clone()
+        }
+    }
+
+    /// The same service, with places of its own for connections and requests: however many others take, an administrator finds
+    /// one.
+    pub(crate) fn for_administrators(&self) -> Self {
+        let limits = PlaceLimits {
+            max: ADMINISTRATORS,
+            max_per_address: ADMINISTRATORS,
+        };
+        Self {
+            sockets: Sockets::new(limits),
+            requests: Places::new(limits),
+            ..self.clone()
+        }
+    }
+
+    /// Where its connections are counted.
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// The same service, for a server that takes connections over for WebSockets, and whose streams all go to one shard of the
@@ -295,6 +329,7 @@ impl HubService {
         let request = Request {
             hub: &self.hub,
             authentication: &self.config.authentication,
+            router: &self.router,
             caller,
             method: head.method,
             headers: head.headers,
@@ -326,7 +361,7 @@ impl HubService {
         if waits || operation.is_probe() {
             return Ok(None);
         }
-        let taken = self.hub.requests().take(address);
+        let taken = self.requests.take(address);
         taken.map(Some).map_err(|refused| {
             let detail = match refused {
                 NoPlace::Full(max) => format!(
@@ -427,7 +462,7 @@ impl HubService {
 /// Does what a route is for. Every handler gets the request whole, and with it the caller.
 async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<Body>, Problem> {
     match operation {
-        Operation::Index => Ok(text(routes::index())),
+        Operation::Index => Ok(text(request.router.index())),
         Operation::Stream => stream::open(request).await,
         Operation::WebSocket => websocket::open(request).await,
         Operation::Publish => publish::publish(request).await,
@@ -487,6 +522,9 @@ fn hold_answer(
         Err(_) => Ok(response),
     }
 }
+
+/// How many connections, and requests at once, administrators have of their own: some scrapers and people.
+const ADMINISTRATORS: usize = 64;
 
 /// An answer up to this size needs no permit.
 const SMALL_ANSWER_BYTES: usize = 4 << 10;

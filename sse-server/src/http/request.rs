@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, header};
 use hyper::upgrade::OnUpgrade;
 
 use super::query::Query;
+use super::routes::Router;
 use crate::access::{Authentication, Caller};
 use crate::dialect::Dialect;
 use crate::hub::Hub;
@@ -13,6 +14,8 @@ use crate::hub::Hub;
 pub(super) struct Request<'a> {
     pub(super) hub: &'a Hub,
     pub(super) authentication: &'a Authentication,
+    /// What can be asked for where the request came in.
+    pub(super) router: &'a Router,
     /// Who sends it. No handler looks for a user, a session or an address elsewhere.
     pub(super) caller: Caller,
     pub(super) method: Method,

@@ -12,6 +12,16 @@ type Methods = Vec<(Method, Operation, &'static Dialect)>;
 /// Finds the row for a request.
 pub(super) struct Router {
     paths: matchit::Router<Methods>,
+    index: String,
+}
+
+/// Which of all routes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// All.
+    Everything,
+    /// Those that are no management: the others are answered as if there was nothing.
+    WithoutManagement,
 }
 
 /// The rows of one path.
@@ -22,9 +32,16 @@ pub(super) struct Matched<'a> {
 }
 
 impl Router {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(offer: Offer) -> Self {
         let mut by_path: BTreeMap<&str, Methods> = BTreeMap::new();
+        let mut index = String::from("A hub for Server-Sent Events. There is:\n\n");
         for (route, dialect) in routes() {
+            if offer == Offer::WithoutManagement && route.operation.is_management() {
+                continue;
+            }
+            if route.operation != Operation::Index {
+                index.push_str(&format!("{:>6} {}\n", route.method, route.path));
+            }
             let method = route.method.parse().expect("a route names a method");
             by_path
                 .entry(route.path)
@@ -37,7 +54,12 @@ impl Router {
                 .insert(path, methods)
                 .expect("the paths do not contradict each other");
         }
-        Self { paths }
+        Self { paths, index }
+    }
+
+    /// A page that says what there is, for people who look.
+    pub(super) fn index(&self) -> String {
+        self.index.clone()
     }
 
     pub(super) fn find(&self, path: &str) -> Option<Matched<'_>> {
@@ -82,15 +104,6 @@ impl Matched<'_> {
     }
 }
 
-/// A page that says what there is, for people who look.
-pub(super) fn index() -> String {
-    let mut text = String::from("A hub for Server-Sent Events. There is:\n\n");
-    for (route, _) in routes().filter(|(route, _)| route.operation != Operation::Index) {
-        text.push_str(&format!("{:>6} {}\n", route.method, route.path));
-    }
-    text
-}
-
 fn routes() -> impl Iterator<Item = (&'static Route, &'static Dialect)> {
     let of = |dialect: &'static Dialect| dialect.routes.iter().map(move |route| (route, dialect));
     DIALECTS.iter().flat_map(of)
@@ -102,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_row_is_found_by_its_own_path_and_method() {
-        let router = Router::new();
+        let router = Router::new(Offer::Everything);
         for (route, dialect) in routes() {
             let path = route.path.replace("{id}", "a%20b");
             let matched = router.find(&path).unwrap();
@@ -119,5 +132,21 @@ mod tests {
         );
         let events = router.find("/events/").unwrap();
         assert!(events.operation(&Method::PUT).is_none());
+    }
+
+    #[test]
+    fn without_management_its_rows_are_as_if_they_did_not_exist() {
+        let router = Router::new(Offer::WithoutManagement);
+        for (route, _) in routes() {
+            let path = route.path.replace("{id}", "a");
+            let method = route.method.parse().unwrap();
+            let found = router.find(&path).and_then(|it| it.operation(&method));
+            assert_eq!(
+                found.is_none(),
+                route.operation.is_management(),
+                "{} {path}",
+                route.method
+            );
+        }
     }
 }

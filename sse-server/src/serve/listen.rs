@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use super::config::ServerConfig;
 use super::endpoint::{BoundAddress, Endpoint};
 #[cfg(unix)]
-use super::socket_file::{self, SocketFile};
+use super::socket_file::{self, Access, SocketFile};
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +76,35 @@ pub(super) fn bind(endpoint: &Endpoint, config: &ServerConfig) -> Result<Vec<Bou
         #[cfg(unix)]
         Endpoint::Unix(path) => {
             let address = BoundAddress::Unix(path.clone());
-            unix(path, config.workers).map_err(|reason| ListenError { address, reason })
+            unix(path, config.workers, Access::Umask)
+                .map_err(|reason| ListenError { address, reason })
         }
         #[cfg(not(unix))]
         Endpoint::Unix(path) => Err(ListenError {
             address: BoundAddress::Unix(path.clone()),
             reason: io::ErrorKind::Unsupported.into(),
         }),
+    }
+}
+
+/// Listens there for administrators, with one socket. A Unix socket is its owner's alone.
+pub(super) fn bind_for_admins(
+    endpoint: &Endpoint,
+    config: &ServerConfig,
+) -> Result<Vec<Bound>, ListenError> {
+    match endpoint {
+        #[cfg(unix)]
+        Endpoint::Unix(path) => {
+            let address = BoundAddress::Unix(path.clone());
+            unix(path, 1, Access::Owner).map_err(|reason| ListenError { address, reason })
+        }
+        _ => {
+            let config = ServerConfig {
+                workers: 1,
+                ..config.clone()
+            };
+            bind(endpoint, &config)
+        }
     }
 }
 
@@ -197,8 +219,8 @@ fn listen(
 
 /// All workers take connections from the same queue: Unix sockets cannot share a path.
 #[cfg(unix)]
-fn unix(path: &std::path::Path, workers: usize) -> io::Result<Vec<Bound>> {
-    let (listener, file) = socket_file::listen(path, BACKLOG)?;
+fn unix(path: &std::path::Path, workers: usize, access: Access) -> io::Result<Vec<Bound>> {
+    let (listener, file) = socket_file::listen(path, BACKLOG, access)?;
     let mut listeners = Vec::new();
     for _ in 1..workers {
         listeners.push(Listener::Unix(listener.try_clone()?));

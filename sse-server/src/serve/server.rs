@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::config::ServerConfig;
+use super::config::{ServerConfig, StreamWriter};
 use super::endpoint::{BoundAddress, Endpoint};
-use super::listen::{Bound, ListenError, bind};
+use super::listen::{Bound, ListenError, bind, bind_for_admins};
 use super::stage::Stage;
 use super::worker::{Running, Worker};
 use crate::clock;
@@ -21,6 +21,8 @@ use crate::http::HubService;
 pub struct Server {
     bound: Vec<Bound>,
     addresses: Vec<BoundAddress>,
+    /// Where management is, if it is not with everything else.
+    admin: Vec<Bound>,
     service: HubService,
     config: ServerConfig,
 }
@@ -60,9 +62,25 @@ impl Server {
         Ok(Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
             bound,
+            admin: Vec::new(),
             service,
             config,
         })
+    }
+
+    /// Binds addresses and Unix sockets of their own for administrators, and takes
+    /// [management](HubService::without_management) off the others. Everything is served there, with the certificate of the
+    /// others, and by a worker of its own, so that a flood of clients does not keep an administrator out. A Unix socket can be
+    /// connected to by the user that the server runs as, and by root.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be bound.
+    pub fn with_admin(mut self, endpoints: &[Endpoint]) -> Result<Self, ListenError> {
+        for endpoint in endpoints {
+            self.admin.extend(bind_for_admins(endpoint, &self.config)?);
+        }
+        Ok(self)
     }
 
     /// The first TCP address that was bound; `0.0.0.0:0` if there are only Unix sockets.
@@ -77,10 +95,15 @@ impl Server {
             .unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
     }
 
-    /// All that was bound.
+    /// All that was bound for clients.
     #[must_use]
     pub fn addresses(&self) -> &[BoundAddress] {
         &self.addresses
+    }
+
+    /// All that was bound for administrators alone.
+    pub fn admin_addresses(&self) -> impl Iterator<Item = &BoundAddress> {
+        self.admin.iter().map(|bound| &bound.address)
     }
 
     /// Serves until `shutdown` is done, then lets requests and streams end within `drain_timeout`, and is done then whatever
@@ -131,12 +154,17 @@ impl Server {
     /// Starts the workers, each with its listeners. Gives them with what is to be dropped when nothing new is taken.
     fn start(self, stage: &watch::Sender<Stage>) -> (Vec<Running>, Vec<Bound>) {
         let mut bound = self.bound;
+        let mut admin = self.admin;
         let mut workers = Vec::new();
+        let is_apart = !admin.is_empty();
         for number in 0..self.config.workers {
             let listeners = bound.iter_mut().filter_map(|bound| bound.listeners.pop());
             let worker = Worker::new(
                 listeners.collect(),
-                self.service.clone(),
+                match is_apart {
+                    true => self.service.without_management(),
+                    false => self.service.clone(),
+                },
                 self.config.clone(),
                 stage.subscribe(),
             );
@@ -146,6 +174,22 @@ impl Server {
                 worker.spawn_thread(number)
             });
         }
+        if is_apart {
+            let listeners = admin.iter_mut().filter_map(|bound| bound.listeners.pop());
+            // Its streams are few, and the reactors are the other workers'.
+            let config = ServerConfig {
+                writer: StreamWriter::Task,
+                ..self.config
+            };
+            let worker = Worker::new(
+                listeners.collect(),
+                self.service.for_administrators(),
+                config,
+                stage.subscribe(),
+            );
+            workers.push(worker.spawn_here());
+        }
+        bound.append(&mut admin);
         (workers, bound)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,25 @@ pub(super) struct SocketFile {
     identity: (u64, u64),
 }
 
-/// Listens on a path. The file's mode is what the umask leaves.
+/// Who may connect to a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Whom the umask lets.
+    Umask,
+    /// The user that the server runs as, and root.
+    Owner,
+}
+
+/// Listens on a path.
 ///
 /// # Errors
 ///
 /// When somebody listens there, or a file is there that is not a socket, or the system refuses it.
-pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+pub(super) fn listen(
+    path: &Path,
+    backlog: i32,
+    access: Access,
+) -> io::Result<(UnixListener, SocketFile)> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     match socket.bind(&address) {
@@ -35,6 +48,10 @@ pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<(UnixListener, Soc
         path: path.to_owned(),
         identity: identity(path)?,
     };
+    if access == Access::Owner {
+        // Nobody can connect before it listens.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    }
     socket.set_nonblocking(true)?;
     socket.listen(backlog)?;
     Ok((socket.into(), file))
@@ -81,24 +98,24 @@ mod tests {
     fn only_a_socket_that_nobody_listens_on_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.sock");
-        let (listener, file) = listen(&path, 8).unwrap();
-        let live = listen(&path, 8).unwrap_err();
+        let (listener, file) = listen(&path, 8, Access::Umask).unwrap();
+        let live = listen(&path, 8, Access::Umask).unwrap_err();
         assert_eq!(live.kind(), io::ErrorKind::AddrInUse);
         // The hub dies: its file stays.
         drop(listener);
         std::mem::forget(file);
         assert!(path.exists());
-        let (listener, file) = listen(&path, 8).unwrap();
+        let (listener, file) = listen(&path, 8, Access::Umask).unwrap();
         drop((listener, file));
         assert!(!path.exists());
 
         let datagrams = UnixDatagram::bind(&path).unwrap();
-        assert!(listen(&path, 8).is_err() && path.exists());
+        assert!(listen(&path, 8, Access::Umask).is_err() && path.exists());
         drop(datagrams);
         std::fs::remove_file(&path).unwrap();
 
         std::fs::write(&path, "precious").unwrap();
-        let error = listen(&path, 8).unwrap_err();
+        let error = listen(&path, 8, Access::Umask).unwrap_err();
         assert!(error.to_string().contains("not a socket"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
         std::fs::remove_file(&path).unwrap();
@@ -106,7 +123,7 @@ mod tests {
         let link_target = folder.path().join("target.sock");
         drop(UnixListener::bind(&link_target).unwrap());
         std::os::unix::fs::symlink(&link_target, &path).unwrap();
-        assert!(listen(&path, 8).is_err());
+        assert!(listen(&path, 8, Access::Umask).is_err());
         assert!(link_target.exists() && fs::symlink_metadata(&path).is_ok());
     }
 
@@ -114,10 +131,10 @@ mod tests {
     fn a_file_that_another_hub_has_put_there_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.sock");
-        let (listener, file) = listen(&path, 8).unwrap();
+        let (listener, file) = listen(&path, 8, Access::Umask).unwrap();
         // Not removed first, so that the new one cannot get the old one's inode.
         std::fs::rename(&path, folder.path().join("moved.sock")).unwrap();
-        let (_other, _others) = listen(&path, 8).unwrap();
+        let (_other, _others) = listen(&path, 8, Access::Umask).unwrap();
         drop((listener, file));
         assert!(path.exists());
     }

@@ -139,7 +139,7 @@ impl Connections {
                     Err(error) => {
                         // Out of file descriptors, most likely: they do not come back by trying at once.
                         tracing::warn!(%error, "accept failed");
-                        self.site.service.hub().sockets().evict_silent(SILENT_SOCKETS);
+                        self.site.service.sockets().evict_silent(SILENT_SOCKETS);
                         tokio::time::sleep(ACCEPT_BACKOFF.mul_f64(1.0 + clock::chance())).await;
                     }
                 },
@@ -249,7 +249,6 @@ impl Connections {
 fn place(service: &HubService, peer: Peer) -> Result<Client, NoPlace> {
     let is_proxy = service.trusted_proxies().trusts(peer);
     let place = service
-        .hub()
         .sockets()
         .open((!is_proxy).then(|| peer.address()))?;
     Ok(Client {

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on may as well stop here"
 )]
 
+mod admin_listener;
 mod amplification;
 mod client;
 mod fenced;
