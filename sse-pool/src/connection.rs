@@ -24,8 +24,17 @@ pub struct ConnectionInfo {
     pub client: Arc<ClientInfo>,
     /// When it connected, in milliseconds since the Unix epoch.
     pub connected_at_unix_ms: u64,
-    /// What is to live as long as this connection, such as a place that it takes. The pool never looks at it.
-    pub held: Option<Arc<dyn Held>>,
+    /// What is to live as long as this connection, such as a place that it takes, and hears why it ended.
+    pub held: Option<Arc<dyn HeldByConnection>>,
+}
+
+/// What a [`ConnectionInfo`] keeps alive.
+pub trait HeldByConnection: Send + Sync + fmt::Debug {
+    /// The connection has ended for this reason. Called once, without any lock of the pool; what is kept is dropped with the
+    /// connection, which may be later.
+    fn ended(&self, reason: CloseReason) {
+        let _ = reason;
+    }
 }
 
 /// The client of whom nothing is known.

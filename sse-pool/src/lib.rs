@@ -81,7 +81,9 @@ mod window;
 pub use admission::{AddressKey, Permit, Refusal};
 pub use close::CloseReason;
 pub use config::{Limits, PoolConfig, WindowConfig};
-pub use connection::{ClientInfo, Connection, ConnectionInfo, Note, PackedIp, Read, Seek, Start};
+pub use connection::{
+    ClientInfo, Connection, ConnectionInfo, HeldByConnection, Note, PackedIp, Read, Seek, Start,
+};
 pub use entry::{Entry, Priority, topic_bytes};
 pub use id::{ConnectionId, InvalidConnectionId, MAX_CONNECTION_NAME_BYTES};
 pub use pattern_set::PatternSet;

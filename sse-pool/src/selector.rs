@@ -18,7 +18,7 @@ pub struct Selector {
     pub held: Option<Arc<dyn Held>>,
 }
 
-/// What a [`Selector`], a [`ClientInfo`](crate::ClientInfo) or a [`ConnectionInfo`](crate::ConnectionInfo) keeps alive. Whoever put it there finds it again as [`Any`].
+/// What a [`Selector`] or a [`ClientInfo`](crate::ClientInfo) keeps alive. Whoever put it there finds it again as [`Any`].
 pub trait Held: Any + Send + Sync + fmt::Debug {}
 
 impl<T: Any + Send + Sync + fmt::Debug> Held for T {}

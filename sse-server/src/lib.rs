@@ -5,6 +5,7 @@
 //!
 //! * [`hub`]: the [`Hub`](hub::Hub) joins the log of what was said to the pool of who listens. It knows no HTTP.
 //! * [`access`]: who asks, what they may have, and how much memory is held for them.
+//! * [`audit`]: who did what, as lines in a file.
 //! * [`wire`]: what can be said to a reader, and the bytes it is said in.
 //! * [`session`]: one reader's stream.
 //! * [`http`]: the hub as an HTTP service, to be mounted anywhere.
@@ -27,6 +28,7 @@
 //! ```
 
 pub mod access;
+pub mod audit;
 pub mod clock;
 pub mod config;
 mod dialect;

@@ -4,7 +4,7 @@
 mod cli;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind}
 use sse_broker::{
     Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig, OpenError, Retention,
 };
+use sse_server::audit::AuditLog;
 use sse_server::config::{Config, Settings, Storage, check_environment, explain, read_file};
 use sse_server::http::HubService;
 use sse_server::hub::Hub;
@@ -140,9 +141,13 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
-    cli::open_files::make_room_for(&mut config.hub);
+    if !config.core_dumps {
+        cli::process_limits::forbid_core_dumps();
+    }
+    cli::process_limits::make_room_for(&mut config.hub);
     cli::signals::handle_others(config.tls.clone())
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    config.hub.audit = open_audit_log(config.audit_log.as_deref())?;
     let broker = open_log(&config)?;
     let hub = Hub::open(config.hub.clone(), broker)
         .await
@@ -164,6 +169,7 @@ async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
     if let Some(tls) = &config.tls {
         cli::signals::check_dates(tls);
     }
+    config.hub.audit.started();
     cli::welcome::print(&config, &hub, &server);
     let shares: Vec<String> = hub
         .memory()
@@ -197,8 +203,21 @@ async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
     if cut > 0 {
         tracing::warn!(streams = cut, "streams were cut at the end of the drain");
     }
+    config.hub.audit.stopped();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+fn open_audit_log(path: Option<&Path>) -> Result<AuditLog, String> {
+    let opened = match path {
+        None => return Ok(AuditLog::default()),
+        Some(path) if path == Path::new("-") => AuditLog::to_stdout(),
+        Some(path) => AuditLog::to_file(path),
+    };
+    opened.map_err(|error| {
+        let path = path.unwrap_or(Path::new("-")).display();
+        format!("cannot write the audit log {path}: {error}; choose another file with --audit-log")
+    })
 }
 
 fn open_log(config: &Config) -> Result<Arc<dyn Broker>, String> {

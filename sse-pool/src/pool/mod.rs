@@ -144,6 +144,9 @@ impl<T> Pool<T> {
         fx.wakers.drain(..).for_each(Waker::wake);
         fx.evicted.clear();
         fx.notes.clear();
+        for (held, reason) in fx.ended.drain(..) {
+            held.ended(reason);
+        }
         fx.readers = 0;
         for patterns in fx.released.drain(..) {
             self.inner.patterns.release(patterns);

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     time::Instant,
 };
 
@@ -82,6 +83,8 @@ impl<T> Shard<T> {
             return false;
         };
         reader.state = State::Closed(reason);
+        let held = reader.info.held.as_ref();
+        fx.ended.extend(held.map(|held| (Arc::clone(held), reason)));
         if !reader.patterns.is_empty() {
             fx.released.push(std::mem::take(&mut reader.patterns));
         }

@@ -39,7 +39,7 @@ pub(crate) use self::{
     read::Step,
 };
 use crate::{
-    CloseReason, ConnectionId, Entry, Note, ReaderKey, WindowConfig,
+    CloseReason, ConnectionId, Entry, HeldByConnection, Note, ReaderKey, WindowConfig,
     compact_instant::{CompactInstant, Origin},
     high_water::HighWater,
     patterns::PatternKeys,
@@ -105,6 +105,8 @@ pub(crate) struct Effects<T> {
     pub(crate) evicted: Vec<Arc<Entry<T>>>,
     pub(crate) released: Vec<PatternKeys>,
     pub(crate) notes: Vec<Note>,
+    /// What is to hear that its connection has ended.
+    pub(crate) ended: Vec<(Arc<dyn HeldByConnection>, CloseReason)>,
     pub(crate) readers: usize,
 }
 
@@ -115,6 +117,7 @@ impl<T> Default for Effects<T> {
             evicted: Vec::new(),
             released: Vec::new(),
             notes: Vec::new(),
+            ended: Vec::new(),
             readers: 0,
         }
     }

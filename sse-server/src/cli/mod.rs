@@ -1,7 +1,7 @@
 //! What the binary does besides serving: the tools for a stopped hub's log, and the process's own settings.
 
 pub(crate) mod log;
-pub(crate) mod open_files;
+pub(crate) mod process_limits;
 pub(crate) mod signals;
 pub(crate) mod telemetry;
 pub(crate) mod token;

@@ -1,5 +1,7 @@
 //! The settings of the log on standard error.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use super::settings::or_fields;
@@ -18,6 +20,10 @@ pub struct LogSettings {
     /// Format of the log on standard error [default: text]
     #[arg(long, env = "SSE_LOG_FORMAT", value_name = "FORM")]
     pub log_format: Option<LogFormat>,
+    /// Write who did what into this file, one JSON object a line: events published (never what they say), streams begun and
+    /// ended, refusals, administration. `-` is standard output. A file that was moved away is made anew
+    #[arg(long, env = "SSE_AUDIT_LOG", value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
 }
 
 /// How the log on standard error looks.
@@ -31,13 +37,14 @@ pub enum LogFormat {
 
 impl LogSettings {
     pub(super) fn or(self, other: Self) -> Self {
-        or_fields!(self, other: log, log_format)
+        or_fields!(self, other: log, log_format, audit_log)
     }
 
-    pub(super) fn build(self) -> (String, LogFormat) {
+    pub(super) fn build(self) -> (String, LogFormat, Option<PathBuf>) {
         (
             self.log.unwrap_or_else(|| "info".to_owned()),
             self.log_format.unwrap_or(LogFormat::Text),
+            self.audit_log,
         )
     }
 }

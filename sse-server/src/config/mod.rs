@@ -75,12 +75,16 @@ pub struct Config {
     pub hub: HubConfig,
     /// What the HTTP side allows.
     pub http: HttpConfig,
+    /// Whether a crash may leave a core dump.
+    pub core_dumps: bool,
     /// How long streams get to end when the server stops.
     pub drain_timeout: Duration,
     /// Filter of the log on standard error.
     pub log: String,
     /// Format of the log on standard error.
     pub log_format: LogFormat,
+    /// The file of the audit log, `-` for standard output; `None` for none.
+    pub audit_log: Option<PathBuf>,
 }
 
 /// Why a configuration is refused.
@@ -185,7 +189,7 @@ impl Config {
             ..hub
         };
         memory.check(&hub, &http)?;
-        let (log, log_format) = settings.log.build();
+        let (log, log_format, audit_log) = settings.log.build();
         let server = settings.server.build(settings.authentication.is_on())?;
         let http = HttpConfig {
             authentication: settings.authentication.build()?,
@@ -196,6 +200,7 @@ impl Config {
             listen: server.listen,
             admin_listen: server.admin_listen,
             tls: server.tls,
+            core_dumps: server.core_dumps,
             drain_timeout: server.drain_timeout,
             storage: settings.storage.build()?,
             retention,
@@ -206,6 +211,7 @@ impl Config {
             http,
             log,
             log_format,
+            audit_log,
         })
     }
 }

@@ -41,6 +41,9 @@ pub struct ServerSettings {
     /// Allow listening on addresses that other machines can reach; anyone there may then publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub allow_anonymous: Option<bool>,
+    /// Leave core dumps as the system has them. Without it there are none: a dump has every secret in it
+    #[arg(long, env = "SSE_CORE_DUMPS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub core_dumps: Option<bool>,
     /// How long streams and requests have to end when the server stops; what is left then is cut [default: 10s]
     #[arg(long, env = "SSE_DRAIN_TIMEOUT", value_name = "DURATION")]
     pub drain_timeout: Option<Span>,
@@ -51,12 +54,13 @@ pub(super) struct Server {
     pub(super) listen: Vec<Endpoint>,
     pub(super) admin_listen: Vec<Endpoint>,
     pub(super) tls: Option<Tls>,
+    pub(super) core_dumps: bool,
     pub(super) drain_timeout: Duration,
 }
 
 impl ServerSettings {
     pub(super) fn or(self, other: Self) -> Self {
-        or_fields!(self, other: listen, admin_listen, tls_cert, tls_key, allow_anonymous, drain_timeout)
+        or_fields!(self, other: listen, admin_listen, tls_cert, tls_key, allow_anonymous, core_dumps, drain_timeout)
     }
 
     pub(super) fn build(self, has_authentication: bool) -> Result<Server, ConfigError> {
@@ -97,6 +101,7 @@ impl ServerSettings {
             listen,
             admin_listen,
             tls,
+            core_dumps: self.core_dumps.unwrap_or(false),
             drain_timeout: self
                 .drain_timeout
                 .map_or(Duration::from_secs(10), |span| span.0),

@@ -93,6 +93,25 @@ impl Operation {
         )
     }
 
+    /// What the audit log calls it, where it changes something. Events that are published are told of one by one.
+    pub(crate) fn audited_as(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Subscribe => "change_subscriptions",
+            Self::DeleteNamedSubscription => "delete_named_subscription",
+            Self::ResetNamedSubscription => "reset_named_subscription",
+            Self::CloseConnection => "close_connection",
+            Self::RenewConnection => "renew_token",
+            Self::MakeTicket => "make_ticket",
+            Self::Revoke => "revoke",
+            Self::CreateJob => "create_job",
+            Self::JobProgress => "job_progress",
+            Self::JobComplete => "job_complete",
+            Self::JobError => "job_error",
+            Self::JobCancel => "job_cancel",
+            _ => return None,
+        })
+    }
+
     /// Whether it shows or changes what all callers do: [`--admin-listen`](crate::config::ServerSettings::admin_listen) takes
     /// these off the public listeners.
     pub(crate) fn is_management(self) -> bool {

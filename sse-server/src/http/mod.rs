@@ -4,6 +4,7 @@
 //! [`HubService`] is independent of the server: it takes any [`http::Request`] and gives an
 //! [`http::Response`], so it can be mounted in a hyper or axum application.
 
+mod audited;
 mod body;
 mod connections;
 mod framing;
@@ -50,9 +51,11 @@ use crate::access::{
     Authentication, AuthenticationError, Caller, NoPlace, Peer, Place, PlaceLimits, Places,
     Sockets, TrustedProxies, UntrustedProxyWarning,
 };
+use crate::audit::{Cut, Fact};
 use crate::clock;
 use crate::dialect::Operation;
 use crate::hub::Hub;
+use audited::RequestLine;
 use query::Query;
 use request::{Request, Upgrade};
 use routes::{Matched, Offer, Router};
@@ -172,9 +175,13 @@ impl HubService {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if authentication.refresh(clock::now()) {
+            if let Some(change) = authentication.refresh(clock::now()) {
                 let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
                 tracing::info!(streams_ended = ended, "the file of tokens has changed");
+                self.hub.audit().write(&Fact::TokensChanged {
+                    added: change.added.iter().map(|id| Cut(id)).collect(),
+                    revoked: change.revoked.iter().map(|id| Cut(id)).collect(),
+                });
             }
         }
     }
@@ -211,19 +218,28 @@ impl HubService {
         let origin = guard::origin(&self.config, request.headers(), host.as_deref());
         let hears = unavailable::hears(request.method(), request.headers(), self.config.refusals);
         let is_framed = framing::closes(&request);
+        let line = self.hub.audit().is_on().then(|| RequestLine::of(&request));
+        // Whoever is known by then, when the request is refused.
+        let mut known = None;
         let mut response = match self.check(&request, host.as_deref()) {
             Ok(()) => {
-                let answer = self.dispatch(request, address, &origin, host.as_deref());
+                let answer = self.dispatch(request, address, &origin, host.as_deref(), &mut known);
                 match panics::contained(answer).await {
                     Ok(Ok(response)) => response,
-                    Ok(Err(problem)) => unavailable::answer(problem, hears),
+                    Ok(Err(problem)) => {
+                        self.audit_refusal(line.as_ref(), known.as_ref(), address, &problem);
+                        unavailable::answer(problem, hears)
+                    }
                     Err(panics::Panicked) => {
                         self.hub.metrics().record_panic();
                         panics::problem().into_response()
                     }
                 }
             }
-            Err(problem) => problem.into_response(),
+            Err(problem) => {
+                self.audit_refusal(line.as_ref(), None, address, &problem);
+                problem.into_response()
+            }
         };
         guard::finish(&self.config, &origin, response.headers_mut());
         if is_framed && self.upgrades_by_server {
@@ -264,6 +280,7 @@ impl HubService {
         address: IpAddr,
         origin: &guard::Origin,
         host: Option<&str>,
+        known: &mut Option<Caller>,
     ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body,
@@ -299,6 +316,12 @@ impl HubService {
         let caller = self
             .caller(address, &head, cookies.as_ref(), &query)
             .await?;
+        let audit = self.hub.audit();
+        let action = operation.audited_as().filter(|_| audit.is_on());
+        let line = action.map(|_| RequestLine::from(&head));
+        if audit.is_on() {
+            *known = Some(caller.clone());
+        }
         if operation.is_administration() {
             caller
                 .check_admin()
@@ -345,8 +368,29 @@ impl HubService {
         let response = perform(operation, request)
             .await
             .map_err(|problem| refusal(&sender, problem))?;
+        if let (Some(action), Some(line)) = (action, &line) {
+            let what = response.extensions().get::<audited::What>();
+            audit.write(&line.done(&sender, action, response.status(), what));
+        }
         let response = hold_answer(response, budget, address, is_read)?;
         Ok(response.map(|body| body.in_place(place)))
+    }
+
+    /// Writes into the audit log that somebody was refused for what they may do, or how much.
+    fn audit_refusal(
+        &self,
+        line: Option<&RequestLine>,
+        known: Option<&Caller>,
+        address: IpAddr,
+        problem: &Problem,
+    ) {
+        if let Some(line) = line
+            && audited::is_refusal(problem.status)
+        {
+            self.hub
+                .audit()
+                .write(&line.refused(known, address, problem));
+        }
     }
 
     /// A place for a request, until the client has its answer. None for one that waits, as it takes a stream's, and none for those

@@ -64,7 +64,7 @@ pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Prob
         Publications::One(publication) => {
             check_grant(&request.caller, &publication)?;
             take_events(hub, &request.caller, 1, bytes)?;
-            one(hub, publication).await
+            one(hub, &request.caller, publication).await
         }
         Publications::Many(publications) => {
             for (index, publication) in publications.iter().enumerate() {
@@ -73,7 +73,7 @@ pub(super) async fn publish(request: Request<'_>) -> Result<Response<Body>, Prob
             }
             take_events(hub, &request.caller, publications.len(), bytes)?;
             let results = hub
-                .publish_all(publications)
+                .publish_as(&request.caller, publications)
                 .await
                 .map_err(|refused| problem(&refused.source).in_element(refused.index))?;
             if wants_last_alone {
@@ -113,8 +113,12 @@ fn last(results: Vec<Result<Published, PublishError>>) -> Result<Response<Body>,
     }))
 }
 
-async fn one(hub: &Hub, publication: Publication) -> Result<Response<Body>, Problem> {
-    json(&publish_one(hub, publication).await?)
+async fn one(
+    hub: &Hub,
+    caller: &Caller,
+    publication: Publication,
+) -> Result<Response<Body>, Problem> {
+    json(&publish_one(hub, caller, publication).await?)
 }
 
 /// Takes what a caller sends to publish from what it may send, also if that proves to be wrong.
@@ -148,9 +152,12 @@ pub(super) fn check_grant(caller: &Caller, publication: &Publication) -> Result<
 /// Publishes one event.
 pub(super) async fn publish_one(
     hub: &Hub,
+    caller: &Caller,
     publication: Publication,
 ) -> Result<PublishedJson, Problem> {
-    let published = hub.publish(publication).await;
+    let published = hub.publish_as(caller, vec![publication]).await;
+    let mut results = published.map_err(|refused| problem(&refused.source))?;
+    let published = results.pop().unwrap_or(Err(PublishError::Draining));
     published
         .map(PublishedJson::from)
         .map_err(|error| problem(&error))
@@ -170,7 +177,7 @@ pub(super) async fn test_event(request: Request<'_>) -> Result<Response<Body>, P
     let publication = Publication::new(data.to_string()).with_type(event_type);
     check_grant(&request.caller, &publication)?;
     take_events(request.hub, &request.caller, 1, 0)?;
-    one(request.hub, publication).await
+    one(request.hub, &request.caller, publication).await
 }
 
 /// The problem for an event that was not published.

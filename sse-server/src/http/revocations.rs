@@ -3,6 +3,7 @@
 use http::{Response, StatusCode};
 use serde::Deserialize;
 
+use super::audited::What;
 use super::body::Body;
 use super::json;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
@@ -68,12 +69,15 @@ pub(super) async fn revoke(request: Request<'_>) -> Result<Response<Body>, Probl
             }
             RevokeError::Log(_) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
         })?;
-    json(&serde_json::json!({
+    let what = What(format!("{field} {name}"));
+    let mut response = json(&serde_json::json!({
         "status": "revoked",
         field: name,
         "until": clock::rfc3339(until),
         "streams_ended": ended,
-    }))
+    }))?;
+    response.extensions_mut().insert(what);
+    Ok(response)
 }
 
 /// As long as the name of a user, a session or a credential may be, escaped.

@@ -335,7 +335,7 @@ impl WebSocket {
                 let publication = publication::publication(fields)?;
                 publish::check_grant(&self.caller, &publication)?;
                 publish::take_events(&self.hub, &self.caller, 1, bytes)?;
-                let published = publish::publish_one(&self.hub, publication).await?;
+                let published = publish::publish_one(&self.hub, &self.caller, publication).await?;
                 let mut answer = serde_json::to_value(published).unwrap_or(Value::Null);
                 answer["type"] = "published".into();
                 Ok(answer)

@@ -11,6 +11,7 @@ use sse_pool::{Limits, PoolConfig, WindowConfig};
 
 use crate::access::budget::{Account, STREAM_BYTES, Sizes, shares};
 use crate::access::{PlaceLimits, RateLimits};
+use crate::audit::AuditLog;
 use crate::topic_pattern::Pattern;
 use crate::wire::HeartbeatForm;
 
@@ -85,6 +86,8 @@ pub struct HubConfig {
     pub thresholds: Thresholds,
     /// The most that waiting for more events may add to an event's latency. Only a busy hub waits; zero for never.
     pub max_linger: Duration,
+    /// Where it is written who did what.
+    pub audit: AuditLog,
     /// Takes the wall clock for right when the hub starts, whatever the log says of it.
     pub trust_clock: bool,
     /// Parts the pool is divided into; one for each core that serves connections.
@@ -182,6 +185,7 @@ impl Default for HubConfig {
             // A busy machine that delivers in time is not ill.
             thresholds: Thresholds::default().without(Signal::Cpu),
             max_linger: Duration::from_millis(5),
+            audit: AuditLog::default(),
             trust_clock: false,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
         }

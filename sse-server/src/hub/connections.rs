@@ -1,18 +1,20 @@
 //! Connections, as an application manages them: send to one, close one, look at all, change what one wants.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use sse_broker::{Gap, ReadError, ResumeFrom, Topic};
 use sse_pool::{
-    ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, ConnectionStatus, Permit,
-    ReaderKey, Refusal, Selector, Start,
+    ClientInfo, CloseReason, Connection, ConnectionId, ConnectionInfo, ConnectionStatus,
+    HeldByConnection, Permit, ReaderKey, Refusal, Selector, Start,
 };
 
 use super::{
     EncodedRecord, Hub, Interest, InvalidInterest, Placement, Publication, PublishError, Published,
 };
 use crate::access::{Caller, TooManyOfUser, UserPlace};
-use crate::clock::Moment;
+use crate::audit::{AuditLog, Cut, Fact, Topics};
+use crate::clock::{self, Moment};
 
 /// Why an event could not be sent to one connection.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,35 @@ pub enum AdmissionError {
 pub(crate) struct ConnectionPlace {
     pub(crate) permit: Permit,
     pub(crate) of_user: Option<UserPlace>,
+}
+
+/// What a connection keeps until it is gone: its user's place, and who is to be told of when it ends.
+#[derive(Debug)]
+struct Kept {
+    _of_user: Option<UserPlace>,
+    audited: Option<Audited>,
+}
+
+/// A connection whose end goes into the audit log.
+#[derive(Debug)]
+struct Audited {
+    audit: AuditLog,
+    caller: Caller,
+    id: ConnectionId,
+    since: Instant,
+}
+
+impl HeldByConnection for Kept {
+    fn ended(&self, reason: CloseReason) {
+        let Some(audited) = &self.audited else { return };
+        let lasted = clock::now().saturating_duration_since(audited.since);
+        audited.audit.write(&Fact::Disconnected {
+            who: (&audited.caller).into(),
+            connection: audited.id.to_string(),
+            reason: reason.as_str(),
+            milliseconds: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+        });
+    }
 }
 
 /// How a live connection's subscriptions are to change.
@@ -329,6 +360,38 @@ impl Hub {
         });
         let Ok(known) = known;
         known
+    }
+
+    /// What a new connection keeps. Writes into the audit log that it began.
+    pub(crate) fn kept_by(
+        &self,
+        of_user: Option<UserPlace>,
+        (caller, id): (&Caller, &ConnectionId),
+        (topics, user_agent): (Vec<&str>, Option<&str>),
+        now: Instant,
+    ) -> Option<Arc<dyn HeldByConnection>> {
+        let audit = self.audit();
+        let audited = audit.is_on().then(|| {
+            audit.write(&Fact::Connected {
+                who: caller.into(),
+                connection: id.to_string(),
+                topics: Topics(topics),
+                user_agent: user_agent.map(Cut),
+            });
+            Audited {
+                audit: audit.clone(),
+                caller: caller.clone(),
+                id: id.clone(),
+                since: now,
+            }
+        });
+        let is_needed = of_user.is_some() || audited.is_some();
+        is_needed.then(|| {
+            Arc::new(Kept {
+                _of_user: of_user,
+                audited,
+            }) as Arc<dyn HeldByConnection>
+        })
     }
 
     /// Puts a reader into the pool.

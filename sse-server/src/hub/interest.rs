@@ -58,6 +58,12 @@ impl Interest {
     }
 
     /// Every topic and pattern.
+    /// The topics and patterns, as they were asked for.
+    pub(crate) fn topic_names(&self) -> Vec<&str> {
+        let all = self.topics.iter().chain(&self.exact_topics);
+        all.map(String::as_str).collect()
+    }
+
     pub(crate) fn all_topics(&self) -> Vec<String> {
         self.topics
             .iter()

@@ -426,6 +426,7 @@ impl Hub {
             too_fast.get_or_create(&LimitLabel { limit }).inc_by(count);
         }
         registry.register("rates_refused", "How often somebody was too fast", too_fast);
+        self.register_audit(&mut registry);
         let panics: Counter = Counter::default();
         panics.inc_by(self.inner.metrics.panics.load(Ordering::Relaxed));
         registry.register("request_panics", "Requests whose handler panicked", panics);
@@ -452,6 +453,31 @@ impl Hub {
             ("requests", self.inner.requests.status().into()),
             ("sockets", self.inner.sockets.status().places.into()),
         ]
+    }
+
+    /// How the audit log fares, if there is one.
+    fn register_audit(&self, registry: &mut Registry) {
+        if !self.audit().is_on() {
+            return;
+        }
+        let status = self.audit().status();
+        for (name, help, count) in [
+            ("audit_lines", "Lines of the audit log", status.written),
+            (
+                "audit_lines_dropped",
+                "Facts that the audit log lacks because too many came at once",
+                status.dropped,
+            ),
+            (
+                "audit_lines_failed",
+                "Lines of the audit log that the file system did not take",
+                status.failed,
+            ),
+        ] {
+            let counter = Counter::<u64>::default();
+            counter.inc_by(count);
+            registry.register(name, help, counter);
+        }
     }
 
     /// How fast callers may be, and how often they were faster.

@@ -72,6 +72,7 @@ pub use rights::{RenewError, RevokeError, Revoked};
 
 use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
 use crate::access::{Credential, Places, Rates, Sockets, UserPlaces, visibility};
+use crate::audit::AuditLog;
 use crate::clock;
 use age_clock::AgeClock;
 pub(crate) use cohorts::{CohortKey, Cohorts, Member};
@@ -218,6 +219,12 @@ impl Hub {
     #[must_use]
     pub fn rates(&self) -> &Rates {
         &self.inner.rates
+    }
+
+    /// Where it is written who did what.
+    #[must_use]
+    pub fn audit(&self) -> &AuditLog {
+        &self.inner.config.audit
     }
 
     /// The places for sockets.

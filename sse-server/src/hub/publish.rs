@@ -2,9 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use sse_broker::{AppendError, Appended, Durability, NewRecord, Position};
+use sse_broker::{AppendError, Appended, Durability, NewRecord, Position, Topic};
+use sse_protocol::EventType;
 
-use super::{Hub, Inner, Publication, RESERVED_EVENT_TYPES};
+use super::{DEFAULT_TOPIC, Hub, Inner, Publication, RESERVED_EVENT_TYPES};
+use crate::access::Caller;
+use crate::audit::{Cut, Fact, Topics};
 use crate::clock;
 
 /// What became of a published event.
@@ -107,6 +110,26 @@ impl Hub {
             .map_err(|source| RefusedPublication { index: 0, source })
     }
 
+    /// The same for a caller, whose name goes into the audit log with what was stored.
+    pub(crate) async fn publish_as(
+        &self,
+        caller: &Caller,
+        publications: Vec<Publication>,
+    ) -> Result<Vec<Result<Published, PublishError>>, RefusedPublication> {
+        let audit = self.audit();
+        if !audit.is_on() {
+            return self.publish_all(publications).await;
+        }
+        let told: Vec<_> = publications.iter().map(Told::of).collect();
+        let results = self.publish_all(publications).await?;
+        for (told, result) in told.iter().zip(&results) {
+            if let Ok(published) = result {
+                audit.write(&told.fact(caller, published));
+            }
+        }
+        Ok(results)
+    }
+
     /// Appends records of the hub's own or checked ones.
     pub(crate) async fn append(
         &self,
@@ -179,6 +202,41 @@ impl Hub {
             });
         }
         Ok(())
+    }
+}
+
+/// What is told of an event when it is stored.
+struct Told {
+    topics: Vec<Topic>,
+    event_type: Option<EventType>,
+    bytes: usize,
+}
+
+impl Told {
+    fn of(publication: &Publication) -> Self {
+        let topics = match publication.topics.is_empty() {
+            true => publication.audience.clone(),
+            false => publication.topics.clone(),
+        };
+        Self {
+            topics,
+            event_type: publication.event_type.clone(),
+            bytes: publication.data.len(),
+        }
+    }
+
+    fn fact<'a>(&'a self, caller: &'a Caller, published: &'a Published) -> Fact<'a> {
+        let topics = self.topics.iter().map(Topic::as_str);
+        let default = self.topics.is_empty().then_some(DEFAULT_TOPIC);
+        Fact::Published {
+            who: caller.into(),
+            topics: Topics(topics.chain(default).collect()),
+            event_type: self.event_type.as_ref().map(|it| Cut(it.as_str())),
+            id: Cut(&published.id),
+            position: published.position.to_string(),
+            bytes: self.bytes,
+            duplicate: published.duplicate,
+        }
     }
 }
 

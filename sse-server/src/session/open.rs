@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use sse_broker::{Gap, ReadError, ResumeFrom, Splice, Topic};
 use sse_compress::Coding;
-use sse_pool::{Connection, ConnectionId, ConnectionInfo, Held, Read, Selector, Start};
+use sse_pool::{Connection, ConnectionId, ConnectionInfo, Read, Selector, Start};
 
 use super::opening::Opening;
 use super::{EventStream, MAX_CHUNK_BYTES, Session, jittered_retry};
@@ -127,7 +127,15 @@ impl Hub {
         let moment = Moment::read();
         let member = self.join_cohort(request, &selector);
         let info = ConnectionInfo {
-            held: of_user.map(|place| Arc::new(place) as Arc<dyn Held>),
+            held: self.kept_by(
+                of_user,
+                (&request.caller, id),
+                (
+                    request.interest.topic_names(),
+                    request.user_agent.as_deref(),
+                ),
+                moment.now,
+            ),
             ..self.connection_info(request, id, moment)
         };
         let start = match beginning.from {

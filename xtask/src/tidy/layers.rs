@@ -62,7 +62,7 @@ const LAYERS: [&[&str]; 10] = [
     &["dialect"],
     &["session"],
     &["hub"],
-    &["wire"],
+    &["wire", "audit"],
     &["access"],
     &["clock", "units", "topic_pattern"],
 ];

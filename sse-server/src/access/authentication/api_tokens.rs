@@ -220,10 +220,21 @@ struct State {
     /// Of the file that they are from.
     stamp: Option<Stamp>,
     looked_at: Instant,
+    /// What nobody was told of yet.
+    change: Option<TokenChange>,
     /// When each was used last, and whether that is written down.
     used: BTreeMap<String, UnixMillis>,
     is_used_unsaved: bool,
     saved_at: Instant,
+}
+
+/// What has become of the tokens in a file that was changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenChange {
+    /// The ids of those that are new.
+    pub added: Vec<String>,
+    /// The ids of those that are not good any more.
+    pub revoked: Vec<String>,
 }
 
 /// What changes when a file does.
@@ -242,6 +253,7 @@ impl ApiTokens {
                 tokens: Arc::new(tokens),
                 stamp,
                 looked_at: now,
+                change: None,
                 used,
                 is_used_unsaved: false,
                 saved_at: now,
@@ -285,19 +297,24 @@ impl ApiTokens {
                 .is_none_or(|id| !self.state.lock().tokens.contains_key(id))
     }
 
-    /// Reads the file again if it has changed, at most once a second; whether it has.
-    pub(super) fn refresh(&self, now: Instant) -> bool {
+    /// What has changed in the file since this was asked for last. Each change is told once, whoever has noticed it.
+    pub(super) fn take_change(&self) -> Option<TokenChange> {
+        self.state.lock().change.take()
+    }
+
+    /// Reads the file again if it has changed, at most once a second.
+    pub(super) fn refresh(&self, now: Instant) {
         let before = {
             let mut state = self.state.lock();
             if now.saturating_duration_since(state.looked_at) < LOOK_INTERVAL {
-                return false;
+                return;
             }
             state.looked_at = now;
             state.stamp
         };
         let stamp = stamp(&self.file);
         if stamp == before {
-            return false;
+            return;
         }
         let read = read(&self.file);
         let mut state = self.state.lock();
@@ -305,13 +322,19 @@ impl ApiTokens {
         state.stamp = stamp;
         match read {
             Ok(tokens) => {
-                state.tokens = Arc::new(tokens);
-                true
+                let old = std::mem::replace(&mut state.tokens, Arc::new(tokens));
+                let tokens = Arc::clone(&state.tokens);
+                let change = state.change.get_or_insert_default();
+                let missing = |from: &HashMap<_, _>, of: &HashMap<String, _>| -> Vec<String> {
+                    let ids = of.keys().filter(|id| !from.contains_key(*id));
+                    ids.cloned().collect()
+                };
+                change.added.extend(missing(&old, &tokens));
+                change.revoked.extend(missing(&tokens, &old));
             }
             Err(error) => {
                 drop(state);
                 tracing::error!(%error, "the file of tokens cannot be read; those that were there hold");
-                false
             }
         }
     }
@@ -428,14 +451,17 @@ mod tests {
             "it was looked at a moment ago"
         );
         let later = |seconds| clock::now() + Duration::from_secs(seconds);
-        assert!(tokens.refresh(later(2)));
+        tokens.refresh(later(2));
+        assert!(tokens.take_change().is_some());
         let credential = tokens.verify(&text, 0).unwrap().credential;
         assert!(!tokens.is_gone(&credential));
         fs::write(folder.path().join("tokens.json"), "{").unwrap();
-        assert!(!tokens.refresh(later(4)));
+        tokens.refresh(later(4));
+        assert!(tokens.take_change().is_none());
         assert!(tokens.verify(&text, 0).is_ok());
         fs::remove_file(folder.path().join("tokens.json")).unwrap();
-        assert!(tokens.refresh(later(6)));
+        tokens.refresh(later(6));
+        assert!(tokens.take_change().is_some());
         assert!(tokens.verify(&text, 0).is_err() && tokens.is_gone(&credential));
         assert!(!file.remove(&id).unwrap());
     }

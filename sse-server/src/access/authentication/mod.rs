@@ -24,7 +24,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 
 use api_tokens::ApiTokens;
-pub use api_tokens::{NewToken, StoredToken, TokenFile, TokenFileError};
+pub use api_tokens::{NewToken, StoredToken, TokenChange, TokenFile, TokenFileError};
 pub use application::{
     Application, ApplicationConfig, CookieName, DEFAULT_MAX_KEPT, DEFAULT_TIMEOUT,
     InvalidApplication, InvalidCookieName,
@@ -183,14 +183,13 @@ impl Authentication {
         }
     }
 
-    /// Looks at what is kept in files; to be called once a second. Whether credentials may have become bad by that.
+    /// Looks at what is kept in files; to be called once a second. What has changed, so that credentials may have become bad.
     #[must_use]
-    pub fn refresh(&self, now: Instant) -> bool {
-        let Some(tokens) = self.api_tokens() else {
-            return false;
-        };
+    pub fn refresh(&self, now: Instant) -> Option<TokenChange> {
+        let tokens = self.api_tokens()?;
         tokens.save_uses(now, false);
-        tokens.refresh(now)
+        tokens.refresh(now);
+        tokens.take_change()
     }
 
     /// Writes down what is worth keeping, at the end.

@@ -1,6 +1,7 @@
 //! Who may do what, with authentication on: tokens, grants, and what is told to whom.
 
 mod application;
+mod audited;
 mod ending;
 mod rates;
 mod ways;

@@ -1,4 +1,4 @@
-//! The limit of open files: every socket is one.
+//! The limits that the system sets a process: open files, of which every socket is one, and core dumps.
 
 use sse_server::hub::HubConfig;
 
@@ -35,6 +35,24 @@ pub(crate) fn make_room_for(hub: &mut HubConfig) {
         );
     }
 }
+
+/// Keeps the memory of this process, and the secrets in it, out of files when it crashes.
+#[cfg(unix)]
+pub(crate) fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps cannot be forbidden");
+    }
+}
+
+/// Elsewhere there is no such limit.
+#[cfg(not(unix))]
+pub(crate) fn forbid_core_dumps() {}
 
 /// Elsewhere there is no such limit to raise.
 #[cfg(not(unix))]
