@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
+use sse_broker::Topic;
 
 use super::body::Body;
 use super::poll::MAX_WAIT;
@@ -105,13 +106,15 @@ pub(super) async fn create(request: Request<'_>) -> Result<Response<Body>, Probl
         job_id: take(&mut fields, "job_id", "text")?,
         title: take(&mut fields, "title", "text")?,
         topic: take(&mut fields, "topic", "text")?,
+        user_topic: owner(&request.caller, &mut fields, "user_id", "user")?,
+        session_topic: owner(&request.caller, &mut fields, "session_id", "session")?,
         total: number(&mut fields, "total")?,
     };
-    nothing_left(&fields, "job_id, title, topic, total")?;
+    nothing_left(&fields, "job_id, title, topic, total, user_id, session_id")?;
     if new.topic.as_deref().is_some_and(visibility::is_private) {
         return Err(Problem::bad_field(
             "topic",
-            "a job's events are public; choose a topic that is not a session, user or connection",
+            "a job's topic is not a session's, user's or connection's: say whose the job is with user_id or session_id",
         ));
     }
     let new = NewJob {
@@ -167,8 +170,39 @@ fn visible(hub: &Hub, caller: &Caller, id: &str) -> Result<Arc<Job>, Problem> {
     job.ok_or_else(|| unknown(id))
 }
 
-/// Whether somebody may read one of the topics that have the job's events.
+/// A user or session whose the new job is to be: the caller's own, or one whose events it may have.
+fn owner(
+    caller: &Caller,
+    fields: &mut Fields<'_>,
+    field: &'static str,
+    prefix: &str,
+) -> Result<Option<Topic>, Problem> {
+    let name: Option<String> = take(fields, field, "text")?;
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let topic = Topic::new(format!("{prefix}/{name}"))
+        .map_err(|error| Problem::bad_field(field, error.to_string()))?;
+    if caller.grants().is_admin() || caller.visibility().stands_for(topic.as_str()) {
+        return Ok(Some(topic));
+    }
+    let problem = format!(
+        "{field}: a job of somebody else needs `admin`, or `subscribe` on {}",
+        Quoted(topic.as_str())
+    );
+    Err(Problem {
+        field: Some(field.to_owned()),
+        needs_grant: true,
+        ..Problem::new(StatusCode::FORBIDDEN, problem)
+    })
+}
+
+/// Whether somebody may see a job: its owner and whoever administers the hub. One that is nobody's in particular is seen by whoever
+/// may read one of the topics that have its events.
 fn may_have(caller: &Caller, job: &Job) -> bool {
+    if job.has_owner() {
+        return caller.grants().is_admin() || caller.visibility().allows(job, None);
+    }
     let own = own_topic(job);
     caller.may_have(job, topics(&own, job))
 }
@@ -238,7 +272,11 @@ async fn change(request: &Request<'_>, change: JobChange) -> Result<Response<Bod
     } = request;
     let job = visible(hub, caller, id)?;
     let own = own_topic(&job);
-    caller.check_publish(topics(&own, &job), change.event_name())?;
+    // Whose a job is may end it.
+    let is_own_to_end = job.has_owner() && matches!(change, JobChange::Cancel { .. });
+    if !is_own_to_end {
+        caller.check_publish(topics(&own, &job), change.event_name())?;
+    }
     let job = hub.change_job(id, change).await.map_err(problem)?;
     json(&*job)
 }

@@ -16,7 +16,7 @@ use serde::de::{self, MapAccess};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
-use sse_broker::UnixMillis;
+use sse_broker::{Topic, UnixMillis};
 use sse_pool::{ConnectionId, Routed};
 use sse_protocol::message::MessageEvent;
 use sse_protocol::{Event, EventType};
@@ -73,6 +73,22 @@ pub struct Job {
     /// A topic of the publisher's choice that gets the job's events too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// The user whose it is: its topic `user/…`, written as the name alone.
+    #[serde(
+        rename = "user_id",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "owner::user"
+    )]
+    pub(crate) user_topic: Option<Topic>,
+    /// The session whose it is, in the same way.
+    #[serde(
+        rename = "session_id",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "owner::session"
+    )]
+    pub(crate) session_topic: Option<Topic>,
     /// How far it is: `progress` of `total`, or percent when no total is known.
     pub progress: Number,
     /// How much there is to do.
@@ -107,8 +123,42 @@ pub struct NewJob {
     pub title: Option<String>,
     /// A topic that gets its events, besides `job/{job_id}`.
     pub topic: Option<String>,
+    /// The user whose it is, as a topic `user/…`: then only that user has its events and sees it, and whoever administers the hub.
+    pub user_topic: Option<Topic>,
+    /// The same for a session, `session/…`. Where both are given, both must be the reader's.
+    pub session_topic: Option<Topic>,
     /// How much there is to do.
     pub total: Option<Number>,
+}
+
+/// An owner's topic as the name alone, which is what JSON shows.
+mod owner {
+    macro_rules! of {
+        ($module:ident, $prefix:literal) => {
+            pub(super) mod $module {
+                use serde::{Deserialize, Deserializer, Serializer, de};
+                use sse_broker::Topic;
+
+                pub(in super::super) fn serialize<S: Serializer>(
+                    topic: &Option<Topic>,
+                    serializer: S,
+                ) -> Result<S::Ok, S::Error> {
+                    let name = topic.as_ref().and_then(|topic| topic.under($prefix));
+                    serializer.serialize_some(name.unwrap_or_default())
+                }
+
+                pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+                    deserializer: D,
+                ) -> Result<Option<Topic>, D::Error> {
+                    let name = Option::<String>::deserialize(deserializer)?;
+                    let topic = name.map(|name| Topic::new(format!("{}/{name}", $prefix)));
+                    topic.transpose().map_err(de::Error::custom)
+                }
+            }
+        };
+    }
+    of!(user, "user");
+    of!(session, "session");
 }
 
 /// Something that happens to a job.
@@ -236,7 +286,7 @@ impl Routed for Job {
     }
 
     fn owners(&self) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.owner_topics().map(Topic::as_str)
     }
 
     fn needs_grant(&self) -> bool {
@@ -276,12 +326,27 @@ impl JobChange {
 }
 
 impl Job {
+    /// The topics of the user and the session whose it is.
+    pub fn owner_topics(&self) -> impl Iterator<Item = &Topic> {
+        self.user_topic.iter().chain(&self.session_topic)
+    }
+
+    /// Whether it is somebody's in particular.
+    #[must_use]
+    pub fn has_owner(&self) -> bool {
+        self.owner_topics().next().is_some()
+    }
+
     /// What it takes in memory: texts and JSON, and what surrounds them.
     pub(crate) fn memory_bytes(&self) -> usize {
         let texts = [&self.title, &self.topic, &self.message, &self.error];
         let texts = texts.into_iter().flatten().chain([&self.job_id]);
         size_of::<Self>()
             + texts.map(String::capacity).sum::<usize>()
+            + self
+                .owner_topics()
+                .map(|it| it.as_str().len())
+                .sum::<usize>()
             + self.details.memory_bytes()
             + self.result.as_ref().map_or(0, JsonText::memory_bytes)
     }
@@ -295,6 +360,8 @@ impl Job {
             status: JobState::Pending,
             title: new.title,
             topic: new.topic,
+            user_topic: new.user_topic,
+            session_topic: new.session_topic,
             progress: Number::from(0),
             total: new.total,
             message: None,

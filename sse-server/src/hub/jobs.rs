@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Number, Value};
-use sse_broker::{DataKind, NewRecord, Offset, Record, Snapshot, Topic, UnixMillis};
+use sse_broker::{Audience, DataKind, NewRecord, Offset, Record, Snapshot, Topic, UnixMillis};
 use sse_protocol::message::{Message, MessageEvent};
 use tokio::sync::{Notify, Semaphore};
 
@@ -339,7 +339,17 @@ impl Hub {
             count -= 1;
             forgotten.push(oldest);
         }
-        Ok((forget_records(&forgotten, now), forgotten))
+        drop(table);
+        Ok((self.forget_records(&forgotten, now), forgotten))
+    }
+
+    fn forget_records(&self, job_ids: &[String], now: UnixMillis) -> Vec<NewRecord> {
+        let owners = |job_id: &str| {
+            let job = self.job(job_id)?;
+            Some(job.owner_topics().cloned().collect())
+        };
+        let record = |id: &String| forget_record(id, owners(id).unwrap_or_default(), now);
+        job_ids.iter().map(record).collect()
     }
 
     /// Nothing was created, and nothing forgotten after all.
@@ -368,7 +378,7 @@ impl Hub {
         let (job, event) = job.apply(change, now)?;
         let record = self.check_job_size(&job, job_record(&job, event, now)?)?;
         let forgotten = self.make_room_for_state(&job)?;
-        let mut records = forget_records(&forgotten, now);
+        let mut records = self.forget_records(&forgotten, now);
         records.push(record);
         if let Err(error) = self.append(records).await {
             self.give_room_back(job_id, forgotten);
@@ -628,11 +638,20 @@ fn job_record(job: &Job, event: JobEvent, now: UnixMillis) -> Result<NewRecord, 
     if let Some(topic) = &job.topic {
         record.topics.push(Topic::new(topic.as_str())?);
     }
+    keep_for(job.owner_topics().cloned().collect(), &mut record);
     let state = serde_json::to_vec(job).expect("a job is text, numbers and JSON");
     record.data_kind = DataKind::Json;
     // The log keeps it, and nothing that it was written in.
     record.snapshot = Some(Snapshot::Put(Bytes::from(state.into_boxed_slice())));
     Ok(record)
+}
+
+/// Makes a record its owners' alone. They have it on their own topics too, which they follow without a grant.
+fn keep_for(owners: Vec<Topic>, record: &mut NewRecord) {
+    if !owners.is_empty() {
+        record.topics.extend(owners.iter().cloned());
+        record.audience = Audience::Owners(owners);
+    }
 }
 
 /// How large the state is that comes with a job's record.
@@ -643,25 +662,20 @@ fn state_bytes(record: &NewRecord) -> usize {
     }
 }
 
-fn forget_records(job_ids: &[String], now: UnixMillis) -> Vec<NewRecord> {
-    job_ids
-        .iter()
-        .map(|job_id| forget_record(job_id, now))
-        .collect()
-}
-
 /// Tells that an ended job is no longer remembered, and takes its snapshot out of the log.
-fn forget_record(job_id: &str, now: UnixMillis) -> NewRecord {
+fn forget_record(job_id: &str, owners: Vec<Topic>, now: UnixMillis) -> NewRecord {
     let message = Message::new(MessageEvent::Status, clock::rfc3339(now))
         .with("job_id", job_id)
         .with("status", "forgotten")
         .with_progress(100);
     let topic = Topic::new(format!("job/{job_id}")).expect("it was a job's topic");
-    NewRecord {
+    let mut record = NewRecord {
         snapshot: Some(Snapshot::Remove),
         data_kind: DataKind::Json,
         ..NewRecord::new(topic, message.to_event(), now)
-    }
+    };
+    keep_for(owners, &mut record);
+    record
 }
 
 /// What a job takes beside its state: a place in the table, its name, and what wakes those who wait.

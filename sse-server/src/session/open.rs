@@ -384,6 +384,7 @@ impl Hub {
             placed.gap.as_ref(),
             &job_topics,
             request.format,
+            request.caller.visibility(),
             moment,
         )
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use sse_broker::{Gap, Offset, Topic};
+use sse_pool::Visibility;
 
 use crate::clock::Moment;
 use crate::hub::Hub;
@@ -23,6 +24,7 @@ impl Opening {
         gap: Option<&Gap>,
         job_topics: &[Topic],
         format: Format,
+        visibility: &Visibility,
         moment: Moment,
     ) -> Self {
         let mut bytes = Vec::with_capacity(512);
@@ -34,6 +36,7 @@ impl Opening {
         if !greeting.resumed || gap.is_some() {
             for topic in job_topics {
                 let job = topic.under("job").and_then(|job_id| hub.job_at(job_id));
+                let job = job.filter(|(job, _)| visibility.allows(&**job, None));
                 let Some((job, offset)) = job else { continue };
                 let event = job.snapshot_event();
                 let state = State {

@@ -3,6 +3,7 @@
 mod application;
 mod audited;
 mod ending;
+mod owned_jobs;
 mod rates;
 mod ways;
 
