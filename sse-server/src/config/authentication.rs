@@ -9,8 +9,8 @@ use url::Url;
 use super::settings::or_fields;
 use super::{ConfigError, invalid};
 use crate::access::authentication::{
-    Application, ApplicationConfig, AuthenticationConfig, CookieName, InvalidKey, JwtKeys,
-    JwtRules, TokenFile,
+    Application, ApplicationConfig, AuthenticationConfig, CookieName, InvalidKey, JwkSetUrl,
+    JwtKeys, JwtRules, TokenFile,
 };
 use crate::access::{Authentication, Grants};
 use crate::units::Span;
@@ -29,6 +29,10 @@ pub struct AuthenticationSettings {
     /// Take tokens that were signed with this secret (HS256): a file of at least 32 bytes
     #[arg(long, env = "SSE_JWT_SECRET", value_name = "FILE")]
     pub jwt_secret: Option<PathBuf>,
+    /// Take tokens that one of the keys at this https:// URL signed (a JWK set), such as your identity provider's. They are fetched
+    /// again as they change. Needs --jwt-issuer and --jwt-audience
+    #[arg(long, env = "SSE_JWT_JWKS_URL", value_name = "URL")]
+    pub jwt_jwks_url: Option<Url>,
     /// Take only tokens of this issuer (`iss`)
     #[arg(long, env = "SSE_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
@@ -72,7 +76,7 @@ pub struct AuthenticationSettings {
 impl AuthenticationSettings {
     pub(super) fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            jwt_key, jwt_secret, jwt_issuer, jwt_audience, jwt_session_claim, token_file, auth_url, auth_cookie, auth_timeout,
+            jwt_key, jwt_secret, jwt_jwks_url, jwt_issuer, jwt_audience, jwt_session_claim, token_file, auth_url, auth_cookie, auth_timeout,
             auth_cache, anonymous, authenticated,
         )
     }
@@ -81,6 +85,7 @@ impl AuthenticationSettings {
     pub(super) fn is_on(&self) -> bool {
         self.jwt_key.is_some()
             || self.jwt_secret.is_some()
+            || self.jwt_jwks_url.is_some()
             || self.token_file.is_some()
             || self.auth_url.is_some()
     }
@@ -97,7 +102,7 @@ impl AuthenticationSettings {
             ];
             if let Some((option, _)) = stray.into_iter().find(|(_, is_given)| *is_given) {
                 return Err(invalid(format!(
-                    "{option} has no use without authentication: add --jwt-key, --jwt-secret, --token-file or --auth-url"
+                    "{option} has no use without authentication: add --jwt-key, --jwt-secret, --jwt-jwks-url, --token-file or --auth-url"
                 )));
             }
             return Ok(Arc::new(Authentication::open()));
@@ -109,15 +114,17 @@ impl AuthenticationSettings {
         if let Some(path) = &self.jwt_secret {
             keys = keys.and(read("--jwt-secret", path, JwtKeys::from_secret)?);
         }
+        let jwk_set_url = self.jwk_set_url()?;
         let defaults = JwtRules::default();
         let rules = JwtRules {
             issuer: self.jwt_issuer,
             audience: self.jwt_audience,
             session_claim: self.jwt_session_claim.unwrap_or(defaults.session_claim),
         };
-        let has_keys = self.jwt_key.is_some() || self.jwt_secret.is_some();
+        let has_keys = self.jwt_key.is_some() || self.jwt_secret.is_some() || jwk_set_url.is_some();
         let authentication = Authentication::new(AuthenticationConfig {
             jwt: has_keys.then_some((keys, rules)),
+            jwk_set_url,
             api_tokens: self.token_file.map(TokenFile::new),
             application,
             anonymous: self.anonymous.unwrap_or_else(Grants::nothing),
@@ -130,6 +137,21 @@ impl AuthenticationSettings {
 }
 
 impl AuthenticationSettings {
+    fn jwk_set_url(&self) -> Result<Option<JwkSetUrl>, ConfigError> {
+        let Some(url) = &self.jwt_jwks_url else {
+            return Ok(None);
+        };
+        // Such keys sign for everything that the provider knows.
+        if self.jwt_issuer.is_none() || self.jwt_audience.is_none() {
+            return Err(invalid(
+                "--jwt-jwks-url needs --jwt-issuer and --jwt-audience: its keys sign tokens for other services too",
+            ));
+        }
+        let set = JwkSetUrl::new(url);
+        set.map(Some)
+            .map_err(|error| invalid(format!("--jwt-jwks-url {error}")))
+    }
+
     fn application(&self) -> Result<Option<Application>, ConfigError> {
         let Some(url) = &self.auth_url else {
             let stray = [

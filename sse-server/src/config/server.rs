@@ -77,7 +77,7 @@ impl ServerSettings {
         {
             return Err(invalid(format!(
                 "listening on {endpoint} lets other machines publish and read without authentication: \
-                 add it (--token-file FILE, --jwt-secret FILE, --jwt-key FILE, --auth-url URL), or --allow-anonymous if that is intended"
+                 add it (--token-file FILE, --jwt-secret FILE, --jwt-key FILE, --jwt-jwks-url URL, --auth-url URL), or --allow-anonymous if that is intended"
             )));
         }
         let is_again = |(at, endpoint): &(usize, &&Endpoint)| {

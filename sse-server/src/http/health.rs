@@ -1,6 +1,7 @@
 //! Health, statistics, metrics and readiness over HTTP.
 
 use http::{HeaderValue, Response, header};
+use prometheus_client::metrics::counter::Counter;
 use sse_health::{Exposition, HealthReport, SseHealthReport};
 
 use super::body::Body;
@@ -22,7 +23,27 @@ pub(super) fn stats(request: &Request<'_>) -> Result<Response<Body>, Problem> {
 
 /// The same for Prometheus.
 pub(super) fn metrics(request: &Request<'_>) -> Response<Body> {
-    let mut response = text(request.hub.exposition());
+    let mut response = text(request.hub.exposition_with(|registry| {
+        if let Some(set) = request.authentication.jwk_set() {
+            let status = set.status();
+            for (name, help, count) in [
+                (
+                    "jwks_fetches",
+                    "How often the keys at --jwt-jwks-url were fetched",
+                    status.fetches,
+                ),
+                (
+                    "jwks_fetch_failures",
+                    "How often that failed",
+                    status.failures,
+                ),
+            ] {
+                let counter = Counter::<u64>::default();
+                counter.inc_by(count);
+                registry.register(name, help, counter);
+            }
+        }
+    }));
     let kind = HeaderValue::from_static(Exposition::CONTENT_TYPE);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

@@ -167,14 +167,15 @@ impl HubService {
         &self.hub
     }
 
-    /// Ends the streams of credentials that were taken back in the files that the hub reads, once a second, until the task is
-    /// dropped. The server does; who mounts the service may.
+    /// Ends the streams of credentials that were taken back in the files that the hub reads, and keeps keys at a URL fresh, once a
+    /// second, until the task is dropped. The server does; who mounts the service may.
     pub async fn watch_credentials(&self) {
         let authentication = &self.config.authentication;
         let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            authentication.keep_keys_fresh(clock::now());
             if let Some(change) = authentication.refresh(clock::now()) {
                 let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
                 tracing::info!(streams_ended = ended, "the file of tokens has changed");

@@ -401,6 +401,11 @@ impl Hub {
     /// The same as metrics for Prometheus, in OpenMetrics text.
     #[must_use]
     pub fn exposition(&self) -> String {
+        self.exposition_with(|_| {})
+    }
+
+    /// The same with more of somebody else's.
+    pub(crate) fn exposition_with(&self, more: impl FnOnce(&mut Registry)) -> String {
         let latency = self.inner.metrics.monitor.latency().total();
         let mut registry = Registry::with_prefix("sse");
         registry.register_collector(Box::new(Exposition::new(self.health(), latency)));
@@ -430,6 +435,7 @@ impl Hub {
         let panics: Counter = Counter::default();
         panics.inc_by(self.inner.metrics.panics.load(Ordering::Relaxed));
         registry.register("request_panics", "Requests whose handler panicked", panics);
+        more(&mut registry);
         let mut out = String::new();
         text::encode(&mut out, &registry).expect("a string takes any text");
         out

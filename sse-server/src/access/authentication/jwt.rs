@@ -19,7 +19,9 @@ use serde_json::{Map, Value};
 use sse_broker::UnixMillis;
 
 use super::AuthenticationError;
+use super::jwk_set_url::JwkSetUrl;
 use crate::access::{Credential, CredentialKind, Grants};
+use crate::clock;
 
 /// What is to be true of a token beside its signature.
 #[derive(Clone, Debug)]
@@ -228,69 +230,121 @@ pub(super) struct Verified {
     valid_from: Option<UnixMillis>,
 }
 
-/// A token that was good, and what it says.
-type KnownToken = (Box<str>, Arc<Verified>);
+/// A token that was good, with the version of the keys that said so, and what it says.
+type KnownToken = (Option<u64>, Box<str>, Arc<Verified>);
 
 /// Checks tokens, and remembers those that it has checked.
 #[derive(Debug)]
 pub(super) struct JwtVerifier {
     keys: JwtKeys,
+    /// Keys that may change.
+    remote: Option<JwkSetUrl>,
     rules: JwtRules,
     /// By a hash that nobody outside can predict; the token itself is compared too.
     known: Mutex<Vec<Option<KnownToken>>>,
     hasher: RandomState,
 }
 
+/// Why a token is not good.
+#[derive(Debug)]
+enum Failure {
+    Refused(AuthenticationError),
+    /// It names a key that is not there. A new one may be.
+    UnknownKey,
+    /// There are no keys to check it with, and there should be.
+    NoKeys,
+}
+
+impl From<AuthenticationError> for Failure {
+    fn from(error: AuthenticationError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Failure {
+    fn into_error(self) -> AuthenticationError {
+        match self {
+            Self::Refused(error) => error,
+            Self::UnknownKey => invalid("no key fits the token's `alg` and `kid`"),
+            Self::NoKeys => AuthenticationError::Unavailable(
+                "the keys for tokens cannot be fetched now; try again".into(),
+            ),
+        }
+    }
+}
+
 impl JwtVerifier {
-    pub(super) fn new(keys: JwtKeys, rules: JwtRules) -> Self {
+    pub(super) fn new(keys: JwtKeys, remote: Option<JwkSetUrl>, rules: JwtRules) -> Self {
         Self {
             keys,
+            remote,
             rules,
             known: Mutex::new(vec![None; KNOWN_TOKENS]),
             hasher: RandomState::new(),
         }
     }
 
+    /// The keys that may change.
+    pub(super) fn remote(&self) -> Option<&JwkSetUrl> {
+        self.remote.as_ref()
+    }
+
     /// What a token says, if it is good now.
-    pub(super) fn verify(
-        &self,
-        token: &str,
-        now: UnixMillis,
-    ) -> Result<Arc<Verified>, AuthenticationError> {
+    pub(super) async fn verify(&self, token: &str) -> Result<Arc<Verified>, AuthenticationError> {
+        let now = clock::unix_millis();
+        let version = self.remote_keys().map(|(_, version)| version);
+        let failure = match self.verify_now(token, now) {
+            Ok(verified) => return Ok(verified),
+            Err(failure) => failure,
+        };
+        if let (Failure::UnknownKey | Failure::NoKeys, Some(remote)) = (&failure, &self.remote)
+            && Box::pin(remote.fetch_unless_tried(version)).await
+        {
+            return self.verify_now(token, now).map_err(Failure::into_error);
+        }
+        Err(failure.into_error())
+    }
+
+    fn remote_keys(&self) -> Option<(Arc<JwtKeys>, u64)> {
+        self.remote.as_ref()?.keys(clock::now())
+    }
+
+    /// The same with the keys that are there.
+    fn verify_now(&self, token: &str, now: UnixMillis) -> Result<Arc<Verified>, Failure> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(invalid(format!(
-                "the token has more than {MAX_TOKEN_BYTES} bytes"
-            )));
+            return Err(invalid(format!("the token has more than {MAX_TOKEN_BYTES} bytes")).into());
         }
         #[expect(
             clippy::cast_possible_truncation,
             reason = "any bits of a hash will do"
         )]
         let place = self.hasher.hash_one(token) as usize % KNOWN_TOKENS;
+        let remote = self.remote_keys();
+        let version = remote.as_ref().map(|(_, version)| *version);
         let known = self.known.lock()[place].clone();
-        let verified = match known {
-            Some((known, verified)) if *known == *token => verified,
-            _ => {
-                let verified = Arc::new(self.check(token)?);
+        match known {
+            Some((by, known, verified)) if by == version && *known == *token => {
                 verified.check_time(now)?;
-                let before =
-                    self.known.lock()[place].replace((token.into(), Arc::clone(&verified)));
-                drop(before);
-                return Ok(verified);
+                Ok(verified)
             }
-        };
-        verified.check_time(now)?;
-        Ok(verified)
+            _ => {
+                let remote = remote.as_ref().map(|(keys, _)| &**keys);
+                let verified = Arc::new(self.check(token, remote)?);
+                verified.check_time(now)?;
+                let known = (version, token.into(), Arc::clone(&verified));
+                let before = self.known.lock()[place].replace(known);
+                drop(before);
+                Ok(verified)
+            }
+        }
     }
 
     /// Checks the signature and reads the claims.
-    fn check(&self, token: &str) -> Result<Verified, AuthenticationError> {
+    fn check(&self, token: &str, remote: Option<&JwtKeys>) -> Result<Verified, Failure> {
         let header = jsonwebtoken::decode_header(token)
             .map_err(|_| invalid("the token is not a JWT with an algorithm that is known"))?;
         if header.crit.is_some() {
-            return Err(invalid(
-                "the token's `crit` names extensions that are not known",
-            ));
+            return Err(invalid("the token's `crit` names extensions that are not known").into());
         }
         let fits = |key: &&Key| {
             let names_it = match (&header.kid, &key.id) {
@@ -300,11 +354,17 @@ impl JwtVerifier {
             };
             names_it && key.algorithms.contains(&header.alg)
         };
-        let mut failure = invalid("no key fits the token's `alg` and `kid`");
-        for key in self.keys.keys.iter().filter(fits) {
+        let remote_keys = remote.map_or(&[][..], |remote| &remote.keys);
+        let mut failure = match (&self.remote, remote) {
+            (Some(_), None) => Failure::NoKeys,
+            _ => Failure::UnknownKey,
+        };
+        for key in self.keys.keys.iter().chain(remote_keys).filter(fits) {
             match jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation(header.alg)) {
-                Ok(data) => return self.read(data.claims),
-                Err(error) => failure = reason(&error),
+                Ok(data) => return Ok(self.read(data.claims)?),
+                // Without the other keys nobody knows whether it is good.
+                Err(_) if matches!(failure, Failure::NoKeys) => {}
+                Err(error) => failure = reason(&error).into(),
             }
         }
         Err(failure)

@@ -13,6 +13,8 @@
 
 mod api_tokens;
 mod application;
+mod client;
+mod jwk_set_url;
 mod jwt;
 mod tickets;
 
@@ -30,6 +32,7 @@ pub use application::{
     InvalidApplication, InvalidCookieName,
 };
 use application::{Question, Told};
+pub use jwk_set_url::{JwkSetStatus, JwkSetUrl};
 use jwt::JwtVerifier;
 pub use jwt::{InvalidKey, JwtKeys, JwtRules};
 
@@ -111,6 +114,8 @@ struct Ways {
 pub struct AuthenticationConfig {
     /// The keys of signed tokens; `None` takes none.
     pub jwt: Option<(JwtKeys, JwtRules)>,
+    /// More keys of signed tokens, at a URL. Without [`jwt`](Self::jwt) the default rules hold, which name no issuer: give both.
+    pub jwk_set_url: Option<JwkSetUrl>,
     /// The file of the tokens that the operator makes; `None` takes none.
     pub api_tokens: Option<TokenFile>,
     /// Who is asked about everything else that callers show; `None` asks nobody.
@@ -125,6 +130,7 @@ impl Default for AuthenticationConfig {
     fn default() -> Self {
         Self {
             jwt: None,
+            jwk_set_url: None,
             api_tokens: None,
             application: None,
             anonymous: Grants::nothing(),
@@ -148,6 +154,7 @@ impl Authentication {
     pub fn new(config: AuthenticationConfig) -> Result<Self, TokenFileError> {
         let AuthenticationConfig {
             jwt,
+            jwk_set_url,
             api_tokens,
             application,
             anonymous,
@@ -155,7 +162,10 @@ impl Authentication {
         } = config;
         Ok(Self {
             ways: Some(Ways {
-                jwt: jwt.map(|(keys, rules)| JwtVerifier::new(keys, rules)),
+                jwt: (jwt.is_some() || jwk_set_url.is_some()).then(|| {
+                    let (keys, rules) = jwt.unwrap_or_default();
+                    JwtVerifier::new(keys, jwk_set_url, rules)
+                }),
                 api_tokens: api_tokens.map(ApiTokens::open).transpose()?,
                 application,
                 tickets: Tickets::default(),
@@ -190,6 +200,19 @@ impl Authentication {
         tokens.save_uses(now, false);
         tokens.refresh(now);
         tokens.take_change()
+    }
+
+    /// Sees to it that keys at a URL are fresh; to be called about once a second, within a runtime.
+    pub fn keep_keys_fresh(&self, now: Instant) {
+        if let Some(remote) = self.jwk_set() {
+            remote.keep_fresh(now);
+        }
+    }
+
+    /// The keys at a URL, if there are any.
+    #[must_use]
+    pub fn jwk_set(&self) -> Option<&JwkSetUrl> {
+        self.ways.as_ref()?.jwt.as_ref()?.remote()
     }
 
     /// Writes down what is worth keeping, at the end.
@@ -253,7 +276,7 @@ impl Authentication {
                     Some(application) if ways.is_for_application(token) => {
                         ways.ask(application, &shown).await?
                     }
-                    _ => ways.bearer(shown.address, token)?,
+                    _ => ways.bearer(shown.address, token).await?,
                 }
             }
             (None, Some(ticket)) => {
@@ -326,7 +349,7 @@ impl Ways {
             .with_credential(Arc::clone(&told.credential)))
     }
 
-    fn bearer(&self, address: IpAddr, token: &str) -> Result<Caller, AuthenticationError> {
+    async fn bearer(&self, address: IpAddr, token: &str) -> Result<Caller, AuthenticationError> {
         if let (Some(tokens), true) = (&self.api_tokens, token.starts_with(api_tokens::PREFIX)) {
             let token = tokens.verify(token, clock::unix_millis())?;
             let caller = Caller::new(address, token.user.as_deref(), None)?;
@@ -339,7 +362,7 @@ impl Ways {
                 "no such token is known".into(),
             ));
         };
-        let verified = jwt.verify(token, clock::unix_millis())?;
+        let verified = jwt.verify(token).await?;
         let grants = match &verified.grants {
             None => self.authenticated.clone(),
             Some(grants) => self.authenticated.and(grants),

@@ -3,6 +3,8 @@
 mod application;
 mod audited;
 mod ending;
+mod jwk_set;
+mod jwt_corpus;
 mod owned_jobs;
 mod rates;
 mod ways;

@@ -15,10 +15,10 @@ use crate::access::{Credential, CredentialKind, Grants};
 
 /// An answer as it came.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
+pub(in super::super) struct Answer {
+    pub(in super::super) status: StatusCode,
     /// Only of a 200.
-    pub(super) body: Bytes,
+    pub(in super::super) body: Bytes,
 }
 
 /// What an answer means.

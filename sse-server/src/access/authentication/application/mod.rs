@@ -11,7 +11,6 @@
 
 mod answer;
 mod answers;
-mod client;
 mod cookies;
 
 use std::net::IpAddr;
@@ -26,11 +25,11 @@ use tokio::sync::{Semaphore, watch};
 use url::Url;
 
 use super::AuthenticationError;
+use super::client::Client;
 use crate::clock;
 use answer::Outcome;
-pub(super) use answer::Told;
+pub(super) use answer::{Answer, Told};
 use answers::{Answers, Key, Lookup};
-use client::Client;
 pub use cookies::{CookieName, InvalidCookieName};
 
 /// How the application is asked.
@@ -62,7 +61,7 @@ impl ApplicationConfig {
 /// An application that cannot be asked as it was said.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidApplication(String);
+pub struct InvalidApplication(pub(super) String);
 
 /// An application that is asked who sends a request. Cloning it is cheap; clones share what is kept.
 #[derive(Clone, Debug)]

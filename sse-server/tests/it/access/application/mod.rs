@@ -15,8 +15,8 @@ use crate::server::{Server, command, folder};
 
 /// A request to the application.
 #[derive(Clone, Debug)]
-struct Asked {
-    line: String,
+pub(super) struct Asked {
+    pub(super) line: String,
     headers: Vec<(String, String)>,
 }
 
@@ -28,13 +28,13 @@ impl Asked {
 }
 
 /// An application that answers as its function says, and remembers what it was asked.
-struct App {
-    address: SocketAddr,
+pub(super) struct App {
+    pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl App {
-    fn start(answer: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub(super) fn start(answer: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::at("127.0.0.1:0".parse().unwrap(), answer)
     }
 
@@ -57,7 +57,7 @@ impl App {
         format!("http://{}/authenticate?from=hub", self.address)
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
@@ -102,11 +102,11 @@ fn serve(mut socket: TcpStream, heard: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Aske
     }
 }
 
-fn status(line: &str) -> Vec<u8> {
+pub(super) fn status(line: &str) -> Vec<u8> {
     format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n").into()
 }
 
-fn good(body: &str) -> Vec<u8> {
+pub(super) fn good(body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").into()
 }

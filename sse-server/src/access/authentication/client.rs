@@ -1,4 +1,4 @@
-//! Asking over HTTP. It follows no redirect, uses no proxy, and reads no more than an answer may have.
+//! Asking other servers over HTTP: the application, and whoever publishes keys. It follows no redirect, uses no proxy, and reads no more than an answer may have.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -25,8 +25,7 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 use url::Url;
 
-use super::answer::Answer;
-use super::{InvalidApplication, Question};
+use super::application::{Answer, InvalidApplication, Question};
 
 /// Asks at one URL, over connections that it keeps open.
 #[derive(Debug)]
@@ -75,6 +74,22 @@ impl Client {
         Ok(Self { uri, http })
     }
 
+    /// Gets what is there, and for how long its `Cache-Control` lets it be kept; the reason when that does not work.
+    pub(super) async fn get(&self) -> Result<(Bytes, Option<Duration>), String> {
+        let response = self.http.request(self.bare_request()).await;
+        let response = response.map_err(|error| chain(&error))?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("it answers {}", response.status()));
+        }
+        let kept = response.headers().get(header::CACHE_CONTROL);
+        let kept = kept.and_then(|value| max_age(value.to_str().ok()?));
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
+        let body = body.collect().await.map_err(|error| {
+            format!("its answer cannot be read, or has more than {MAX_ANSWER_BYTES} bytes: {error}")
+        })?;
+        Ok((body.to_bytes(), kept))
+    }
+
     /// Asks; the reason when no answer comes.
     pub(super) async fn ask(&self, question: Question) -> Result<Answer, String> {
         let mut response = self.http.request(self.request(&question)).await;
@@ -99,7 +114,8 @@ impl Client {
             body: body.to_bytes(),
         })
     }
-    fn request(&self, question: &Question) -> Request<Empty<Bytes>> {
+
+    fn bare_request(&self) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
@@ -108,6 +124,12 @@ impl Client {
             header::USER_AGENT,
             HeaderValue::from_static(concat!("sse-server/", env!("CARGO_PKG_VERSION"))),
         );
+        request
+    }
+
+    fn request(&self, question: &Question) -> Request<Empty<Bytes>> {
+        let mut request = self.bare_request();
+        let headers = request.headers_mut();
         let address = HeaderValue::try_from(question.address.to_string()).ok();
         for (name, value) in [
             (header::AUTHORIZATION.as_str(), &question.authorization),
@@ -122,6 +144,23 @@ impl Client {
         }
         request
     }
+}
+
+/// How long an answer may be kept (RFC 9111, section 5.2.2): not at all with `no-store` or `no-cache`.
+fn max_age(cache_control: &str) -> Option<Duration> {
+    let mut age = None;
+    for directive in cache_control.split(',') {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" => return Some(Duration::ZERO),
+            "max-age" => {
+                let seconds = value.trim().trim_matches('"').parse().ok();
+                age = seconds.map(Duration::from_secs);
+            }
+            _ => {}
+        }
+    }
+    age
 }
 
 /// Whether a connection ended before there was any of an answer.
@@ -179,7 +218,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connection to the application.
+/// A connection to who is asked.
 enum Socket {
     Plain(TokioIo<TcpStream>),
     Encrypted(Box<TokioIo<TlsStream<TcpStream>>>),
@@ -241,6 +280,22 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_an_answer_may_be_kept() {
+        let seconds = |text| max_age(text).map(|age| age.as_secs());
+        for (text, expected) in [
+            ("public, max-age=600", Some(600)),
+            ("MAX-AGE=\"5\"", Some(5)),
+            ("max-age=600, no-store", Some(0)),
+            ("no-cache", Some(0)),
+            ("max-age=x", None),
+            ("max-age=-1", None),
+            ("", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_url_that_cannot_be_asked_is_refused_without_its_secret() {
