@@ -58,15 +58,16 @@ fn values_are_read_with_their_units() {
 /// A value that each option takes. An option that is not here fails the test.
 fn value(option: &str) -> &'static str {
     match option {
-        "listen" => "localhost:0",
-        "tls-cert" | "tls-key" | "data-dir" | "jwt-key" | "jwt-secret" | "token-file" => "a/path",
-        "auth-url" => "https://app.example/authenticate",
+        "listen" | "admin-listen" => "localhost:0",
+        "audit-log" | "tls-cert" | "tls-key" | "data-dir" | "jwt-key" | "jwt-secret"
+        | "token-file" => "a/path",
+        "auth-url" | "jwt-jwks-url" => "https://app.example/authenticate",
         "auth-cookie" => "session",
         "auth-timeout" | "auth-cache" => "7s",
         "jwt-issuer" | "jwt-audience" | "jwt-session-claim" => "text",
         "anonymous" | "authenticated" => r#"{"subscribe": ["news"]}"#,
         "refusals" => "status",
-        "ephemeral" | "allow-anonymous" | "same-log" | "trust-clock" => "true",
+        "core-dumps" | "ephemeral" | "allow-anonymous" | "same-log" | "trust-clock" => "true",
         "durability" => "os",
         "allowed-host" => "*.example.com",
         "allowed-origin" => "https://app.example",
