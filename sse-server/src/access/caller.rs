@@ -64,6 +64,8 @@ pub enum CredentialKind {
     Application,
     /// A ticket, made for a client that can send no header.
     Ticket,
+    /// The certificate of its connection.
+    Certificate,
 }
 
 /// As what a caller is counted, for limits that are not its address's alone.

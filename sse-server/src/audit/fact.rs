@@ -119,6 +119,7 @@ impl<'a> From<&'a Caller> for Who<'a> {
                 CredentialKind::ApiToken => "api_token",
                 CredentialKind::Application => "application",
                 CredentialKind::Ticket => "ticket",
+                CredentialKind::Certificate => "certificate",
             }),
             credential_id: credential.and_then(|it| it.id.as_deref()).map(Cut),
         }

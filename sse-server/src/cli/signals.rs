@@ -5,13 +5,6 @@ use std::io::{self, Write as _};
 
 use sse_server::serve::Tls;
 
-/// Says if clients will refuse the certificate for its dates. The server starts nevertheless: some take any.
-pub(crate) fn check_dates(tls: &Tls) {
-    if let Err(error) = tls.check_dates(sse_server::clock::unix_millis()) {
-        tracing::error!("{error}");
-    }
-}
-
 /// Handles the signals that do not end the server, from now on until the runtime ends. Each of them would end a process
 /// that knows nothing of it.
 #[cfg(unix)]
@@ -53,7 +46,6 @@ fn renew(tls: &Tls) {
     match tls.reload() {
         Ok(()) => {
             tracing::info!("the certificate was read again");
-            check_dates(tls);
         }
         Err(error) => tracing::error!(%error, "the certificate stays the old one"),
     }

@@ -9,8 +9,8 @@ use url::Url;
 use super::settings::or_fields;
 use super::{ConfigError, invalid};
 use crate::access::authentication::{
-    Application, ApplicationConfig, AuthenticationConfig, CookieName, InvalidKey, JwkSetUrl,
-    JwtKeys, JwtRules, TokenFile,
+    Application, ApplicationConfig, AuthenticationConfig, CertificateUsers, CookieName, InvalidKey,
+    JwkSetUrl, JwtKeys, JwtRules, TokenFile,
 };
 use crate::access::{Authentication, Grants};
 use crate::units::Span;
@@ -90,9 +90,12 @@ impl AuthenticationSettings {
             || self.auth_url.is_some()
     }
 
-    pub(super) fn build(self) -> Result<Arc<Authentication>, ConfigError> {
+    pub(super) fn build(
+        self,
+        certificates: Option<CertificateUsers>,
+    ) -> Result<Arc<Authentication>, ConfigError> {
         let application = self.application()?;
-        if !self.is_on() {
+        if !self.is_on() && certificates.is_none() {
             let stray = [
                 ("--jwt-issuer", self.jwt_issuer.is_some()),
                 ("--jwt-audience", self.jwt_audience.is_some()),
@@ -102,7 +105,7 @@ impl AuthenticationSettings {
             ];
             if let Some((option, _)) = stray.into_iter().find(|(_, is_given)| *is_given) {
                 return Err(invalid(format!(
-                    "{option} has no use without authentication: add --jwt-key, --jwt-secret, --jwt-jwks-url, --token-file or --auth-url"
+                    "{option} has no use without authentication: add --jwt-key, --jwt-secret, --jwt-jwks-url, --token-file, --auth-url or --tls-client-ca"
                 )));
             }
             return Ok(Arc::new(Authentication::open()));
@@ -127,6 +130,7 @@ impl AuthenticationSettings {
             jwk_set_url,
             api_tokens: self.token_file.map(TokenFile::new),
             application,
+            certificates,
             anonymous: self.anonymous.unwrap_or_else(Grants::nothing),
             authenticated: self.authenticated.unwrap_or_else(Grants::nothing),
         });

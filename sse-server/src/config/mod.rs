@@ -6,7 +6,6 @@
 mod authentication;
 mod check;
 mod compression;
-mod describe;
 mod environment;
 mod explain;
 mod file;
@@ -22,6 +21,7 @@ mod settings;
 mod storage;
 mod streams;
 mod suggestion;
+mod tls;
 mod topic_rule;
 
 use std::path::PathBuf;
@@ -31,10 +31,9 @@ use sse_broker::Retention;
 
 pub use authentication::AuthenticationSettings;
 pub use compression::{CompressionSettings, LevelSetting};
-pub use describe::{Effective, Origin, Profile, effective, schema, template};
 pub use environment::check_environment;
 pub use explain::explain;
-pub use file::{check_file, read_file};
+pub use file::read_file;
 pub use http::HttpSettings;
 pub use limits::LimitSettings;
 pub use log::{LogFormat, LogSettings};
@@ -46,6 +45,7 @@ pub use server::ServerSettings;
 pub use settings::Settings;
 pub use storage::{DurabilitySetting, Storage, StorageSettings};
 pub use streams::StreamSettings;
+pub use tls::{ClientAuthSetting, TlsSettings, TlsVersionSetting};
 pub use topic_rule::TopicRule;
 
 use crate::access::budget::Account;
@@ -192,16 +192,20 @@ impl Config {
         };
         memory.check(&hub, &http)?;
         let (log, log_format, audit_log) = settings.log.build();
-        let server = settings.server.build(settings.authentication.is_on())?;
+        let tls = settings.tls.build()?;
+        let has_authentication = settings.authentication.is_on() || tls.certificates.is_some();
+        let server = settings
+            .server
+            .build(has_authentication, tls.tls.is_some())?;
         let http = HttpConfig {
-            authentication: settings.authentication.build()?,
+            authentication: settings.authentication.build(tls.certificates)?,
             trusted_proxies: settings.proxies.build(&server.listen)?,
             ..http
         };
         Ok(Self {
             listen: server.listen,
             admin_listen: server.admin_listen,
-            tls: server.tls,
+            tls: tls.tls,
             core_dumps: server.core_dumps,
             drain_timeout: server.drain_timeout,
             storage: settings.storage.build()?,

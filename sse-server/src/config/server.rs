@@ -1,13 +1,12 @@
-//! Where to listen, with which certificate, and how long the end may take.
+//! Where to listen, and how long the end may take.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::settings::or_fields;
 use super::{ConfigError, invalid};
-use crate::serve::{Endpoint, Tls};
+use crate::serve::Endpoint;
 use crate::units::Span;
 
 /// The server's settings, as they were given.
@@ -32,12 +31,6 @@ pub struct ServerSettings {
         value_name = "ADDR"
     )]
     pub admin_listen: Option<Vec<Endpoint>>,
-    /// Speak HTTPS with this certificate: a PEM file, the server's own first, then those up to the root
-    #[arg(long, env = "SSE_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key: a PEM file. After a renewal SIGHUP makes the server read both again
-    #[arg(long, env = "SSE_TLS_KEY", value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
     /// Allow listening on addresses that other machines can reach; anyone there may then publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub allow_anonymous: Option<bool>,
@@ -53,18 +46,20 @@ pub struct ServerSettings {
 pub(super) struct Server {
     pub(super) listen: Vec<Endpoint>,
     pub(super) admin_listen: Vec<Endpoint>,
-    pub(super) tls: Option<Tls>,
     pub(super) core_dumps: bool,
     pub(super) drain_timeout: Duration,
 }
 
 impl ServerSettings {
     pub(super) fn or(self, other: Self) -> Self {
-        or_fields!(self, other: listen, admin_listen, tls_cert, tls_key, allow_anonymous, core_dumps, drain_timeout)
+        or_fields!(self, other: listen, admin_listen, allow_anonymous, core_dumps, drain_timeout)
     }
 
-    pub(super) fn build(self, has_authentication: bool) -> Result<Server, ConfigError> {
-        let tls = self.certificate()?;
+    pub(super) fn build(
+        self,
+        has_authentication: bool,
+        has_certificate: bool,
+    ) -> Result<Server, ConfigError> {
         let listen = self
             .listen
             .filter(|endpoints| !endpoints.is_empty())
@@ -77,7 +72,7 @@ impl ServerSettings {
         {
             return Err(invalid(format!(
                 "listening on {endpoint} lets other machines publish and read without authentication: \
-                 add it (--token-file FILE, --jwt-secret FILE, --jwt-key FILE, --jwt-jwks-url URL, --auth-url URL), or --allow-anonymous if that is intended"
+                 add it (--token-file FILE, --jwt-secret FILE, --jwt-key FILE, --jwt-jwks-url URL, --auth-url URL, --tls-client-ca FILE), or --allow-anonymous if that is intended"
             )));
         }
         let is_again = |(at, endpoint): &(usize, &&Endpoint)| {
@@ -91,7 +86,7 @@ impl ServerSettings {
             return Err(invalid(format!("{option} {endpoint} twice; name it once")));
         }
         let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
-        if tls.is_some() && listen.iter().all(is_unix) {
+        if has_certificate && listen.iter().all(is_unix) {
             return Err(invalid(
                 "--tls-cert has no use where --listen names only Unix sockets, which speak plain HTTP: \
                  add an address such as --listen 127.0.0.1:8443, or leave the certificate out",
@@ -100,26 +95,10 @@ impl ServerSettings {
         Ok(Server {
             listen,
             admin_listen,
-            tls,
             core_dumps: self.core_dumps.unwrap_or(false),
             drain_timeout: self
                 .drain_timeout
                 .map_or(Duration::from_secs(10), |span| span.0),
         })
-    }
-
-    fn certificate(&self) -> Result<Option<Tls>, ConfigError> {
-        match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Tls::from_files(certificate, key)
-                .map(Some)
-                .map_err(|error| invalid(error.to_string())),
-            (Some(_), None) => Err(invalid(
-                "--tls-cert is given without --tls-key: add the certificate's private key",
-            )),
-            (None, Some(_)) => Err(invalid(
-                "--tls-key is given without --tls-cert: add the key's certificate",
-            )),
-            (None, None) => Ok(None),
-        }
     }
 }

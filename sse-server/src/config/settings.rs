@@ -5,7 +5,7 @@ use clap::Args;
 use super::{
     AuthenticationSettings, CompressionSettings, HttpSettings, LimitSettings, LogSettings,
     MemorySettings, ProxySettings, RateSettings, RetentionSettings, ServerSettings,
-    StorageSettings, StreamSettings,
+    StorageSettings, StreamSettings, TlsSettings,
 };
 
 /// Every setting, as it was given; what was not given is `None`.
@@ -16,6 +16,9 @@ pub struct Settings {
     /// Where to listen, and how to stop.
     #[command(flatten)]
     pub server: ServerSettings,
+    /// HTTPS.
+    #[command(flatten)]
+    pub tls: TlsSettings,
     /// Where events are kept.
     #[command(flatten)]
     pub storage: StorageSettings,
@@ -64,7 +67,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            server, storage, http, authentication, proxies, log, memory, limits, rates, streams, compression, retention,
+            server, tls, storage, http, authentication, proxies, log, memory, limits, rates, streams, compression, retention,
         )
     }
 }

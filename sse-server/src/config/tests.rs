@@ -59,15 +59,19 @@ fn values_are_read_with_their_units() {
 fn value(option: &str) -> &'static str {
     match option {
         "listen" | "admin-listen" => "localhost:0",
-        "audit-log" | "tls-cert" | "tls-key" | "data-dir" | "jwt-key" | "jwt-secret"
-        | "token-file" => "a/path",
+        "tls-min-version" => "1.3",
+        "tls-client-auth" => "optional",
+        "tls-client-user-prefix" => "client-",
+        "tls-client-grants" => r#"{"backend": {"publish": ["*"]}}"#,
+        "tls-cert" | "tls-key" | "tls-client-ca" | "tls-client-crl" | "audit-log" | "data-dir"
+        | "jwt-key" | "jwt-secret" | "token-file" => "a/path",
         "auth-url" | "jwt-jwks-url" => "https://app.example/authenticate",
         "auth-cookie" => "session",
         "auth-timeout" | "auth-cache" => "7s",
         "jwt-issuer" | "jwt-audience" | "jwt-session-claim" => "text",
         "anonymous" | "authenticated" => r#"{"subscribe": ["news"]}"#,
         "refusals" => "status",
-        "core-dumps" | "ephemeral" | "allow-anonymous" | "same-log" | "trust-clock" => "true",
+        "ephemeral" | "allow-anonymous" | "core-dumps" | "same-log" | "trust-clock" => "true",
         "durability" => "os",
         "allowed-host" => "*.example.com",
         "allowed-origin" => "https://app.example",

@@ -45,7 +45,7 @@ pub(crate) use problem::REFUSED_RETRY_AFTER;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
 pub use unavailable::Refusals;
 
-use crate::access::authentication::Presented;
+use crate::access::authentication::{ClientCertificate, Presented};
 use crate::access::budget::{Account, Budget, NoMemory};
 use crate::access::{
     Authentication, AuthenticationError, Caller, NoPlace, Peer, Place, PlaceLimits, Places,
@@ -176,6 +176,13 @@ impl HubService {
         loop {
             ticks.tick().await;
             authentication.keep_keys_fresh(clock::now());
+            if authentication.has_new_revoked_certificates() {
+                let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
+                tracing::info!(
+                    streams_ended = ended,
+                    "other client certificates are revoked"
+                );
+            }
             if let Some(change) = authentication.refresh(clock::now()) {
                 let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
                 tracing::info!(streams_ended = ended, "the file of tokens has changed");
@@ -311,7 +318,7 @@ impl HubService {
             guard::check_page(&self.config, origin, &head.headers, host)?;
         }
         let cookies = self.cookies(operation, &head.headers, &query);
-        if cookies.is_some() {
+        if cookies.is_some() || self.goes_by_certificate(operation, &head, &query) {
             guard::check_cookies(&self.config, origin, &head.headers, host)?;
         }
         let caller = self
@@ -438,14 +445,19 @@ impl HubService {
         headers: &HeaderMap,
         query: &Query,
     ) -> Option<HeaderValue> {
-        let is_open = matches!(
-            operation,
-            Operation::Index | Operation::Live | Operation::Ready
-        );
-        if is_open || query.get("ticket").is_some() {
+        if is_open(operation) || query.get("ticket").is_some() {
             return None;
         }
         self.config.authentication.cookies(headers)
+    }
+
+    /// Whether the certificate of its connection shows who sends a request.
+    fn goes_by_certificate(&self, operation: Operation, head: &Parts, query: &Query) -> bool {
+        self.config.authentication.takes_certificates()
+            && head.extensions.get::<ClientCertificate>().is_some()
+            && !is_open(operation)
+            && !head.headers.contains_key(header::AUTHORIZATION)
+            && query.get("ticket").is_none()
     }
 
     /// Who sends a request.
@@ -474,6 +486,7 @@ impl HubService {
             authorization,
             cookies,
             ticket: query.get("ticket"),
+            certificate: head.extensions.get::<ClientCertificate>(),
             origin: headers
                 .get(header::ORIGIN)
                 .and_then(|origin| origin.to_str().ok()),
@@ -566,6 +579,14 @@ fn hold_answer(
         Err(refused) if is_read => Err(refused.into()),
         Err(_) => Ok(response),
     }
+}
+
+/// Whether nobody is asked who they are.
+fn is_open(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Index | Operation::Live | Operation::Ready
+    )
 }
 
 /// How many connections, and requests at once, administrators have of their own: some scrapers and people.

@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     takeovers: AtomicU64,
     refused_takeovers: AtomicU64,
     panics: AtomicU64,
+    /// Until when what TLS needs is good, in seconds of Unix time.
+    certificates: Mutex<Vec<(&'static str, u64)>>,
     bytes_delivered: AtomicU64,
     /// How many events the slowest reader was behind at the last look.
     most_behind: AtomicUsize,
@@ -259,6 +261,7 @@ impl Metrics {
             takeovers: AtomicU64::new(0),
             refused_takeovers: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            certificates: Mutex::default(),
             bytes_delivered: AtomicU64::new(0),
             most_behind: AtomicUsize::new(0),
             started_at: unix_now,
@@ -314,6 +317,12 @@ impl Metrics {
     /// A handler of a request has panicked.
     pub(crate) fn record_panic(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The certificates are good until then, in seconds of Unix time.
+    pub(crate) fn record_certificates(&self, until: Vec<(&'static str, u64)>) {
+        let old = std::mem::replace(&mut *self.certificates.lock(), until);
+        drop(old);
     }
 
     /// A stream was refused because its named subscription is in use.
@@ -432,6 +441,7 @@ impl Hub {
         }
         registry.register("rates_refused", "How often somebody was too fast", too_fast);
         self.register_audit(&mut registry);
+        self.register_certificates(&mut registry);
         let panics: Counter = Counter::default();
         panics.inc_by(self.inner.metrics.panics.load(Ordering::Relaxed));
         registry.register("request_panics", "Requests whose handler panicked", panics);
@@ -459,6 +469,21 @@ impl Hub {
             ("requests", self.inner.requests.status().into()),
             ("sockets", self.inner.sockets.status().places.into()),
         ]
+    }
+
+    /// Until when certificates are good, if there are any.
+    fn register_certificates(&self, registry: &mut Registry) {
+        let certificates = self.inner.metrics.certificates.lock().clone();
+        if certificates.is_empty() {
+            return;
+        }
+        let expiry = Family::<PlaceLabel, Gauge>::default();
+        for (of, until) in certificates {
+            let until = i64::try_from(until).unwrap_or(i64::MAX);
+            expiry.get_or_create(&PlaceLabel { of }).set(until);
+        }
+        let help = "When the first certificate of this file expires, in Unix time";
+        registry.register_with_unit("certificate_expiry", help, Unit::Seconds, expiry);
     }
 
     /// How the audit log fares, if there is one.

@@ -32,6 +32,7 @@ use super::stage::{Stage, reached};
 use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
 use super::watched_io::WatchedIo;
+use crate::access::authentication::ClientCertificate;
 use crate::access::budget::{Account, NoMemory};
 use crate::access::proxy_protocol;
 use crate::access::{Busy, Peer, SocketPlace};
@@ -71,6 +72,8 @@ pub(super) struct Client {
     pub(super) place: SocketPlace,
     /// Whether the peer is whom a proxy told of at the beginning of the connection.
     pub(super) is_told: bool,
+    /// What the client has shown in the handshake.
+    pub(super) certificate: Option<ClientCertificate>,
 }
 
 /// Who writes the streams that are asked for over HTTP/1.
@@ -86,7 +89,7 @@ pub(super) enum Writer {
 /// timeout.
 pub(super) async fn serve_tls(
     socket: TcpStream,
-    client: Client,
+    mut client: Client,
     tls: Tls,
     mut site: Site,
 ) -> Ended {
@@ -104,7 +107,10 @@ pub(super) async fn serve_tls(
         () = std::future::poll_fn(|cx| client.place.poll_evicted(cx)) => return Ended::Done,
     };
     let socket = match accepted {
-        Ok(Ok(socket)) => socket,
+        Ok(Ok((socket, certificate))) => {
+            client.certificate = certificate;
+            socket
+        }
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "TLS handshake failed");
             return Ended::Done;
@@ -267,7 +273,7 @@ fn begin_stream(taken: TakenStream, is_all_read: bool) -> BegunStream {
 
 /// Answers one request, unless hyper is not to write the answer: that is left for whoever serves the socket.
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     service: HubService,
     shared: Arc<Shared>,
     takes_streams: bool,
@@ -275,7 +281,15 @@ async fn answer(
     let version = request.version();
     let asks_to_close = asks_to_close(request.headers());
     let is_for_writer = takes_streams && is_plain_get(&request) && !shared.watch.is_write_pending();
-    let Client { peer, place, .. } = &shared.client;
+    let Client {
+        peer,
+        place,
+        certificate,
+        ..
+    } = &shared.client;
+    if let Some(certificate) = certificate {
+        request.extensions_mut().insert(certificate.clone());
+    }
     let busy = place.begin();
     let mut response = service.answer(request, *peer).await;
     if let Some(next) = response.body_mut().take_takeover() {

@@ -65,7 +65,11 @@ pub(super) async fn serve<S: Socket>(socket: S, client: Client, site: Site) {
     let service = hyper::service::service_fn({
         let exchanges = Arc::clone(&exchanges);
         let place = client.place.clone();
-        move |request: Request<Incoming>| {
+        let certificate = client.certificate.clone();
+        move |mut request: Request<Incoming>| {
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
             let service = service.clone();
             let mut exchange = Exchange::begin(&exchanges);
             let held = budget.try_take(Account::Connections, peer.address(), EXCHANGE_BYTES);

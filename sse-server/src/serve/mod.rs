@@ -28,4 +28,4 @@ pub use config::{ServerConfig, StreamWriter};
 pub use endpoint::{BoundAddress, Endpoint, InvalidEndpoint};
 pub use listen::ListenError;
 pub use server::Server;
-pub use tls::{Tls, TlsError};
+pub use tls::{ClientAuth, Tls, TlsConfig, TlsError, TlsVersion};

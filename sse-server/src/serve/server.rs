@@ -111,14 +111,22 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>, drain_timeout: Duration) -> usize {
         let hub = self.service.hub().clone();
         let service = self.service.clone();
+        let tls = self.config.tls.clone();
         let (stage, _) = watch::channel(Stage::Serving);
         let (mut workers, bound) = self.start(&stage);
         let housekeeping = tokio::spawn({
             let (hub, service) = (hub.clone(), service.clone());
             async move {
+                let expiry = async {
+                    match &tls {
+                        Some(tls) => tls.watch_expiry(&hub).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = hub.run_housekeeping() => {}
                     () = service.watch_credentials() => {}
+                    () = expiry => {}
                 }
             }
         });

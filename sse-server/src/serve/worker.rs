@@ -255,6 +255,7 @@ fn place(service: &HubService, peer: Peer) -> Result<Client, NoPlace> {
         peer,
         place,
         is_told: false,
+        certificate: None,
     })
 }
 

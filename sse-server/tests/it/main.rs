@@ -20,7 +20,6 @@ mod server;
 
 mod access;
 mod compressed;
-mod configuration;
 mod cursors;
 mod draining;
 mod durable_readers;
@@ -49,6 +48,7 @@ mod same_bytes;
 mod starting;
 mod streams;
 mod tls;
+mod tls_clients;
 mod tls_limits;
 mod visibility;
 mod websocket;

@@ -5,6 +5,7 @@
 //!                             application knows (`application`)
 //!   Cookie: …                 where it is named: a session of the application (`application`)
 //!   ?ticket=…                 made for clients that can send no header (`tickets`)
+//!   the connection            a client certificate (`certificates`), where the request shows nothing else
 //!   nothing                   anonymous, with the grants that everyone has
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 mod api_tokens;
 mod application;
+mod certificates;
 mod client;
 mod jwk_set_url;
 mod jwt;
@@ -32,6 +34,10 @@ pub use application::{
     InvalidApplication, InvalidCookieName,
 };
 use application::{Question, Told};
+pub use certificates::{
+    CertificateGrants, CertificateUsers, ClientCertificate, DEFAULT_CERTIFICATE_PREFIX,
+    RevokedCertificates,
+};
 pub use jwk_set_url::{JwkSetStatus, JwkSetUrl};
 use jwt::JwtVerifier;
 pub use jwt::{InvalidKey, JwtKeys, JwtRules};
@@ -53,6 +59,8 @@ pub struct Presented<'a> {
     pub cookies: Option<&'a HeaderValue>,
     /// The ticket in its query.
     pub ticket: Option<&'a str>,
+    /// The certificate that its connection has shown.
+    pub certificate: Option<&'a ClientCertificate>,
     /// Its `Origin` header.
     pub origin: Option<&'a str>,
     /// The user that its query names.
@@ -104,6 +112,7 @@ struct Ways {
     jwt: Option<JwtVerifier>,
     api_tokens: Option<ApiTokens>,
     application: Option<Application>,
+    certificates: Option<CertificateUsers>,
     tickets: Tickets,
     anonymous: Grants,
     authenticated: Grants,
@@ -120,6 +129,8 @@ pub struct AuthenticationConfig {
     pub api_tokens: Option<TokenFile>,
     /// Who is asked about everything else that callers show; `None` asks nobody.
     pub application: Option<Application>,
+    /// Who those are that show a client certificate and nothing else; `None` takes none.
+    pub certificates: Option<CertificateUsers>,
     /// What everyone may do.
     pub anonymous: Grants,
     /// What everyone may do besides who has shown who they are.
@@ -133,6 +144,7 @@ impl Default for AuthenticationConfig {
             jwk_set_url: None,
             api_tokens: None,
             application: None,
+            certificates: None,
             anonymous: Grants::nothing(),
             authenticated: Grants::nothing(),
         }
@@ -157,6 +169,7 @@ impl Authentication {
             jwk_set_url,
             api_tokens,
             application,
+            certificates,
             anonymous,
             authenticated,
         } = config;
@@ -168,6 +181,7 @@ impl Authentication {
                 }),
                 api_tokens: api_tokens.map(ApiTokens::open).transpose()?,
                 application,
+                certificates,
                 tickets: Tickets::default(),
                 authenticated: anonymous.and(&authenticated),
                 anonymous,
@@ -225,8 +239,20 @@ impl Authentication {
     /// Whether a credential that was good was taken back since.
     #[must_use]
     pub fn is_gone(&self, credential: &Credential) -> bool {
-        self.api_tokens()
-            .is_some_and(|tokens| tokens.is_gone(credential))
+        let tokens = self.api_tokens();
+        let certificates = self.certificates();
+        tokens.is_some_and(|tokens| tokens.is_gone(credential))
+            || certificates.is_some_and(|it| it.revoked.has(credential))
+    }
+
+    /// Whether other client certificates are revoked since this was last asked.
+    #[must_use]
+    pub fn has_new_revoked_certificates(&self) -> bool {
+        self.certificates().is_some_and(|it| it.revoked.take_news())
+    }
+
+    fn certificates(&self) -> Option<&CertificateUsers> {
+        self.ways.as_ref()?.certificates.as_ref()
     }
 
     fn api_tokens(&self) -> Option<&ApiTokens> {
@@ -241,6 +267,13 @@ impl Authentication {
     #[must_use]
     pub fn takes_cookies(&self) -> bool {
         self.application().is_some_and(Application::takes_cookies)
+    }
+
+    /// Whether the certificate of a connection can show who a caller is. A page uses it without its visitor's knowledge, like
+    /// cookies.
+    #[must_use]
+    pub fn takes_certificates(&self) -> bool {
+        self.certificates().is_some()
     }
 
     /// Those cookies of a request that show who its sender is.
@@ -268,6 +301,11 @@ impl Authentication {
         let caller = match (shown.authorization, shown.ticket) {
             (None, None) => match (&ways.application, shown.cookies) {
                 (Some(application), Some(_)) => ways.ask(application, &shown).await?,
+                _ if let (Some(users), Some(certificate)) =
+                    (&ways.certificates, shown.certificate) =>
+                {
+                    users.caller(shown.address, certificate, &ways.authenticated)?
+                }
                 _ => Caller::anonymous(shown.address).with_grants(ways.anonymous.clone()),
             },
             (Some(authorization), None) => {

@@ -9,8 +9,8 @@
 //!   something, and on every WebSocket handshake. So a request with an `Origin` that is neither the hub's
 //!   own nor configured may read nothing (no CORS header), change nothing and open no WebSocket (403).
 //!
-//! * **Cookies.** A browser sends them along whoever made it send the request. So where cookies show who a caller is, a request
-//!   that has them comes from the hub's own origin or from one that is on the list by name, or it is refused (403).
+//! * **Cookies and client certificates.** A browser sends them along whoever made it send the request. So where they show who a
+//!   caller is, a request that has them comes from the hub's own origin or from one that is on the list by name, or it is refused (403).
 //!
 //! A GET that changes something, such as the stream of a named subscription, which ends the stream of its last reader, is told
 //! from one that a foreign page makes without an `Origin` (an image, a script) by `Sec-Fetch-Site`, or by `Referer`.
@@ -165,7 +165,7 @@ pub(super) fn check_page(
     ))
 }
 
-/// Refuses a request that shows who sends it by cookies when a foreign page makes it. An origin that may come because any may
+/// Refuses a request that shows who sends it by cookies or by a client certificate when a foreign page makes it. An origin that may come because any may
 /// is foreign too.
 pub(super) fn check_cookies(
     config: &HttpConfig,
@@ -188,7 +188,7 @@ pub(super) fn check_cookies(
     }
     Err(Problem::new(
         StatusCode::FORBIDDEN,
-        "pages of this origin may not come with cookies; add the origin with --allowed-origin, by its name",
+        "pages of this origin may not come with cookies or a client certificate; add the origin with --allowed-origin, by its name",
     ))
 }
 
@@ -238,8 +238,9 @@ pub(super) fn finish(config: &HttpConfig, origin: &Origin, headers: &mut HeaderM
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     let allowed = match origin {
         Origin::Allowed(origin) => {
-            // Without cookies there is nothing that a page could send along unseen.
-            if config.authentication.takes_cookies() {
+            // Without cookies and certificates there is nothing that a page could send along unseen.
+            let authentication = &config.authentication;
+            if authentication.takes_cookies() || authentication.takes_certificates() {
                 headers.insert(
                     header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
                     HeaderValue::from_static("true"),

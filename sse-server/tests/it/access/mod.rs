@@ -75,7 +75,7 @@ impl Guarded {
     }
 }
 
-fn secret_file(folder: &TempDir) -> PathBuf {
+pub(crate) fn secret_file(folder: &TempDir) -> PathBuf {
     let path = folder.path().join("secret");
     std::fs::write(&path, SECRET).unwrap();
     path
@@ -93,7 +93,7 @@ fn signed(header: &Header, claims: &Value) -> String {
 }
 
 /// A token that is good for a minute.
-fn token(claims: Value) -> String {
+pub(crate) fn token(claims: Value) -> String {
     let mut claims = claims;
     claims["exp"] = (now() + 60).into();
     signed(&Header::new(Algorithm::HS256), &claims)
