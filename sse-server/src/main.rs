@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use sse_broker::{
     Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig, OpenError, Retention,
 };
@@ -51,6 +51,8 @@ enum Command {
     Log(cli::log::Args),
     /// Make, list and revoke API tokens
     Token(cli::token::Args),
+    /// Check the configuration, show what holds, and write a file to begin with
+    Config(cli::config::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,8 +65,8 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(cli) => cli,
+    let (cli, matches) = match parse() {
+        Ok(read) => read,
         Err(code) => return code,
     };
     if let Err(error) = check_environment(&Cli::command(), std::env::vars_os()) {
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(serve)) => run(*serve),
         Some(Command::Log(args)) => cli::log::run(args),
         Some(Command::Token(args)) => cli::token::run(args),
+        Some(Command::Config(args)) => cli::config::run(args, innermost(&matches)),
         None => run(cli.serve),
     };
     match outcome {
@@ -87,10 +90,11 @@ fn main() -> ExitCode {
 }
 
 /// Reads the command line; a mistake in it is told in one line.
-fn parse() -> Result<Cli, ExitCode> {
+fn parse() -> Result<(Cli, ArgMatches), ExitCode> {
     let matches = Cli::command().try_get_matches();
-    let error = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => return Ok(cli),
+    let read = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let error = match read {
+        Ok(read) => return Ok(read),
         Err(error) => error,
     };
     if matches!(
@@ -119,6 +123,14 @@ fn parse() -> Result<Cli, ExitCode> {
         .collect();
     let _ = writeln!(io::stderr(), "{} (see --help)", line.join("; "));
     Err(ExitCode::from(2))
+}
+
+/// What was said to the subcommand.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    match matches.subcommand() {
+        Some((_, matches)) => innermost(matches),
+        None => matches,
+    }
 }
 
 fn run(serve: Serve) -> Result<ExitCode, String> {

@@ -20,14 +20,27 @@ use super::{ConfigError, Settings, explain};
 ///
 /// When it cannot be read, or holds a key or value that no setting has; the message names the line and the key.
 pub fn read_file(path: &Path) -> Result<Settings, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+    check_file(path).map_err(|mut errors| errors.swap_remove(0))
+}
+
+/// The same, with every mistake that is in it.
+///
+/// # Errors
+///
+/// As [`read_file`], in the order of the lines; there is at least one.
+pub fn check_file(path: &Path) -> Result<Settings, Vec<ConfigError>> {
+    let unreadable = |source| ConfigError::Unreadable {
         path: path.to_owned(),
         source,
-    })?;
-    parse(&text).map_err(|mistake| ConfigError::Malformed {
-        path: path.to_owned(),
-        line: 1 + text[..mistake.at.min(text.len())].matches('\n').count(),
-        reason: mistake.reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| vec![unreadable(error)])?;
+    parse(&text).map_err(|mistakes| {
+        let told = mistakes.into_iter().map(|mistake| ConfigError::Malformed {
+            path: path.to_owned(),
+            line: 1 + text[..mistake.at.min(text.len())].matches('\n').count(),
+            reason: mistake.reason,
+        });
+        told.collect()
     })
 }
 
@@ -59,17 +72,24 @@ impl Mistake {
     }
 }
 
-fn parse(text: &str) -> Result<Settings, Mistake> {
-    let table = DeTable::parse(text).map_err(|error| Mistake::of_toml(&error, 0))?;
+fn parse(text: &str) -> Result<Settings, Vec<Mistake>> {
+    let table = DeTable::parse(text).map_err(|error| vec![Mistake::of_toml(&error, 0)])?;
     let mut entries: Vec<_> = table.into_inner().into_iter().collect();
-    // The first mistake is told, as it stands in the file.
+    // Mistakes are told in the order of the file.
     entries.sort_by_key(|(key, _)| key.span().start);
     let options = Options::new();
     let mut settings = Settings::default();
+    let mut mistakes = Vec::new();
     for (key, value) in entries {
-        settings = settings.or(options.read(&key, value)?);
+        match options.read(&key, value) {
+            Ok(more) => settings = settings.or(more),
+            Err(mistake) => mistakes.push(mistake),
+        }
     }
-    Ok(settings)
+    match mistakes.is_empty() {
+        true => Ok(settings),
+        false => Err(mistakes),
+    }
 }
 
 /// The command line's options, without the environment.

@@ -6,6 +6,7 @@
 mod authentication;
 mod check;
 mod compression;
+mod describe;
 mod environment;
 mod explain;
 mod file;
@@ -31,9 +32,10 @@ use sse_broker::Retention;
 
 pub use authentication::AuthenticationSettings;
 pub use compression::{CompressionSettings, LevelSetting};
+pub use describe::{Effective, Origin, Profile, effective, schema, template};
 pub use environment::check_environment;
 pub use explain::explain;
-pub use file::read_file;
+pub use file::{check_file, read_file};
 pub use http::HttpSettings;
 pub use limits::LimitSettings;
 pub use log::{LogFormat, LogSettings};

@@ -20,6 +20,7 @@ mod server;
 
 mod access;
 mod compressed;
+mod configuration;
 mod cursors;
 mod draining;
 mod durable_readers;
