@@ -100,7 +100,7 @@ fn property(option: &Arg, name: &str) -> Value {
             ]}),
             _ => json!({"anyOf": [one, {"type": "array", "items": one}]}),
         },
-        _ if ["anonymous", "authenticated"].contains(&name) => {
+        _ if ["anonymous", "authenticated", "tls-client-grants"].contains(&name) => {
             json!({"type": ["string", "object"]})
         }
         _ => one,
@@ -223,6 +223,10 @@ fn example(name: &str, option: &Arg) -> String {
         "tls-cert" => "certificate.pem",
         "tls-key" => "key.pem",
         "tls-client-ca" => "clients-ca.pem",
+        "tls-client-crl" => "clients-revoked.pem",
+        "tls-client-auth" => "required",
+        "tls-client-user-prefix" => "cert:",
+        "tls-client-grants" => r#"{"backend": {"publish": ["*"]}}"#,
         "data-dir" => "./sse-data",
         "allowed-host" => "events.example.com",
         "allowed-origin" => "https://app.example.com",
