@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use cli::reload::Reloader;
+use cli::telemetry::Filter;
 use sse_broker::{
     Broker, DiskBroker, DiskConfig, Epoch, MemoryBroker, MemoryConfig, OpenError, Retention,
 };
@@ -74,11 +76,11 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let outcome = match cli.command {
-        Some(Command::Serve(serve)) => run(*serve),
+        Some(Command::Serve(serve)) => run(*serve, innermost(&matches)),
         Some(Command::Log(args)) => cli::log::run(args),
         Some(Command::Token(args)) => cli::token::run(args),
         Some(Command::Config(args)) => cli::config::run(args, innermost(&matches)),
-        None => run(cli.serve),
+        None => run(cli.serve, &matches),
     };
     match outcome {
         Ok(code) => code,
@@ -133,15 +135,16 @@ fn innermost(matches: &ArgMatches) -> &ArgMatches {
     }
 }
 
-fn run(serve: Serve) -> Result<ExitCode, String> {
+fn run(serve: Serve, matches: &ArgMatches) -> Result<ExitCode, String> {
     let file = match &serve.config {
         Some(path) => read_file(path).map_err(|error| error.to_string())?,
         None => Settings::default(),
     };
-    let config = Config::new(serve.settings.or(file)).map_err(|error| error.to_string())?;
-    let _log = cli::telemetry::init(&config.log, config.log_format)?;
+    let config = Config::new(serve.settings.clone().or(file)).map_err(|error| error.to_string())?;
+    let log = cli::telemetry::init(&config.log, config.log_format)?;
     let runtime = runtime().map_err(|error| format!("cannot start the runtime: {error}"))?;
-    runtime.block_on(serve_until_told(config))
+    let given = (serve, matches.clone());
+    runtime.block_on(serve_until_told(config, given, log.filter.clone()))
 }
 
 /// On one core one thread serves everything, and nothing is handed from thread to thread. On more, each worker has a
@@ -152,12 +155,16 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
+async fn serve_until_told(
+    mut config: Config,
+    given: (Serve, ArgMatches),
+    filter: Filter,
+) -> Result<ExitCode, String> {
     if !config.core_dumps {
         cli::process_limits::forbid_core_dumps();
     }
     cli::process_limits::make_room_for(&mut config.hub);
-    cli::signals::handle_others(config.tls.clone())
+    let hangups = cli::signals::handle_others()
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
     config.hub.audit = open_audit_log(config.audit_log.as_deref())?;
     let broker = open_log(&config)?;
@@ -173,11 +180,13 @@ async fn serve_until_told(mut config: Config) -> Result<ExitCode, String> {
         peer_timeout: defaults.peer_timeout.max(2 * config.hub.send_timeout),
         ..defaults
     };
+    let mut reloader = Reloader::new(given, service.clone(), config.tls.clone(), filter)?;
     let server = Server::listen(&config.listen, service, server_config)
         .and_then(|server| server.with_admin(&config.admin_listen))
         .map_err(|error| listen_error(&error))?;
     let stop =
         cli::signals::Stop::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    hangups.each(move || reloader.reload());
     config.hub.audit.started();
     cli::welcome::print(&config, &hub, &server);
     let shares: Vec<String> = hub

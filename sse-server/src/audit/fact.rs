@@ -70,6 +70,11 @@ pub(crate) enum Fact<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         what: Option<Cut<'a>>,
     },
+    /// The configuration was read again.
+    Reloaded {
+        changed: Vec<Cut<'a>>,
+        needs_restart: Vec<Cut<'a>>,
+    },
     /// The file of API tokens has changed: the ids of those that are new, and of those that are not good any more.
     TokensChanged {
         added: Vec<Cut<'a>>,

@@ -135,6 +135,14 @@ impl AuditLog {
         });
     }
 
+    /// Writes that the configuration was read again: the settings that changed, and those that need a restart to.
+    pub fn reloaded(&self, changed: &[String], needs_restart: &[String]) {
+        self.write(&Fact::Reloaded {
+            changed: changed.iter().map(|name| Cut(name)).collect(),
+            needs_restart: needs_restart.iter().map(|name| Cut(name)).collect(),
+        });
+    }
+
     /// Writes that the hub has ended in order, and waits a little until that is written. It blocks.
     pub fn stopped(&self) {
         self.write(&Fact::Stopped);

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod log;
 pub(crate) mod process_limits;
+pub(crate) mod reload;
 pub(crate) mod signals;
 pub(crate) mod telemetry;
 pub(crate) mod token;

@@ -1,25 +1,18 @@
-//! The signals of a service. INT, TERM and QUIT end it, HUP reads the certificate again, and no other ends it.
+//! The signals of a service. INT, TERM and QUIT end it, HUP reads the configuration and the certificate again, and no other ends it.
 
 use std::future::Future;
 use std::io::{self, Write as _};
 
-use sse_server::serve::Tls;
+/// SIGHUP, of which each asks for the configuration to be read again.
+#[cfg(unix)]
+pub(crate) struct Hangups(tokio::signal::unix::Signal);
 
 /// Handles the signals that do not end the server, from now on until the runtime ends. Each of them would end a process
 /// that knows nothing of it.
 #[cfg(unix)]
-pub(crate) fn handle_others(tls: Option<Tls>) -> io::Result<()> {
+pub(crate) fn handle_others() -> io::Result<Hangups> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            match &tls {
-                None => tracing::info!("SIGHUP: there is no certificate to read again"),
-                Some(tls) => renew(tls),
-            }
-        }
-    });
     let users = [
         ("SIGUSR1", SignalKind::user_defined1()),
         ("SIGUSR2", SignalKind::user_defined2()),
@@ -32,23 +25,33 @@ pub(crate) fn handle_others(tls: Option<Tls>) -> io::Result<()> {
             }
         });
     }
-    Ok(())
+    Ok(Hangups(signal(SignalKind::hangup())?))
+}
+
+#[cfg(unix)]
+impl Hangups {
+    /// Does this for each of them, also for one that has come already.
+    pub(crate) fn each(mut self, mut act: impl FnMut() + Send + 'static) {
+        tokio::spawn(async move {
+            while self.0.recv().await.is_some() {
+                act();
+            }
+        });
+    }
 }
 
 /// Elsewhere there are no such signals.
 #[cfg(not(unix))]
-pub(crate) fn handle_others(_tls: Option<Tls>) -> io::Result<()> {
-    Ok(())
+pub(crate) struct Hangups;
+
+#[cfg(not(unix))]
+pub(crate) fn handle_others() -> io::Result<Hangups> {
+    Ok(Hangups)
 }
 
-#[cfg(unix)]
-fn renew(tls: &Tls) {
-    match tls.reload() {
-        Ok(()) => {
-            tracing::info!("the certificate was read again");
-        }
-        Err(error) => tracing::error!(%error, "the certificate stays the old one"),
-    }
+#[cfg(not(unix))]
+impl Hangups {
+    pub(crate) fn each(self, _act: impl FnMut() + Send + 'static) {}
 }
 
 /// The signals that end the server: the first lets it drain, the second does not wait.

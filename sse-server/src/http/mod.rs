@@ -22,6 +22,7 @@ mod request;
 mod request_body;
 mod revocations;
 mod routes;
+mod settings;
 mod stream;
 mod subscription_change;
 mod tickets;
@@ -43,13 +44,15 @@ pub use guard::{AllowedHost, AllowedOrigin, InvalidHost, InvalidOrigin};
 pub use problem::Problem;
 pub(crate) use problem::REFUSED_RETRY_AFTER;
 pub use publication::{PUBLICATION_OVERHEAD_BYTES, Publications, parse as parse_publications};
+pub use settings::{HttpConfig, OpensHub};
+use settings::{Live, Reloads};
 pub use unavailable::Refusals;
 
 use crate::access::authentication::{ClientCertificate, Presented};
 use crate::access::budget::{Account, Budget, NoMemory};
 use crate::access::{
-    Authentication, AuthenticationError, Caller, NoPlace, Peer, Place, PlaceLimits, Places,
-    Sockets, TrustedProxies, UntrustedProxyWarning,
+    AuthenticationError, Caller, NoPlace, Peer, Place, PlaceLimits, Places, Sockets,
+    UntrustedProxyWarning,
 };
 use crate::audit::{Cut, Fact};
 use crate::clock;
@@ -60,41 +63,11 @@ use query::Query;
 use request::{Request, Upgrade};
 use routes::{Matched, Offer, Router};
 
-/// What the HTTP side allows.
-#[derive(Clone, Debug)]
-pub struct HttpConfig {
-    /// Largest request body.
-    pub max_body_bytes: usize,
-    /// Host names answered to, besides `localhost` and IP addresses.
-    pub allowed_hosts: Vec<AllowedHost>,
-    /// Web origins that may read and publish.
-    pub allowed_origins: Vec<AllowedOrigin>,
-    /// How callers show who they are.
-    pub authentication: Arc<Authentication>,
-    /// How a browser's `EventSource` is told that it was refused.
-    pub refusals: Refusals,
-    /// Proxies whose word counts for the address of a request.
-    pub trusted_proxies: TrustedProxies,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self {
-            max_body_bytes: 4 << 20,
-            allowed_hosts: Vec::new(),
-            allowed_origins: Vec::new(),
-            authentication: Arc::default(),
-            refusals: Refusals::default(),
-            trusted_proxies: TrustedProxies::default(),
-        }
-    }
-}
-
 /// The hub as an HTTP service. Cloning it is cheap.
 #[derive(Clone)]
 pub struct HubService {
     hub: Hub,
-    config: Arc<HttpConfig>,
+    live: Arc<Live>,
     router: Arc<Router>,
     /// Where its connections and requests are counted.
     sockets: Sockets,
@@ -114,7 +87,7 @@ impl HubService {
             sockets: hub.sockets().clone(),
             requests: hub.requests().clone(),
             hub,
-            config: Arc::new(config),
+            live: Arc::new(Live::new(config)),
             router: Arc::new(Router::new(Offer::Everything)),
             proxy_warning: Arc::default(),
             shard: None,
@@ -170,11 +143,12 @@ impl HubService {
     /// Ends the streams of credentials that were taken back in the files that the hub reads, and keeps keys at a URL fresh, once a
     /// second, until the task is dropped. The server does; who mounts the service may.
     pub async fn watch_credentials(&self) {
-        let authentication = &self.config.authentication;
         let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let config = self.config();
+            let authentication = &config.authentication;
             authentication.keep_keys_fresh(clock::now());
             if authentication.has_new_revoked_certificates() {
                 let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
@@ -194,9 +168,9 @@ impl HubService {
         }
     }
 
-    /// Writes down when credentials were used, at the end.
-    pub(crate) fn close(&self) {
-        self.config.authentication.close();
+    /// Writes down when credentials were used: at the end, and before the settings are read again.
+    pub fn close_authentication(&self) {
+        self.config().authentication.close();
     }
 
     /// Answers one request of the client at `ip`, or of the clients behind it if that is a
@@ -218,20 +192,27 @@ impl HubService {
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let proxies = &self.config.trusted_proxies;
+        let config = self.config();
+        let proxies = &config.trusted_proxies;
         self.proxy_warning
             .look_at_headers(proxies, peer, request.headers());
         let address = proxies.address_of(peer, request.headers());
         let host = host_of(&request);
-        let origin = guard::origin(&self.config, request.headers(), host.as_deref());
-        let hears = unavailable::hears(request.method(), request.headers(), self.config.refusals);
+        let origin = guard::origin(&config, request.headers(), host.as_deref());
+        let hears = unavailable::hears(request.method(), request.headers(), config.refusals);
         let is_framed = framing::closes(&request);
         let line = self.hub.audit().is_on().then(|| RequestLine::of(&request));
         // Whoever is known by then, when the request is refused.
         let mut known = None;
-        let mut response = match self.check(&request, host.as_deref()) {
+        let mut response = match self.check(&config, &request, host.as_deref()) {
             Ok(()) => {
-                let answer = self.dispatch(request, address, &origin, host.as_deref(), &mut known);
+                let answer = self.dispatch(
+                    &config,
+                    request,
+                    address,
+                    (&origin, host.as_deref()),
+                    &mut known,
+                );
                 match panics::contained(answer).await {
                     Ok(Ok(response)) => response,
                     Ok(Err(problem)) => {
@@ -249,7 +230,7 @@ impl HubService {
                 problem.into_response()
             }
         };
-        guard::finish(&self.config, &origin, response.headers_mut());
+        guard::finish(&config, &origin, response.headers_mut());
         if is_framed && self.upgrades_by_server {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -264,30 +245,36 @@ impl HubService {
         refused: NoMemory,
     ) -> Response<Body> {
         let host = host_of(request);
-        let origin = guard::origin(&self.config, request.headers(), host.as_deref());
+        let config = self.config();
+        let origin = guard::origin(&config, request.headers(), host.as_deref());
         let mut response = Problem::from(refused).into_response();
-        guard::finish(&self.config, &origin, response.headers_mut());
+        guard::finish(&config, &origin, response.headers_mut());
         response
     }
 
     /// Checks what is the same for all routes.
-    fn check<B>(&self, request: &http::Request<B>, host: Option<&str>) -> Result<(), Problem> {
+    fn check<B>(
+        &self,
+        config: &HttpConfig,
+        request: &http::Request<B>,
+        host: Option<&str>,
+    ) -> Result<(), Problem> {
         framing::check(request)?;
         // Whoever calls the service in its own process need not make up a name for it.
         let needs_host = self.upgrades_by_server && request.version() == Version::HTTP_11;
         let hosts = hosts_named(request);
         if needs_host && !request.headers().contains_key(header::HOST) {
-            return guard::check_host(&self.config, None, hosts, needs_host);
+            return guard::check_host(config, None, hosts, needs_host);
         }
-        guard::check_host(&self.config, host, hosts, needs_host)
+        guard::check_host(config, host, hosts, needs_host)
     }
 
     async fn dispatch<B>(
         &self,
+        config: &HttpConfig,
         request: http::Request<B>,
         address: IpAddr,
-        origin: &guard::Origin,
-        host: Option<&str>,
+        (origin, host): (&guard::Origin, Option<&str>),
         known: &mut Option<Caller>,
     ) -> Result<Response<Body>, Problem>
     where
@@ -315,14 +302,14 @@ impl HubService {
         let id = id.map_err(|problem| Problem::bad_field("id", problem))?;
         let id = id.unwrap_or_default();
         if operation == Operation::Stream && query.get("durable").is_some() {
-            guard::check_page(&self.config, origin, &head.headers, host)?;
+            guard::check_page(config, origin, &head.headers, host)?;
         }
-        let cookies = self.cookies(operation, &head.headers, &query);
-        if cookies.is_some() || self.goes_by_certificate(operation, &head, &query) {
-            guard::check_cookies(&self.config, origin, &head.headers, host)?;
+        let cookies = cookies(config, operation, &head.headers, &query);
+        if cookies.is_some() || goes_by_certificate(config, operation, &head, &query) {
+            guard::check_cookies(config, origin, &head.headers, host)?;
         }
         let caller = self
-            .caller(address, &head, cookies.as_ref(), &query)
+            .caller(config, address, &head, cookies.as_ref(), &query)
             .await?;
         let audit = self.hub.audit();
         let action = operation.audited_as().filter(|_| audit.is_on());
@@ -344,7 +331,7 @@ impl HubService {
                 true => self.hub.config().max_job_bytes.saturating_mul(2),
                 false => usize::MAX,
             };
-            let max_bytes = max_bytes.min(self.config.max_body_bytes);
+            let max_bytes = max_bytes.min(config.max_body_bytes);
             request_body::read(body, &head.headers, max_bytes, &mut permit).await?
         } else {
             Bytes::new()
@@ -359,7 +346,8 @@ impl HubService {
         let is_read = head.method.is_safe();
         let request = Request {
             hub: &self.hub,
-            authentication: &self.config.authentication,
+            authentication: &config.authentication,
+            reloads: &self.live.reloads,
             router: &self.router,
             caller,
             method: head.method,
@@ -370,7 +358,7 @@ impl HubService {
             dialect,
             shard: self.shard,
             upgrade,
-            max_body_bytes: self.config.max_body_bytes,
+            max_body_bytes: config.max_body_bytes,
         };
         let sender = request.caller.clone();
         let response = perform(operation, request)
@@ -428,41 +416,15 @@ impl HubService {
         })
     }
 
-    /// Who is trusted as a proxy.
-    pub(crate) fn trusted_proxies(&self) -> &TrustedProxies {
-        &self.config.trusted_proxies
-    }
-
     /// What says that a proxy is not trusted.
     pub(crate) fn proxy_warning(&self) -> &UntrustedProxyWarning {
         &self.proxy_warning
     }
 
-    /// The cookies that show who sends a request. A ticket says that by itself, and nobody is asked for what is open to all.
-    fn cookies(
-        &self,
-        operation: Operation,
-        headers: &HeaderMap,
-        query: &Query,
-    ) -> Option<HeaderValue> {
-        if is_open(operation) || query.get("ticket").is_some() {
-            return None;
-        }
-        self.config.authentication.cookies(headers)
-    }
-
-    /// Whether the certificate of its connection shows who sends a request.
-    fn goes_by_certificate(&self, operation: Operation, head: &Parts, query: &Query) -> bool {
-        self.config.authentication.takes_certificates()
-            && head.extensions.get::<ClientCertificate>().is_some()
-            && !is_open(operation)
-            && !head.headers.contains_key(header::AUTHORIZATION)
-            && query.get("ticket").is_none()
-    }
-
     /// Who sends a request.
     async fn caller(
         &self,
+        config: &HttpConfig,
         address: IpAddr,
         head: &Parts,
         cookies: Option<&HeaderValue>,
@@ -495,7 +457,7 @@ impl HubService {
             method: head.method.as_str(),
             target: head.uri.path_and_query().map_or("/", |it| it.as_str()),
         };
-        let caller = self.config.authentication.caller(shown).await?;
+        let caller = config.authentication.caller(shown).await?;
         if self.hub.is_revoked(&caller) {
             return Err(AuthenticationError::Revoked.into());
         }
@@ -515,6 +477,37 @@ impl HubService {
             .cloned()
             .map(Upgrade::ByHyper)
     }
+}
+
+/// Whether the certificate of its connection shows who sends a request.
+fn goes_by_certificate(
+    config: &HttpConfig,
+    operation: Operation,
+    head: &Parts,
+    query: &Query,
+) -> bool {
+    config.authentication.takes_certificates()
+        && head.extensions.get::<ClientCertificate>().is_some()
+        && !is_open(operation)
+        && !head.headers.contains_key(header::AUTHORIZATION)
+        && query.get("ticket").is_none()
+}
+
+/// The cookies that show who sends a request. A ticket says that by itself, and nobody is asked for what is open to all.
+fn cookies(
+    config: &HttpConfig,
+    operation: Operation,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Option<HeaderValue> {
+    let is_open = matches!(
+        operation,
+        Operation::Index | Operation::Live | Operation::Ready
+    );
+    if is_open || query.get("ticket").is_some() {
+        return None;
+    }
+    config.authentication.cookies(headers)
 }
 
 /// Does what a route is for. Every handler gets the request whole, and with it the caller.
@@ -609,7 +602,7 @@ fn method_not_allowed(matched: &Matched<'_>, method: &Method, path: &str) -> Pro
 impl std::fmt::Debug for HubService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HubService")
-            .field("config", &self.config)
+            .field("config", &self.config())
             .finish_non_exhaustive()
     }
 }

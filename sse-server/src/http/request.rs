@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use hyper::upgrade::OnUpgrade;
 
+use super::Reloads;
 use super::query::Query;
 use super::routes::Router;
 use crate::access::{Authentication, Caller};
@@ -14,6 +15,8 @@ use crate::hub::Hub;
 pub(super) struct Request<'a> {
     pub(super) hub: &'a Hub,
     pub(super) authentication: &'a Authentication,
+    /// How often settings were exchanged.
+    pub(super) reloads: &'a Reloads,
     /// What can be asked for where the request came in.
     pub(super) router: &'a Router,
     /// Who sends it. No handler looks for a user, a session or an address elsewhere.

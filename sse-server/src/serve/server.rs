@@ -155,7 +155,7 @@ impl Server {
             ended(&mut workers).await;
         }
         housekeeping.abort();
-        service.close();
+        service.close_authentication();
         cut
     }
 

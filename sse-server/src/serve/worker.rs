@@ -211,8 +211,8 @@ impl Connections {
     }
 
     fn is_proxied(&self, peer: Peer) -> bool {
-        let proxies = self.site.service.trusted_proxies();
-        proxies.expects_proxy_protocol(peer)
+        let config = self.site.service.config();
+        config.trusted_proxies.expects_proxy_protocol(peer)
     }
 
     /// Serves a socket that speaks no TLS.
@@ -247,7 +247,7 @@ impl Connections {
 
 /// A place for a connection that was accepted. A proxy that is trusted brings many clients, and has no bound of its own.
 fn place(service: &HubService, peer: Peer) -> Result<Client, NoPlace> {
-    let is_proxy = service.trusted_proxies().trusts(peer);
+    let is_proxy = service.config().trusted_proxies.trusts(peer);
     let place = service
         .sockets()
         .open((!is_proxy).then(|| peer.address()))?;

@@ -44,6 +44,7 @@ mod process;
 mod projects;
 #[cfg(unix)]
 mod proxied;
+mod reloading;
 mod routes;
 mod same_bytes;
 mod starting;

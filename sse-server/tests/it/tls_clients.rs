@@ -462,7 +462,7 @@ fn certificate_and_key_are_renewed_together_or_not_at_all() {
         std::fs::write(files.certificate(), certificate).unwrap();
         std::fs::write(files.key(), key).unwrap();
         server.signal("HUP");
-        let lines = || server.stderr().matches("stays the old one").count();
+        let lines = || server.stderr().matches("nothing was changed").count();
         eventually("it complains", || (lines() > number).then_some(()));
         assert!(takes(&old), "{}", server.stderr());
         assert_eq!(lines(), number + 1);

@@ -45,7 +45,7 @@ pub use jwt::{InvalidKey, JwtKeys, JwtRules};
 pub use tickets::TICKET_LIFETIME;
 use tickets::Tickets;
 
-use super::{Caller, Credential, Grants};
+use super::{Caller, Credential, CredentialKind, Grants};
 use crate::clock;
 
 /// What a request shows of its sender.
@@ -236,13 +236,24 @@ impl Authentication {
         }
     }
 
-    /// Whether a credential that was good was taken back since.
+    /// Whether a credential that was good was taken back since, or is of a kind that is not taken any more.
     #[must_use]
     pub fn is_gone(&self, credential: &Credential) -> bool {
-        let tokens = self.api_tokens();
-        let certificates = self.certificates();
-        tokens.is_some_and(|tokens| tokens.is_gone(credential))
-            || certificates.is_some_and(|it| it.revoked.has(credential))
+        let Some(ways) = &self.ways else {
+            return false;
+        };
+        let is_taken_back = match credential.kind {
+            CredentialKind::Jwt => ways.jwt.is_none(),
+            CredentialKind::ApiToken => {
+                let tokens = ways.api_tokens.as_ref();
+                tokens.is_none_or(|tokens| tokens.is_gone(credential))
+            }
+            CredentialKind::Application => ways.application.is_none(),
+            CredentialKind::Certificate => ways.certificates.is_none(),
+            CredentialKind::Ticket => false,
+        };
+        let certificates = ways.certificates.as_ref();
+        is_taken_back || certificates.is_some_and(|it| it.revoked.has(credential))
     }
 
     /// Whether other client certificates are revoked since this was last asked.
@@ -253,6 +264,13 @@ impl Authentication {
 
     fn certificates(&self) -> Option<&CertificateUsers> {
         self.ways.as_ref()?.certificates.as_ref()
+    }
+
+    /// Takes the place of another: tickets that it has made hold.
+    pub fn take_over(&self, other: &Self) {
+        if let (Some(ways), Some(others)) = (&self.ways, &other.ways) {
+            ways.tickets.take_over(&others.tickets);
+        }
     }
 
     fn api_tokens(&self) -> Option<&ApiTokens> {

@@ -35,6 +35,12 @@ struct Ticket {
 }
 
 impl Tickets {
+    /// Takes over those that others have made.
+    pub(super) fn take_over(&self, others: &Self) {
+        let made = std::mem::take(&mut *others.unused.lock());
+        self.unused.lock().extend(made);
+    }
+
     /// A ticket for this caller.
     pub(super) fn make(
         &self,

@@ -9,6 +9,8 @@ mod table;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
+
 pub use rate::{InvalidRate, Rate};
 use table::Table;
 
@@ -125,7 +127,7 @@ impl std::error::Error for TooFast {}
 /// Who has taken how much lately.
 #[derive(Debug)]
 pub struct Rates {
-    limits: RateLimits,
+    limits: RwLock<RateLimits>,
     table: Table,
     /// When ticks begin.
     begun: Instant,
@@ -139,7 +141,7 @@ impl Rates {
     #[must_use]
     pub fn new(limits: RateLimits, max_bytes: usize, now: Instant) -> Self {
         Self {
-            limits,
+            limits: RwLock::new(limits),
             table: Table::new(max_bytes),
             begun: now,
             hasher: RandomState::new(),
@@ -149,8 +151,13 @@ impl Rates {
 
     /// The limits.
     #[must_use]
-    pub fn limits(&self) -> &RateLimits {
-        &self.limits
+    pub fn limits(&self) -> RateLimits {
+        *self.limits.read()
+    }
+
+    /// Takes other limits from now on. What callers have taken stays taken.
+    pub fn set_limits(&self, limits: RateLimits) {
+        *self.limits.write() = limits;
     }
 
     /// Takes so many for a caller.
@@ -189,7 +196,7 @@ impl Rates {
 
     /// Gives back what was taken and not used.
     pub fn give_back(&self, limited: Limited, caller: &Caller, amount: usize) {
-        if let Some(rate) = self.limits.of(limited) {
+        if let Some(rate) = self.limits().of(limited) {
             let key = self.key(limited, &caller.counted_as());
             self.table.give_back(key, rate.ticks_of(amount as u64));
         }
@@ -219,7 +226,7 @@ impl Rates {
         amount: usize,
         ask: impl FnOnce(&Table, u64, u64, u64) -> Result<(), u64>,
     ) -> Result<(), TooFast> {
-        let Some(rate) = self.limits.of(limited) else {
+        let Some(rate) = self.limits().of(limited) else {
             return Ok(());
         };
         let counted = caller.counted_as();

@@ -159,6 +159,14 @@ impl Tls {
         Ok(())
     }
 
+    /// Goes by what another one has read, from the next handshake on: other files, another oldest version, other clients. Sessions
+    /// of before are not resumed. Connections that are open stay as they are.
+    pub fn replace_with(&self, other: &Self) {
+        let read = Arc::clone(&other.0.current.read());
+        let old = std::mem::replace(&mut *self.0.current.write(), read);
+        drop(old);
+    }
+
     /// The handshake on a socket, and the certificate that its client has shown. Who speaks plain HTTP is told so.
     pub(super) async fn accept(
         &self,
