@@ -121,7 +121,7 @@ fn is_exchanged(name: &str, is_https: bool) -> bool {
 }
 
 /// What a running hub takes over. Everything else belongs to what was shared out or opened at the start.
-const EXCHANGED: [&str; 22] = [
+const EXCHANGED: [&str; 23] = [
     "allowed-host",
     "allowed-origin",
     "refusals",
@@ -144,4 +144,5 @@ const EXCHANGED: [&str; 22] = [
     "connect-rate",
     "publish-rate",
     "publish-bytes-rate",
+    "failed-credential-rate",
 ];

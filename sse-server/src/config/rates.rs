@@ -36,6 +36,14 @@ pub struct RateSettings {
         value_name = "SIZE[/UNIT][:BURST]"
     )]
     pub publish_bytes_rate: Option<RateSetting<Size>>,
+    /// How many credentials that are not good one address may show. Beyond that only those are taken from it that were good before,
+    /// and API tokens; others get 429 unseen. 0 for no limit [default: 10/s:200]
+    #[arg(
+        long,
+        env = "SSE_FAILED_CREDENTIAL_RATE",
+        value_name = "N[/UNIT][:BURST]"
+    )]
+    pub failed_credential_rate: Option<RateSetting>,
 }
 
 /// A rate in configuration: `10`, `10/s:50`, `30/m`, and for sizes `1MiB:16MiB`.
@@ -102,7 +110,7 @@ impl From<RateSetting<Size>> for RateSetting {
 
 impl RateSettings {
     pub(super) fn or(self, other: Self) -> Self {
-        or_fields!(self, other: connect_rate, publish_rate, publish_bytes_rate)
+        or_fields!(self, other: connect_rate, publish_rate, publish_bytes_rate, failed_credential_rate)
     }
 
     pub(super) fn build(
@@ -120,6 +128,11 @@ impl RateSettings {
             connect: build("--connect-rate", self.connect_rate, 1)?,
             publish: build("--publish-rate", self.publish_rate, 1)?,
             publish_bytes: build("--publish-bytes-rate", bytes, max_body_bytes as u64)?,
+            failed_credentials: build(
+                "--failed-credential-rate",
+                Some(self.failed_credential_rate.unwrap_or(FAILED_CREDENTIALS)),
+                1,
+            )?,
         };
         if let Some(rate) = rates.publish_bytes
             && rate.burst() < hub.max_event_bytes as u64
@@ -139,6 +152,12 @@ impl RateSettings {
     }
 }
 
+/// A stated guess: an office whose tokens have all expired comes back within this, and whoever tries them at random gets nowhere.
+const FAILED_CREDENTIALS: RateSetting = RateSetting {
+    count: 10,
+    per: Duration::from_secs(1),
+    burst: Some(200),
+};
 /// What is let through at once where nobody says: as much as the rate allows in this time. A stated guess: a page that is opened
 /// in a few tabs, or a publisher that has waited for its database.
 const DEFAULT_BURST: Duration = Duration::from_secs(10);

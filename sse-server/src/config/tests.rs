@@ -94,7 +94,7 @@ fn value(option: &str) -> &'static str {
         | "max-jobs"
         | "max-named-subscriptions"
         | "retention-events" => "7",
-        "connect-rate" | "publish-rate" => "30/m:10",
+        "connect-rate" | "publish-rate" | "failed-credential-rate" => "30/m:10",
         "publish-bytes-rate" => "1MiB:8MiB",
         "memory" => "1GiB",
         "max-body"
@@ -540,7 +540,10 @@ fn what_was_given_is_taken_off_the_memory_and_the_rest_is_shared_out() {
 fn rates_are_read_with_their_bursts_and_zero_is_none() {
     let hub = |text: &str| parse(text).unwrap().hub;
     let limits = hub("").rates;
-    assert_eq!(limits, crate::access::RateLimits::default());
+    let failed = limits.failed_credentials.unwrap().to_string();
+    assert_eq!(failed, "10 a second, and 200 at once");
+    let none = crate::access::RateLimits::default();
+    assert_eq!(hub("failed-credential-rate = 0").rates, none);
     assert_eq!(hub("connect-rate = 0").rates, limits);
     let shown = |text: &str| {
         let hub = hub(text);

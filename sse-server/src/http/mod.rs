@@ -51,8 +51,8 @@ pub use unavailable::Refusals;
 use crate::access::authentication::{ClientCertificate, Presented};
 use crate::access::budget::{Account, Budget, NoMemory};
 use crate::access::{
-    AuthenticationError, Caller, NoPlace, Peer, Place, PlaceLimits, Places, Sockets,
-    UntrustedProxyWarning,
+    AuthenticationError, Caller, Limited, NoPlace, Peer, Place, PlaceLimits, Places, Sockets,
+    TooFast, UntrustedProxyWarning,
 };
 use crate::audit::{Cut, Fact};
 use crate::clock;
@@ -456,12 +456,38 @@ impl HubService {
             session_id: query.get("session_id"),
             method: head.method.as_str(),
             target: head.uri.path_and_query().map_or("/", |it| it.as_str()),
+            is_throttled: self.hub.rates().is_exhausted(
+                Limited::FailedCredentials,
+                &Caller::anonymous(address),
+                clock::now(),
+            ),
         };
-        let caller = config.authentication.caller(shown).await?;
+        let caller = match config.authentication.caller(shown).await {
+            Ok(caller) => caller,
+            Err(error @ AuthenticationError::Invalid(_)) => {
+                let rates = self.hub.rates();
+                let stranger = Caller::anonymous(address);
+                // Whether or not that was too much: this one is told what is wrong.
+                let _ = rates.take(Limited::FailedCredentials, &stranger, 1, clock::now());
+                return Err(error.into());
+            }
+            Err(AuthenticationError::Throttled) => {
+                self.check_failures(address)?;
+                return Err(AuthenticationError::Throttled.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         if self.hub.is_revoked(&caller) {
             return Err(AuthenticationError::Revoked.into());
         }
         Ok(caller)
+    }
+
+    /// Whether an address may show credentials that nobody knows yet.
+    fn check_failures(&self, address: IpAddr) -> Result<(), TooFast> {
+        let stranger = Caller::anonymous(address);
+        let rates = self.hub.rates();
+        rates.check(Limited::FailedCredentials, &stranger, 1, clock::now())
     }
 
     /// How the connection of a request can be given to a WebSocket.

@@ -277,7 +277,8 @@ impl From<AuthenticationError> for Problem {
             AuthenticationError::Forbidden(_) => {
                 Self::new(StatusCode::FORBIDDEN, error.to_string())
             }
-            AuthenticationError::Unavailable(_) => {
+            // Its limit is asked again, which may have passed meanwhile.
+            AuthenticationError::Throttled | AuthenticationError::Unavailable(_) => {
                 Self::unavailable(error.to_string(), REFUSED_RETRY_AFTER)
                     .with_code("authentication")
             }

@@ -290,8 +290,15 @@ impl JwtVerifier {
     }
 
     /// What a token says, if it is good now.
-    pub(super) async fn verify(&self, token: &str) -> Result<Arc<Verified>, AuthenticationError> {
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        is_throttled: bool,
+    ) -> Result<Arc<Verified>, AuthenticationError> {
         let now = clock::unix_millis();
+        if is_throttled && !self.is_known(token) {
+            return Err(AuthenticationError::Throttled);
+        }
         let version = self.remote_keys().map(|(_, version)| version);
         let failure = match self.verify_now(token, now) {
             Ok(verified) => return Ok(verified),
@@ -305,6 +312,20 @@ impl JwtVerifier {
         Err(failure.into_error())
     }
 
+    /// Whether a token was good when it was shown before.
+    fn is_known(&self, token: &str) -> bool {
+        let known = &self.known.lock()[self.place_of(token)];
+        matches!(known, Some((_, known, _)) if **known == *token)
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "any bits of a hash will do"
+    )]
+    fn place_of(&self, token: &str) -> usize {
+        self.hasher.hash_one(token) as usize % KNOWN_TOKENS
+    }
+
     fn remote_keys(&self) -> Option<(Arc<JwtKeys>, u64)> {
         self.remote.as_ref()?.keys(clock::now())
     }
@@ -314,11 +335,7 @@ impl JwtVerifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid(format!("the token has more than {MAX_TOKEN_BYTES} bytes")).into());
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "any bits of a hash will do"
-        )]
-        let place = self.hasher.hash_one(token) as usize % KNOWN_TOKENS;
+        let place = self.place_of(token);
         let remote = self.remote_keys();
         let version = remote.as_ref().map(|(_, version)| *version);
         let known = self.known.lock()[place].clone();

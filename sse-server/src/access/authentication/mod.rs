@@ -71,6 +71,8 @@ pub struct Presented<'a> {
     pub method: &'a str,
     /// Its path and query.
     pub target: &'a str,
+    /// Too much that was not good has come from its address: only what was good before is taken.
+    pub is_throttled: bool,
 }
 
 /// Why nobody knows who sent a request.
@@ -83,6 +85,9 @@ pub enum AuthenticationError {
     /// What it shows is not good.
     #[error("{0}")]
     Invalid(Cow<'static, str>),
+    /// Too much that was not good has come from its address, so that this was not looked at.
+    #[error("too many credentials that are not good have come from this address")]
+    Throttled,
     /// What it shows was taken back.
     #[error("what you show was revoked")]
     Revoked,
@@ -332,7 +337,7 @@ impl Authentication {
                     Some(application) if ways.is_for_application(token) => {
                         ways.ask(application, &shown).await?
                     }
-                    _ => ways.bearer(shown.address, token).await?,
+                    _ => ways.bearer(&shown, token).await?,
                 }
             }
             (None, Some(ticket)) => {
@@ -387,7 +392,7 @@ impl Ways {
             target: header(&without_ticket(shown.target))?,
         };
         // On the heap: few requests wait for it, and all others would be as large.
-        let told: Arc<Told> = Box::pin(application.ask(question)).await?;
+        let told: Arc<Told> = Box::pin(application.ask(question, shown.is_throttled)).await?;
         let grants = match &told.grants {
             None => self.authenticated.clone(),
             Some(grants) => self.authenticated.and(grants),
@@ -405,10 +410,14 @@ impl Ways {
             .with_credential(Arc::clone(&told.credential)))
     }
 
-    async fn bearer(&self, address: IpAddr, token: &str) -> Result<Caller, AuthenticationError> {
+    async fn bearer(
+        &self,
+        shown: &Presented<'_>,
+        token: &str,
+    ) -> Result<Caller, AuthenticationError> {
         if let (Some(tokens), true) = (&self.api_tokens, token.starts_with(api_tokens::PREFIX)) {
             let token = tokens.verify(token, clock::unix_millis())?;
-            let caller = Caller::new(address, token.user.as_deref(), None)?;
+            let caller = Caller::new(shown.address, token.user.as_deref(), None)?;
             return Ok(caller
                 .with_grants(self.authenticated.and(&token.grants))
                 .with_credential(token.credential));
@@ -418,13 +427,13 @@ impl Ways {
                 "no such token is known".into(),
             ));
         };
-        let verified = jwt.verify(token).await?;
+        let verified = jwt.verify(token, shown.is_throttled).await?;
         let grants = match &verified.grants {
             None => self.authenticated.clone(),
             Some(grants) => self.authenticated.and(grants),
         };
         let caller = Caller::new(
-            address,
+            shown.address,
             verified.user.as_deref(),
             verified.session.as_deref(),
         )?;

@@ -26,11 +26,18 @@ pub enum Limited {
     Publish,
     /// Publishing bytes.
     PublishBytes,
+    /// Showing credentials that are not good. Counted by address in any case.
+    FailedCredentials,
 }
 
 impl Limited {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Connect, Self::Publish, Self::PublishBytes];
+    pub const ALL: [Self; 4] = [
+        Self::Connect,
+        Self::Publish,
+        Self::PublishBytes,
+        Self::FailedCredentials,
+    ];
 
     /// Its name in metrics.
     #[must_use]
@@ -39,6 +46,7 @@ impl Limited {
             Self::Connect => "connect",
             Self::Publish => "publish",
             Self::PublishBytes => "publish_bytes",
+            Self::FailedCredentials => "failed_credentials",
         }
     }
 
@@ -49,6 +57,7 @@ impl Limited {
             Self::Connect => "--connect-rate",
             Self::Publish => "--publish-rate",
             Self::PublishBytes => "--publish-bytes-rate",
+            Self::FailedCredentials => "--failed-credential-rate",
         }
     }
 
@@ -57,6 +66,7 @@ impl Limited {
             Self::Connect => "connections",
             Self::Publish => "events",
             Self::PublishBytes => "bytes",
+            Self::FailedCredentials => "credentials that are not good",
         }
     }
 }
@@ -70,6 +80,8 @@ pub struct RateLimits {
     pub publish: Option<Rate>,
     /// Publishing bytes.
     pub publish_bytes: Option<Rate>,
+    /// Showing credentials that are not good.
+    pub failed_credentials: Option<Rate>,
 }
 
 impl RateLimits {
@@ -80,6 +92,7 @@ impl RateLimits {
             Limited::Connect => self.connect,
             Limited::Publish => self.publish,
             Limited::PublishBytes => self.publish_bytes,
+            Limited::FailedCredentials => self.failed_credentials,
         }
     }
 }
@@ -191,6 +204,16 @@ impl Rates {
     ) -> Result<(), TooFast> {
         self.ask(limited, caller, amount, |table, key, cost, burst| {
             table.check(key, cost, burst, self.ticks(now))
+        })
+    }
+
+    /// Whether nothing more could be taken now. Nobody is refused by that.
+    #[must_use]
+    pub fn is_exhausted(&self, limited: Limited, caller: &Caller, now: Instant) -> bool {
+        self.limits().of(limited).is_some_and(|rate| {
+            let key = self.key(limited, &caller.counted_as());
+            let (cost, burst) = (rate.ticks_of(1), rate.burst_ticks());
+            self.table.check(key, cost, burst, self.ticks(now)).is_err()
         })
     }
 

@@ -353,3 +353,53 @@ fn pages_with_tickets_that_name_nobody_are_counted_by_their_address() {
     let second = hub.server.try_open(&ticket(&ann), &[]);
     assert_eq!(second.err().unwrap().problem(503)["code"], "user_full");
 }
+
+#[test]
+fn whoever_shows_too_much_that_is_not_good_is_heard_no_more_and_others_are() {
+    let folder = crate::server::folder();
+    let tokens = folder.path().join("tokens");
+    let made = crate::server::command()
+        .args(["token", "new", "--subscribe", "*", "--token-file"])
+        .arg(&tokens)
+        .output()
+        .unwrap();
+    let api_token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let hub = Guarded::start(&[
+        "--failed-credential-rate",
+        "1/h:5",
+        "--token-file",
+        tokens.to_str().unwrap(),
+    ]);
+    let poll = |token: &str, from: IpAddr| {
+        let bearer = format!("Bearer {token}");
+        let request = hub.server.bytes(
+            "GET",
+            "/events/poll?topic=a",
+            &[("Authorization", &bearer)],
+            Some(b""),
+        );
+        let mut wire = Wire::connect_from(hub.server.address, from, None).unwrap();
+        wire.write(&request);
+        wire.reply(false).unwrap()
+    };
+    let (here, there) = (Ipv4Addr::LOCALHOST.into(), OTHER);
+    let known = token(json!({"sub": "ann", "sse": {"subscribe": ["*"]}}));
+    poll(&known, here).ok();
+    for n in 0..5 {
+        poll(&format!("nonsense{n}"), here).problem(401);
+    }
+    let refused = poll("nonsense", here);
+    assert!(too_fast(&refused, "--failed-credential-rate") > 0);
+    // What was good before is good, API tokens are, and whoever shows nothing is not concerned.
+    poll(&known, here).ok();
+    poll(&api_token, here).ok();
+    hub.server.get("/livez");
+    // Another good one must wait, as nobody can tell it from the bad ones unseen; elsewhere it need not.
+    let unknown = token(json!({"sub": "bob", "sse": {"subscribe": ["*"]}}));
+    poll(&unknown, here).problem(429);
+    poll(&unknown, there).ok();
+    // Now it is known.
+    poll(&unknown, here).ok();
+    let metrics = hub.get(&admin(), "/metrics");
+    assert_eq!(metrics.status, 429, "it is not known");
+}

@@ -40,6 +40,12 @@ pub(super) enum Lookup {
 }
 
 impl Answers {
+    /// Whether an answer is kept.
+    pub(super) fn is_known(&self, key: &Key, now: Instant) -> bool {
+        let mut kept = self.young.get(key).into_iter().chain(self.old.get(key));
+        kept.any(|(_, until)| *until > now)
+    }
+
     /// What is known of a question; and what is to be dropped outside the lock.
     pub(super) fn look_up(&mut self, key: Key, now: Instant) -> (Lookup, Option<Generation>) {
         if let Some((outcome, until)) = self.young.get(&key)
@@ -106,7 +112,7 @@ mod tests {
         key
     }
 
-    fn is_known(answers: &mut Answers, n: usize, now: Instant) -> bool {
+    fn finds(answers: &mut Answers, n: usize, now: Instant) -> bool {
         let lookup = answers.look_up(key(n), now).0;
         answers.asked.clear();
         matches!(lookup, Lookup::Known(Outcome::Forbidden))
@@ -121,12 +127,12 @@ mod tests {
             answers.answered(key(n), Outcome::Forbidden, Some(until));
             assert!(answers.young.len() + answers.old.len() <= 2 * MAX_YOUNG);
             if n % MAX_YOUNG == 0 {
-                assert!(is_known(&mut answers, 0, now), "{n}");
+                assert!(finds(&mut answers, 0, now), "{n}");
             }
         }
-        assert!(is_known(&mut answers, 5 * MAX_YOUNG - 1, now));
-        assert!(!is_known(&mut answers, 1, now));
-        assert!(!is_known(&mut answers, 0, until), "it is over");
+        assert!(finds(&mut answers, 5 * MAX_YOUNG - 1, now));
+        assert!(!finds(&mut answers, 1, now));
+        assert!(!finds(&mut answers, 0, until), "it is over");
     }
 
     #[test]

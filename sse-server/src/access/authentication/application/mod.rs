@@ -136,8 +136,15 @@ impl Application {
     /// # Cancel safety
     ///
     /// Whoever stops waiting ends nothing: the application is asked to the end, and others get the answer.
-    pub(super) async fn ask(&self, question: Question) -> Result<Arc<Told>, AuthenticationError> {
+    pub(super) async fn ask(
+        &self,
+        question: Question,
+        is_throttled: bool,
+    ) -> Result<Arc<Told>, AuthenticationError> {
         let key = self.0.key_of(&question);
+        if is_throttled && !self.0.answers.lock().is_known(&key, clock::now()) {
+            return Err(AuthenticationError::Throttled);
+        }
         let (lookup, dropped) = self.0.answers.lock().look_up(key, clock::now());
         drop(dropped);
         let mut answer = match lookup {
