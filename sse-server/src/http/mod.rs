@@ -48,11 +48,13 @@ pub use settings::{HttpConfig, OpensHub};
 use settings::{Live, Reloads};
 pub use unavailable::Refusals;
 
-use crate::access::authentication::{ClientCertificate, Presented};
+use sse_pool::{CloseReason, ConnectionId};
+
+use crate::access::authentication::{ClientCertificate, Presented, Renewed};
 use crate::access::budget::{Account, Budget, NoMemory};
 use crate::access::{
-    AuthenticationError, Caller, Limited, NoPlace, Peer, Place, PlaceLimits, Places, Sockets,
-    TooFast, UntrustedProxyWarning,
+    Authentication, AuthenticationError, Caller, Limited, NoPlace, Peer, Place, PlaceLimits,
+    Places, Sockets, TooFast, UntrustedProxyWarning,
 };
 use crate::audit::{Cut, Fact};
 use crate::clock;
@@ -150,6 +152,7 @@ impl HubService {
             let config = self.config();
             let authentication = &config.authentication;
             authentication.keep_keys_fresh(clock::now());
+            self.renew_streams(authentication);
             if authentication.has_new_revoked_certificates() {
                 let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
                 tracing::info!(
@@ -165,6 +168,29 @@ impl HubService {
                     revoked: change.revoked.iter().map(|id| Cut(id)).collect(),
                 });
             }
+        }
+    }
+
+    /// Asks the application again about streams whose lifetime is nearly over.
+    fn renew_streams(&self, authentication: &Arc<Authentication>) {
+        let is_open = |id: &ConnectionId| self.hub.connection_status(id).is_some();
+        for due in authentication.due_renewals(is_open) {
+            let (hub, authentication) = (self.hub.clone(), Arc::clone(authentication));
+            tokio::spawn(async move {
+                let (renewed, connections) = authentication.ask_again(&due).await;
+                for id in connections {
+                    let goes_on = match &renewed {
+                        Renewed::Unknown => true,
+                        Renewed::As(caller) => {
+                            !hub.is_revoked(caller) && hub.renew(&id, caller).is_ok()
+                        }
+                        Renewed::Refused => false,
+                    };
+                    if !goes_on {
+                        hub.end_connection(&id, CloseReason::Revoked);
+                    }
+                }
+            });
         }
     }
 
@@ -308,9 +334,11 @@ impl HubService {
         if cookies.is_some() || goes_by_certificate(config, operation, &head, &query) {
             guard::check_cookies(config, origin, &head.headers, host)?;
         }
-        let caller = self
-            .caller(config, address, &head, cookies.as_ref(), &query)
-            .await?;
+        let shown = self.presented(address, &head, cookies.as_ref(), &query)?;
+        let caller = self.caller(config, shown).await?;
+        let opens_stream = matches!(operation, Operation::Stream | Operation::WebSocket);
+        let renewable = opens_stream.then(|| config.authentication.renewable(&caller, &shown));
+        let renewable = renewable.flatten().map(Box::new);
         let audit = self.hub.audit();
         let action = operation.audited_as().filter(|_| audit.is_on());
         let line = action.map(|_| RequestLine::from(&head));
@@ -348,6 +376,7 @@ impl HubService {
             hub: &self.hub,
             authentication: &config.authentication,
             reloads: &self.live.reloads,
+            renewable,
             router: &self.router,
             caller,
             method: head.method,
@@ -421,15 +450,14 @@ impl HubService {
         &self.proxy_warning
     }
 
-    /// Who sends a request.
-    async fn caller(
+    /// What a request shows of its sender.
+    fn presented<'a>(
         &self,
-        config: &HttpConfig,
         address: IpAddr,
-        head: &Parts,
-        cookies: Option<&HeaderValue>,
-        query: &Query,
-    ) -> Result<Caller, Problem> {
+        head: &'a Parts,
+        cookies: Option<&'a HeaderValue>,
+        query: &'a Query,
+    ) -> Result<Presented<'a>, Problem> {
         let headers = &head.headers;
         let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
         let authorization = authorizations.next().map(|value| value.to_str());
@@ -443,7 +471,7 @@ impl HubService {
                 ));
             }
         };
-        let shown = Presented {
+        Ok(Presented {
             address,
             authorization,
             cookies,
@@ -461,7 +489,12 @@ impl HubService {
                 &Caller::anonymous(address),
                 clock::now(),
             ),
-        };
+        })
+    }
+
+    /// Who sends a request.
+    async fn caller(&self, config: &HttpConfig, shown: Presented<'_>) -> Result<Caller, Problem> {
+        let address = shown.address;
         let caller = match config.authentication.caller(shown).await {
             Ok(caller) => caller,
             Err(error @ AuthenticationError::Invalid(_)) => {

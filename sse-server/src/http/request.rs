@@ -7,6 +7,7 @@ use hyper::upgrade::OnUpgrade;
 use super::Reloads;
 use super::query::Query;
 use super::routes::Router;
+use crate::access::authentication::Renewable;
 use crate::access::{Authentication, Caller};
 use crate::dialect::Dialect;
 use crate::hub::Hub;
@@ -15,6 +16,8 @@ use crate::hub::Hub;
 pub(super) struct Request<'a> {
     pub(super) hub: &'a Hub,
     pub(super) authentication: &'a Authentication,
+    /// What the application can be asked with again, where it has said how long its answer holds.
+    pub(super) renewable: Option<Box<Renewable>>,
     /// How often settings were exchanged.
     pub(super) reloads: &'a Reloads,
     /// What can be asked for where the request came in.

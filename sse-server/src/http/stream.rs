@@ -38,6 +38,7 @@ pub(super) async fn open(request: Request<'_>) -> Result<Response<Body>, Problem
         .connect(wanted)
         .await
         .map_err(|error| refusal(hub, error))?;
+    keep_renewed(&request, &stream);
     let coding = stream.coding();
     Ok(response(Body::events(stream), coding))
 }
@@ -54,9 +55,21 @@ pub(super) async fn open_for_websocket(request: &Request<'_>) -> Result<EventStr
     }
     hub.rates()
         .take(Limited::Connect, &request.caller, 1, clock::now())?;
-    hub.connect(wanted)
+    let stream = hub
+        .connect(wanted)
         .await
-        .map_err(|error| refusal(hub, error))
+        .map_err(|error| refusal(hub, error))?;
+    keep_renewed(request, &stream);
+    Ok(stream)
+}
+
+/// Lets the application be asked again before the lifetime that it has said is over.
+fn keep_renewed(request: &Request<'_>, stream: &EventStream) {
+    if let Some(renewable) = &request.renewable {
+        let budget = request.hub.budget();
+        let authentication = request.authentication;
+        authentication.keep_renewed(renewable, stream.id(), budget);
+    }
 }
 
 fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest, Problem> {

@@ -172,6 +172,11 @@ impl Hub {
         self.inner.pool.close(id, CloseReason::Server)
     }
 
+    /// The same for another reason.
+    pub(crate) fn end_connection(&self, id: &ConnectionId, reason: CloseReason) -> bool {
+        self.inner.pool.close(id, reason)
+    }
+
     /// How one connection fares.
     #[must_use]
     pub fn connection_status(&self, id: &ConnectionId) -> Option<ConnectionStatus> {

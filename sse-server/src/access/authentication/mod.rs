@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue};
+use sse_pool::ConnectionId;
 
 use api_tokens::ApiTokens;
 pub use api_tokens::{NewToken, StoredToken, TokenChange, TokenFile, TokenFileError};
@@ -33,7 +34,8 @@ pub use application::{
     Application, ApplicationConfig, CookieName, DEFAULT_MAX_KEPT, DEFAULT_TIMEOUT,
     InvalidApplication, InvalidCookieName,
 };
-use application::{Question, Told};
+pub(crate) use application::{DueRenewal, Renewable};
+use application::{Outcome, Question, Told};
 pub use certificates::{
     CertificateGrants, CertificateUsers, ClientCertificate, DEFAULT_CERTIFICATE_PREFIX,
     RevokedCertificates,
@@ -45,6 +47,7 @@ pub use jwt::{InvalidKey, JwtKeys, JwtRules};
 pub use tickets::TICKET_LIFETIME;
 use tickets::Tickets;
 
+use super::budget::Budget;
 use super::{Caller, Credential, CredentialKind, Grants};
 use crate::clock;
 
@@ -275,6 +278,9 @@ impl Authentication {
     pub fn take_over(&self, other: &Self) {
         if let (Some(ways), Some(others)) = (&self.ways, &other.ways) {
             ways.tickets.take_over(&others.tickets);
+            if let (Some(new), Some(old)) = (&ways.application, &others.application) {
+                new.take_over(old);
+            }
         }
     }
 
@@ -376,23 +382,14 @@ impl Ways {
         application: &Application,
         shown: &Presented<'_>,
     ) -> Result<Caller, AuthenticationError> {
-        let header = |text: &str| {
-            HeaderValue::try_from(text)
-                .map_err(|_| AuthenticationError::Invalid("it cannot be passed on".into()))
-        };
-        let authorization = shown.authorization.map(header).transpose()?;
-        let question = Question {
-            authorization: authorization.map(|mut value| {
-                value.set_sensitive(true);
-                value
-            }),
-            cookies: shown.cookies.cloned(),
-            address: shown.address,
-            method: header(shown.method)?,
-            target: header(&without_ticket(shown.target))?,
-        };
+        let question = shown.question()?;
         // On the heap: few requests wait for it, and all others would be as large.
         let told: Arc<Told> = Box::pin(application.ask(question, shown.is_throttled)).await?;
+        self.told(shown.address, &told)
+    }
+
+    /// The caller that the application has told of.
+    fn told(&self, address: IpAddr, told: &Told) -> Result<Caller, AuthenticationError> {
         let grants = match &told.grants {
             None => self.authenticated.clone(),
             Some(grants) => self.authenticated.and(grants),
@@ -404,7 +401,7 @@ impl Ways {
         {
             return Err(AuthenticationError::Invalid("your session is over".into()));
         }
-        let caller = Caller::new(shown.address, told.user.as_deref(), told.session.as_deref())?;
+        let caller = Caller::new(address, told.user.as_deref(), told.session.as_deref())?;
         Ok(caller
             .with_grants(grants)
             .with_credential(Arc::clone(&told.credential)))
@@ -440,6 +437,91 @@ impl Ways {
         Ok(caller
             .with_grants(grants)
             .with_credential(verified.credential.clone()))
+    }
+}
+
+impl Presented<'_> {
+    /// What the application is asked with.
+    fn question(&self) -> Result<Question, AuthenticationError> {
+        let header = |text: &str| {
+            HeaderValue::try_from(text)
+                .map_err(|_| AuthenticationError::Invalid("it cannot be passed on".into()))
+        };
+        let authorization = self.authorization.map(header).transpose()?;
+        Ok(Question {
+            authorization: authorization.map(|mut value| {
+                value.set_sensitive(true);
+                value
+            }),
+            cookies: self.cookies.cloned(),
+            address: self.address,
+            method: header(self.method)?,
+            target: header(&without_ticket(self.target))?,
+        })
+    }
+}
+
+/// What has become of streams that the application was asked about again.
+#[derive(Debug)]
+pub(crate) enum Renewed {
+    /// This is who they are now.
+    As(Caller),
+    /// They may not go on.
+    Refused,
+    /// It is not known yet.
+    Unknown,
+}
+
+impl Authentication {
+    /// What a caller has shown, if the application has said how long that holds.
+    pub(crate) fn renewable(&self, caller: &Caller, shown: &Presented<'_>) -> Option<Renewable> {
+        let credential = caller.credential()?;
+        let is_told = credential.kind == CredentialKind::Application;
+        let expires_at = credential.expires_at.filter(|_| is_told)?;
+        Some(Renewable::new(shown.question().ok()?, expires_at))
+    }
+
+    /// Asks about the caller of a stream again before its lifetime ends.
+    pub(crate) fn keep_renewed(&self, renewable: &Renewable, id: ConnectionId, budget: &Budget) {
+        if let Some(application) = self.application() {
+            application.keep_renewed(renewable, id, budget);
+        }
+    }
+
+    /// What is to be asked again now; each is given out once.
+    pub(crate) fn due_renewals(&self, is_open: impl Fn(&ConnectionId) -> bool) -> Vec<DueRenewal> {
+        let application = self.application();
+        application.map_or_else(Vec::new, |it| it.due_renewals(is_open))
+    }
+
+    /// Asks again; with the answer come the streams that it is about.
+    pub(crate) async fn ask_again(&self, due: &DueRenewal) -> (Renewed, Vec<ConnectionId>) {
+        let Some((ways, application)) = self.ways.as_ref().zip(self.application()) else {
+            return (Renewed::Unknown, Vec::new());
+        };
+        let outcome = application.ask_again(due).await;
+        let connections = application.renewed_connections(due);
+        let renewed = match outcome {
+            Outcome::Told(told) => match ways.told(due.address(), &told) {
+                Ok(caller) => {
+                    let expires_at = told.credential.expires_at;
+                    match expires_at {
+                        Some(_) => application.renewed(due, expires_at),
+                        // From now on without an end.
+                        None => application.not_renewed(due),
+                    }
+                    return (Renewed::As(caller), connections);
+                }
+                Err(_) => Renewed::Refused,
+            },
+            Outcome::Unauthenticated | Outcome::Forbidden => Renewed::Refused,
+            Outcome::Unavailable => Renewed::Unknown,
+        };
+        match renewed {
+            Renewed::Unknown => application.renewed(due, None),
+            _ => application.not_renewed(due),
+        }
+        (renewed, connections)
     }
 }
 

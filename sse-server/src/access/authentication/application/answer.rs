@@ -23,7 +23,7 @@ pub(in super::super) struct Answer {
 
 /// What an answer means.
 #[derive(Clone, Debug)]
-pub(super) enum Outcome {
+pub(in super::super) enum Outcome {
     /// Who the caller is.
     Told(Arc<Told>),
     /// 401: nobody whom the application knows.

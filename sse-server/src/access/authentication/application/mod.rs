@@ -12,6 +12,7 @@
 mod answer;
 mod answers;
 mod cookies;
+mod renewals;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,16 +22,20 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
+use sse_broker::UnixMillis;
+use sse_pool::ConnectionId;
 use tokio::sync::{Semaphore, watch};
 use url::Url;
 
 use super::AuthenticationError;
 use super::client::Client;
+use crate::access::budget::{Account, Budget};
 use crate::clock;
-use answer::Outcome;
+pub(super) use answer::Outcome;
 pub(super) use answer::{Answer, Told};
 use answers::{Answers, Key, Lookup};
 pub use cookies::{CookieName, InvalidCookieName};
+use renewals::Renewals;
 
 /// How the application is asked.
 #[derive(Clone, Debug)]
@@ -76,6 +81,7 @@ struct Shared {
     /// Nobody outside can say what is kept at which place.
     key: hmac::Key,
     answers: Mutex<Answers>,
+    renewals: Mutex<Renewals>,
     /// How many more may be asked at once.
     places: Semaphore,
     /// Whether the last answer was none, so that the log tells a change once.
@@ -112,6 +118,7 @@ impl Application {
             max_kept: config.max_kept,
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             answers: Mutex::default(),
+            renewals: Mutex::default(),
             places: Semaphore::new(MAX_ASKED_AT_ONCE),
             is_failing: AtomicBool::new(false),
         })))
@@ -164,6 +171,104 @@ impl Application {
         outcome.unwrap_or(Outcome::Unavailable).into_result()
     }
 }
+
+/// What a caller has shown, for asking again.
+#[derive(Clone, Debug)]
+pub(crate) struct Renewable {
+    question: Question,
+    expires_at: UnixMillis,
+}
+
+/// What is to be asked again now.
+#[derive(Debug)]
+pub(crate) struct DueRenewal {
+    key: Key,
+    question: Question,
+}
+
+impl DueRenewal {
+    /// Where the caller is.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.question.address
+    }
+}
+
+impl Renewable {
+    pub(super) fn new(question: Question, expires_at: UnixMillis) -> Self {
+        Self {
+            question,
+            expires_at,
+        }
+    }
+
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        let question = &self.question;
+        let shown = [&question.authorization, &question.cookies];
+        let shown = shown.into_iter().flatten().chain([&question.target]);
+        RENEWAL_BYTES + shown.map(HeaderValue::len).sum::<usize>()
+    }
+}
+
+impl Application {
+    /// Asks about the caller of this stream again before its lifetime ends, if there is memory to remember what it has shown.
+    pub(super) fn keep_renewed(&self, renewable: &Renewable, id: ConnectionId, budget: &Budget) {
+        let question = &renewable.question;
+        let key = self.0.key_of(question);
+        let permit = || {
+            let permit = budget.try_take(Account::Connections, question.address, renewable.bytes());
+            Some((question.clone(), permit.ok()?))
+        };
+        let now = clock::unix_millis();
+        let mut renewals = self.0.renewals.lock();
+        renewals.add(key, id, renewable.expires_at, now, permit);
+    }
+
+    /// What is to be asked again now.
+    pub(super) fn due_renewals(&self, is_open: impl Fn(&ConnectionId) -> bool) -> Vec<DueRenewal> {
+        let due = self
+            .0
+            .renewals
+            .lock()
+            .take_due(clock::unix_millis(), is_open);
+        let due = due.into_iter();
+        due.map(|(key, question)| DueRenewal { key, question })
+            .collect()
+    }
+
+    /// Asks again, and what that came to is kept for new streams too.
+    pub(super) async fn ask_again(&self, due: &DueRenewal) -> Outcome {
+        let (answer, _) = watch::channel(None);
+        self.0.ask(due.key, due.question.clone(), &answer).await;
+        let outcome = answer.borrow().clone();
+        outcome.unwrap_or(Outcome::Unavailable)
+    }
+
+    /// The streams that were meant.
+    pub(super) fn renewed_connections(&self, due: &DueRenewal) -> Vec<ConnectionId> {
+        self.0.renewals.lock().connections(&due.key)
+    }
+
+    /// When they are to be asked about next: before their new lifetime ends, or, without an answer, soon.
+    pub(super) fn renewed(&self, due: &DueRenewal, expires_at: Option<UnixMillis>) {
+        let now = clock::unix_millis();
+        self.0.renewals.lock().asked(&due.key, expires_at, now);
+    }
+
+    /// They are not asked about any more.
+    pub(super) fn not_renewed(&self, due: &DueRenewal) {
+        self.0.renewals.lock().forget(&due.key);
+    }
+
+    /// Goes on asking about the streams of another.
+    pub(super) fn take_over(&self, other: &Self) {
+        let mut taken = std::mem::take(&mut *other.0.renewals.lock());
+        self.0.renewals.lock().take_over(&mut taken);
+    }
+}
+
+/// What is kept of a client beside what it has shown.
+const RENEWAL_BYTES: usize = 512;
 
 impl Shared {
     /// Asks, keeps the answer, and gives it to all who wait.

@@ -1,6 +1,7 @@
 //! The application is asked who callers are: what it is shown, what its answers do, and what happens without one.
 
 mod failing;
+mod renewing;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
