@@ -53,6 +53,8 @@ enum Command {
     Log(cli::log::Args),
     /// Make, list and revoke API tokens
     Token(cli::token::Args),
+    /// Say what a token may do here, and why
+    Access(cli::access::Args),
     /// Check the configuration, show what holds, and write a file to begin with
     Config(cli::config::Args),
 }
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(serve)) => run(*serve, innermost(&matches)),
         Some(Command::Log(args)) => cli::log::run(args),
         Some(Command::Token(args)) => cli::token::run(args),
+        Some(Command::Access(args)) => cli::access::run(args),
         Some(Command::Config(args)) => cli::config::run(args, innermost(&matches)),
         None => run(cli.serve, &matches),
     };

@@ -6,6 +6,7 @@
 
 mod audited;
 mod body;
+mod callers;
 mod connections;
 mod framing;
 mod guard;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 
@@ -48,19 +49,14 @@ pub use settings::{HttpConfig, OpensHub};
 use settings::{Live, Reloads};
 pub use unavailable::Refusals;
 
-use sse_pool::{CloseReason, ConnectionId};
-
-use crate::access::authentication::{ClientCertificate, Presented, Renewed};
 use crate::access::budget::{Account, Budget, NoMemory};
 use crate::access::{
-    Authentication, AuthenticationError, Caller, Limited, NoPlace, Peer, Place, PlaceLimits,
-    Places, Sockets, TooFast, UntrustedProxyWarning,
+    Caller, NoPlace, Peer, Place, PlaceLimits, Places, Sockets, UntrustedProxyWarning,
 };
-use crate::audit::{Cut, Fact};
-use crate::clock;
 use crate::dialect::Operation;
 use crate::hub::Hub;
 use audited::RequestLine;
+use callers::{cookies, goes_by_certificate};
 use query::Query;
 use request::{Request, Upgrade};
 use routes::{Matched, Offer, Router};
@@ -140,63 +136,6 @@ impl HubService {
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub
-    }
-
-    /// Ends the streams of credentials that were taken back in the files that the hub reads, and keeps keys at a URL fresh, once a
-    /// second, until the task is dropped. The server does; who mounts the service may.
-    pub async fn watch_credentials(&self) {
-        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let config = self.config();
-            let authentication = &config.authentication;
-            authentication.keep_keys_fresh(clock::now());
-            self.renew_streams(authentication);
-            if authentication.has_new_revoked_certificates() {
-                let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
-                tracing::info!(
-                    streams_ended = ended,
-                    "other client certificates are revoked"
-                );
-            }
-            if let Some(change) = authentication.refresh(clock::now()) {
-                let ended = self.hub.end_streams_of(|it| authentication.is_gone(it));
-                tracing::info!(streams_ended = ended, "the file of tokens has changed");
-                self.hub.audit().write(&Fact::TokensChanged {
-                    added: change.added.iter().map(|id| Cut(id)).collect(),
-                    revoked: change.revoked.iter().map(|id| Cut(id)).collect(),
-                });
-            }
-        }
-    }
-
-    /// Asks the application again about streams whose lifetime is nearly over.
-    fn renew_streams(&self, authentication: &Arc<Authentication>) {
-        let is_open = |id: &ConnectionId| self.hub.connection_status(id).is_some();
-        for due in authentication.due_renewals(is_open) {
-            let (hub, authentication) = (self.hub.clone(), Arc::clone(authentication));
-            tokio::spawn(async move {
-                let (renewed, connections) = authentication.ask_again(&due).await;
-                for id in connections {
-                    let goes_on = match &renewed {
-                        Renewed::Unknown => true,
-                        Renewed::As(caller) => {
-                            !hub.is_revoked(caller) && hub.renew(&id, caller).is_ok()
-                        }
-                        Renewed::Refused => false,
-                    };
-                    if !goes_on {
-                        hub.end_connection(&id, CloseReason::Revoked);
-                    }
-                }
-            });
-        }
-    }
-
-    /// Writes down when credentials were used: at the end, and before the settings are read again.
-    pub fn close_authentication(&self) {
-        self.config().authentication.close();
     }
 
     /// Answers one request of the client at `ip`, or of the clients behind it if that is a
@@ -450,79 +389,6 @@ impl HubService {
         &self.proxy_warning
     }
 
-    /// What a request shows of its sender.
-    fn presented<'a>(
-        &self,
-        address: IpAddr,
-        head: &'a Parts,
-        cookies: Option<&'a HeaderValue>,
-        query: &'a Query,
-    ) -> Result<Presented<'a>, Problem> {
-        let headers = &head.headers;
-        let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
-        let authorization = authorizations.next().map(|value| value.to_str());
-        let authorization = match (authorization, authorizations.next()) {
-            (None, _) => None,
-            (Some(Ok(one)), None) => Some(one),
-            _ => {
-                return Err(Problem::unauthorized(
-                    "the Authorization header is not one token",
-                    Some("invalid_request"),
-                ));
-            }
-        };
-        Ok(Presented {
-            address,
-            authorization,
-            cookies,
-            ticket: query.get("ticket"),
-            certificate: head.extensions.get::<ClientCertificate>(),
-            origin: headers
-                .get(header::ORIGIN)
-                .and_then(|origin| origin.to_str().ok()),
-            user_id: query.get("user_id"),
-            session_id: query.get("session_id"),
-            method: head.method.as_str(),
-            target: head.uri.path_and_query().map_or("/", |it| it.as_str()),
-            is_throttled: self.hub.rates().is_exhausted(
-                Limited::FailedCredentials,
-                &Caller::anonymous(address),
-                clock::now(),
-            ),
-        })
-    }
-
-    /// Who sends a request.
-    async fn caller(&self, config: &HttpConfig, shown: Presented<'_>) -> Result<Caller, Problem> {
-        let address = shown.address;
-        let caller = match config.authentication.caller(shown).await {
-            Ok(caller) => caller,
-            Err(error @ AuthenticationError::Invalid(_)) => {
-                let rates = self.hub.rates();
-                let stranger = Caller::anonymous(address);
-                // Whether or not that was too much: this one is told what is wrong.
-                let _ = rates.take(Limited::FailedCredentials, &stranger, 1, clock::now());
-                return Err(error.into());
-            }
-            Err(AuthenticationError::Throttled) => {
-                self.check_failures(address)?;
-                return Err(AuthenticationError::Throttled.into());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if self.hub.is_revoked(&caller) {
-            return Err(AuthenticationError::Revoked.into());
-        }
-        Ok(caller)
-    }
-
-    /// Whether an address may show credentials that nobody knows yet.
-    fn check_failures(&self, address: IpAddr) -> Result<(), TooFast> {
-        let stranger = Caller::anonymous(address);
-        let rates = self.hub.rates();
-        rates.check(Limited::FailedCredentials, &stranger, 1, clock::now())
-    }
-
     /// How the connection of a request can be given to a WebSocket.
     fn upgrade(&self, head: &Parts, operation: Operation) -> Option<Upgrade> {
         if operation != Operation::WebSocket || head.version != Version::HTTP_11 {
@@ -536,37 +402,6 @@ impl HubService {
             .cloned()
             .map(Upgrade::ByHyper)
     }
-}
-
-/// Whether the certificate of its connection shows who sends a request.
-fn goes_by_certificate(
-    config: &HttpConfig,
-    operation: Operation,
-    head: &Parts,
-    query: &Query,
-) -> bool {
-    config.authentication.takes_certificates()
-        && head.extensions.get::<ClientCertificate>().is_some()
-        && !is_open(operation)
-        && !head.headers.contains_key(header::AUTHORIZATION)
-        && query.get("ticket").is_none()
-}
-
-/// The cookies that show who sends a request. A ticket says that by itself, and nobody is asked for what is open to all.
-fn cookies(
-    config: &HttpConfig,
-    operation: Operation,
-    headers: &HeaderMap,
-    query: &Query,
-) -> Option<HeaderValue> {
-    let is_open = matches!(
-        operation,
-        Operation::Index | Operation::Live | Operation::Ready
-    );
-    if is_open || query.get("ticket").is_some() {
-        return None;
-    }
-    config.authentication.cookies(headers)
 }
 
 /// Does what a route is for. Every handler gets the request whole, and with it the caller.
@@ -631,14 +466,6 @@ fn hold_answer(
         Err(refused) if is_read => Err(refused.into()),
         Err(_) => Ok(response),
     }
-}
-
-/// Whether nobody is asked who they are.
-fn is_open(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Index | Operation::Live | Operation::Ready
-    )
 }
 
 /// How many connections, and requests at once, administrators have of their own: some scrapers and people.

@@ -8,6 +8,7 @@
 //! prefix as it stands. What a caller reads is [narrowed](Grants::narrow) once, when it asks: an exact topic must be granted, and
 //! patterns keep what is granted of them.
 
+mod explained;
 mod json;
 
 use std::collections::HashSet;

@@ -2,6 +2,7 @@
 
 mod application;
 mod audited;
+mod checked;
 mod ending;
 mod jwk_set;
 mod jwt_corpus;
