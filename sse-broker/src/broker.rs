@@ -152,6 +152,22 @@ pub trait Broker: Send + Sync + 'static {
     /// As [`append`](Self::append).
     fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>>;
 
+    /// Removes records for good, all together or none; answers how many of them were there. What is gone is told to readers as what
+    /// the retention of a topic has removed, and the ids that it had are free again.
+    ///
+    /// Answers when that is safe, also where appended records are less so. Costs what it removes; call it with some thousand at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append); a broker that cannot says so by [`AppendError::Fenced`], which is what happens unless an
+    /// implementation does better.
+    fn erase(&self, offsets: Vec<Offset>) -> BoxFuture<'static, Result<u64, AppendError>> {
+        drop(offsets);
+        Box::pin(ready(Err(AppendError::Fenced {
+            reason: "nothing can be erased from this log".into(),
+        })))
+    }
+
     /// Changes states that stand beside the log, all together or none; answers when they are as safe
     /// as [`durability`](Self::durability) says.
     ///

@@ -23,7 +23,7 @@ use super::log_state::LogState;
 use super::lookup;
 use super::open::{self, Opened};
 use super::page;
-use super::pending::{Encoded, EpochCall, StateCall, TrimCall};
+use super::pending::{Encoded, EpochCall, EraseCall, StateCall, TrimCall};
 use super::readers::Readers;
 use super::seal::NewEpoch;
 use super::shared::{Life, Queue, Shared};
@@ -132,6 +132,7 @@ impl DiskBroker {
                 trims: Vec::new(),
                 states: Vec::new(),
                 epochs: Vec::new(),
+                erases: Vec::new(),
                 life: Life::Open,
             }),
             changed: Condvar::new(),
@@ -287,6 +288,23 @@ impl Broker for DiskBroker {
                 return Box::pin(ready(Err(AppendError::Closed)));
             }
             queue.trims.push(TrimCall { now, answer });
+        }
+        self.shared.changed.notify_one();
+        Box::pin(async move {
+            answered
+                .await
+                .unwrap_or_else(|_| Err(the_writer_has_gone()))
+        })
+    }
+
+    fn erase(&self, offsets: Vec<Offset>) -> BoxFuture<'static, Result<u64, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            if !matches!(queue.life, Life::Open) {
+                return Box::pin(ready(Err(AppendError::Closed)));
+            }
+            queue.erases.push(EraseCall { offsets, answer });
         }
         self.shared.changed.notify_one();
         Box::pin(async move {

@@ -410,6 +410,49 @@ fn store(
     Ok(())
 }
 
+/// Removes records from the middle of the log, in a transaction of their own that is on the disk when this returns.
+pub(super) fn erase(
+    db: &Database,
+    rules: &Rules,
+    before: &LogState,
+    index: &Index,
+    offsets: &[Offset],
+) -> Result<Committed, Arc<str>> {
+    let run = || {
+        let done = erase_in_one(db, rules, before, index, offsets);
+        done.map_err(|error| error.to_string())
+    };
+    caught(run, std::convert::identity).map_err(Arc::from)
+}
+
+fn erase_in_one(
+    db: &Database,
+    rules: &Rules,
+    before: &LogState,
+    index: &Index,
+    offsets: &[Offset],
+) -> Result<Committed, redb::Error> {
+    let mut state = *before;
+    let txn = db.begin_write()?;
+    let removed = topic_retention::erase(&txn, rules, offsets, &mut state)?;
+    let count = removed.records().count() as u64;
+    let mut gone_ids = Vec::new();
+    tombstones::take_out_of_indexes(&txn, &index.ids, &removed, &mut gone_ids)?;
+    match count {
+        0 => txn.abort()?,
+        _ => txn.commit()?,
+    }
+    Ok(Committed {
+        outcomes: Vec::new(),
+        state,
+        trimmed: count,
+        has_more_to_trim: false,
+        new_ids: Vec::new(),
+        gone_ids,
+        gone: removed.by_topic(),
+    })
+}
+
 /// The log is under another epoch from here on.
 pub(super) fn begin_epoch(db: &Database, epoch: Epoch) -> Result<(), Arc<str>> {
     let write = || -> Result<(), redb::Error> {

@@ -210,6 +210,14 @@ impl<'txn> WriteLedger<'txn> {
         Ok(Self::new(tables, rules, floor, true))
     }
 
+    /// The same, and the ids of what it removes are free again.
+    pub(super) fn forgetting_ids(self) -> Self {
+        Self {
+            keeps_ids: false,
+            ..self
+        }
+    }
+
     /// Takes the removed records out of their blocks.
     fn rewrite_blocks(&mut self) -> Result<(), redb::Error> {
         let mut from = 0;

@@ -1,4 +1,4 @@
-//! What waits to be written: a record with its bytes, and calls of `trim`, `put_states` and `begin_epoch`.
+//! What waits to be written: a record with its bytes, and calls of `trim`, `erase`, `put_states` and `begin_epoch`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use super::codec::encode;
 use super::ids::{IdHash, Ids};
 use crate::{
-    AppendError, Bounds, Epoch, NewRecord, Position, Record, StateChange, Trimmed, UnixMillis,
+    AppendError, Bounds, Epoch, NewRecord, Offset, Position, Record, StateChange, Trimmed,
+    UnixMillis,
 };
 
 /// A record with its bytes, which the publisher's own thread has made, and frees.
@@ -42,6 +43,12 @@ impl Encoded {
 pub(super) struct TrimCall {
     pub(super) now: UnixMillis,
     pub(super) answer: oneshot::Sender<Result<Trimmed, AppendError>>,
+}
+
+/// A call of `erase` that waits for its commit.
+pub(super) struct EraseCall {
+    pub(super) offsets: Vec<Offset>,
+    pub(super) answer: oneshot::Sender<Result<u64, AppendError>>,
 }
 
 /// A call of `begin_epoch` that waits for its commit.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::due::ReadRetention;
 use super::index::Index;
 use super::log_state::LogState;
-use super::pending::{Encoded, EpochCall, StateCall, TrimCall};
+use super::pending::{Encoded, EpochCall, EraseCall, StateCall, TrimCall};
 use super::shared_database::SharedDatabase;
 use crate::queue::{Batch, Waiting};
 use crate::{Bounds, LogHealth, LogTime, Tail};
@@ -37,6 +37,7 @@ pub(super) struct Queue {
     pub(super) trims: Vec<TrimCall>,
     pub(super) states: Vec<StateCall>,
     pub(super) epochs: Vec<EpochCall>,
+    pub(super) erases: Vec<EraseCall>,
     pub(super) life: Life,
 }
 
@@ -57,6 +58,7 @@ pub(super) struct Work {
     pub(super) trims: Vec<TrimCall>,
     pub(super) states: Vec<StateCall>,
     pub(super) epochs: Vec<EpochCall>,
+    pub(super) erases: Vec<EraseCall>,
     pub(super) is_closing: bool,
 }
 
@@ -83,7 +85,8 @@ impl Shared {
             let has_work = !queue.waiting.is_empty()
                 || !queue.trims.is_empty()
                 || !queue.states.is_empty()
-                || !queue.epochs.is_empty();
+                || !queue.epochs.is_empty()
+                || !queue.erases.is_empty();
             let is_first_of_many = (1..pace.last_group).contains(&queue.waiting.len());
             if is_first_of_many && !is_closing && !has_lingered {
                 has_lingered = true;
@@ -97,11 +100,13 @@ impl Shared {
                 let trims = std::mem::take(&mut queue.trims);
                 let states = std::mem::take(&mut queue.states);
                 let epochs = std::mem::take(&mut queue.epochs);
+                let erases = std::mem::take(&mut queue.erases);
                 return Work {
                     group,
                     trims,
                     states,
                     epochs,
+                    erases,
                     is_closing,
                 };
             }
@@ -118,7 +123,7 @@ impl Shared {
 
     /// The writer is at its end.
     pub(super) fn has_closed(&self) {
-        let (life, waiting, trims, states, epochs) = {
+        let (life, waiting, trims, states, epochs, erases) = {
             let mut queue = self.queue.lock();
             let life = std::mem::replace(&mut queue.life, Life::Closed);
             (
@@ -127,10 +132,11 @@ impl Shared {
                 std::mem::take(&mut queue.trims),
                 std::mem::take(&mut queue.states),
                 std::mem::take(&mut queue.epochs),
+                std::mem::take(&mut queue.erases),
             )
         };
         // Without their senders those who wait are told, too: after a panic there may be some.
-        drop((waiting, trims, states, epochs));
+        drop((waiting, trims, states, epochs, erases));
         if let Life::Closing(waiting) = life {
             for closed in waiting {
                 let _ = closed.send(());

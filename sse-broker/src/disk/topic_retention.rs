@@ -11,7 +11,7 @@ use super::ledger::{Summary, WriteLedger};
 use super::log_state::{LogState, RuleProgress};
 use super::tables::{ACCOUNTS, META, NEWEST, QUEUES};
 use super::tombstones;
-use crate::topic_retention::{self, Rules};
+use crate::topic_retention::{self, RuleStore as _, Rules};
 use crate::{Offset, UnixMillis};
 
 /// Begins anew when the rules are not those that were.
@@ -81,6 +81,27 @@ pub(super) fn apply(
     done.records = ledger.removed_records();
     done.removed = ledger.finish(txn, state)?;
     Ok(done)
+}
+
+/// Removes these records, as far as they are there.
+pub(super) fn erase(
+    txn: &WriteTransaction,
+    rules: &Rules,
+    offsets: &[Offset],
+    state: &mut LogState,
+) -> Result<tombstones::Batch, redb::Error> {
+    let mut ledger = WriteLedger::open(txn, rules, state.floor)?.forgetting_ids();
+    for offset in offsets.iter().filter(|offset| **offset > state.floor) {
+        let Some(summary) = ledger.summary(*offset)? else {
+            continue;
+        };
+        // What the rules have not been shown is in no account of theirs.
+        if *offset <= state.retention.applied_upto {
+            topic_retention::forget(rules, &mut ledger, *offset, &summary)?;
+        }
+        ledger.remove(*offset, summary, true)?;
+    }
+    ledger.finish(txn, state)
 }
 
 /// Takes what the bounds of the whole log have removed out of what is kept for the rules, and forgets the

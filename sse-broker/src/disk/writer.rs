@@ -25,7 +25,7 @@ use super::location::Location;
 use super::log_state::LogState;
 use super::open::open;
 use super::panics::caught;
-use super::pending::{Encoded, EpochCall, StateCall, TrimCall};
+use super::pending::{Encoded, EpochCall, EraseCall, StateCall, TrimCall};
 use super::shared::{Pace, Shared, Work};
 use super::storage::{Failure, Watch};
 use crate::queue::Batch;
@@ -109,6 +109,7 @@ impl Writer {
                 trims,
                 states,
                 epochs,
+                erases,
                 is_closing,
             } = self.shared.next_work(!has_more, self.pace);
             for call in trims {
@@ -116,6 +117,9 @@ impl Writer {
             }
             for call in epochs {
                 self.begin_epoch(call);
+            }
+            for call in erases {
+                self.erase(call);
             }
             let is_idle = group.is_empty() && states.is_empty();
             if is_idle && !is_closing && !has_more && self.trimming.is_none() {
@@ -199,6 +203,28 @@ impl Writer {
             Ok(())
         });
         let _ = call.answer.send(begun.map(|()| self.state.bounds()));
+    }
+
+    /// Removes records in a commit of their own.
+    fn erase(&mut self, call: EraseCall) {
+        let erased = self.ready_for(&VecDeque::new()).and_then(|()| {
+            let Some(db) = self.shared.database.lend() else {
+                return Err(AppendError::Closed);
+            };
+            let (rules, index) = (&self.rules, &self.shared.index);
+            let outcome = commit::erase(&db, rules, &self.state, index, &call.offsets);
+            drop(db);
+            let done = self.outcome_of(outcome.map_err(|reason| Failure {
+                is_full: false,
+                reason,
+            }))?;
+            self.check_and_seal(self.state.head)?;
+            self.state = done.state;
+            done.note(&self.shared.index, &VecDeque::new());
+            self.shared.set_bounds(&self.state);
+            Ok(done.trimmed)
+        });
+        let _ = call.answer.send(erased);
     }
 
     /// What became of a commit: a failure takes the log to the mode that it asks for.

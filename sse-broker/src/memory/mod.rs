@@ -358,6 +358,15 @@ impl Broker for MemoryBroker {
         Box::pin(ready(Ok(Trimmed { records, floor })))
     }
 
+    fn erase(&self, offsets: Vec<Offset>) -> BoxFuture<'static, Result<u64, AppendError>> {
+        if let Some(closed) = &self.queue.lock().closed {
+            return Box::pin(ready(Err(closed.clone())));
+        }
+        let mut evicted = Vec::new();
+        let erased = self.store.lock().erase(&offsets, &mut evicted);
+        Box::pin(ready(Ok(erased)))
+    }
+
     fn put_states(&self, changes: Vec<StateChange>) -> BoxFuture<'static, Result<(), AppendError>> {
         if let Some(closed) = &self.queue.lock().closed {
             return Box::pin(ready(Err(closed.clone())));

@@ -155,6 +155,17 @@ impl Records {
         }
     }
 
+    /// The same, and its readers are to hear of it.
+    pub(super) fn erase(&mut self, offset: Offset) {
+        let Some(record) = self.get(offset).map(Arc::clone) else {
+            return;
+        };
+        self.take(offset);
+        for topic in &record.content.topics {
+            self.note_removed(offset, topic);
+        }
+    }
+
     fn forget_id(&mut self, id: &EventId, offset: Offset) {
         if self.by_id.get(id) == Some(&offset) {
             self.by_id.remove(id);

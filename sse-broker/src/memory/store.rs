@@ -224,6 +224,24 @@ impl Store {
         (self.floor, is_done && evicted.len() < max)
     }
 
+    /// Takes records out of the middle; returns how many were there.
+    pub(super) fn erase(&mut self, offsets: &[Offset], evicted: &mut Vec<Arc<Record>>) -> u64 {
+        let mut erased = 0;
+        for offset in offsets {
+            let Some(record) = self.records.get(*offset).map(Arc::clone) else {
+                continue;
+            };
+            if !self.rules.is_empty() {
+                let Ok(()) =
+                    topic_retention::forget(&self.rules, &mut self.records, *offset, &record);
+            }
+            self.records.erase(*offset);
+            erased += 1;
+        }
+        evicted.append(&mut self.records.evicted);
+        erased
+    }
+
     pub(super) fn locate(&self, id: &EventId) -> Option<Offset> {
         self.records.locate(id)
     }

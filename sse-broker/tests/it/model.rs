@@ -24,9 +24,12 @@ struct Model {
     /// The offsets that are kept.
     kept: BTreeSet<u64>,
     floor: u64,
+    erased: BTreeSet<u64>,
     /// Up to where a rule has taken something, by topic.
     removed: BTreeMap<String, u64>,
     snapshots: BTreeMap<String, Bytes>,
+    /// Of each topic whose rule keeps the latest, those.
+    newest: BTreeMap<String, Vec<u64>>,
 }
 
 impl Model {
@@ -36,8 +39,10 @@ impl Model {
             log: Vec::new(),
             kept: BTreeSet::new(),
             floor: 0,
+            erased: BTreeSet::new(),
             removed: BTreeMap::new(),
             snapshots: BTreeMap::new(),
+            newest: BTreeMap::new(),
         }
     }
 
@@ -48,6 +53,9 @@ impl Model {
     /// The id of a record that a rule has taken is known as long as the floor is below.
     fn locate(&self, publisher_id: &str) -> Option<u64> {
         let is_it = |offset: &u64| {
+            if self.erased.contains(offset) {
+                return false;
+            }
             let id = self.at(*offset).event.id.as_ref();
             id.is_some_and(|i| i.as_str() == publisher_id)
         };
@@ -77,6 +85,7 @@ impl Model {
 
     fn take(&mut self, offset: u64, announced: bool) {
         self.kept.remove(&offset);
+        self.forget_newest(offset);
         for topic in self.at(offset).topics.clone() {
             if announced {
                 let upto = self.removed.entry(topic.to_string()).or_default();
@@ -92,18 +101,26 @@ impl Model {
         };
         let rule = self.retention.topics[number].clone();
         if let Some(keep) = rule.keep_latest {
-            let offsets = self.of_rule(number);
-            for offset in &offsets {
-                // All its topics have so many that are newer.
-                let is_superseded = self.at(*offset).topics.iter().all(|topic| {
-                    let newer = offsets
-                        .iter()
-                        .filter(|at| *at > offset && self.kept.contains(at));
-                    let of_topic = newer.filter(|at| self.at(**at).topics.contains(topic));
-                    of_topic.count() >= keep.get() as usize
-                });
-                if is_superseded {
-                    self.take(*offset, keep.get() > 1);
+            let offset = self.log.len() as u64;
+            let mut replaced = BTreeSet::new();
+            for topic in self.at(offset).topics.clone() {
+                let newest = self.newest.entry(topic.to_string()).or_default();
+                if newest.last() != Some(&offset) {
+                    newest.push(offset);
+                }
+                while newest.len() > keep.get() as usize {
+                    replaced.insert(newest.remove(0));
+                }
+            }
+            for offset in replaced {
+                // One that is still among the latest of another of its topics stays.
+                let mut topics = self.at(offset).topics.iter();
+                let is_latest = |topic: &Topic| {
+                    let newest = self.newest.get(topic.as_str());
+                    newest.is_some_and(|newest| newest.contains(&offset))
+                };
+                if !topics.any(is_latest) {
+                    self.take(offset, keep.get() > 1);
                 }
             }
         }
@@ -122,8 +139,15 @@ impl Model {
         }
     }
 
+    fn forget_newest(&mut self, offset: u64) {
+        for newest in self.newest.values_mut() {
+            newest.retain(|at| *at != offset);
+        }
+    }
+
     fn raise_floor(&mut self) {
         self.floor = self.kept.pop_first().expect("something to take");
+        self.forget_newest(self.floor);
         self.removed.retain(|_, upto| *upto > self.floor);
     }
 
@@ -192,6 +216,18 @@ impl Model {
         }
     }
 
+    fn erase(&mut self, offsets: &[u64]) -> u64 {
+        let mut count = 0;
+        for offset in offsets {
+            if self.kept.contains(offset) {
+                self.take(*offset, true);
+                self.erased.insert(*offset);
+                count += 1;
+            }
+        }
+        count
+    }
+
     fn trim_to_the_end(&mut self, now: u64) {
         let mut before = usize::MAX;
         while self.kept.len() < before {
@@ -243,6 +279,7 @@ enum Op {
     /// A read at a later time, before and after a trim.
     ReadAt(ReadRequest),
     Locate(String),
+    Erase(Vec<u64>),
     Snapshots(&'static str),
     Reopen,
 }
@@ -337,6 +374,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         6 => proptest::collection::vec(any_record(), 0..6).prop_map(Op::Append),
         1 => (0..80u64).prop_map(|seconds| Op::Trim { now: seconds * 1_000 }),
         6 => read,
+        1 => proptest::collection::vec(0..60u64, 0..6).prop_map(Op::Erase),
         1 => (0..5u8).prop_map(|n| Op::Locate(format!("id-{n}"))),
         1 => prop_oneof![Just(""), Just("job/"), Just("a"), Just("nothing")].prop_map(Op::Snapshots),
         1 => Just(Op::Reopen),
@@ -431,6 +469,11 @@ async fn run<B: Backend>(retention: Retention, ops: Vec<Op>) -> Result<(), TestC
                 model.trim_to_the_end(request.now);
                 let after = broker.read(request.clone()).await.expect("a page");
                 prop_assert_eq!(told_by(&after), model.read(&request));
+            }
+            Op::Erase(offsets) => {
+                let expected = model.erase(&offsets);
+                let erased = broker.erase(offsets).await.expect("an erasure that works");
+                prop_assert_eq!(erased, expected);
             }
             Op::Locate(text) => {
                 let located = broker.locate(id(&text)).await.expect("readable");
