@@ -157,6 +157,19 @@ impl<T> Window<T> {
         if !over || self.entries.len() <= 1 {
             return None;
         }
+        self.pop_first()
+    }
+
+    /// Takes the oldest entry out if it is not after `offset`.
+    pub(crate) fn evict_upto(&mut self, offset: u64) -> Option<(u64, Arc<Entry<T>>)> {
+        let first = self.entries.front()?;
+        match first.entry.offset <= offset {
+            true => self.pop_first(),
+            false => None,
+        }
+    }
+
+    fn pop_first(&mut self) -> Option<(u64, Arc<Entry<T>>)> {
         let Slot { entry, .. } = self.entries.pop_front()?;
         let seq = self.base;
         self.base += 1;

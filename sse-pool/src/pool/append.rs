@@ -27,6 +27,20 @@ impl<T> Pool<T> {
     }
 }
 
+impl<T> Pool<T> {
+    /// Takes every entry up to `offset` out of the window, because it is not to be given out from here any more. Readers that had
+    /// not read that far are told to read on from the log ([`Lagged`](crate::Read::Lagged)), if it concerned them.
+    ///
+    /// Cost: what is taken out.
+    pub fn evict_upto(&self, offset: u64) {
+        for shard in &self.inner.shards {
+            let mut fx = crate::shard::Effects::default();
+            shard.lock().evict_upto(offset, &mut fx);
+            self.carry_out(&mut fx);
+        }
+    }
+}
+
 impl<T: Clone> Pool<T> {
     /// Appends entries to the window and wakes the readers that wait for them.
     ///

@@ -110,37 +110,49 @@ impl<T> Shard<T> {
         announce(reader, key, &mut self.ready, &mut fx.wakers);
     }
 
+    /// Takes out what is too much.
     fn evict(&mut self, fx: &mut Effects<T>) {
         while let Some((seq, entry)) = self.window.evict() {
-            if entry.recipients.is_none() {
-                for topic in &*entry.topics {
-                    if self.index.evict(topic, seq, entry.offset) {
-                        self.window.remove_topic(topic);
-                    }
-                }
-            } else {
-                self.direct_after = entry.offset;
-                for id in entry.recipients.iter().flat_map(|ids| &**ids) {
-                    if let Some(seqs) = self.directs.get_mut(id) {
-                        while seqs.front().is_some_and(|&front| front <= seq) {
-                            seqs.pop_front();
-                        }
-                        if seqs.is_empty() {
-                            self.directs.remove(id);
-                        }
-                    }
-                    if let Some(slot) = self.find(id)
-                        && let Some(reader) = self.readers.get_mut(slot)
-                    {
-                        reader.direct_after = entry.offset;
-                    }
-                }
-                if let Some(capacity) = self.most_directs.shrunk(self.directs.len()) {
-                    self.directs.shrink_to(capacity);
+            self.take_out_of_indexes(seq, entry, fx);
+        }
+    }
+
+    /// Takes out everything up to an offset.
+    pub(crate) fn evict_upto(&mut self, offset: u64, fx: &mut Effects<T>) {
+        while let Some((seq, entry)) = self.window.evict_upto(offset) {
+            self.take_out_of_indexes(seq, entry, fx);
+        }
+    }
+
+    fn take_out_of_indexes(&mut self, seq: u64, entry: Arc<Entry<T>>, fx: &mut Effects<T>) {
+        if entry.recipients.is_none() {
+            for topic in &*entry.topics {
+                if self.index.evict(topic, seq, entry.offset) {
+                    self.window.remove_topic(topic);
                 }
             }
-            fx.evicted.push(entry);
+        } else {
+            self.direct_after = entry.offset;
+            for id in entry.recipients.iter().flat_map(|ids| &**ids) {
+                if let Some(seqs) = self.directs.get_mut(id) {
+                    while seqs.front().is_some_and(|&front| front <= seq) {
+                        seqs.pop_front();
+                    }
+                    if seqs.is_empty() {
+                        self.directs.remove(id);
+                    }
+                }
+                if let Some(slot) = self.find(id)
+                    && let Some(reader) = self.readers.get_mut(slot)
+                {
+                    reader.direct_after = entry.offset;
+                }
+            }
+            if let Some(capacity) = self.most_directs.shrunk(self.directs.len()) {
+                self.directs.shrink_to(capacity);
+            }
         }
+        fx.evicted.push(entry);
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) const CANONICAL: Dialect = Dialect {
         Route::new("GET", "/events", Operation::Stream),
         Route::new("GET", "/events/ws", Operation::WebSocket),
         Route::new("POST", "/events", Operation::Publish),
+        Route::new("DELETE", "/events", Operation::Erase),
         Route::new("GET", "/events/poll", Operation::Poll),
         Route::new("POST", "/events/subscriptions", Operation::Subscribe),
         Route::new(

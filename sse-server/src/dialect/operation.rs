@@ -23,6 +23,7 @@ pub(crate) enum Operation {
     RenewConnection,
     MakeTicket,
     Revoke,
+    Erase,
     Stats,
     Health,
     StreamHealth,
@@ -89,7 +90,12 @@ impl Operation {
     pub(crate) fn is_administration(self) -> bool {
         matches!(
             self,
-            Self::Stats | Self::Health | Self::StreamHealth | Self::Metrics | Self::Revoke
+            Self::Stats
+                | Self::Health
+                | Self::StreamHealth
+                | Self::Metrics
+                | Self::Revoke
+                | Self::Erase
         )
     }
 
@@ -103,6 +109,7 @@ impl Operation {
             Self::RenewConnection => "renew_token",
             Self::MakeTicket => "make_ticket",
             Self::Revoke => "revoke",
+            Self::Erase => "erase",
             Self::CreateJob => "create_job",
             Self::JobProgress => "job_progress",
             Self::JobComplete => "job_complete",

@@ -8,6 +8,7 @@ mod audited;
 mod body;
 mod callers;
 mod connections;
+mod erase;
 mod framing;
 mod guard;
 mod health;
@@ -273,7 +274,11 @@ impl HubService {
         if cookies.is_some() || goes_by_certificate(config, operation, &head, &query) {
             guard::check_cookies(config, origin, &head.headers, host)?;
         }
-        let shown = self.presented(address, &head, cookies.as_ref(), &query)?;
+        let mut shown = self.presented(address, &head, cookies.as_ref(), &query)?;
+        if operation == Operation::Erase {
+            // There these name whose events go, and not who asks.
+            (shown.user_id, shown.session_id) = (None, None);
+        }
         let caller = self.caller(config, shown).await?;
         let opens_stream = matches!(operation, Operation::Stream | Operation::WebSocket);
         let renewable = opens_stream.then(|| config.authentication.renewable(&caller, &shown));
@@ -425,6 +430,7 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
         Operation::RenewConnection => connections::renew(&request),
         Operation::MakeTicket => tickets::make(&request),
         Operation::Revoke => revocations::revoke(request).await,
+        Operation::Erase => erase::erase(request).await,
         Operation::Stats => health::stats(&request),
         Operation::Health => health::health(&request),
         Operation::StreamHealth => health::stream_health(&request),

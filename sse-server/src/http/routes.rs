@@ -128,7 +128,7 @@ mod tests {
         assert!(router.find("/nothing").is_none());
         assert_eq!(
             router.find("/events").unwrap().allow(),
-            "GET, POST, HEAD, OPTIONS"
+            "GET, POST, DELETE, HEAD, OPTIONS"
         );
         let events = router.find("/events/").unwrap();
         assert!(events.operation(&Method::PUT).is_none());

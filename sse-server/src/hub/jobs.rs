@@ -343,6 +343,13 @@ impl Hub {
         Ok((self.forget_records(&forgotten, now), forgotten))
     }
 
+    /// Forgets a job, whatever its state: its readers are told, and its snapshot goes.
+    pub(super) async fn forget_job(&self, job_id: &str) -> Result<(), JobError> {
+        let records = self.forget_records(&[job_id.to_owned()], clock::unix_millis());
+        self.append(records).await?;
+        Ok(())
+    }
+
     fn forget_records(&self, job_ids: &[String], now: UnixMillis) -> Vec<NewRecord> {
         let owners = |job_id: &str| {
             let job = self.job(job_id)?;

@@ -27,6 +27,7 @@ mod durable_readers;
 mod enhanced;
 mod envelope;
 mod epochs;
+mod erasing;
 mod errors;
 mod full_disk;
 mod http2_windows;
