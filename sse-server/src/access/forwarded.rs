@@ -75,6 +75,22 @@ fn for_parameter(element: &str) -> Option<IpAddr> {
     address(found?)
 }
 
+/// The hosts in a line of `Forwarded`. One that is written wrongly is given as it stands, so that it is no host.
+pub(crate) fn hosts(line: &[u8]) -> impl Iterator<Item = String> {
+    // A comma within quotes ends an element too: no host has one.
+    let pairs = line.split(|byte| matches!(byte, b',' | b';'));
+    pairs.filter_map(|pair| {
+        let pair = String::from_utf8_lossy(pair);
+        let (name, value) = pair.trim_matches(BLANKS).split_once('=')?;
+        let is_host = name.trim_matches(BLANKS).eq_ignore_ascii_case("host");
+        let value = value.trim_matches(BLANKS);
+        let unquoted = value
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        is_host.then(|| unquoted.unwrap_or(value).to_owned())
+    })
+}
+
 /// An address with or without quotes, brackets and port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `"[2001:db8::1]:4711"`.
 fn address(text: &str) -> Option<IpAddr> {
     let text = match text.strip_prefix('"') {
@@ -178,6 +194,24 @@ mod tests {
             (&["192.0.2.1, \"1.2.3.4"], "10.0.0.1"),
         ] {
             assert_eq!(read(lines, Syntax::Addresses), client, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn every_host_in_forwarded_is_found() {
+        for (line, expected) in [
+            ("for=192.0.2.1;proto=http", &[][..]),
+            ("for=192.0.2.1;host=hub.example", &["hub.example"]),
+            (
+                "Host=\"hub.example:8080\";for=a, host=b ; proto=http",
+                &["hub.example:8080", "b"],
+            ),
+            ("host=\"a, host=evil\"", &["\"a", "evil\""]),
+            ("host", &[]),
+            ("host=", &[""]),
+        ] {
+            let found: Vec<String> = hosts(line.as_bytes()).collect();
+            assert_eq!(found, expected, "{line}");
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) mod visibility;
 
 pub use authentication::{Authentication, AuthenticationError};
 pub use caller::{Caller, Credential, CredentialKind, InvalidIdentity};
+pub(crate) use forwarded::hosts as forwarded_hosts;
 pub use forwarded::{Syntax, client_address};
 pub use grants::{Forbidden, Grants, InvalidGrants};
 pub use places::{NoPlace, Place, PlaceLimits, PlaceStatus, Places};

@@ -196,12 +196,13 @@ impl Config {
         let (log, log_format, audit_log) = settings.log.build();
         let tls = settings.tls.build()?;
         let has_authentication = settings.authentication.is_on() || tls.certificates.is_some();
+        let may_be_open = has_authentication || settings.server.allow_anonymous.unwrap_or(false);
         let server = settings
             .server
             .build(has_authentication, tls.tls.is_some())?;
         let http = HttpConfig {
             authentication: settings.authentication.build(tls.certificates)?,
-            trusted_proxies: settings.proxies.build(&server.listen)?,
+            trusted_proxies: settings.proxies.build(&server.listen, may_be_open)?,
             ..http
         };
         Ok(Self {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::server::ADD_AUTHENTICATION;
 use super::settings::or_fields;
 use super::{ConfigError, invalid};
 use crate::access::{ProxyHeader, TrustedProxies, TrustedProxy};
@@ -36,7 +37,12 @@ impl ProxySettings {
         or_fields!(self, other: trusted_proxy, trusted_proxy_header)
     }
 
-    pub(super) fn build(self, listen: &[Endpoint]) -> Result<TrustedProxies, ConfigError> {
+    /// `may_be_open` where callers show who they are, or need not by intent: a proxy brings clients from other machines.
+    pub(super) fn build(
+        self,
+        listen: &[Endpoint],
+        may_be_open: bool,
+    ) -> Result<TrustedProxies, ConfigError> {
         let peers = self.trusted_proxy.unwrap_or_default();
         if let Some(header) = &self.trusted_proxy_header
             && peers.is_empty()
@@ -52,6 +58,13 @@ impl ProxySettings {
                 "--trusted-proxy unix has no use where --listen names no Unix socket: add one such as \
                  --listen unix:/run/hub.sock, or name the proxies' networks",
             ));
+        }
+        if let Some(proxy) = peers.first()
+            && !may_be_open
+        {
+            return Err(invalid(format!(
+                "--trusted-proxy {proxy} lets the clients of a proxy publish and read without authentication: {ADD_AUTHENTICATION}"
+            )));
         }
         Ok(TrustedProxies {
             peers,

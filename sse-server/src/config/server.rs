@@ -31,7 +31,8 @@ pub struct ServerSettings {
         value_name = "ADDR"
     )]
     pub admin_listen: Option<Vec<Endpoint>>,
-    /// Allow listening on addresses that other machines can reach; anyone there may then publish and read
+    /// Without authentication, allow listening on addresses that other machines can reach, and trusted proxies; anyone there may
+    /// then publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub allow_anonymous: Option<bool>,
     /// Leave core dumps as the system has them. Without it there are none: a dump has every secret in it
@@ -71,8 +72,7 @@ impl ServerSettings {
             && !self.allow_anonymous.unwrap_or(false)
         {
             return Err(invalid(format!(
-                "listening on {endpoint} lets other machines publish and read without authentication: \
-                 add it (--token-file FILE, --jwt-secret FILE, --jwt-key FILE, --jwt-jwks-url URL, --auth-url URL, --tls-client-ca FILE), or --allow-anonymous if that is intended"
+                "listening on {endpoint} lets other machines publish and read without authentication: {ADD_AUTHENTICATION}"
             )));
         }
         let is_again = |(at, endpoint): &(usize, &&Endpoint)| {
@@ -102,3 +102,7 @@ impl ServerSettings {
         })
     }
 }
+
+/// What to do where strangers come and nobody is asked who they are.
+pub(super) const ADD_AUTHENTICATION: &str = "add it (--token-file FILE, --jwt-secret FILE, --jwt-key FILE, --jwt-jwks-url URL, \
+     --auth-url URL, --tls-client-ca FILE), or --allow-anonymous if that is intended";

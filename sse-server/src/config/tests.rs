@@ -314,6 +314,11 @@ fn contradictions_and_what_could_never_work_are_refused() {
     for (text, word) in [
         ("listen = \"0.0.0.0:8080\"", "--allow-anonymous"),
         ("listen = \":8080\"", "--allow-anonymous"),
+        ("trusted-proxy = \"private\"", "--allow-anonymous"),
+        (
+            "listen = \"unix:a\"\ntrusted-proxy = \"unix\"",
+            "--allow-anonymous",
+        ),
         (
             "listen = [\"8080\", \"[::]:8081\"]",
             "listening on [::]:8081",
@@ -398,6 +403,7 @@ fn contradictions_and_what_could_never_work_are_refused() {
         assert!(error.contains(word), "{text}\n{error}");
     }
     assert!(parse("listen = \":0\"\nallow-anonymous = true").is_ok());
+    assert!(parse("trusted-proxy = \"private\"\nallow-anonymous = true").is_ok());
     assert!(parse("max-named-subscriptions = 0\nheartbeat = 0").is_ok());
 }
 

@@ -58,6 +58,8 @@ use crate::dialect::Operation;
 use crate::hub::Hub;
 use audited::RequestLine;
 use callers::{cookies, goes_by_certificate};
+pub(crate) use guard::OverTls;
+use guard::Site;
 use query::Query;
 use request::{Request, Upgrade};
 use routes::{Matched, Offer, Router};
@@ -163,22 +165,16 @@ impl HubService {
         self.proxy_warning
             .look_at_headers(proxies, peer, request.headers());
         let address = proxies.address_of(peer, request.headers());
-        let host = host_of(&request);
-        let origin = guard::origin(&config, request.headers(), host.as_deref());
+        let site = Site::of(&request);
+        let origin = guard::origin(&config, request.headers(), &site);
         let hears = unavailable::hears(request.method(), request.headers(), config.refusals);
         let is_framed = framing::closes(&request);
         let line = self.hub.audit().is_on().then(|| RequestLine::of(&request));
         // Whoever is known by then, when the request is refused.
         let mut known = None;
-        let mut response = match self.check(&config, &request, host.as_deref()) {
+        let mut response = match self.check(&config, &request, site.host.as_deref()) {
             Ok(()) => {
-                let answer = self.dispatch(
-                    &config,
-                    request,
-                    address,
-                    (&origin, host.as_deref()),
-                    &mut known,
-                );
+                let answer = self.dispatch(&config, request, address, (&origin, &site), &mut known);
                 match panics::contained(answer).await {
                     Ok(Ok(response)) => response,
                     Ok(Err(problem)) => {
@@ -210,9 +206,8 @@ impl HubService {
         request: &http::Request<B>,
         refused: NoMemory,
     ) -> Response<Body> {
-        let host = host_of(request);
         let config = self.config();
-        let origin = guard::origin(&config, request.headers(), host.as_deref());
+        let origin = guard::origin(&config, request.headers(), &Site::of(request));
         let mut response = Problem::from(refused).into_response();
         guard::finish(&config, &origin, response.headers_mut());
         response
@@ -232,7 +227,8 @@ impl HubService {
         if needs_host && !request.headers().contains_key(header::HOST) {
             return guard::check_host(config, None, hosts, needs_host);
         }
-        guard::check_host(config, host, hosts, needs_host)
+        guard::check_host(config, host, hosts, needs_host)?;
+        guard::check_told_hosts(config, request.headers())
     }
 
     async fn dispatch<B>(
@@ -240,7 +236,7 @@ impl HubService {
         config: &HttpConfig,
         request: http::Request<B>,
         address: IpAddr,
-        (origin, host): (&guard::Origin, Option<&str>),
+        (origin, site): (&guard::Origin, &Site),
         known: &mut Option<Caller>,
     ) -> Result<Response<Body>, Problem>
     where
@@ -260,19 +256,18 @@ impl HubService {
         let Some((operation, dialect)) = matched.operation(&head.method) else {
             return Err(method_not_allowed(&matched, &head.method, path));
         };
-        if operation.is_guarded(&head.method) {
-            guard::check_origin(origin, &Method::POST)?;
-        }
+        let changes = operation.is_guarded(&head.method);
+        guard::check_origin(origin, &head.headers, changes)?;
         let query = Query::parse(head.uri.query())?;
         let id = matched.id.clone().transpose();
         let id = id.map_err(|problem| Problem::bad_field("id", problem))?;
         let id = id.unwrap_or_default();
         if operation == Operation::Stream && query.get("durable").is_some() {
-            guard::check_page(config, origin, &head.headers, host)?;
+            guard::check_page(config, origin, &head.headers, site)?;
         }
         let cookies = cookies(config, operation, &head.headers, &query);
         if cookies.is_some() || goes_by_certificate(config, operation, &head, &query) {
-            guard::check_cookies(config, origin, &head.headers, host)?;
+            guard::check_cookies(config, origin, &head.headers, site)?;
         }
         let mut shown = self.presented(address, &head, cookies.as_ref(), &query)?;
         if operation == Operation::Erase {
@@ -497,15 +492,6 @@ impl std::fmt::Debug for HubService {
             .field("config", &self.config())
             .finish_non_exhaustive()
     }
-}
-
-/// The host a request is for: its `Host` header, or the authority of HTTP/2 and absolute targets.
-fn host_of<B>(request: &http::Request<B>) -> Option<String> {
-    let header = request
-        .headers()
-        .get(header::HOST)
-        .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
-    header.or_else(|| request.uri().authority().map(ToString::to_string))
 }
 
 /// How many hosts a request names in `Host` headers. An authority that differs from them is one more: of HTTP/2 (RFC 9113,

@@ -36,7 +36,7 @@ use crate::access::authentication::ClientCertificate;
 use crate::access::budget::{Account, NoMemory};
 use crate::access::proxy_protocol;
 use crate::access::{Busy, Peer, SocketPlace};
-use crate::http::{HubService, Problem, Takeover};
+use crate::http::{HubService, OverTls, Problem, Takeover};
 use crate::hub::Hub;
 use crate::session::EventStream;
 
@@ -74,6 +74,8 @@ pub(super) struct Client {
     pub(super) is_told: bool,
     /// What the client has shown in the handshake.
     pub(super) certificate: Option<ClientCertificate>,
+    /// Whether it speaks TLS.
+    pub(super) is_encrypted: bool,
 }
 
 /// Who writes the streams that are asked for over HTTP/1.
@@ -109,6 +111,7 @@ pub(super) async fn serve_tls(
     let socket = match accepted {
         Ok(Ok((socket, certificate))) => {
             client.certificate = certificate;
+            client.is_encrypted = true;
             socket
         }
         Ok(Err(error)) => {
@@ -285,8 +288,12 @@ async fn answer(
         peer,
         place,
         certificate,
+        is_encrypted,
         ..
     } = &shared.client;
+    if *is_encrypted {
+        request.extensions_mut().insert(OverTls);
+    }
     if let Some(certificate) = certificate {
         request.extensions_mut().insert(certificate.clone());
     }

@@ -39,7 +39,7 @@ use super::watched_io::WatchedIo;
 use crate::access::Busy;
 use crate::access::budget::{Account, Permit};
 use crate::clock;
-use crate::http::Body;
+use crate::http::{Body, OverTls};
 use crate::hub::Hub;
 
 /// Serves one socket until it is closed.
@@ -67,6 +67,9 @@ pub(super) async fn serve<S: Socket>(socket: S, client: Client, site: Site) {
         let place = client.place.clone();
         let certificate = client.certificate.clone();
         move |mut request: Request<Incoming>| {
+            if client.is_encrypted {
+                request.extensions_mut().insert(OverTls);
+            }
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(certificate.clone());
             }

@@ -256,6 +256,7 @@ fn place(service: &HubService, peer: Peer) -> Result<Client, NoPlace> {
         place,
         is_told: false,
         certificate: None,
+        is_encrypted: false,
     })
 }
 

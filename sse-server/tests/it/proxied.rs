@@ -21,7 +21,7 @@ use crate::server::{Server, folder};
 
 /// The proxy's address; others are not trusted.
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
-const TRUSTED: [&str; 2] = ["--trusted-proxy", "127.0.0.9"];
+const TRUSTED: [&str; 3] = ["--trusted-proxy", "127.0.0.9", "--allow-anonymous"];
 
 /// The address that the hub shows for a connection.
 fn address_of(server: &Server, stream: &Stream) -> String {
@@ -107,7 +107,13 @@ fn peers_of_a_unix_socket_are_trusted_when_the_flag_says_so() {
     let folder = folder();
     let path = folder.path().join("hub.sock");
     let listen = format!("unix:{}", path.display());
-    let server = Server::with(&["--listen", &listen, "--trusted-proxy", "unix"]);
+    let server = Server::with(&[
+        "--listen",
+        &listen,
+        "--trusted-proxy",
+        "unix",
+        "--allow-anonymous",
+    ]);
     let mut socket = UnixStream::connect(&path).unwrap();
     socket
         .write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
@@ -154,7 +160,11 @@ fn a_proxy_that_nobody_trusts_is_told_of_once() {
 
 #[test]
 fn the_log_names_the_trusted_networks_at_the_start() {
-    let flags = ["--trusted-proxy", "10.1.0.0/16,private"];
+    let flags = [
+        "--trusted-proxy",
+        "10.1.0.0/16,private",
+        "--allow-anonymous",
+    ];
     let server = Server::with(&[&flags[..], &["--trusted-proxy-header", "x-real-ip"]].concat());
     eventually("the networks are in the log", || {
         let log = server.stderr();

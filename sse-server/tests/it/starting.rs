@@ -213,6 +213,14 @@ fn every_wrong_start_is_one_clear_line() {
             &["--allow-anonymous", "0.0.0.0:0"],
         ),
         (
+            &["--ephemeral", "--trusted-proxy", "10.0.0.1"],
+            &[
+                "--trusted-proxy 10.0.0.1",
+                "--token-file",
+                "--allow-anonymous",
+            ],
+        ),
+        (
             &["--ephemeral", "--listen", "[::]:0"],
             &["--allow-anonymous"],
         ),

@@ -1,13 +1,14 @@
 //! Who may talk to the hub from a browser.
 //!
 //! A page from anywhere can make its visitor's browser send requests to a hub on that visitor's
-//! machine. Two rules stop it, for every route alike:
+//! machine. These rules stop it, for every route alike:
 //!
 //! * **Host.** A name that an attacker's DNS points at 127.0.0.1 arrives in `Host`. So only IP
-//!   addresses, `localhost` and the names that were configured are answered (DNS rebinding).
+//!   addresses, `localhost` and the names that were configured are answered (DNS rebinding). The same holds for the names that
+//!   a proxy passes on in `X-Forwarded-Host` or `Forwarded`.
 //! * **Origin.** A browser names the page's origin on every cross-origin request that changes
-//!   something, and on every WebSocket handshake. So a request with an `Origin` that is neither the hub's
-//!   own nor configured may read nothing (no CORS header), change nothing and open no WebSocket (403).
+//!   something, that a script may read, and on every WebSocket handshake. So a request with an `Origin` that is neither the hub's
+//!   own nor configured is refused (403), and its answer has no CORS header. Over HTTPS a page of plain HTTP is not the hub's own.
 //!
 //! * **Cookies and client certificates.** A browser sends them along whoever made it send the request. So where they show who a
 //!   caller is, a request that has them comes from the hub's own origin or from one that is on the list by name, or it is refused (403).
@@ -17,14 +18,17 @@
 
 mod host;
 mod origin;
+mod site;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 pub use host::{AllowedHost, InvalidHost};
 pub use origin::{AllowedOrigin, InvalidOrigin};
 
 use host::RequestHost;
 use origin::RequestOrigin;
+pub(crate) use site::OverTls;
+pub(super) use site::Site;
 
 use super::HttpConfig;
 use super::body::Body;
@@ -64,9 +68,19 @@ pub(super) fn check_host(
             false => Ok(()),
         };
     };
+    check_name(config, "the Host header", host)
+}
+
+/// Checks the hosts that a proxy says its client has named. They decide nothing, but a name that an attacker has pointed at the
+/// hub is no better for a proxy that put its own one into `Host`.
+pub(super) fn check_told_hosts(config: &HttpConfig, headers: &HeaderMap) -> Result<(), Problem> {
+    site::told_hosts(headers).try_for_each(|host| check_name(config, "the forwarded host", &host))
+}
+
+fn check_name(config: &HttpConfig, what: &str, host: &str) -> Result<(), Problem> {
     let Some(named) = RequestHost::parse(host) else {
         return Err(Problem::bad_request(format!(
-            "the Host header {} is not a host name",
+            "{what} {} is not a host name",
             Quoted(host)
         )));
     };
@@ -76,23 +90,22 @@ pub(super) fn check_host(
             .iter()
             .any(|allowed| allowed.allows(&named));
     if is_known {
-        Ok(())
-    } else {
-        let port = named
-            .port
-            .map_or_else(String::new, |port| format!(" on port {port}"));
-        Err(Problem::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            format!(
-                "this hub does not answer to the host name {}{port}; add it with --allowed-host",
-                Quoted(named.name)
-            ),
-        ))
+        return Ok(());
     }
+    let port = named
+        .port
+        .map_or_else(String::new, |port| format!(" on port {port}"));
+    Err(Problem::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        format!(
+            "this hub does not answer to the host name {}{port}; add it with --allowed-host",
+            Quoted(named.name)
+        ),
+    ))
 }
 
 /// Sorts the `Origin` of a request.
-pub(super) fn origin(config: &HttpConfig, headers: &HeaderMap, host: Option<&str>) -> Origin {
+pub(super) fn origin(config: &HttpConfig, headers: &HeaderMap, site: &Site) -> Origin {
     let Some(given) = headers.get(header::ORIGIN) else {
         return Origin::Same;
     };
@@ -100,7 +113,7 @@ pub(super) fn origin(config: &HttpConfig, headers: &HeaderMap, host: Option<&str
     match given
         .to_str()
         .ok()
-        .and_then(|text| sort(config, text, host))
+        .and_then(|text| sort(config, text, site))
     {
         Some(Known::Allowed) => return Origin::Allowed(given.clone()),
         Some(Known::Same) => return Origin::Same,
@@ -119,25 +132,43 @@ enum Known {
     Same,
 }
 
-fn sort(config: &HttpConfig, origin: &str, host: Option<&str>) -> Option<Known> {
+fn sort(config: &HttpConfig, origin: &str, site: &Site) -> Option<Known> {
     let origin = RequestOrigin::parse(origin)?;
     let mut listed = config.allowed_origins.iter();
     if listed.any(|allowed| allowed.is(&origin)) {
         return Some(Known::Allowed);
     }
-    let host = host.and_then(RequestHost::parse)?;
-    origin.is_of(&host).then_some(Known::Same)
+    let host = site.host.as_deref().and_then(RequestHost::parse)?;
+    let is_own = site.may_have(origin.scheme()) && origin.is_of(&host);
+    is_own.then_some(Known::Same)
 }
 
-/// Refuses what a foreign page must not do.
-pub(super) fn check_origin(origin: &Origin, method: &Method) -> Result<(), Problem> {
-    match origin {
-        Origin::Foreign if *method != Method::GET && *method != Method::HEAD => Err(Problem::new(
+/// Refuses what a foreign page must not do: anything that names its origin, and what changes something also where only
+/// `Sec-Fetch-Site` tells.
+pub(super) fn check_origin(
+    origin: &Origin,
+    headers: &HeaderMap,
+    changes: bool,
+) -> Result<(), Problem> {
+    let is_foreign = match (origin, headers.get(FETCH_SITE)) {
+        (Origin::Foreign, _) => true,
+        (Origin::Same, Some(site)) if changes && !headers.contains_key(header::ORIGIN) => {
+            !is_own_site(site)
+        }
+        _ => false,
+    };
+    match is_foreign {
+        true => Err(Problem::new(
             StatusCode::FORBIDDEN,
-            "pages of this origin may not publish or open a WebSocket here; add the origin with --allowed-origin",
+            "pages of this origin may not read or publish here; add the origin with --allowed-origin",
         )),
-        _ => Ok(()),
+        false => Ok(()),
     }
+}
+
+/// Whether `Sec-Fetch-Site` says that the hub's own page made a request, or the visitor's own hand.
+fn is_own_site(site: &HeaderValue) -> bool {
+    matches!(site.as_bytes(), b"same-origin" | b"none")
 }
 
 /// Refuses a GET that changes something when a foreign page makes it.
@@ -145,16 +176,16 @@ pub(super) fn check_page(
     config: &HttpConfig,
     origin: &Origin,
     headers: &HeaderMap,
-    host: Option<&str>,
+    site: &Site,
 ) -> Result<(), Problem> {
     let is_any = config.allowed_origins.iter().any(AllowedOrigin::is_any);
     let is_named = headers.contains_key(header::ORIGIN);
-    let is_own = match (is_named, headers.get("sec-fetch-site")) {
+    let is_own = match (is_named, headers.get(FETCH_SITE)) {
         _ if is_any => true,
         (true, _) => *origin != Origin::Foreign,
-        (false, Some(site)) => matches!(site.as_bytes(), b"same-origin" | b"none"),
+        (false, Some(said)) => is_own_site(said),
         // Browsers send neither on plain HTTP.
-        (false, None) => is_of_known_page(config, headers, host),
+        (false, None) => is_of_known_page(config, headers, site),
     };
     if is_own {
         return Ok(());
@@ -171,17 +202,16 @@ pub(super) fn check_cookies(
     config: &HttpConfig,
     origin: &Origin,
     headers: &HeaderMap,
-    host: Option<&str>,
+    site: &Site,
 ) -> Result<(), Problem> {
-    let site = headers.get("sec-fetch-site");
-    let is_own = match (origin, site) {
+    let is_own = match (origin, headers.get(FETCH_SITE)) {
         (Origin::Allowed(_), _) => true,
         (Origin::Any | Origin::Foreign, _) => false,
         // It knows the scheme too, which `Host` does not say.
-        (Origin::Same, Some(site)) => matches!(site.as_bytes(), b"same-origin" | b"none"),
+        (Origin::Same, Some(said)) => is_own_site(said),
         (Origin::Same, None) if headers.contains_key(header::ORIGIN) => true,
         // On plain HTTP browsers send neither with a GET; programs never do.
-        (Origin::Same, None) => is_of_known_page(config, headers, host),
+        (Origin::Same, None) => is_of_known_page(config, headers, site),
     };
     if is_own {
         return Ok(());
@@ -192,12 +222,15 @@ pub(super) fn check_cookies(
     ))
 }
 
-/// Whether the page that made a request is of a known origin, or not told.
-fn is_of_known_page(config: &HttpConfig, headers: &HeaderMap, host: Option<&str>) -> bool {
-    headers.get(header::REFERER).is_none_or(|page| {
-        let page = page.to_str().ok().and_then(origin_of_page);
-        page.is_some_and(|page| sort(config, page, host).is_some())
-    })
+/// Whether the page that made a request is of a known origin, or no browser made it. A page can keep a browser from saying
+/// which it is.
+fn is_of_known_page(config: &HttpConfig, headers: &HeaderMap, site: &Site) -> bool {
+    let Some(page) = headers.get(header::REFERER) else {
+        let agent = headers.get(header::USER_AGENT);
+        return !agent.is_some_and(|agent| agent.as_bytes().starts_with(BROWSER));
+    };
+    let page = page.to_str().ok().and_then(origin_of_page);
+    page.is_some_and(|page| sort(config, page, site).is_some())
 }
 
 /// The origin of the page at a URL: what stands before its path.
@@ -263,6 +296,10 @@ pub(super) fn finish(config: &HttpConfig, origin: &Origin, headers: &mut HeaderM
     }
 }
 
+/// Where the page of a request comes from, as browsers say it over HTTPS and to this machine (Fetch Metadata, section 2.3).
+const FETCH_SITE: &str = "sec-fetch-site";
+/// How the `User-Agent` of every browser begins.
+const BROWSER: &[u8] = b"Mozilla/";
 /// What a page may send beside the headers that need no question. The hub itself needs few of them; libraries for tracing
 /// and fetching add the others to every request, and one that is missing here would fail the whole request.
 /// `X-Forwarded-For` and its like are a proxy's to say, so they are not here.
@@ -289,6 +326,66 @@ mod tests {
             allowed_hosts: vec!["hub.example".parse().unwrap()],
             allowed_origins: vec!["https://app.example".parse().unwrap()],
             ..HttpConfig::default()
+        }
+    }
+
+    fn site(host: &str) -> Site {
+        let request = http::Request::builder().header(header::HOST, host);
+        Site::of(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn over_https_a_page_of_plain_http_is_foreign() {
+        let own = |site: &Site, origin: &'static str| {
+            let headers =
+                HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))]);
+            super::origin(&config(), &headers, site) == Origin::Same
+        };
+        let request = |proto: Option<&str>| {
+            let mut request = http::Request::builder().header(header::HOST, "hub.example");
+            if let Some(proto) = proto {
+                request = request.header("x-forwarded-proto", proto);
+            }
+            request.body(()).unwrap()
+        };
+        let mut over_tls = request(None);
+        over_tls.extensions_mut().insert(OverTls);
+        for (site, plain) in [
+            (Site::of(&request(None)), true),
+            (Site::of(&request(Some("http"))), true),
+            (Site::of(&request(Some("HTTPS"))), false),
+            (Site::of(&over_tls), false),
+        ] {
+            assert!(own(&site, "https://hub.example"));
+            assert_eq!(own(&site, "http://hub.example"), plain, "{site:?}");
+        }
+    }
+
+    #[test]
+    fn every_host_that_a_proxy_tells_of_is_checked_too() {
+        let is_known = |name: &'static str, value: &str| {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(name),
+                value.parse::<HeaderValue>().unwrap(),
+            )]);
+            check_told_hosts(&config(), &headers).is_ok()
+        };
+        for (name, value, known) in [
+            ("x-forwarded-host", "hub.example", true),
+            ("x-forwarded-host", "hub.example:443, localhost", true),
+            ("x-forwarded-host", "evil.example", false),
+            ("x-forwarded-host", "hub.example, evil.example", false),
+            ("x-forwarded-host", "", false),
+            ("forwarded", "for=192.0.2.1;proto=https", true),
+            ("forwarded", "for=192.0.2.1;host=hub.example", true),
+            (
+                "forwarded",
+                "host=\"hub.example:443\", for=a;Host=evil.example",
+                false,
+            ),
+            ("forwarded", "host=\"hub.example", false),
+        ] {
+            assert_eq!(is_known(name, value), known, "{name}: {value}");
         }
     }
 
@@ -331,7 +428,7 @@ mod tests {
         let headers = |origin: &'static str| {
             HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))])
         };
-        let sort = |origin| super::origin(&config(), &headers(origin), Some("localhost:8080"));
+        let sort = |origin| super::origin(&config(), &headers(origin), &site("localhost:8080"));
         assert_eq!(sort("http://localhost:8080"), Origin::Same);
         assert!(matches!(sort("https://app.example"), Origin::Allowed(_)));
         for foreign in [
@@ -341,8 +438,9 @@ mod tests {
             "https://app.example.evil.example",
         ] {
             assert_eq!(sort(foreign), Origin::Foreign, "{foreign}");
-            assert!(check_origin(&sort(foreign), &Method::POST).is_err());
-            assert!(check_origin(&sort(foreign), &Method::GET).is_ok());
+            for changes in [true, false] {
+                assert!(check_origin(&sort(foreign), &headers(foreign), changes).is_err());
+            }
         }
     }
 
@@ -356,7 +454,7 @@ mod tests {
             header::ORIGIN,
             HeaderValue::from_static("https://a.example"),
         )]);
-        let origin = super::origin(&config, &asked, Some("localhost:8080"));
+        let origin = super::origin(&config, &asked, &site("localhost:8080"));
         assert_eq!(origin, Origin::Any);
         let mut headers = HeaderMap::new();
         finish(&config, &origin, &mut headers);
@@ -407,9 +505,9 @@ mod tests {
             for (name, value) in headers {
                 map.insert(*name, value.parse().unwrap());
             }
-            let host = Some("hub.example");
-            let origin = origin(&config(), &map, host);
-            check_page(&config(), &origin, &map, host).is_ok()
+            let site = site("hub.example");
+            let origin = origin(&config(), &map, &site);
+            check_page(&config(), &origin, &map, &site).is_ok()
         };
         for own in [
             &[][..],
@@ -425,6 +523,11 @@ mod tests {
             ],
             &[("referer", "https://app.example/page?q=1")],
             &[("referer", "http://hub.example/")],
+            &[
+                ("referer", "http://hub.example/"),
+                ("user-agent", "Mozilla/5.0"),
+            ],
+            &[("user-agent", "curl/8.0")],
         ] {
             assert!(is_let_in(own), "{own:?}");
         }
@@ -439,6 +542,8 @@ mod tests {
             &[("referer", "https://evil.example/?https://app.example/")],
             &[("referer", "https://app.example.evil.example/")],
             &[("referer", "about:client")],
+            // A page that lets its browser say nothing.
+            &[("user-agent", "Mozilla/5.0")],
         ] {
             assert!(!is_let_in(foreign), "{foreign:?}");
         }

@@ -167,6 +167,10 @@ impl<'a> RequestOrigin<'a> {
         self.host.name.eq_ignore_ascii_case(host.name) && own(self.host.port) == own(host.port)
     }
 
+    pub(super) fn scheme(&self) -> &'a str {
+        self.scheme
+    }
+
     /// Its port, unless that is the scheme's own.
     fn port(&self) -> Option<u16> {
         self.host

@@ -97,6 +97,7 @@ fn without_a_clear_answer_nobody_comes_in_and_later_everybody() {
     let browser = [
         ("Accept", "text/event-stream"),
         ("User-Agent", "Mozilla/5.0"),
+        ("Sec-Fetch-Site", "same-origin"),
         ("Cookie", "sid=ann"),
     ];
     let _app = App::at(address, users);
