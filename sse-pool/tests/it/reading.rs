@@ -640,3 +640,32 @@ fn wakers_are_woken_without_a_lock() {
     append(&pool, &[entry(1, &["t"])]);
     assert_eq!(curious.1.load(std::sync::atomic::Ordering::SeqCst), 2);
 }
+
+#[test]
+fn whoever_has_not_read_what_is_taken_out_is_told_and_others_go_on() {
+    let pool = Pool::new(config(100));
+    let mut behind = Client::connect(&pool, "behind", Selector::topics(["t"]), Start::Live);
+    let mut fast = Client::connect(&pool, "fast", Selector::topics(["t"]), Start::Live);
+    let mut quiet = Client::connect(&pool, "quiet", Selector::topics(["q"]), Start::Live);
+    for n in 1..=6 {
+        append(&pool, &[entry(n, &["t"])]);
+    }
+    assert_eq!(fast.entries(), [1, 2, 3, 4, 5, 6]);
+    pool.evict_upto(4);
+    pool.evict_upto(4);
+    assert_eq!(pool.stats().window_entries, 2);
+    fast.waits();
+    quiet.waits();
+    let lagged = Read::Lagged { after: 0, floor: 4 };
+    assert_eq!(behind.read(), (Poll::Ready(lagged), vec![]));
+    behind.connection.rejoin(4);
+    assert_eq!(behind.entries(), [5, 6]);
+    // All of it, and the window goes on.
+    pool.evict_upto(u64::MAX);
+    assert_eq!(pool.stats().window_entries, 0);
+    append(&pool, &[entry(7, &["t"]), entry(8, &["q"])]);
+    assert_eq!(
+        (fast.entries(), behind.entries(), quiet.entries()),
+        (vec![7], vec![7], vec![8])
+    );
+}

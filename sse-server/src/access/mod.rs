@@ -14,7 +14,7 @@ mod forwarded;
 mod grants;
 mod places;
 mod proxies;
-pub(crate) mod proxy_protocol;
+pub mod proxy_protocol;
 mod rates;
 mod refusals;
 mod sockets;

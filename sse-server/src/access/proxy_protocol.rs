@@ -11,14 +11,14 @@ use ppp::{v1, v2};
 /// Bytes that are not a header of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection does not begin with a PROXY protocol header: {0}")]
-pub(crate) struct InvalidProxyHeader(&'static str);
+pub struct InvalidProxyHeader(&'static str);
 
 /// How many bytes are still missing at least, after these; 0 when the header is whole.
 ///
 /// # Errors
 ///
 /// When no header begins with these bytes, or it is too long.
-pub(crate) fn missing_bytes(begun: &[u8]) -> Result<usize, InvalidProxyHeader> {
+pub fn missing_bytes(begun: &[u8]) -> Result<usize, InvalidProxyHeader> {
     let is_begun = |prefix: &[u8]| {
         let both = begun.len().min(prefix.len());
         begun[..both] == prefix[..both]
@@ -59,7 +59,7 @@ pub(crate) fn missing_bytes(begun: &[u8]) -> Result<usize, InvalidProxyHeader> {
 /// # Errors
 ///
 /// When it is malformed.
-pub(crate) fn address(header: &[u8]) -> Result<Option<IpAddr>, InvalidProxyHeader> {
+pub fn address(header: &[u8]) -> Result<Option<IpAddr>, InvalidProxyHeader> {
     let address = if header.starts_with(v2::PROTOCOL_PREFIX) {
         let header = v2::Header::try_from(header)
             .map_err(|_| InvalidProxyHeader("its version 2 is malformed"))?;
