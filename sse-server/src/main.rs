@@ -113,6 +113,11 @@ fn parse() -> Result<(Cli, ArgMatches), ExitCode> {
         let _ = writeln!(io::stderr(), "error: {told} (see --help)");
         return Err(ExitCode::from(2));
     }
+    let is_of_log = std::env::args().nth(1).as_deref() == Some("log");
+    let hint = match error.kind() {
+        ErrorKind::UnknownArgument if is_of_log => "; a log's folder is given with --data-dir DIR",
+        _ => "",
+    };
     let text = error.to_string();
     let told = text
         .split("\n\nUsage:")
@@ -126,7 +131,7 @@ fn parse() -> Result<(Cli, ArgMatches), ExitCode> {
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect();
-    let _ = writeln!(io::stderr(), "{} (see --help)", line.join("; "));
+    let _ = writeln!(io::stderr(), "{}{hint} (see --help)", line.join("; "));
     Err(ExitCode::from(2))
 }
 

@@ -328,6 +328,15 @@ fn a_running_hubs_log_and_what_is_no_log_are_left_alone() {
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
     refused(&log(&["repair"], empty.path()), 2);
     refused(&log(&["verify", "--hard"], empty.path()), 2);
+    let output = command()
+        .args(["log", "inspect", "./sse-data"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("--data-dir DIR") && told.lines().count() == 1,
+        "{told}"
+    );
 }
 
 #[test]
