@@ -10,9 +10,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
-use sse_server::access::authentication::{
-    AuthenticationConfig, JwtKeys, JwtRules, Presented,
-};
+use sse_server::access::authentication::{AuthenticationConfig, JwtKeys, JwtRules, Presented};
 use sse_server::access::{Authentication, Caller, Grants};
 use tokio::runtime::{Builder, Runtime};
 
@@ -23,7 +21,10 @@ static RUNTIME: LazyLock<Runtime> =
 
 static AUTHENTICATION: LazyLock<Authentication> = LazyLock::new(|| {
     Authentication::new(AuthenticationConfig {
-        jwt: Some((JwtKeys::from_secret(SECRET).expect("a secret"), JwtRules::default())),
+        jwt: Some((
+            JwtKeys::from_secret(SECRET).expect("a secret"),
+            JwtRules::default(),
+        )),
         anonymous: Grants::nothing(),
         ..AuthenticationConfig::default()
     })
