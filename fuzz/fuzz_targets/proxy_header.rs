@@ -12,7 +12,8 @@ fn read(input: &[u8], step: usize) -> Option<usize> {
     loop {
         let missing = missing_bytes(&input[..read]).ok()?;
         if missing == 0 {
-            return Some(read);
+            // A line that is shorter than any header is whole only by where a read ends, and malformed.
+            return address(&input[..read]).is_ok().then_some(read);
         }
         if read == input.len() {
             return None;
@@ -28,10 +29,8 @@ fuzz_target!(|input: (usize, &[u8])| {
     assert_eq!(length, read(bytes, step % 40 + 1));
     let Some(length) = length else { return };
     assert!(length <= 16 + (4 << 10));
-    let found = address(&bytes[..length]);
     // What comes behind it changes nothing.
     let mut longer = bytes[..length].to_vec();
     longer.extend_from_slice(b"GET / HTTP/1.1\r\n");
     assert_eq!(read(&longer, usize::MAX), Some(length));
-    assert_eq!(address(&longer[..length]).is_ok(), found.is_ok());
 });

@@ -1,6 +1,6 @@
 //! The audit log: who did what, as one JSON object a line.
 //!
-//! What is written is a [`Fact`]: an event was published (never what it says), a stream began or ended, a request was refused,
+//! What is written is a fact: an event was published (never what it says), a stream began or ended, a request was refused,
 //! something was administered, the file of API tokens changed. The `writer` is a thread of its own; nobody waits for it. Facts that
 //! cannot be kept until they are written are dropped, counted, and the log itself says how many. Strangers cannot make it long: of
 //! refusals so many are written a second, and the others are counted.
