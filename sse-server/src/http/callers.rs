@@ -11,10 +11,13 @@ use super::problem::Problem;
 use super::query::Query;
 use super::{HttpConfig, HubService};
 use crate::access::authentication::{ClientCertificate, Presented, Renewed};
-use crate::access::{Authentication, AuthenticationError, Caller, Limited, TooFast};
+use crate::access::{
+    Authentication, AuthenticationError, Caller, CredentialKind, Limited, TooFast,
+};
 use crate::audit::{Cut, Fact};
 use crate::clock;
 use crate::dialect::Operation;
+use crate::hub::Hub;
 
 impl HubService {
     /// Ends the streams of credentials that were taken back in the files that the hub reads, and keeps keys at a URL fresh, once a
@@ -48,12 +51,17 @@ impl HubService {
 
     /// Asks the application again about streams whose lifetime is nearly over.
     fn renew_streams(&self, authentication: &Arc<Authentication>) {
-        let is_open = |id: &ConnectionId| self.hub.connection_status(id).is_some();
+        let hub = &self.hub;
+        let is_open = |id: &ConnectionId| goes_by_application(hub, id);
         for due in authentication.due_renewals(is_open) {
             let (hub, authentication) = (self.hub.clone(), Arc::clone(authentication));
             tokio::spawn(async move {
                 let (renewed, connections) = authentication.ask_again(&due).await;
                 for id in connections {
+                    // It may have been given another token's rights meanwhile.
+                    if !goes_by_application(&hub, &id) {
+                        continue;
+                    }
                     let goes_on = match &renewed {
                         Renewed::Unknown => true,
                         Renewed::As(caller) => {
@@ -150,6 +158,15 @@ impl HubService {
         let rates = self.hub.rates();
         rates.check(Limited::FailedCredentials, &stranger, 1, clock::now())
     }
+}
+
+/// Whether an open stream has its rights by what the application has said, for a time.
+fn goes_by_application(hub: &Hub, id: &ConnectionId) -> bool {
+    hub.caller_of(id).is_ok_and(|caller| {
+        let credential = caller.credential();
+        credential
+            .is_some_and(|it| it.kind == CredentialKind::Application && it.expires_at.is_some())
+    })
 }
 
 /// Whether the certificate of its connection shows who sends a request.
