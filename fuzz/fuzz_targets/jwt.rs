@@ -34,17 +34,8 @@ static AUTHENTICATION: LazyLock<Authentication> = LazyLock::new(|| {
 fn caller(token: &str) -> Option<Caller> {
     let authorization = format!("Bearer {token}");
     let shown = Presented {
-        address: Ipv4Addr::LOCALHOST.into(),
         authorization: Some(&authorization),
-        cookies: None,
-        ticket: None,
-        certificate: None,
-        origin: None,
-        user_id: None,
-        session_id: None,
-        method: "GET",
-        target: "/events",
-        is_throttled: false,
+        ..Presented::at(Ipv4Addr::LOCALHOST.into())
     };
     RUNTIME.block_on(AUTHENTICATION.caller(shown)).ok()
 }

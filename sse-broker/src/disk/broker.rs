@@ -176,6 +176,27 @@ impl DiskBroker {
         })
     }
 
+    /// Puts a call into the writer's queue, and waits for its answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        put: impl FnOnce(&mut Queue, oneshot::Sender<Result<T, AppendError>>),
+    ) -> BoxFuture<'static, Result<T, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            if !matches!(queue.life, Life::Open) {
+                return Box::pin(ready(Err(AppendError::Closed)));
+            }
+            put(&mut queue, answer);
+        }
+        self.shared.changed.notify_one();
+        Box::pin(async move {
+            answered
+                .await
+                .unwrap_or_else(|_| Err(the_writer_has_gone()))
+        })
+    }
+
     /// Begins to close; what it returns is ready at the end.
     fn begin_closing(&self) -> Option<oneshot::Receiver<()>> {
         let (closed, when_closed) = oneshot::channel();
@@ -256,20 +277,7 @@ impl Broker for DiskBroker {
     }
 
     fn begin_epoch(&self, epoch: Epoch) -> BoxFuture<'static, Result<Bounds, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut queue = self.shared.queue.lock();
-            if !matches!(queue.life, Life::Open) {
-                return Box::pin(ready(Err(AppendError::Closed)));
-            }
-            queue.epochs.push(EpochCall { epoch, answer });
-        }
-        self.shared.changed.notify_one();
-        Box::pin(async move {
-            answered
-                .await
-                .unwrap_or_else(|_| Err(the_writer_has_gone()))
-        })
+        self.ask(|queue, answer| queue.epochs.push(EpochCall { epoch, answer }))
     }
 
     fn has_rule_for(&self, topic: &str) -> bool {
@@ -281,37 +289,11 @@ impl Broker for DiskBroker {
     }
 
     fn trim(&self, now: UnixMillis) -> BoxFuture<'static, Result<Trimmed, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut queue = self.shared.queue.lock();
-            if !matches!(queue.life, Life::Open) {
-                return Box::pin(ready(Err(AppendError::Closed)));
-            }
-            queue.trims.push(TrimCall { now, answer });
-        }
-        self.shared.changed.notify_one();
-        Box::pin(async move {
-            answered
-                .await
-                .unwrap_or_else(|_| Err(the_writer_has_gone()))
-        })
+        self.ask(|queue, answer| queue.trims.push(TrimCall { now, answer }))
     }
 
     fn erase(&self, offsets: Vec<Offset>) -> BoxFuture<'static, Result<u64, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut queue = self.shared.queue.lock();
-            if !matches!(queue.life, Life::Open) {
-                return Box::pin(ready(Err(AppendError::Closed)));
-            }
-            queue.erases.push(EraseCall { offsets, answer });
-        }
-        self.shared.changed.notify_one();
-        Box::pin(async move {
-            answered
-                .await
-                .unwrap_or_else(|_| Err(the_writer_has_gone()))
-        })
+        self.ask(|queue, answer| queue.erases.push(EraseCall { offsets, answer }))
     }
 
     fn put_states(&self, changes: Vec<StateChange>) -> BoxFuture<'static, Result<(), AppendError>> {

@@ -97,17 +97,8 @@ async fn judge(check: &Check, authentication: &Authentication) -> Result<(String
     }
     let authorization = check.token.as_ref().map(|token| format!("Bearer {token}"));
     let shown = Presented {
-        address: Ipv4Addr::LOCALHOST.into(),
         authorization: authorization.as_deref(),
-        cookies: None,
-        ticket: None,
-        certificate: None,
-        origin: None,
-        user_id: None,
-        session_id: None,
-        method: "GET",
-        target: "/events",
-        is_throttled: false,
+        ..Presented::at(Ipv4Addr::LOCALHOST.into())
     };
     let caller = match authentication.caller(shown).await {
         Ok(caller) => caller,

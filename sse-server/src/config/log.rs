@@ -21,7 +21,7 @@ pub struct LogSettings {
     #[arg(long, env = "SSE_LOG_FORMAT", value_name = "FORM")]
     pub log_format: Option<LogFormat>,
     /// Write who did what into this file, one JSON object a line: events published (never what they say), streams begun and
-    /// ended, refusals, administration. `-` is standard output. A file that was moved away is made anew
+    /// ended, refusals, administration. `-` is standard output. A file that was renamed or deleted is created again
     #[arg(long, env = "SSE_AUDIT_LOG", value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
 }

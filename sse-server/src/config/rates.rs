@@ -36,8 +36,8 @@ pub struct RateSettings {
         value_name = "SIZE[/UNIT][:BURST]"
     )]
     pub publish_bytes_rate: Option<RateSetting<Size>>,
-    /// How many credentials that are not good one address may show. Beyond that only those are taken from it that were good before,
-    /// and API tokens; others get 429 unseen. 0 for no limit [default: 10/s:200]
+    /// How many invalid credentials one address may present. Beyond that, only credentials that were verified before and API tokens
+    /// are accepted from it; others get 429 unchecked. 0 for no limit [default: 10/s:200]
     #[arg(
         long,
         env = "SSE_FAILED_CREDENTIAL_RATE",

@@ -35,7 +35,7 @@ pub struct ServerSettings {
     /// then publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub allow_anonymous: Option<bool>,
-    /// Leave core dumps as the system has them. Without it there are none: a dump has every secret in it
+    /// Allow core dumps, as far as the system does. By default there are none, because a dump contains every secret
     #[arg(long, env = "SSE_CORE_DUMPS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub core_dumps: Option<bool>,
     /// How long streams and requests have to end when the server stops; what is left then is cut [default: 10s]

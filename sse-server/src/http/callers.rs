@@ -116,11 +116,12 @@ impl HubService {
             session_id: query.get("session_id"),
             method: head.method.as_str(),
             target: head.uri.path_and_query().map_or("/", |it| it.as_str()),
-            is_throttled: self.hub.rates().is_exhausted(
-                Limited::FailedCredentials,
-                &Caller::anonymous(address),
-                clock::now(),
-            ),
+            is_throttled: (authorization.is_some() || cookies.is_some())
+                && self.hub.rates().is_exhausted(
+                    Limited::FailedCredentials,
+                    &Caller::anonymous(address),
+                    clock::now(),
+                ),
         })
     }
 

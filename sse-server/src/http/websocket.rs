@@ -329,6 +329,10 @@ impl WebSocket {
         fields: Fields<'_>,
         bytes: usize,
     ) -> Result<Value, Problem> {
+        // Its rights may be others than when it was opened.
+        if let Ok(caller) = self.hub.caller_of(&self.stream.id()) {
+            self.caller = caller;
+        }
         match kind {
             "publish" => {
                 publish::take_bytes(&self.hub, &self.caller, bytes)?;

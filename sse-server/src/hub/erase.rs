@@ -3,14 +3,14 @@
 use sse_broker::{AppendError, Offset, Position, ReadError, ReadRequest, Record, Scope, Topic};
 use sse_protocol::EventId;
 
-use super::{Hub, JobError};
+use super::{Hub, Job, JobError};
 
 /// What is to be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Erase {
     /// The event with this id: the publisher's own, or its position.
     Event(String),
-    /// Every event of this topic, also where it has other topics. Of `job/…` the job too.
+    /// Every event of this topic, also where it has other topics. The jobs that have it go too.
     Topic(Topic),
     /// Every event that is for this user or session alone, and every one of its topic; `user/…` or `session/…`. Its jobs too.
     Owner(Topic),
@@ -103,21 +103,19 @@ impl Hub {
         Ok(position.filter(|it| it.epoch == epoch).map(|it| it.offset))
     }
 
+    /// The jobs whose events go: their states say what these did.
     fn jobs_to_erase(&self, what: &Erase) -> Vec<String> {
-        match what {
-            Erase::Event(_) => Vec::new(),
-            Erase::Topic(topic) => {
-                let job_id = topic.under("job").filter(|id| self.job(id).is_some());
-                job_id.map(str::to_owned).into_iter().collect()
-            }
-            Erase::Owner(owner) => {
-                let jobs = self.jobs(None, usize::MAX);
-                let own = jobs
-                    .iter()
-                    .filter(|job| job.owner_topics().any(|it| it == owner));
-                own.map(|job| job.job_id.clone()).collect()
-            }
-        }
+        let (Erase::Topic(topic) | Erase::Owner(topic)) = what else {
+            return Vec::new();
+        };
+        let is_meant = |job: &Job| {
+            topic.under("job") == Some(&job.job_id)
+                || job.topic.as_deref() == Some(topic.as_str())
+                || job.owner_topics().any(|owner| owner == topic)
+        };
+        let jobs = self.jobs(None, usize::MAX);
+        let meant = jobs.iter().filter(|job| is_meant(job));
+        meant.map(|job| job.job_id.clone()).collect()
     }
 }
 

@@ -343,8 +343,17 @@ impl Hub {
         Ok((self.forget_records(&forgotten, now), forgotten))
     }
 
-    /// Forgets a job, whatever its state: its readers are told, and its snapshot goes.
+    /// Forgets a job, whatever its state: its readers are told, and its snapshot goes. A change that is under way comes first, so
+    /// that it does not bring the job back.
     pub(super) async fn forget_job(&self, job_id: &str) -> Result<(), JobError> {
+        let turn = {
+            let table = self.inner.jobs.table.lock();
+            table.slots.get(job_id).map(|slot| Arc::clone(&slot.turn))
+        };
+        let Some(turn) = turn else { return Ok(()) };
+        let Ok(_turn) = turn.acquire().await else {
+            return Ok(());
+        };
         let records = self.forget_records(&[job_id.to_owned()], clock::unix_millis());
         self.append(records).await?;
         Ok(())

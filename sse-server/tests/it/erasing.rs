@@ -88,6 +88,19 @@ fn a_topic_is_erased_with_everything_that_has_it_and_its_job() {
             .ok();
         assert!(erase(server, "topic=job/7")["events"].as_u64().unwrap() >= 2);
         server.get("/jobs/7").problem(404);
+        // A job's state says what its events said, also where these go by its other topic.
+        server.post("/jobs", &json!({"job_id": "8", "topic": "orders"}));
+        server
+            .post(
+                "/jobs/8/progress",
+                &json!({"progress": 1, "step": "private"}),
+            )
+            .ok();
+        assert!(erase(server, "topic=orders")["events"].as_u64().unwrap() >= 2);
+        server.get("/jobs/8").problem(404);
+        server
+            .post("/jobs/8/progress", &json!({"progress": 2}))
+            .problem(404);
         let all = server.get("/events/poll?after=earliest&limit=1000").text();
         assert!(!all.contains("private"), "{all}");
     });

@@ -441,6 +441,24 @@ impl Ways {
 }
 
 impl Presented<'_> {
+    /// A request from there that shows nothing.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Self {
+        Self {
+            address,
+            authorization: None,
+            cookies: None,
+            ticket: None,
+            certificate: None,
+            origin: None,
+            user_id: None,
+            session_id: None,
+            method: "GET",
+            target: "/",
+            is_throttled: false,
+        }
+    }
+
     /// What the application is asked with.
     fn question(&self) -> Result<Question, AuthenticationError> {
         let header = |text: &str| {

@@ -57,6 +57,36 @@ fn fewer_rights_narrow_what_a_stream_reads() {
 }
 
 #[test]
+fn a_websocket_publishes_by_the_rights_that_it_has_now() {
+    let hub = Guarded::start(&[]);
+    let ann = |publish: &[&str]| {
+        short(
+            json!({"sub": "ann", "sse": {"subscribe": ["a"], "publish": publish}}),
+            60,
+        )
+    };
+    let ticket = hub.post(&ann(&["b"]), "/events/tickets", &json!({})).ok();
+    let ticket = ticket["ticket"].as_str().unwrap();
+    let query = format!("?topic=a&ticket={ticket}");
+    let mut socket = crate::frames::WebSocket::open(&hub.server, &query);
+    let publish = json!({"type": "publish", "ref": 1, "topic": "b", "data": 1});
+    let told = socket.ask(&publish);
+    assert_eq!(told["type"], "published", "{told}");
+    let connections = hub.get(&admin(), "/events/connections").ok();
+    let id = connections["connections"][0]["connection_id"]
+        .as_str()
+        .unwrap();
+    let path = format!("/events/connections/{id}/token");
+    hub.post(&ann(&[]), &path, &Value::Null).ok();
+    let told = socket.ask(&publish);
+    assert_eq!(
+        (&told["type"], &told["status"]),
+        (&json!("error"), &json!(403)),
+        "{told}"
+    );
+}
+
+#[test]
 fn what_is_revoked_ends_streams_refuses_requests_and_outlives_a_restart() {
     let folder = folder();
     let secret = secret_file(&folder);

@@ -226,11 +226,15 @@ impl Application {
 
     /// What is to be asked again now.
     pub(super) fn due_renewals(&self, is_open: impl Fn(&ConnectionId) -> bool) -> Vec<DueRenewal> {
-        let due = self
-            .0
-            .renewals
-            .lock()
-            .take_due(clock::unix_millis(), is_open);
+        let now = clock::unix_millis();
+        // Thousands may be open: they are looked at while nobody waits for the lock.
+        let mut looked_at = self.0.renewals.lock().take_look(now);
+        looked_at.retain(|id| !is_open(id));
+        let ended = looked_at.into_iter().collect();
+        let mut renewals = self.0.renewals.lock();
+        renewals.leave_out(&ended);
+        let due = renewals.take_due(now, is_open);
+        drop(renewals);
         let due = due.into_iter();
         due.map(|(key, question)| DueRenewal { key, question })
             .collect()

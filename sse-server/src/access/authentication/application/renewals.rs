@@ -3,7 +3,7 @@
 //! What a client has shown is kept for that, once for all its streams, with a permit for the memory. Where there is none, the
 //! streams end when their lifetime does, and their clients come back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sse_broker::UnixMillis;
 use sse_pool::ConnectionId;
@@ -15,7 +15,10 @@ use crate::clock;
 
 /// Those whose lifetime is known, by what their clients have shown.
 #[derive(Debug, Default)]
-pub(super) struct Renewals(HashMap<Key, Renewal>);
+pub(super) struct Renewals {
+    by_key: HashMap<Key, Renewal>,
+    looked_at: UnixMillis,
+}
 
 #[derive(Debug)]
 struct Renewal {
@@ -37,7 +40,7 @@ impl Renewals {
         new: impl FnOnce() -> Option<(Question, Permit)>,
     ) {
         let due = due(now, expires_at);
-        if let Some(known) = self.0.get_mut(&key) {
+        if let Some(known) = self.by_key.get_mut(&key) {
             known.connections.push(id);
             known.due = known.due.min(due);
             return;
@@ -50,7 +53,7 @@ impl Renewals {
                 due,
                 is_asked: false,
             };
-            self.0.insert(key, renewal);
+            self.by_key.insert(key, renewal);
         }
     }
 
@@ -60,14 +63,17 @@ impl Renewals {
         now: UnixMillis,
         is_open: impl Fn(&ConnectionId) -> bool,
     ) -> Vec<(Key, Question)> {
-        self.0.retain(|_, renewal| {
+        self.by_key.retain(|_, renewal| {
             if renewal.due <= now && !renewal.is_asked {
                 renewal.connections.retain(&is_open);
             }
             renewal.is_asked || !renewal.connections.is_empty()
         });
         let is_due = |it: &Renewal| it.due <= now && !it.is_asked;
-        let due = self.0.iter_mut().filter(|(_, renewal)| is_due(renewal));
+        let due = self
+            .by_key
+            .iter_mut()
+            .filter(|(_, renewal)| is_due(renewal));
         due.map(|(key, renewal)| {
             renewal.is_asked = true;
             (*key, renewal.question.clone())
@@ -75,15 +81,36 @@ impl Renewals {
         .collect()
     }
 
+    /// All streams, now and then: those that have ended are then to be [left out](Self::leave_out), so that what their clients have
+    /// shown is not kept as long as it would hold.
+    pub(super) fn take_look(&mut self, now: UnixMillis) -> Vec<ConnectionId> {
+        if now < self.looked_at.saturating_add(LOOK_MILLIS) {
+            return Vec::new();
+        }
+        self.looked_at = now;
+        let all = self.by_key.values();
+        all.flat_map(|renewal| &renewal.connections)
+            .cloned()
+            .collect()
+    }
+
+    /// Forgets streams that have ended.
+    pub(super) fn leave_out(&mut self, ended: &HashSet<ConnectionId>) {
+        self.by_key.retain(|_, renewal| {
+            renewal.connections.retain(|id| !ended.contains(id));
+            renewal.is_asked || !renewal.connections.is_empty()
+        });
+    }
+
     /// The streams of what was asked.
     pub(super) fn connections(&self, key: &Key) -> Vec<ConnectionId> {
-        let known = self.0.get(key);
+        let known = self.by_key.get(key);
         known.map_or_else(Vec::new, |renewal| renewal.connections.clone())
     }
 
     /// They were renewed up to then, or are to be asked about again soon: `None`.
     pub(super) fn asked(&mut self, key: &Key, expires_at: Option<UnixMillis>, now: UnixMillis) {
-        if let Some(renewal) = self.0.get_mut(key) {
+        if let Some(renewal) = self.by_key.get_mut(key) {
             renewal.is_asked = false;
             renewal.due = match expires_at {
                 Some(expires_at) => due(now, expires_at),
@@ -94,12 +121,16 @@ impl Renewals {
 
     /// Nothing is to be asked about these any more.
     pub(super) fn forget(&mut self, key: &Key) {
-        self.0.remove(key);
+        self.by_key.remove(key);
     }
 
     /// Takes over those of another application.
     pub(super) fn take_over(&mut self, others: &mut Self) {
-        self.0.extend(others.0.drain());
+        for (key, mut renewal) in others.by_key.drain() {
+            // Whoever asks about it has the other one's answer, and tells nobody here.
+            renewal.is_asked = false;
+            self.by_key.insert(key, renewal);
+        }
     }
 }
 
@@ -119,6 +150,8 @@ fn jittered(millis: u64) -> u64 {
 }
 
 const TWO_LOOKS_MILLIS: u64 = 2_000;
+/// How often streams that have ended are looked for.
+const LOOK_MILLIS: u64 = 30_000;
 /// After so long an application that has not answered is asked again.
 const RETRY_MILLIS: u64 = 500;
 
@@ -171,7 +204,34 @@ mod tests {
         assert_eq!(renewals.connections(&key), [id(1)]);
         renewals.asked(&key, Some(30_000), 20_000);
         assert!(renewals.take_due(30_000, |_| false).is_empty());
-        assert!(renewals.0.is_empty());
+        assert!(renewals.by_key.is_empty());
+    }
+
+    #[test]
+    fn what_ended_streams_have_shown_is_not_kept_until_it_is_due() {
+        let mut renewals = Renewals::default();
+        let year = 365 * 24 * 3_600_000;
+        let key = Key::default();
+        renewals.add(key, id(1), year, 0, || Some(question()));
+        renewals.add(key, id(2), year, 0, || Some(question()));
+        assert_eq!(renewals.take_look(LOOK_MILLIS), [id(1), id(2)]);
+        assert!(
+            renewals.take_look(LOOK_MILLIS + 1).is_empty(),
+            "just looked"
+        );
+        renewals.leave_out(&HashSet::from([id(1)]));
+        assert_eq!(renewals.connections(&key), [id(2)]);
+        renewals.leave_out(&HashSet::from([id(2)]));
+        assert!(renewals.by_key.is_empty());
+    }
+
+    #[test]
+    fn what_another_has_begun_to_ask_is_asked_again() {
+        let (mut old, mut new) = (Renewals::default(), Renewals::default());
+        old.add(Key::default(), id(1), 10_000, 0, || Some(question()));
+        assert_eq!(old.take_due(9_000, |_| true).len(), 1);
+        new.take_over(&mut old);
+        assert_eq!(new.take_due(9_000, |_| true).len(), 1);
     }
 
     #[test]
