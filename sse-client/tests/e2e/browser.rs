@@ -181,6 +181,12 @@ pub(crate) struct Shown {
 /// Shows the page at a URL in a browser that takes any certificate.
 pub(crate) fn show(url: &str) -> Shown {
     let profile = tempfile::tempdir().unwrap();
+    // Cookies of other sites go along, as they do in browsers of many people.
+    let preferences =
+        json!({"profile": {"block_third_party_cookies": false, "cookie_controls_mode": 0}});
+    std::fs::create_dir(profile.path().join("Default")).unwrap();
+    let file = profile.path().join("Default/Preferences");
+    std::fs::write(file, preferences.to_string()).unwrap();
     let process = Command::new(chromium())
         .args([
             "--headless",
@@ -200,6 +206,8 @@ pub(crate) fn show(url: &str) -> Shown {
             "--remote-debugging-port=0",
             "--ignore-certificate-errors",
         ])
+        // Names that lead to this machine, as any name does whose owner wants it to.
+        .arg("--host-resolver-rules=MAP *.test 127.0.0.1")
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(url)
         .stdout(Stdio::null())

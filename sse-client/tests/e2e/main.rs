@@ -9,6 +9,7 @@
 mod browser;
 mod clients;
 mod compressed;
+mod foreign_pages;
 mod hub;
 mod logins;
 mod programs;
