@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 use sse_broker::Topic;
+use sse_pool::Routed;
 
 use super::body::Body;
 use super::poll::MAX_WAIT;
@@ -197,14 +198,11 @@ fn owner(
     })
 }
 
-/// Whether somebody may see a job: its owner and whoever administers the hub. One that is nobody's in particular is seen by whoever
-/// may read one of the topics that have its events.
+/// Whether somebody may see a job: whoever may have its events, and whoever administers the hub where it is somebody's in particular.
 fn may_have(caller: &Caller, job: &Job) -> bool {
-    if job.has_owner() {
-        return caller.grants().is_admin() || caller.visibility().allows(job, None);
-    }
-    let own = own_topic(job);
-    caller.may_have(job, topics(&own, job))
+    let is_for_admin = job.has_owner() && caller.grants().is_admin();
+    let shown = job.as_event();
+    is_for_admin || caller.may_have(&shown, shown.topics())
 }
 
 /// The topic that has the events of a job in any case.

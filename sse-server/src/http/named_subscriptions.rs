@@ -98,15 +98,23 @@ pub(super) async fn delete(request: Request<'_>) -> Result<Response<Body>, Probl
     } = &request;
     hub.delete_named_subscription(id, caller)
         .await
-        .map_err(|error| problem(&error))?;
+        .map_err(hidden)?;
     json(&serde_json::json!({"status": "deleted", "name": id}))
 }
 
 fn answer(
     result: Result<NamedSubscriptionStatus, NamedSubscriptionError>,
 ) -> Result<Response<Body>, Problem> {
-    let status = result.map_err(|error| problem(&error))?;
+    let status = result.map_err(hidden)?;
     json(&NamedSubscriptionJson::from(status))
+}
+
+/// The same problem for a name that is somebody else's as for one that nobody has.
+fn hidden(error: NamedSubscriptionError) -> Problem {
+    problem(&match error {
+        NamedSubscriptionError::NotYours(name) => NamedSubscriptionError::Unknown(name),
+        error => error,
+    })
 }
 
 /// Reads a place; the two words are for a reset alone, where nothing is promised by them.

@@ -11,6 +11,7 @@ use sse_pool::{
 
 use super::{
     EncodedRecord, Hub, Interest, InvalidInterest, Placement, Publication, PublishError, Published,
+    interest,
 };
 use crate::access::{Caller, TooManyOfUser, UserPlace};
 use crate::audit::{AuditLog, Cut, Fact, Topics};
@@ -229,6 +230,7 @@ impl Hub {
             None => None,
         };
         let gap = placement.as_ref().and_then(|placement| placement.gap);
+        let wanted = interest::asked(&wanted);
         let selector = self.exchange_selector(id, placement, |current| Selector {
             topics: match names_topics {
                 true => wanted.topics.clone(),
@@ -255,10 +257,9 @@ impl Hub {
         more: &Interest,
     ) -> Result<Arc<Selector>, ChangeError> {
         let max = self.inner.config.max_subscriptions;
-        let wanted = self.selector(more, &self.caller_of(id)?)?;
-        let sum = self
-            .current_selector(id)?
-            .plus(&wanted, more.names_topics());
+        let wanted = interest::asked(&*self.selector(more, &self.caller_of(id)?)?);
+        let current = interest::asked(&*self.current_selector(id)?);
+        let sum = current.plus(&wanted, more.names_topics());
         let count = sum.topic_count() + sum.labels.as_ref().map_or(0, |labels| labels.len());
         if count > max {
             return Err(InvalidInterest::TooMany {
@@ -283,7 +284,7 @@ impl Hub {
         id: &ConnectionId,
         less: &Interest,
     ) -> Result<Arc<Selector>, ChangeError> {
-        let unwanted = self.selector(less, &self.caller_of(id)?)?;
+        let unwanted = interest::asked(&*self.selector(less, &self.caller_of(id)?)?);
         self.exchange_selector(id, None, |current| {
             current.minus(&unwanted, less.names_topics())
         })
@@ -306,28 +307,42 @@ impl Hub {
         Ok(status.selector)
     }
 
-    /// Gives a connection another selector, with a permit for the memory that it takes, and another place if one is given.
+    /// Lets a connection ask for something else, which its rights narrow, and gives it another place where one is given.
     fn exchange_selector(
         &self,
         id: &ConnectionId,
-        placement: Option<Placement>,
+        mut placement: Option<Placement>,
         change: impl Fn(&Selector) -> Selector,
     ) -> Result<Arc<Selector>, ChangeError> {
-        let address = self.caller_of(id)?.address();
-        let next = change(&*self.current_selector(id)?);
-        let held = self
-            .permit_for(&next, address)
-            .map_err(InvalidInterest::from)?;
-        let change = |current: &Selector| Selector {
-            held: held.clone(),
-            ..change(current)
-        };
-        let pool = &self.inner.pool;
-        let updated = match placement {
-            Some(placement) => pool.update_selector_and_seek(id, &placement.seek(), change),
-            None => pool.update_selector(id, change),
-        };
-        updated.map_err(|_| ChangeError::Unknown(id.clone()))
+        loop {
+            let caller = self.caller_of(id)?;
+            let next = |current: &Selector| {
+                let asked = change(&interest::asked(current));
+                self.narrowed(&asked, &caller)
+            };
+            // What is refused changes nothing, not even the place.
+            next(&*self.current_selector(id)?)?;
+            let mut refused = None;
+            let next = |current: &Selector| {
+                next(current).unwrap_or_else(|error| {
+                    refused = Some(error);
+                    current.clone()
+                })
+            };
+            let pool = &self.inner.pool;
+            let updated = match placement.take() {
+                Some(placement) => pool.update_selector_and_seek(id, &placement.seek(), next),
+                None => pool.update_selector(id, next),
+            };
+            let updated = updated.map_err(|_| ChangeError::Unknown(id.clone()))?;
+            // Where it was given other rights in the meantime, they decide.
+            if self.caller_of(id)?.grants() == caller.grants() {
+                return match refused {
+                    None => Ok(updated),
+                    Some(error) => Err(error.into()),
+                };
+            }
+        }
     }
 
     /// A place for a stream or a waiting request of this caller.

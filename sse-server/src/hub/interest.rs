@@ -1,13 +1,13 @@
 //! What a reader wants: topics, patterns of topics and event types, checked once.
 
-use std::net::IpAddr;
+use std::any::Any;
 use std::sync::Arc;
 
 use sse_broker::Topic;
 use sse_pool::{Held, Selector, TopicFilter};
 
 use super::Hub;
-use crate::access::budget::{Account, NoMemory};
+use crate::access::budget::{Account, NoMemory, Permit};
 use crate::access::{Caller, Forbidden};
 use crate::topic_pattern::{Pattern, is_pattern};
 use crate::units::Quoted;
@@ -57,7 +57,6 @@ impl Interest {
         }
     }
 
-    /// Every topic and pattern.
     /// The topics and patterns, as they were asked for.
     pub(crate) fn topic_names(&self) -> Vec<&str> {
         let all = self.topics.iter().chain(&self.exact_topics);
@@ -116,32 +115,63 @@ impl Hub {
         let max = inner.config.max_subscriptions;
         let key = (interest.clone(), caller.visibility().clone());
         inner.selectors.get(key, |(interest, _)| {
-            let selector = caller.narrow(&compile(interest, max)?)?;
+            let asked = compile(interest, max)?;
             // Those that are only remembered make room.
-            let held = self.permit_for(&selector, caller.address());
-            let held = held.or_else(|_| {
-                inner.selectors.forget_unused();
-                self.permit_for(&selector, caller.address())
-            })?;
-            Ok(Selector { held, ..selector })
+            match self.narrowed(&asked, caller) {
+                Err(InvalidInterest::NoMemory(_)) => {
+                    inner.selectors.forget_unused();
+                    self.narrowed(&asked, caller)
+                }
+                narrowed => narrowed,
+            }
         })
     }
 
-    /// The right to the memory of a selector; a small one is among what every connection takes.
-    pub(super) fn permit_for(
+    /// What a caller gets of what is asked for. It remembers what that was, so that it can be asked again by other rights, and has
+    /// the right to the memory of both; a small one is among what every connection takes.
+    pub(super) fn narrowed(
         &self,
-        selector: &Selector,
-        address: IpAddr,
-    ) -> Result<Option<Arc<dyn Held>>, NoMemory> {
-        let bytes = memory_bytes(selector);
-        if bytes < SMALL_BYTES {
-            return Ok(None);
-        }
-        let permit = self
-            .inner
-            .budget
-            .try_take(Account::Selectors, address, bytes)?;
-        Ok(Some(Arc::new(permit)))
+        asked: &Selector,
+        caller: &Caller,
+    ) -> Result<Selector, InvalidInterest> {
+        let narrowed = caller.narrow(asked)?;
+        let asked = (!caller.grants().is_everything()).then(|| asked.clone());
+        let bytes = memory_bytes(&narrowed) + asked.as_ref().map_or(0, memory_bytes);
+        let permit = match bytes < SMALL_BYTES {
+            true => None,
+            false => {
+                let budget = &self.inner.budget;
+                Some(budget.try_take(Account::Selectors, caller.address(), bytes)?)
+            }
+        };
+        let is_kept = permit.is_some() || asked.is_some();
+        let held = is_kept.then(|| {
+            Arc::new(Kept {
+                asked: asked.map(|asked| asked.topics),
+                _permit: permit,
+            }) as Arc<dyn Held>
+        });
+        Ok(Selector { held, ..narrowed })
+    }
+}
+
+/// What lives as long as a selector.
+#[derive(Debug)]
+struct Kept {
+    /// What was asked for, where rights may have narrowed it.
+    asked: Option<TopicFilter>,
+    _permit: Option<Permit>,
+}
+
+/// What was asked for when a selector was made.
+pub(super) fn asked(selector: &Selector) -> Selector {
+    let held = selector.held.as_deref().map(|held| held as &dyn Any);
+    let kept = held.and_then(|held| held.downcast_ref::<Kept>());
+    let asked = kept.and_then(|kept| kept.asked.as_ref());
+    Selector {
+        topics: asked.unwrap_or(&selector.topics).clone(),
+        labels: selector.labels.clone(),
+        held: None,
     }
 }
 

@@ -10,17 +10,15 @@
 //! A job that has ended takes no more. `complete`, `error` and `cancel` are possible from `Pending`
 //! too: short jobs need no progress.
 
-use std::fmt;
-
-use serde::de::{self, MapAccess};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Number;
 use sse_broker::{Topic, UnixMillis};
 use sse_pool::{ConnectionId, Routed};
 use sse_protocol::message::MessageEvent;
 use sse_protocol::{Event, EventType};
 
+use super::job_details::Details;
 use super::json_text::JsonText;
 use crate::clock::rfc3339;
 
@@ -200,93 +198,22 @@ pub struct Progress {
     pub details: Details,
 }
 
-/// Names and what they stand for, in the order in which they were first given.
-///
-/// There are few enough to look at them one by one: a job has [`MAX`](Self::MAX) at most.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Details(Vec<(Box<str>, JsonText)>);
-
-impl Details {
-    /// As many as a job may have. A stated guess, beyond what anybody shows; each takes about a hundred bytes beside its text.
-    pub const MAX: usize = 256;
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// What a name stands for.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&JsonText> {
-        let named = self.iter().find(|(known, _)| *known == name);
-        named.map(|(_, json)| json)
-    }
-
-    /// Lets a name stand for something, and no longer for what it stood for before.
-    pub fn insert(&mut self, name: &str, json: impl Into<JsonText>) {
-        let json = json.into();
-        match self.0.iter_mut().find(|(known, _)| **known == *name) {
-            Some((_, known)) => *known = json,
-            None => self.0.push((name.into(), json)),
-        }
-    }
-
-    /// What they take beside the place that they stand in.
-    fn memory_bytes(&self) -> usize {
-        let texts = self
-            .0
-            .iter()
-            .map(|(name, json)| name.len() + ALLOCATION_BYTES + json.memory_bytes());
-        self.0.capacity() * size_of::<(Box<str>, JsonText)>() + texts.sum::<usize>()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&str, &JsonText)> {
-        self.0.iter().map(|(name, json)| (&**name, json))
-    }
+/// A job as its events are, by which it is decided who may see it: with their topics and their owners, and of any type.
+pub(crate) struct AsEvent<'a> {
+    own: String,
+    job: &'a Job,
 }
 
-impl Serialize for Details {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter())
-    }
-}
-
-impl<'de> Deserialize<'de> for Details {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Details;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Details, M::Error> {
-                // What a hub has written has no name twice.
-                let mut details = Vec::new();
-                while let Some(detail) = map.next_entry()? {
-                    details.push(detail);
-                }
-                Ok(Details(details))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
-    }
-}
-
-/// Who may have a job's events may see the job: it is looked at as an event of its topic.
-impl Routed for Job {
+impl Routed for AsEvent<'_> {
     fn topics(&self) -> impl Iterator<Item = &str> {
-        self.topic.as_deref().into_iter()
+        let chosen = self.job.topic.as_deref();
+        std::iter::once(&*self.own)
+            .chain(chosen)
+            .chain(self.owners())
     }
 
     fn owners(&self) -> impl Iterator<Item = &str> {
-        self.owner_topics().map(Topic::as_str)
+        self.job.owner_topics().map(Topic::as_str)
     }
 
     fn needs_grant(&self) -> bool {
@@ -329,6 +256,14 @@ impl Job {
     /// The topics of the user and the session whose it is.
     pub fn owner_topics(&self) -> impl Iterator<Item = &Topic> {
         self.user_topic.iter().chain(&self.session_topic)
+    }
+
+    /// It, as its events are.
+    pub(crate) fn as_event(&self) -> AsEvent<'_> {
+        AsEvent {
+            own: format!("job/{}", self.job_id),
+            job: self,
+        }
     }
 
     /// Whether it is somebody's in particular.
@@ -516,9 +451,6 @@ fn entry<M: SerializeMap>(
 ) -> Result<(), M::Error> {
     value.map_or(Ok(()), |value| map.serialize_entry(name, value))
 }
-
-/// An allocator's own part of an allocation.
-const ALLOCATION_BYTES: usize = 16;
 
 /// What a job says of itself, whatever its reporter puts beside it.
 const OWN_KEYS: [&str; 9] = [

@@ -17,10 +17,10 @@ use sse_broker::{Audience, DataKind, NewRecord, Offset, Record, Snapshot, Topic,
 use sse_protocol::message::{Message, MessageEvent};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::access::budget::{Account, NoMemory};
-
-use super::job::{Details, Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
+use super::job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
+use super::job_details::Details;
 use super::{Hub, PublishError};
+use crate::access::budget::{Account, NoMemory};
 use crate::clock;
 use crate::units::Quoted;
 

@@ -15,6 +15,7 @@ mod housekeeping;
 mod interest;
 mod interner;
 mod job;
+mod job_details;
 mod jobs;
 mod json_text;
 mod load_governor;
@@ -52,7 +53,8 @@ pub use connections::{AdmissionError, ChangeError, SendError, SubscriptionChange
 pub use encoded_record::EncodedRecord;
 pub use erase::{Erase, EraseError};
 pub use interest::{Interest, InvalidInterest};
-pub use job::{Details, Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
+pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
+pub use job_details::Details;
 pub use jobs::{JobCounts, JobError};
 pub use json_text::JsonText;
 pub(crate) use metrics::Metrics;

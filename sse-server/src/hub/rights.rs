@@ -7,9 +7,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sse_broker::{AppendError, StateChange, StoredState, UnixMillis};
-use sse_pool::{CloseReason, ConnectionId, ConnectionStatus};
+use sse_pool::{CloseReason, ConnectionId, ConnectionStatus, Selector};
 
-use super::{Hub, InvalidInterest};
+use super::{Hub, InvalidInterest, interest};
 use crate::access::{Caller, Credential};
 use crate::clock;
 
@@ -211,7 +211,7 @@ impl Hub {
         })
     }
 
-    /// Gives an open connection the rights of a caller that is the same user and session. What it reads is narrowed to them.
+    /// Gives an open connection the rights of a caller that is the same user and session. What it asked for is narrowed to them anew.
     ///
     /// # Errors
     ///
@@ -224,22 +224,26 @@ impl Hub {
         if opener.user() != caller.user() || opener.session() != caller.session() {
             return Err(unknown());
         }
-        let narrowed = caller
-            .narrow(&status.selector)
-            .map_err(InvalidInterest::from)?;
-        let held = self
-            .permit_for(&narrowed, caller.address())
-            .map_err(InvalidInterest::from)?;
+        let next = |current: &Selector| self.narrowed(&interest::asked(current), caller);
+        next(&status.selector)?;
         let client = self.client(status.info.client.user_agent.as_deref(), caller);
         // The rights first: for a moment it may read less, and never more.
         if !pool.update_client(id, &client) {
             return Err(unknown());
         }
-        let updated = pool.update_selector(id, |_| sse_pool::Selector {
-            held: held.clone(),
-            ..narrowed.clone()
+        let mut refused = None;
+        let updated = pool.update_selector(id, |current| {
+            next(current).unwrap_or_else(|error| {
+                refused = Some(error);
+                current.clone()
+            })
         });
         updated.map_err(|_| unknown())?;
+        if let Some(error) = refused {
+            // It has changed its wishes a moment ago, to what the new rights refuse.
+            pool.close(id, CloseReason::Revoked);
+            return Err(error.into());
+        }
         self.expect_end_of_rights(caller);
         Ok(())
     }

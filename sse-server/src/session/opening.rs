@@ -36,7 +36,7 @@ impl Opening {
         if !greeting.resumed || gap.is_some() {
             for topic in job_topics {
                 let job = topic.under("job").and_then(|job_id| hub.job_at(job_id));
-                let job = job.filter(|(job, _)| visibility.allows(&**job, None));
+                let job = job.filter(|(job, _)| visibility.allows(&job.as_event(), None));
                 let Some((job, offset)) = job else { continue };
                 let event = job.snapshot_event();
                 let state = State {

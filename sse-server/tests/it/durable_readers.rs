@@ -198,8 +198,8 @@ fn a_name_made_by_a_user_is_that_users() {
         let refused = server.try_open(path, &[]).map(|_| ()).unwrap_err();
         assert_eq!(refused.problem(403)["field"], "user_id");
     }
-    server.post(&format!("{NAMED}/ack"), &place).problem(403);
-    server.get(&format!("{NAMED}?user_id=bob")).problem(403);
+    server.post(&format!("{NAMED}/ack"), &place).problem(404);
+    server.get(&format!("{NAMED}?user_id=bob")).problem(404);
     server
         .post(&format!("{NAMED}/ack?user_id=ann"), &place)
         .ok();

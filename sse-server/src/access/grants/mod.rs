@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 use sse_broker::Topic;
 use sse_pool::{Limit, Selector, TopicFilter, TopicPattern, Visibility};
 
-use super::visibility::is_private;
+use super::visibility::{PRIVATE_PREFIXES, is_private};
 use crate::topic_pattern::Pattern;
 use json::GrantsJson;
 
@@ -212,10 +212,10 @@ impl Grants {
                 narrowed.into_filter()
             }
         };
-        let is_nothing = matches!(&topics, TopicFilter::Topics { exact, patterns } if exact.is_empty() && patterns.is_empty());
+        let is_nothing = |topics: &TopicFilter| matches!(topics, TopicFilter::Topics { exact, patterns } if exact.is_empty() && patterns.is_empty());
         // Whoever asks for all gets at least what is its own.
         let gets_own = matches!(asked.topics, TopicFilter::All) && !own.is_empty();
-        if is_nothing && !gets_own {
+        if is_nothing(&topics) && !is_nothing(&asked.topics) && !gets_own {
             return Err(Forbidden::Everything);
         }
         Ok(Selector {
@@ -358,8 +358,13 @@ impl Rules {
         asked: &Arc<dyn TopicPattern>,
         narrowed: &mut Narrowed,
     ) -> Result<(), Forbidden> {
+        // Where nothing private is granted, a pattern cannot mean it either.
+        let meant = match self.0.iter().any(Rule::is_private) {
+            true => readable(Arc::clone(asked)),
+            false => Arc::clone(asked),
+        };
         if self.has_every() && !is_private(asked.literal_prefix()) {
-            narrowed.add_pattern(Arc::clone(asked));
+            narrowed.add_pattern(meant);
             return Ok(());
         }
         for rule in &self.0 {
@@ -371,7 +376,7 @@ impl Rules {
                     }
                 }
                 Granted::Pattern(granted) if granted.as_str() == asked.as_str() => {
-                    narrowed.add_pattern(Arc::clone(asked));
+                    narrowed.add_pattern(Arc::clone(&meant));
                 }
                 Granted::Pattern(granted) => {
                     let (a, b) = (granted.literal_prefix(), asked.literal_prefix());
@@ -430,16 +435,17 @@ impl Rule {
     }
 
     fn limit(&self) -> Limit {
+        let of_patterns = |pattern: Arc<dyn TopicPattern>| TopicFilter::Topics {
+            exact: Arc::default(),
+            patterns: vec![pattern].into(),
+        };
         let topics = match &self.topic {
-            Granted::Every => TopicFilter::All,
+            Granted::Every => of_patterns(Arc::new(Public)),
             Granted::Exact(topic) => TopicFilter::Topics {
                 exact: Arc::new([Arc::clone(topic.as_arc())]),
                 patterns: Vec::new().into(),
             },
-            Granted::Pattern(pattern) => TopicFilter::Topics {
-                exact: Arc::default(),
-                patterns: vec![Arc::clone(pattern) as Arc<dyn TopicPattern>].into(),
-            },
+            Granted::Pattern(pattern) => of_patterns(readable(Arc::clone(pattern) as _)),
         };
         Limit {
             topics,
@@ -513,6 +519,52 @@ impl Granted {
 /// Whether a pattern means a topic for a reader: topics that are somebody's own must be meant expressly.
 fn means_to_read<P: TopicPattern + ?Sized>(pattern: &P, topic: &str) -> bool {
     (!is_private(topic) || is_private(pattern.literal_prefix())) && pattern.matches(topic)
+}
+
+/// What `*` means for a reader.
+#[derive(Debug)]
+struct Public;
+
+impl TopicPattern for Public {
+    fn matches(&self, topic: &str) -> bool {
+        !is_private(topic)
+    }
+
+    fn as_str(&self) -> &'static str {
+        "*"
+    }
+}
+
+/// What a pattern means for a reader, where that is less than what it means.
+#[derive(Debug)]
+struct Readable {
+    pattern: Arc<dyn TopicPattern>,
+    text: String,
+}
+
+/// A pattern that means for a reader what it says.
+fn readable(pattern: Arc<dyn TopicPattern>) -> Arc<dyn TopicPattern> {
+    let literal = pattern.literal_prefix();
+    let reaches = |private: &&str| private.starts_with(literal);
+    if is_private(literal) || !PRIVATE_PREFIXES.iter().any(reaches) {
+        return pattern;
+    }
+    let text = format!("{} & public", pattern.as_str());
+    Arc::new(Readable { pattern, text })
+}
+
+impl TopicPattern for Readable {
+    fn matches(&self, topic: &str) -> bool {
+        means_to_read(&*self.pattern, topic)
+    }
+
+    fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn literal_prefix(&self) -> &str {
+        self.pattern.literal_prefix()
+    }
 }
 
 /// The topics that two patterns mean, one granted and one asked for.

@@ -13,6 +13,7 @@ use sse_pool::ConnectionId;
 
 use super::contention::{Contention, Replaced};
 use super::{NamedSubscriptionError, NamedSubscriptionStatus};
+use crate::access::Caller;
 use crate::clock;
 use crate::hub::HubConfig;
 
@@ -40,6 +41,8 @@ pub(super) struct Entries {
 pub(super) struct Entry {
     pub(super) acked: Position,
     user: Option<Box<str>>,
+    /// Whose it is where that is no user.
+    session: Option<Box<str>>,
     created_at: UnixMillis,
     pub(super) used_at: UnixMillis,
     /// What the log says of `used_at`.
@@ -55,6 +58,8 @@ struct StoredEntry {
     acked: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<Box<str>>,
     created_at: UnixMillis,
     used_at: UnixMillis,
 }
@@ -74,6 +79,7 @@ impl Entry {
             v: STORED_VERSION,
             acked: self.acked.to_string(),
             user: self.user.clone(),
+            session: self.session.clone(),
             created_at: self.created_at,
             used_at: self.used_at,
         };
@@ -86,6 +92,7 @@ impl Entry {
         Some(Self {
             acked: stored.acked.parse().ok()?,
             user: stored.user,
+            session: stored.session,
             created_at: stored.created_at,
             used_at: stored.used_at,
             saved_used_at: stored.used_at,
@@ -109,17 +116,24 @@ impl Entry {
 }
 
 impl Entries {
-    /// The entry of a name, for the user that it belongs to.
+    /// The entry of a name, for whoever it belongs to.
     pub(super) fn get_mut(
         &mut self,
         name: &str,
-        user: Option<&str>,
+        caller: &Caller,
     ) -> Result<&mut Entry, NamedSubscriptionError> {
         let entry = self
             .by_name
             .get_mut(name)
             .ok_or_else(|| NamedSubscriptionError::Unknown(name.to_owned()))?;
-        if entry.user.is_some() && entry.user.as_deref() != user {
+        // On an open hub, where everyone administers, the name of a user is a safeguard all the same.
+        let is_admin = caller.credential().is_some() && caller.grants().is_admin();
+        let is_own = match (&entry.user, &entry.session) {
+            (Some(user), _) => Some(&**user) == caller.user(),
+            (None, Some(session)) => Some(&**session) == caller.session(),
+            (None, None) => true,
+        };
+        if !is_own && !is_admin {
             return Err(NamedSubscriptionError::NotYours(name.to_owned()));
         }
         Ok(entry)
@@ -153,6 +167,7 @@ impl NamedSubscriptions {
                         offset: 0,
                     },
                     user: None,
+                    session: None,
                     created_at: now,
                     used_at: now,
                     saved_used_at: now,
@@ -178,7 +193,7 @@ impl NamedSubscriptions {
     pub(super) fn resume(
         &self,
         name: &str,
-        user: Option<&str>,
+        caller: &Caller,
         resumed: Option<ResumeFrom>,
         bounds: Bounds,
         now: UnixMillis,
@@ -187,7 +202,7 @@ impl NamedSubscriptions {
         if !entries.is_known(name) {
             return Ok(None);
         }
-        let entry = entries.get_mut(name, user)?;
+        let entry = entries.get_mut(name, caller)?;
         entry.used_at = now;
         let acked = entry.acked;
         let known = resumed.and_then(|from| match from.resolve(bounds) {
@@ -206,7 +221,7 @@ impl NamedSubscriptions {
     pub(super) fn create(
         &self,
         name: &str,
-        user: Option<&str>,
+        caller: &Caller,
         acked: Position,
         now: UnixMillis,
     ) -> Result<bool, NamedSubscriptionError> {
@@ -217,9 +232,13 @@ impl NamedSubscriptions {
         if entries.by_name.len() >= self.max {
             return Err(NamedSubscriptionError::Full { max: self.max });
         }
+        // A session that was only said, and not shown, may be another one after the page is loaded again.
+        let has_shown = caller.user().is_none() && caller.credential().is_some();
+        let session = caller.session().filter(|_| has_shown);
         let entry = Entry {
             acked,
-            user: user.map(Into::into),
+            user: caller.user().map(Into::into),
+            session: session.map(Into::into),
             created_at: now,
             used_at: now,
             saved_used_at: now,
@@ -242,7 +261,7 @@ impl NamedSubscriptions {
     pub(super) fn contended(
         &self,
         name: &str,
-        user: Option<&str>,
+        caller: &Caller,
         now: Instant,
         is_alive: impl Fn(&ConnectionId) -> bool,
     ) -> Result<Option<Duration>, NamedSubscriptionError> {
@@ -251,7 +270,7 @@ impl NamedSubscriptions {
             if !entries.is_known(name) {
                 return Ok(None);
             }
-            let entry = entries.get_mut(name, user)?;
+            let entry = entries.get_mut(name, caller)?;
             match (entry.contention.refuses(now), &entry.connection) {
                 (Some(retry_after), Some(holder)) => (holder.clone(), retry_after),
                 _ => return Ok(None),
@@ -394,6 +413,10 @@ mod tests {
         head: 20,
     };
 
+    fn caller(user: Option<&str>) -> Caller {
+        Caller::new([127, 0, 0, 1].into(), user, None).unwrap()
+    }
+
     fn at(offset: u64) -> Position {
         Position {
             epoch: Epoch(7),
@@ -411,14 +434,14 @@ mod tests {
     }
 
     fn resumed(subscriptions: &NamedSubscriptions, from: Option<ResumeFrom>) -> ResumeFrom {
-        let resumed = subscriptions.resume("a", None, from, BOUNDS, 0);
+        let resumed = subscriptions.resume("a", &caller(None), from, BOUNDS, 0);
         resumed.unwrap().expect("a known name")
     }
 
     #[test]
     fn a_reader_goes_on_after_what_it_acknowledged_or_what_it_still_knows() {
         let subscriptions = subscriptions(9);
-        assert!(subscriptions.create("a", None, at(15), 0).unwrap());
+        assert!(subscriptions.create("a", &caller(None), at(15), 0).unwrap());
         let cases = [
             (None, 15),
             (Some(ResumeFrom::Position(at(17))), 17),
@@ -443,10 +466,10 @@ mod tests {
     fn names_are_bounded_and_unused_ones_are_forgotten() {
         let subscriptions = subscriptions(2);
         let open = ConnectionId::from_uuid([1; 16]);
-        assert!(subscriptions.create("a", None, at(15), 0).unwrap());
-        assert!(subscriptions.create("b", None, at(15), 0).unwrap());
-        assert!(!subscriptions.create("b", None, at(16), 0).unwrap());
-        let full = subscriptions.create("c", None, at(15), 0);
+        assert!(subscriptions.create("a", &caller(None), at(15), 0).unwrap());
+        assert!(subscriptions.create("b", &caller(None), at(15), 0).unwrap());
+        assert!(!subscriptions.create("b", &caller(None), at(16), 0).unwrap());
+        let full = subscriptions.create("c", &caller(None), at(15), 0);
         assert!(matches!(full, Err(NamedSubscriptionError::Full { max: 2 })));
         let claim = |connection| {
             let second = Duration::from_secs(1);
@@ -456,7 +479,11 @@ mod tests {
         assert_eq!(subscriptions.sweep(999, |_| false), 0);
         // The one with an open stream is in use.
         assert_eq!(subscriptions.sweep(1_000, |id| *id == open), 1);
-        assert!(subscriptions.create("c", None, at(15), 1_000).unwrap());
+        assert!(
+            subscriptions
+                .create("c", &caller(None), at(15), 1_000)
+                .unwrap()
+        );
         assert_eq!(subscriptions.sweep(2_000, |_| false), 2);
     }
 
@@ -465,6 +492,7 @@ mod tests {
         let entry = Entry {
             acked: at(15),
             user: Some("u".into()),
+            session: None,
             created_at: 1,
             used_at: 2,
             saved_used_at: 2,
@@ -483,10 +511,13 @@ mod tests {
         ];
         let subscriptions = NamedSubscriptions::new(&HubConfig::default(), stored, BOUNDS);
         let mut entries = subscriptions.entries.lock();
-        let whole = entries.get_mut("whole", Some("u")).unwrap();
+        let whole = entries.get_mut("whole", &caller(Some("u"))).unwrap();
         assert_eq!((whole.acked, whole.created_at), (at(15), 1));
-        let others = entries.get_mut("whole", None);
+        let others = entries.get_mut("whole", &caller(None));
         assert!(matches!(others, Err(NamedSubscriptionError::NotYours(_))));
-        assert_eq!(entries.get_mut("damaged", None).unwrap().acked, at(0));
+        assert_eq!(
+            entries.get_mut("damaged", &caller(None)).unwrap().acked,
+            at(0)
+        );
     }
 }

@@ -62,8 +62,8 @@ pub enum NamedSubscriptionError {
     /// There is none of this name.
     #[error("there is no named subscription {}", Quoted(.0))]
     Unknown(String),
-    /// It was created for another user.
-    #[error("the named subscription {} belongs to another user", Quoted(.0))]
+    /// It was created for another user or session.
+    #[error("the named subscription {} belongs to somebody else", Quoted(.0))]
     NotYours(String),
     /// There are as many as there may be.
     #[error("there are {max} named subscriptions, and no more are taken")]
@@ -142,7 +142,6 @@ impl Hub {
     ) -> Result<SubscriptionStart, NamedSubscriptionError> {
         let NamedSubscription { name, start } = subscription;
         self.check_named_subscription(name, caller)?;
-        let user = caller.user();
         let inner = &self.inner;
         let broker = &*inner.broker;
         let now = self.used_now();
@@ -157,7 +156,7 @@ impl Hub {
         let bounds = broker.bounds();
         if let Some(from) = inner
             .named_subscriptions
-            .resume(name, user, resumed, bounds, now)?
+            .resume(name, caller, resumed, bounds, now)?
         {
             return Ok(known(from));
         }
@@ -172,7 +171,7 @@ impl Hub {
             epoch: bounds.epoch,
             offset,
         };
-        if inner.named_subscriptions.create(name, user, acked, now)? {
+        if inner.named_subscriptions.create(name, caller, acked, now)? {
             if let Err(error) = inner.named_subscriptions.save(broker).await {
                 inner.named_subscriptions.forget(name);
                 return Err(error.into());
@@ -186,7 +185,7 @@ impl Hub {
         }
         match inner
             .named_subscriptions
-            .resume(name, user, resumed, bounds, now)?
+            .resume(name, caller, resumed, bounds, now)?
         {
             Some(from) => Ok(known(from)),
             None => Err(NamedSubscriptionError::Unknown(name.clone())),
@@ -204,7 +203,7 @@ impl Hub {
         let now = clock::now();
         let is_alive = |id: &ConnectionId| self.is_alive(id);
         let subscriptions = &self.inner.named_subscriptions;
-        if let Some(retry_after) = subscriptions.contended(name, caller.user(), now, is_alive)? {
+        if let Some(retry_after) = subscriptions.contended(name, caller, now, is_alive)? {
             self.inner.metrics.record_refused_takeover();
             return Err(NamedSubscriptionError::InUse {
                 name: name.to_owned(),
@@ -273,7 +272,7 @@ impl Hub {
         let now = self.used_now();
         let bounds = inner.broker.bounds();
         let mut entries = inner.named_subscriptions.entries.lock();
-        let entry = entries.get_mut(name, caller.user())?;
+        let entry = entries.get_mut(name, caller)?;
         entry.used_at = now;
         if at.epoch != bounds.epoch {
             // The log has begun another one since it was looked up.
@@ -308,7 +307,7 @@ impl Hub {
         let bounds = inner.broker.bounds();
         let status = {
             let mut entries = inner.named_subscriptions.entries.lock();
-            let entry = entries.get_mut(name, caller.user())?;
+            let entry = entries.get_mut(name, caller)?;
             entry.used_at = self.used_now();
             entry.acked = at;
             let status = entry.status(name, bounds);
@@ -342,7 +341,7 @@ impl Hub {
         let inner = &self.inner;
         {
             let mut entries = inner.named_subscriptions.entries.lock();
-            entries.get_mut(name, caller.user())?;
+            entries.get_mut(name, caller)?;
             entries.by_name.remove(name);
             entries.unsaved.insert(name.into());
         }
@@ -363,7 +362,7 @@ impl Hub {
         let bounds = inner.broker.bounds();
         let status = {
             let mut entries = inner.named_subscriptions.entries.lock();
-            entries.get_mut(name, caller.user())?.status(name, bounds)
+            entries.get_mut(name, caller)?.status(name, bounds)
         };
         Ok(self.with_open_stream(status))
     }

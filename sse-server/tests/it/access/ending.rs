@@ -53,7 +53,43 @@ fn fewer_rights_narrow_what_a_stream_reads() {
             .ok();
     }
     assert_eq!(stream.next().data, "news");
+    let exact = hub.open(&ann(&["*"]), "/events?topic=news");
+    let path = format!("/events/connections/{}/token", exact.connection_id());
     hub.post(&ann(&["olds"]), &path, &Value::Null).problem(403);
+}
+
+#[test]
+fn a_stream_gets_more_with_a_token_that_grants_more() {
+    let hub = Guarded::start(&[]);
+    let ann = |topics: &[&str]| short(json!({"sub": "ann", "sse": {"subscribe": topics}}), 60);
+    let mut all = hub.open(&ann(&["news"]), "/events");
+    let mut rooms = hub.open(&ann(&["room/1"]), "/events?topic=room/*");
+    for stream in [&all, &rooms] {
+        let path = format!("/events/connections/{}/token", stream.connection_id());
+        hub.post(&ann(&["olds", "room/2"]), &path, &Value::Null)
+            .ok();
+    }
+    for topic in ["news", "room/1", "olds", "room/2"] {
+        hub.post(&admin(), "/events", &json!({"topic": topic, "data": topic}))
+            .ok();
+    }
+    assert_eq!(all.next().data, "olds");
+    assert_eq!(rooms.next().data, "room/2");
+}
+
+#[test]
+fn a_grant_of_everything_public_does_not_add_types_to_a_private_one() {
+    let hub = Guarded::start(&[]);
+    let some = json!({"topic": "user/*", "event_types": ["y"]});
+    let watcher = token(json!({"sid": "w", "sse": {"subscribe": ["*", "us*", some]}}));
+    for path in ["/events", "/events?topic=user/*", "/events?topic=user/ann"] {
+        let mut stream = hub.open(&watcher, path);
+        for event_type in ["x", "y"] {
+            let event = json!({"topic": "user/ann", "event_type": event_type, "data": event_type});
+            hub.post(&admin(), "/events", &event).ok();
+        }
+        assert_eq!(stream.next().data, "y", "{path}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod checked;
 mod ending;
 mod jwk_set;
 mod jwt_corpus;
+mod model;
 mod owned_jobs;
 mod rates;
 mod ways;

@@ -154,3 +154,17 @@ fn without_authentication_an_owned_jobs_events_are_its_owners_too() {
     assert_eq!(own.next().data, "for all");
     assert_eq!(other.next().data, "for all");
 }
+
+#[test]
+fn an_owner_whose_grants_are_for_some_types_only_still_has_the_job() {
+    let hub = Guarded::start(&[]);
+    let some = json!({"topic": "job/*", "event_types": ["progress"]});
+    let ann = token(json!({"sub": "ann", "sse": {"publish": ["job/*"], "subscribe": [some]}}));
+    for (job, owner) in [("1", json!({"user_id": "ann"})), ("2", json!({}))] {
+        let mut created = owner;
+        created["job_id"] = job.into();
+        assert_eq!(hub.post(&ann, "/jobs", &created).status, 201);
+        let seen = hub.get(&ann, &format!("/jobs/{job}")).ok();
+        assert_eq!(seen["job_id"], job);
+    }
+}
