@@ -88,7 +88,7 @@ impl Fleet {
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             addr: server.addr,
-            dialect: server.target.dialect(),
+            dialect: server.dialect,
             audience,
             addressed: usize::MAX,
             readers: Vec::new(),

@@ -49,7 +49,7 @@ const fn goal(
 }
 
 #[rustfmt::skip]
-const GOALS: [Goal; 25] = {
+const GOALS: [Goal; 31] = {
     use Bound::{AtLeast, AtMost};
     use Metric::{BytesPerEvent, ConnectsPerSecond, CpuPerConnect, CpuPerEvent, CpuPerPublish};
     use Metric::{IdleMemory, P99, Resumed, Slowdown, StalledMemory};
@@ -70,6 +70,12 @@ const GOALS: [Goal; 25] = {
         goal("connect", 0, CpuPerConnect, "hub", Server("nchan"), AtMost(0.75)),
         goal("connect", 0, CpuPerConnect, "hub", Itself, AtMost(8.0)),
         goal("connect", 0, ConnectsPerSecond, "hub", Server("nchan"), AtLeast(1.0)),
+        goal("connect", 0, CpuPerConnect, "hub-hs256", Server("hub"), AtMost(1.15)),
+        goal("connect", 0, CpuPerConnect, "hub-es256", Server("hub"), AtMost(1.5)),
+        goal("flat 100 B", 0, CpuPerEvent, "hub-hs256", Server("hub"), AtMost(1.03)),
+        goal("flat 1 KiB", 0, CpuPerEvent, "hub-hs256", Server("hub"), AtMost(1.03)),
+        goal("single", 0, CpuPerEvent, "hub-hs256", Server("hub"), AtMost(1.03)),
+        goal("paced", 0, CpuPerEvent, "hub-hs256", Server("hub"), AtMost(1.03)),
         goal("gzip tokens, flat out", 0, CpuPerEvent, "hub gzip", Server("hub"), AtMost(1.15)),
         goal("gzip tokens, 50 a second", 0, CpuPerEvent, "hub gzip", Server("hub"), AtMost(1.15)),
         goal("gzip progress, flat out", 0, CpuPerEvent, "hub gzip", Server("hub"), AtMost(1.15)),

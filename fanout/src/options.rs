@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::floor::Writes;
 use crate::shape::Shape;
-use crate::target::{Target, nchan_module};
+use crate::target::{Signature, Target, nchan_module};
 use crate::{Failure, Outcome};
 
 /// Measures what fan-out costs: this project's server beside a bare writer and installed peers
@@ -41,8 +41,9 @@ pub(crate) struct Options {
     /// Shapes, with commas between [default: the basic six]
     #[arg(long, value_delimiter = ',', value_name = "SHAPE")]
     shapes: Vec<Shape>,
-    /// Servers, with commas between: raw, raw-coalesce, hub, hub-durable, hub-no-linger, nchan, axum
-    /// [default: all that are there, save hub-durable and hub-no-linger]
+    /// Servers, with commas between: raw, raw-coalesce, hub, hub-durable, hub-no-linger, hub-hs256,
+    /// hub-es256, nchan, axum
+    /// [default: all that are there, save hub-durable, hub-no-linger and the two whose readers show tokens]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     servers: Vec<String>,
     /// Also the hub with its log on disk
@@ -138,12 +139,16 @@ impl Options {
         there.extend(self.hub.clone().map(Target::Hub));
         there.extend(self.hub.clone().map(Target::HubDurable));
         there.extend(self.hub.clone().map(Target::HubNoLinger));
+        for signature in [Signature::Hs256, Signature::Es256] {
+            let signed = |program| Target::HubSigned(program, signature);
+            there.extend(self.hub.clone().map(signed));
+        }
         there.extend(nchan_module().map(Target::Nchan));
         there.extend(self.axum.clone().map(Target::Axum));
         if self.servers.is_empty() {
             let wanted = |target: &Target| match target {
                 Target::HubDurable(_) => self.durable,
-                Target::HubNoLinger(_) => false,
+                Target::HubNoLinger(_) | Target::HubSigned(..) => false,
                 _ => true,
             };
             return Ok(there.into_iter().filter(wanted).collect());

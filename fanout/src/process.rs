@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::target::{Place, Target};
+use crate::target::{Dialect, Place, Target};
 use crate::{Failure, Outcome};
 
 /// The core that servers run on; the load generator has the other.
@@ -25,6 +25,8 @@ pub(crate) struct Server {
     dir: PathBuf,
     pub(crate) addr: SocketAddrV4,
     pub(crate) target: Target,
+    /// How it wants to be asked.
+    pub(crate) dialect: Dialect,
 }
 
 impl Server {
@@ -43,6 +45,8 @@ impl Server {
             shape_args,
         };
         let log = fs::File::create(dir.join("log"))?;
+        // They live as long as the few servers of one measurement.
+        let tokens = target.tokens(&dir)?.leak();
         let mut command = target.command(&place)?;
         command
             .stdin(Stdio::null())
@@ -60,6 +64,7 @@ impl Server {
             dir,
             addr,
             target: target.clone(),
+            dialect: target.dialect(tokens),
         };
         server.wait_until_it_accepts()?;
         Ok(server)

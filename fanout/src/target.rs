@@ -3,12 +3,20 @@
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{Failure, Outcome};
+
+/// Whose turn it is to show a token.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+/// So many different grants the tokens have.
+const GRANT_SETS: usize = 100;
 
 /// How a server wants to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// This project's: JSON with the topic beside the data.
-    Hub,
+    /// This project's: JSON with the topic beside the data. Readers show the tokens in turn, publishers the first one.
+    Hub { tokens: &'static [String] },
     /// The topic in the query, the data as the body: the floor, axum, nchan.
     Plain {
         subscribe: &'static str,
@@ -25,7 +33,7 @@ impl Dialect {
         encoding: Option<&str>,
     ) -> Vec<u8> {
         let path = match self {
-            Self::Hub => "/events",
+            Self::Hub { .. } => "/events",
             Self::Plain { subscribe, .. } => subscribe,
         };
         let mut request = format!(
@@ -33,6 +41,13 @@ impl Dialect {
         );
         if let Some(encoding) = encoding {
             request.push_str(&format!("Accept-Encoding: {encoding}\r\n"));
+        }
+        if let Self::Hub { tokens } = self
+            && !tokens.is_empty()
+        {
+            let turn = TURN.fetch_add(1, Ordering::Relaxed);
+            let token = &tokens[turn % tokens.len()];
+            request.push_str(&format!("Authorization: Bearer {token}\r\n"));
         }
         request.push_str("\r\n");
         request.into_bytes()
@@ -47,7 +62,7 @@ impl Dialect {
         out: &mut Vec<u8>,
     ) {
         let (target, before, after) = match self {
-            Self::Hub => (
+            Self::Hub { .. } => (
                 "/events".to_owned(),
                 format!("{{\"topic\":\"{topic}\",\"data\":"),
                 "}",
@@ -55,11 +70,17 @@ impl Dialect {
             Self::Plain { publish, .. } => (format!("{publish}?topic={topic}"), String::new(), ""),
         };
         let len = before.len() + payload.len() + after.len();
+        let authorization = match self {
+            Self::Hub {
+                tokens: [token, ..],
+            } => format!("Authorization: Bearer {token}\r\n"),
+            _ => String::new(),
+        };
         out.clear();
         out.extend_from_slice(
             format!(
                 "POST {target} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n\
-                 Content-Length: {len}\r\n\r\n{before}"
+                 {authorization}Content-Length: {len}\r\n\r\n{before}"
             )
             .as_bytes(),
         );
@@ -81,10 +102,19 @@ pub(crate) enum Target {
     HubDurable(PathBuf),
     /// This project's server without the delay that gathers events under load.
     HubNoLinger(PathBuf),
+    /// This project's server, and everyone shows a token.
+    HubSigned(PathBuf, Signature),
     /// nginx with nchan, and the module's file.
     Nchan(PathBuf),
     /// axum's `Sse` over a broadcast channel.
     Axum(PathBuf),
+}
+
+/// How tokens are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signature {
+    Hs256,
+    Es256,
 }
 
 /// What starting a target needs to know.
@@ -107,6 +137,8 @@ impl Target {
             Self::Hub(_) => "hub",
             Self::HubDurable(_) => "hub-durable",
             Self::HubNoLinger(_) => "hub-no-linger",
+            Self::HubSigned(_, Signature::Hs256) => "hub-hs256",
+            Self::HubSigned(_, Signature::Es256) => "hub-es256",
             Self::Nchan(_) => "nchan",
             Self::Axum(_) => "axum",
         }
@@ -116,13 +148,15 @@ impl Target {
     pub(crate) fn is_hub(&self) -> bool {
         matches!(
             self,
-            Self::Hub(_) | Self::HubDurable(_) | Self::HubNoLinger(_)
+            Self::Hub(_) | Self::HubDurable(_) | Self::HubNoLinger(_) | Self::HubSigned(..)
         )
     }
 
-    pub(crate) fn dialect(&self) -> Dialect {
+    pub(crate) fn dialect(&self, tokens: &'static [String]) -> Dialect {
         match self {
-            Self::Hub(_) | Self::HubDurable(_) | Self::HubNoLinger(_) => Dialect::Hub,
+            Self::Hub(_) | Self::HubDurable(_) | Self::HubNoLinger(_) | Self::HubSigned(..) => {
+                Dialect::Hub { tokens }
+            }
             Self::Nchan(_) => Dialect::Plain {
                 subscribe: "/sub",
                 publish: "/pub",
@@ -132,6 +166,55 @@ impl Target {
                 publish: "/publish",
             },
         }
+    }
+
+    /// Makes a key in `dir`, and tokens of as many different grants as readers of an application may have.
+    pub(crate) fn tokens(&self, dir: &Path) -> Outcome<Vec<String>> {
+        let Self::HubSigned(program, signature) = self else {
+            return Ok(Vec::new());
+        };
+        let key = dir.join("key");
+        let make = match signature {
+            Signature::Hs256 => "openssl rand -base64 48 > key",
+            Signature::Es256 => {
+                "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key 2>openssl.log \
+                 && openssl pkey -in key -pubout -out key.pub"
+            }
+        };
+        let made = Command::new("sh")
+            .args(["-c", make])
+            .current_dir(dir)
+            .status()?;
+        if !made.success() {
+            return Err(Failure::new(
+                "openssl could not make a key: is it installed?".to_owned(),
+            ));
+        }
+        let flag = match signature {
+            Signature::Hs256 => "--jwt-secret",
+            Signature::Es256 => "--private-key",
+        };
+        let sign = |number: usize| {
+            let signed = Command::new(program)
+                .args(["token", "sign", flag])
+                .arg(&key)
+                .args([
+                    "--id",
+                    &format!("t{number}"),
+                    "--publish",
+                    "*",
+                    "--subscribe",
+                    "*",
+                ])
+                .args(["--subscribe", &format!("own-{number}")])
+                .output()?;
+            if !signed.status.success() {
+                let why = String::from_utf8_lossy(&signed.stderr);
+                return Err(Failure::new(format!("no token was signed: {why}")));
+            }
+            Ok(String::from_utf8_lossy(&signed.stdout).trim().to_owned())
+        };
+        (0..GRANT_SETS).map(sign).collect()
     }
 
     /// The command that starts it at `place`.
@@ -167,6 +250,16 @@ impl Target {
             Self::HubNoLinger(program) => {
                 let mut command = hub(program);
                 command.args(["--ephemeral", "--max-linger", "0"]);
+                command
+            }
+            Self::HubSigned(program, signature) => {
+                let mut command = hub(program);
+                let (flag, file) = match signature {
+                    Signature::Hs256 => ("--jwt-secret", "key"),
+                    Signature::Es256 => ("--jwt-key", "key.pub"),
+                };
+                command.args(["--ephemeral", "--max-connections-per-user", "20000"]);
+                command.arg(flag).arg(place.dir.join(file));
                 command
             }
             Self::HubDurable(program) => {

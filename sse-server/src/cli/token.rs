@@ -1,5 +1,7 @@
 //! `sse-server token …`: the tokens that the operator makes.
 
+mod signed;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,18 +25,8 @@ enum Task {
     New {
         #[command(flatten)]
         file: Tokens,
-        /// A topic or pattern that may be published to; repeatable
-        #[arg(long, value_name = "TOPIC")]
-        publish: Vec<String>,
-        /// A topic or pattern that may be read; repeatable
-        #[arg(long, value_name = "TOPIC")]
-        subscribe: Vec<String>,
-        /// May administer the hub: metrics, statistics, every connection, revocations
-        #[arg(long)]
-        admin: bool,
-        /// May make tickets for others
-        #[arg(long)]
-        issue: bool,
+        #[command(flatten)]
+        grants: Grants,
         /// The user that it stands for
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
@@ -45,6 +37,8 @@ enum Task {
         #[arg(long, value_name = "DURATION")]
         expires: Option<Span>,
     },
+    /// Sign a JWT as an application would, and show it: to try things out, and for scripts
+    Sign(Box<signed::Args>),
     /// Say which tokens there are
     List {
         #[command(flatten)]
@@ -60,6 +54,33 @@ enum Task {
         /// The id of the token, as `list` shows it
         id: String,
     },
+}
+
+/// What a token lets its bearer do.
+#[derive(Debug, clap::Args)]
+struct Grants {
+    /// A topic or pattern that may be published to; repeatable
+    #[arg(long, value_name = "TOPIC")]
+    publish: Vec<String>,
+    /// A topic or pattern that may be read; repeatable
+    #[arg(long, value_name = "TOPIC")]
+    subscribe: Vec<String>,
+    /// May administer the hub: metrics, statistics, every connection, revocations
+    #[arg(long)]
+    admin: bool,
+    /// May make tickets for others
+    #[arg(long)]
+    issue: bool,
+}
+
+impl Grants {
+    fn is_nothing(&self) -> bool {
+        self.publish.is_empty() && self.subscribe.is_empty() && !self.admin && !self.issue
+    }
+
+    fn json(&self) -> Value {
+        json!({"publish": self.publish, "subscribe": self.subscribe, "admin": self.admin, "issue": self.issue})
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,15 +106,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, String> {
     match args.task {
         Task::New {
             file,
-            publish,
-            subscribe,
-            admin,
-            issue,
+            grants,
             user,
             name,
             expires,
         } => {
-            if publish.is_empty() && subscribe.is_empty() && !admin && !issue {
+            if grants.is_nothing() {
                 return Err("a token that grants nothing is of no use: add --publish, --subscribe, --issue or --admin".into());
             }
             let now = clock::unix_millis();
@@ -103,7 +121,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, String> {
             let new = NewToken {
                 name,
                 user,
-                grants: json!({"publish": publish, "subscribe": subscribe, "admin": admin, "issue": issue}),
+                grants: grants.json(),
                 expires_at,
             };
             let (_, text) = file
@@ -112,6 +130,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, String> {
                 .map_err(|error| error.to_string())?;
             print(&format!("{text}\n"))
         }
+        Task::Sign(args) => print(&format!("{}\n", args.sign()?)),
         Task::List { file, json } => list(&file.open(), json),
         Task::Revoke { file, id } => {
             if file.open().remove(&id).map_err(|error| error.to_string())? {

@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 use serde_json::json;
 
 use super::{now, secret_file, signed, token};
-use crate::server::{command, folder};
+use crate::server::{Server, command, folder};
 
 fn check(args: &[&str], input: &str) -> Output {
     let folder = folder();
@@ -112,5 +112,69 @@ fn it_says_what_the_hub_would_and_why() {
             .status
             .code(),
         Some(2)
+    );
+}
+
+#[test]
+fn a_token_that_it_signs_is_taken_with_the_secret_or_the_public_key() {
+    let folder = folder();
+    let secret = secret_file(&folder);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let mut ways = vec![(
+        "--jwt-secret",
+        secret.to_str().unwrap().to_owned(),
+        secret.to_str().unwrap().to_owned(),
+    )];
+    for (name, algorithm) in [
+        ("ec", &rcgen::PKCS_ECDSA_P256_SHA256),
+        ("ed", &rcgen::PKCS_ED25519),
+    ] {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let (private, public) = (path(name), path(&format!("{name}.pub")));
+        std::fs::write(&private, key.serialize_pem()).unwrap();
+        std::fs::write(&public, key.public_key_pem()).unwrap();
+        ways.push(("--private-key", private, public));
+    }
+    for (flag, key, of_hub) in ways {
+        let mut sign = command();
+        sign.args([
+            "token",
+            "sign",
+            flag,
+            &key,
+            "--user",
+            "ann",
+            "--subscribe",
+            "news",
+        ]);
+        sign.args(["--issuer", "app", "--audience", "hub", "--expires", "1m"]);
+        let signed = sign.output().unwrap();
+        assert!(signed.status.success(), "{signed:?}");
+        let token = String::from_utf8(signed.stdout).unwrap();
+        let keys = if flag == "--private-key" {
+            "--jwt-key"
+        } else {
+            flag
+        };
+        let hub = Server::with(&[
+            keys,
+            &of_hub,
+            "--jwt-issuer",
+            "app",
+            "--jwt-audience",
+            "hub",
+        ]);
+        let bearer = format!("Bearer {}", token.trim());
+        let open = |path: &str| hub.try_open(path, &[("Authorization", &bearer)]);
+        assert!(open("/events?topic=news&topic=user/ann").is_ok());
+        assert!(open("/events?topic=olds").is_err_and(|refused| refused.status == 403));
+    }
+    let mut sign = command();
+    sign.args(["token", "sign", "--private-key", secret.to_str().unwrap()]);
+    let refused = sign.output().unwrap();
+    assert!(!refused.status.success());
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("openssl genpkey"),
+        "{refused:?}"
     );
 }
