@@ -169,7 +169,7 @@ fn spawn(arguments: &[String], data: &tempfile::TempDir, listen: &str) -> (Guard
 }
 
 /// The server's binary, which a build of the workspace puts beside ours.
-fn server() -> PathBuf {
+pub(crate) fn server() -> PathBuf {
     let path = PathBuf::from(SSE).with_file_name("sse-server");
     assert!(
         path.exists(),

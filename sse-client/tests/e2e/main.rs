@@ -14,6 +14,7 @@ mod hub;
 mod logins;
 mod programs;
 mod proxies;
+mod recipes;
 mod relay;
 mod secure;
 mod websockets;

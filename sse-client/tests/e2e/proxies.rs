@@ -49,7 +49,7 @@ struct Behind {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Program {
+pub(crate) enum Program {
     Nginx,
     Haproxy,
 }
@@ -73,7 +73,7 @@ impl Program {
         found.unwrap_or_else(|| panic!("{name} is missing; `cargo xtask setup` installs it"))
     }
 
-    fn start(self, folder: &Path, configuration: &str) -> Guard {
+    pub(crate) fn start(self, folder: &Path, configuration: &str) -> Guard {
         let file = folder.join("proxy.conf");
         let mut command = Command::new(self.path());
         let text = match self {
@@ -88,11 +88,11 @@ impl Program {
                     .iter()
                     .map(|name| format!("{name}_temp_path {name};\n"))
                     .collect();
+                // One process, so that nothing is left of it when it is killed.
                 format!(
-                    "daemon off;\nuser {};\npid nginx.pid;\nworker_rlimit_nofile 4000;\n\
-                     events {{ worker_connections 2000; }}\n\
-                     http {{\naccess_log off;\n{temp}{configuration}}}\n",
-                    own_name()
+                    "daemon off;\nmaster_process off;\npid nginx.pid;\n\
+                     worker_rlimit_nofile 4000;\nevents {{ worker_connections 2000; }}\n\
+                     http {{\naccess_log off;\n{temp}{configuration}}}\n"
                 )
             }
         };
@@ -104,12 +104,6 @@ impl Program {
             .spawn();
         Guard(child.unwrap())
     }
-}
-
-/// Who runs the test, as who nginx is to open the socket that the hub has made.
-fn own_name() -> String {
-    let output = Command::new("id").arg("-un").output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 impl Behind {

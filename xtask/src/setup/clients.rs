@@ -1,5 +1,5 @@
 //! The clients that `sse-client/tests/e2e/clients.rs` runs: those of npm, of PyPI, and a program in Go, whose compiler comes
-//! from PyPI too. Flask and Express, for `logins.rs`, come the same way. All are below the target folder, at the versions that the lists beside the scripts fix.
+//! from PyPI too. Flask, FastAPI and Express, for `logins.rs`, come the same way. All are below the target folder, at the versions that the lists beside the scripts fix.
 
 use std::path::{Path, PathBuf};
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::SSE;
 use crate::clients::{MARK, now_micros};
 use crate::hub::Guard;
+use crate::recipes;
 
 /// A client that reads a stream.
 pub(crate) struct Reading {
@@ -152,9 +153,11 @@ impl Scripts {
         );
         let folder = tempfile::tempdir_in(&installed).unwrap();
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients");
-        for file in ours.read_dir().unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        for from in [ours, recipes::folder()] {
+            for file in from.read_dir().unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+            }
         }
         Self { installed, folder }
     }

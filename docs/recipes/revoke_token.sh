@@ -1,0 +1,2 @@
+sse-server token list
+sse-server token revoke "$ID"
