@@ -8,6 +8,7 @@
 //! and the machine keeps its own.
 
 mod clients;
+mod web;
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,8 @@ pub(crate) enum Tool {
     Clients,
     /// The proxies that the hub is put behind.
     Proxies,
+    /// What `web/` is checked and tested with.
+    Web,
     CargoDeny,
     Nightly,
     Miri,
@@ -54,13 +57,14 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Rustfmt,
         Self::Clippy,
         Self::Browser,
         Self::Readers,
         Self::Clients,
         Self::Proxies,
+        Self::Web,
         Self::CargoDeny,
         Self::Nightly,
         Self::Miri,
@@ -84,6 +88,7 @@ impl Tool {
             Self::Readers => apt_install(&READERS),
             Self::Clients => clients::install(workspace),
             Self::Proxies => apt_install(&PROXIES),
+            Self::Web => web::install(workspace),
             Self::CargoDeny => cargo_install(workspace, "cargo-deny", CARGO_DENY_VERSION),
             Self::CargoFuzz => cargo_install(workspace, "cargo-fuzz", CARGO_FUZZ_VERSION),
             Self::Nightly => rustup(&["toolchain", "install", "nightly", "--profile=minimal"]),
@@ -116,6 +121,7 @@ impl Tool {
             Self::Readers => "one of curl, wget, gzip and python3",
             Self::Clients => "one of the clients of npm, PyPI and Go",
             Self::Proxies => "nginx or haproxy",
+            Self::Web => "a package that web/package.json names",
             Self::CargoDeny => "cargo-deny",
             Self::Nightly => "the nightly toolchain",
             Self::Miri => "miri",
@@ -135,6 +141,7 @@ impl Tool {
             Self::Readers => READERS.iter().all(|name| which(name).is_some()),
             Self::Clients => clients::are_installed(workspace),
             Self::Proxies => PROXIES.iter().all(|name| installed_server(name).is_some()),
+            Self::Web => web::is_installed(workspace),
             Self::CargoDeny => installed_program(workspace, "cargo-deny").is_some(),
             Self::CargoFuzz => installed_program(workspace, "cargo-fuzz").is_some(),
             Self::Nightly => Cmd::nightly_cargo(["--version"]).succeeds(),

@@ -55,6 +55,8 @@ enum Section {
     Deny,
     /// All tests, doc tests and examples
     Test,
+    /// What runs in the browser: its types, and its tests in Node and in Chromium
+    Web,
     /// The fan-out benchmark: clippy has nothing to say, its tests pass
     Fanout,
     /// The pool's concurrency, every interleaving of small cases

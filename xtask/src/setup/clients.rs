@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{apt_install, tools_dir};
-use crate::shell::{Cmd, Failure, Outcome, which};
+use crate::shell::{Cmd, Failure, Outcome};
 use crate::workspace::Workspace;
 
 /// Whether what the lists name is installed.
@@ -61,20 +61,7 @@ impl Clients {
     }
 
     fn npm(&self) -> Outcome {
-        if which("node").is_none() || which("npm").is_none() {
-            apt_install(&["nodejs", "npm"])?;
-        }
-        let version = Cmd::new("node").args(["--version"]).output()?;
-        let major = version.trim_start_matches('v').split('.').next();
-        let is_new_enough = major
-            .and_then(|major| major.parse::<u32>().ok())
-            .is_some_and(|major| major >= NODE_VERSION);
-        if !is_new_enough {
-            let version = version.trim();
-            return Err(Failure::new(format!(
-                "node {version} is too old; please install node {NODE_VERSION} or later"
-            )));
-        }
+        super::web::ensure_node()?;
         for list in ["package.json", "package-lock.json"] {
             std::fs::copy(self.source.join(list), self.folder.join(list))
                 .map_err(|error| in_folder(self, &error))?;
@@ -138,6 +125,3 @@ const LISTS: [&str; 4] = [
     "requirements-sseclient-py.txt",
     "reader.go",
 ];
-
-/// The oldest Node that all of the clients run on.
-const NODE_VERSION: u32 = 20;

@@ -21,6 +21,7 @@ pub(super) fn tools(section: Section) -> &'static [Tool] {
         | Section::Siege => &[],
         Section::Clippy | Section::Features | Section::Fanout => &[Tool::Clippy],
         Section::Test => &[Tool::Browser, Tool::Readers, Tool::Clients, Tool::Proxies],
+        Section::Web => &[Tool::Browser, Tool::Web],
         Section::Deny | Section::Advisories => &[Tool::CargoDeny],
         Section::Miri => &[Tool::Nightly, Tool::Miri],
         Section::Fuzz => &[Tool::Nightly, Tool::CargoFuzz],
@@ -45,6 +46,7 @@ pub(super) fn run(section: Section, workspace: &Workspace, tally: &mut Tally) ->
             Cmd::cargo(["test", "--workspace", "--no-fail-fast"])
                 .args(["--features", "sse-client/brotli,sse-client/zstd"]),
         ),
+        Section::Web => web(workspace, tally),
         Section::Fanout => fanout(workspace, tally),
         Section::Loom => loom(workspace, tally),
         Section::Crash => crash(tally),
@@ -107,6 +109,19 @@ fn test(tally: &mut Tally, cmd: Cmd) -> Outcome {
         return Err(Failure::new(format!("`{shown}` ran no test")));
     }
     Ok(())
+}
+
+/// The types that the comments in `web/` declare, and its tests, against the real server.
+fn web(workspace: &Workspace, tally: &mut Tally) -> Outcome {
+    let folder = workspace.root.join("web");
+    Cmd::cargo(["build", "-p", "sse-server", "--bin", "sse-server"]).run()?;
+    Cmd::new("npm").args(["run", "check"]).dir(&folder).run()?;
+    let server = workspace.target_dir.join("debug/sse-server");
+    let tests = Cmd::new("node")
+        .args(["--test", "--test-reporter=tap", "--test-concurrency=2"])
+        .dir(&folder)
+        .env("SSE_SERVER_PROGRAM", server);
+    test(tally, tests)
 }
 
 /// The workspace beside this one that `cargo xtask bench fanout` runs, in its own target folder.

@@ -13,7 +13,14 @@ pub(super) struct Tally {
 impl Tally {
     /// Adds what `line` says, if it is the line that ends a test program's report:
     /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; …`.
+    /// Node's reports end with `# pass 12` and `# fail 0`.
     pub(super) fn read(&mut self, line: &str) {
+        for (of_node, count) in [("# pass ", &mut self.passed), ("# fail ", &mut self.failed)] {
+            let number = line
+                .strip_prefix(of_node)
+                .and_then(|rest| rest.parse().ok());
+            *count += number.unwrap_or(0);
+        }
         let Some((_, counts)) = line
             .strip_prefix("test result: ")
             .and_then(|rest| rest.split_once(". "))

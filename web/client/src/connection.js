@@ -1,0 +1,687 @@
+/**
+ * A stream of events that stays: an `EventSource` on fetch, with headers, resuming, waiting, polling and an end that is told.
+ */
+
+import { Decoder } from "./decoder.js";
+import { ConnectionError, TEMPORARY, parsed, refusal } from "./error.js";
+import { EventQueue } from "./queue.js";
+import { onWake } from "./wake.js";
+
+/** @import { DecodedEvent } from "./decoder.js" */
+
+/**
+ * Where a connection stands. `waiting` knows when it tries again, `polling` reads the same events without a stream, `closed` is for good.
+ *
+ * @typedef {"connecting" | "open" | "waiting" | "polling" | "closed"} State
+ */
+
+/**
+ * A text, or what gives it before each attempt. `renew` says that the one before was refused.
+ *
+ * @typedef {string | ((renew: boolean) => string | Promise<string>)} Provider
+ */
+
+/**
+ * @typedef {object} ConnectionOptions
+ * @property {string[]} [topics] Topics or patterns of topics to read.
+ * @property {string[]} [eventTypes] The types of events to read; all, if left out.
+ * @property {Provider} [token] A bearer token, asked for before each attempt, and once more after a 401 or 403.
+ * @property {Provider} [ticket] A ticket in the URL, asked for before each attempt.
+ * @property {Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>)} [headers] More headers.
+ * @property {string} [method] GET, if left out. Another method is not sent again once an answer had begun, unless `repeat` is set.
+ * @property {BodyInit | null} [body] What is sent with it, on each attempt the same.
+ * @property {boolean} [repeat] Send a request that is no GET again after a stream that broke.
+ * @property {boolean} [withCredentials] Send cookies to another origin, too.
+ * @property {AbortSignal} [signal] Closes the connection.
+ * @property {string} [lastEventId] The id to begin after.
+ * @property {string} [storageKey] Keep the last id in `sessionStorage` under this name, so that a page that is loaded again goes on.
+ * @property {number} [maxRetries] Failed attempts in a row after which it gives up; never, if left out.
+ * @property {number} [baseDelay] Milliseconds: the longest wait after the first failure; it doubles with each one. 1000.
+ * @property {number} [maxDelay] Milliseconds that no wait is longer than, unless the server asks for it. 30000.
+ * @property {number} [watchdog] Milliseconds without a byte after which the connection counts as dead; 0 for never. 45000.
+ * @property {number} [pollAfter] Failed attempts in a row after which it polls; 0 for never. 3.
+ * @property {number} [pollFor] Milliseconds after which it tries the stream again while it polls. 60000.
+ * @property {string} [pollUrl] Where it polls: `…/poll` of the stream's URL, if left out.
+ * @property {string} [publishUrl] Where `send` publishes to: the stream's URL without its query, if left out.
+ * @property {number} [duplicates] As many ids are remembered to drop events that come twice. 1000.
+ * @property {boolean} [autoConnect] Connect at once. True.
+ * @property {typeof fetch} [fetch] Used instead of `fetch`.
+ * @property {() => number} [random] Used instead of `Math.random`.
+ */
+
+/** A connection has proved good after so many milliseconds, or with its first event. */
+const GOOD_AFTER = 5000;
+/** As long as a poll waits, in seconds: less than the minute after which many proxies give up. */
+const POLL_WAIT = 25;
+/** An iterator that nobody reads stops the stream beyond so many events. */
+const MAX_QUEUE = 256;
+
+/**
+ * One stream of events, over as many connections as it takes.
+ *
+ * It is an `EventTarget`: each event of the stream is a `MessageEvent` of its type, as with `EventSource`. Besides there are `open`,
+ * `statechange`, and `error` for the connection's own troubles (an `ErrorEvent`-like event with `error`). An event of the stream that
+ * is called `error`, as failed jobs have it, comes to `on("error")` and to listeners, and not to `onerror`.
+ *
+ * @template {Record<string, any>} [Events=Record<string, any>] The events' data by type.
+ */
+export class SSEConnection extends EventTarget {
+  static CONNECTING = /** @type {const} */ (0);
+  static OPEN = /** @type {const} */ (1);
+  static CLOSED = /** @type {const} */ (2);
+
+  /** @type {((event: Event) => void) | null} */
+  onopen = null;
+  /** @type {((event: MessageEvent) => void) | null} */
+  onmessage = null;
+  /** @type {((event: Event & {error: ConnectionError}) => void) | null} */
+  onerror = null;
+
+  /** @type {State} */
+  state = "closed";
+  /** When it tries again, as `Date.now()` has it, where the state is `waiting`. @type {number | null} */
+  retryAt = null;
+  /** Failed attempts in a row. */
+  attempt = 0;
+  /** What went wrong last; null while all is well. @type {ConnectionError | null} */
+  error = null;
+
+  #options;
+  #decoder;
+  #handlers = /** @type {Map<string, Map<Function, EventListener>>} */ (new Map());
+  #abort = /** @type {AbortController | null} */ (null);
+  #wake = /** @type {(() => void) | null} */ (null);
+  #opened = /** @type {PromiseWithResolversLike | null} */ (null);
+  #retry = 0;
+  #lastByte = 0;
+  #isPaused = false;
+  #openSince = 0;
+  #canPoll = true;
+  #isRefused = false;
+  #seen = /** @type {Set<string>} */ (new Set());
+  #delivered = Promise.resolve();
+  #isDelivering = false;
+  #iterators = /** @type {Set<EventQueue>} */ (new Set());
+  #unavailable = /** @type {ConnectionError | null} */ (null);
+
+  /**
+   * @param {string | URL} url
+   * @param {ConnectionOptions} [options]
+   */
+  constructor(url, options = {}) {
+    super();
+    this.#options = { baseDelay: 1000, maxDelay: 30_000, watchdog: 45_000, pollAfter: 3, pollFor: 60_000, duplicates: 1000, ...options };
+    /** The stream's address, with its topics and types. */
+    this.url = withParameters(String(url), options);
+    this.withCredentials = options.withCredentials ?? false;
+    const stored = options.storageKey ? read(options.storageKey) : null;
+    this.#decoder = new Decoder(
+      {
+        onEvent: (event) => this.#receive(event),
+        onRetry: (milliseconds) => (this.#retry = milliseconds),
+      },
+      { lastEventId: options.lastEventId ?? stored ?? "" },
+    );
+    options.signal?.addEventListener("abort", () => this.disconnect());
+    if (options.autoConnect !== false && !options.signal?.aborted) this.connect().catch(() => {});
+  }
+
+  /** As an `EventSource` has it: 0 until it is open, 1 while it is, 2 when it is closed for good. */
+  get readyState() {
+    if (this.state === "closed") return SSEConnection.CLOSED;
+    return this.isConnected() ? SSEConnection.OPEN : SSEConnection.CONNECTING;
+  }
+
+  /** The id of the last event; a connection goes on after it. */
+  get lastEventId() {
+    return this.#decoder.lastEventId;
+  }
+
+  /** Whether events come, by a stream or by polling. */
+  isConnected() {
+    return this.state === "open" || this.state === "polling";
+  }
+
+  /**
+   * Connects, unless it is connected; done when events come.
+   *
+   * @returns {Promise<void>} Rejected with a {@link ConnectionError} when it gives up or is closed before that.
+   */
+  connect() {
+    if (this.isConnected()) return Promise.resolve();
+    if (!this.#opened) {
+      this.#opened = withResolvers();
+      this.#opened.promise.catch(() => {});
+    }
+    const { promise } = this.#opened;
+    if (this.state === "closed") {
+      this.attempt = 0;
+      this.#isRefused = false;
+      this.#run().catch((error) => this.#end(error));
+    }
+    return promise;
+  }
+
+  /** Ends it. Nothing comes after this; `connect` begins again after the last event. */
+  disconnect() {
+    if (this.state !== "closed") this.#end(new ConnectionError("it was closed", { code: "closed", isFinal: true }), true);
+  }
+
+  /** The same, as an `EventSource` calls it. */
+  close() {
+    this.disconnect();
+  }
+
+  /**
+   * Connects anew, after the last event, whatever the state.
+   *
+   * @returns {Promise<void>}
+   */
+  reconnect() {
+    if (this.state === "closed") return this.connect();
+    this.#opened ??= withResolvers();
+    this.#opened.promise.catch(() => {});
+    const { promise } = this.#opened;
+    this.attempt = 0;
+    this.#set("connecting");
+    this.#interrupt();
+    return promise;
+  }
+
+  /**
+   * Publishes a message: `{event, data, topic, …}`, as the hub's `POST /events` takes it.
+   *
+   * @param {{event?: string, data: unknown, topic?: string, [field: string]: unknown}} message
+   * @returns {Promise<{id: string, position: string}>} What the hub says once the message is safe.
+   */
+  async send(message) {
+    const url = this.#options.publishUrl ?? this.url.replace(/[?#].*/s, "");
+    const { "Content-Type": _, ...headers } = await this.#headers(false);
+    const answer = await (this.#options.fetch ?? fetch)(url, {
+      method: "POST",
+      headers: { ...headers, "Content-Type": "application/json" },
+      body: JSON.stringify(message),
+      credentials: this.withCredentials ? "include" : "same-origin",
+    });
+    if (!answer.ok) throw await refusal(answer);
+    return answer.json();
+  }
+
+  /**
+   * Calls a handler with the data of each event of a type; JSON is parsed.
+   *
+   * @template {keyof Events & string} Type
+   * @param {Type} type
+   * @param {(data: Events[Type], event: MessageEvent) => void} handler
+   * @returns {() => void} Takes the handler away.
+   */
+  on(type, handler) {
+    const listener = (/** @type {Event} */ event) => {
+      if (event instanceof MessageEvent) handler(/** @type {any} */ (parsed(event.data)), event);
+    };
+    const ofType = this.#handlers.get(type) ?? new Map();
+    if (!ofType.has(handler)) {
+      this.#handlers.set(type, ofType.set(handler, listener));
+      this.addEventListener(type, listener);
+    }
+    return () => this.off(type, handler);
+  }
+
+  /**
+   * Takes a handler away, or all of a type.
+   *
+   * @template {keyof Events & string} Type
+   * @param {Type} type
+   * @param {(data: Events[Type], event: MessageEvent) => void} [handler]
+   */
+  off(type, handler) {
+    const ofType = this.#handlers.get(type) ?? new Map();
+    for (const [known, listener] of [...ofType]) {
+      if (handler && known !== handler) continue;
+      this.removeEventListener(type, listener);
+      ofType.delete(known);
+    }
+  }
+
+  /**
+   * The events in order, up to the end. A reader that is slow stops the stream, and the server notices.
+   *
+   * @returns {AsyncGenerator<MessageEvent, void, void>} Throws the {@link ConnectionError} with which it gave up.
+   */
+  async *[Symbol.asyncIterator]() {
+    const queue = new EventQueue();
+    this.#iterators.add(queue);
+    try {
+      for (;;) {
+        const event = queue.events.shift();
+        if (event) {
+          yield event;
+        } else if (queue.isEnded || this.state === "closed") {
+          if (queue.error) throw queue.error;
+          return;
+        } else {
+          await queue.wait();
+        }
+      }
+    } finally {
+      this.#iterators.delete(queue);
+      queue.release?.();
+    }
+  }
+
+  async #run() {
+    this.#set("connecting");
+    this.#decoder.begin();
+    const forget = this.#watchPage();
+    try {
+      while (this.state !== "closed") {
+        const polls = this.#polls();
+        const error = await (polls ? this.#poll() : this.#stream());
+        if (/** @type {State} */ (this.state) === "closed") return;
+        if (error) await this.#fail(error);
+      }
+    } finally {
+      forget();
+    }
+  }
+
+  #polls() {
+    const { pollAfter, method = "GET" } = this.#options;
+    if (pollAfter <= 0 || this.attempt < pollAfter || method !== "GET" || this.#isRefused || !this.#canPoll) return false;
+    // In turn with the stream, which may be back before the polls are.
+    return (this.attempt - pollAfter) % 2 === 0;
+  }
+
+  /** Reads one stream to its end; what was wrong with it, or nothing when it was interrupted for another try. */
+  async #stream() {
+    const { method = "GET", body, repeat = false, watchdog } = this.#options;
+    const abort = (this.#abort = new AbortController());
+    this.#unavailable = null;
+    this.#openSince = Infinity;
+    let goodTimer = 0;
+    let isSilent = false;
+    const look = timer(() => {
+      if (!this.#isPaused && Date.now() - this.#lastByte > watchdog) {
+        isSilent = true;
+        abort.abort();
+      }
+    }, 1000);
+    this.#lastByte = Date.now();
+    let hasBegun = false;
+    try {
+      const answer = await this.#ask(this.url, { method, body }, abort.signal);
+      hasBegun = true;
+      if (answer.status === 204) {
+        return new ConnectionError("the server says that there is nothing more", { status: 204, isFinal: true });
+      }
+      const isStream = /^text\/event-stream\s*(;|$)/i.test(answer.headers.get("content-type") ?? "");
+      if (!answer.ok || answer.status !== 200 || !isStream || !answer.body) {
+        const error = await refusal(answer);
+        // A page instead of a stream is a proxy's while the hub is away.
+        if (answer.ok) error.message = `the answer is no event stream but ${answer.headers.get("content-type")}`;
+        else error.isFinal = !TEMPORARY.includes(answer.status);
+        return error;
+      }
+      this.#decoder.begin();
+      this.#openSince = Date.now();
+      this.#set("open");
+      goodTimer = +setTimeout(() => this.#proveGood(), GOOD_AFTER);
+      const reader = answer.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        this.#lastByte = Date.now();
+        if (done) break;
+        this.#decoder.feed(value);
+        if (abort.signal.aborted) break;
+        await this.#room();
+      }
+      await this.#delivered;
+      return this.#unavailable ?? this.#broken(new ConnectionError("the stream ended"), method, repeat);
+    } catch (cause) {
+      if (this.state === "closed" || (abort.signal.aborted && !isSilent)) return null;
+      const message = isSilent ? `nothing came for ${watchdog} ms` : `the connection failed: ${cause}`;
+      const error = new ConnectionError(message, { cause, code: isSilent ? "silent" : "" });
+      return hasBegun ? this.#broken(error, method, repeat) : error;
+    } finally {
+      clearInterval(look);
+      clearTimeout(goodTimer);
+      abort.abort();
+    }
+  }
+
+  /**
+   * @param {ConnectionError} error
+   * @param {string} method
+   * @param {boolean} repeat
+   */
+  #broken(error, method, repeat) {
+    error.isFinal = method !== "GET" && !repeat;
+    return error;
+  }
+
+  /** Reads the same events without a stream, until it is time to try that again. */
+  async #poll() {
+    const abort = (this.#abort = new AbortController());
+    const until = Date.now() + this.#options.pollFor;
+    let after = this.lastEventId;
+    try {
+      do {
+        const url = new URL(this.#options.pollUrl ?? this.url.replace(/(\/?)(?=[?#]|$)/, "/poll"), base());
+        if (after) url.searchParams.set("after", after);
+        url.searchParams.set("wait", String(this.state === "polling" ? POLL_WAIT : 0));
+        const answer = await this.#ask(url.href, { method: "GET" }, abort.signal);
+        if (!answer.ok) {
+          const error = await refusal(answer);
+          // Another server's streams may have no polls beside them.
+          this.#canPoll = TEMPORARY.includes(answer.status);
+          return error;
+        }
+        const { events, position, gap, gap_reason: reason } = await answer.json();
+        this.#set("polling");
+        this.error = null;
+        if (gap) this.#receive({ type: "gap", data: JSON.stringify({ reason }), lastEventId: position, hasId: false });
+        for (const { event, data, id } of events) {
+          this.#receive({ type: event, data, lastEventId: id, hasId: true });
+        }
+        after = position;
+        this.#setLastEventId(position);
+        await this.#room();
+      } while (Date.now() < until && this.state !== "closed");
+    } catch (cause) {
+      if (abort.signal.aborted) return null;
+      return new ConnectionError(`the poll failed: ${cause}`, { cause });
+    }
+    // One try of the stream; if it fails, the next is a poll again.
+    this.attempt = this.#options.pollAfter - 1;
+    return null;
+  }
+
+  /**
+   * @param {string} url
+   * @param {RequestInit} request
+   * @param {AbortSignal} signal
+   */
+  async #ask(url, request, signal) {
+    const send = async (/** @type {boolean} */ renew) => {
+      const headers = await this.#headers(renew);
+      const target = new URL(url, base());
+      const id = this.lastEventId;
+      // A header carries the id's UTF-8. What no header can carry goes into the URL.
+      if (id && !/[\0-\x1f\x7f]/.test(id)) headers["Last-Event-ID"] = String.fromCharCode(...new TextEncoder().encode(id));
+      else if (id) target.searchParams.set("last_event_id", id);
+      const { ticket } = this.#options;
+      if (ticket) target.searchParams.set("ticket", await provided(ticket, renew));
+      return (this.#options.fetch ?? fetch)(target.href, {
+        ...request,
+        headers,
+        signal,
+        cache: "no-store",
+        credentials: this.withCredentials ? "include" : "same-origin",
+      });
+    };
+    const answer = await send(this.#isRefused);
+    const { token, ticket } = this.#options;
+    const isRefused = answer.status === 401 || answer.status === 403;
+    if (!isRefused || this.#isRefused || ![token, ticket].some((it) => typeof it === "function")) return answer;
+    await answer.body?.cancel();
+    return send(true);
+  }
+
+  /** @param {boolean} renew */
+  async #headers(renew) {
+    const { headers, token } = this.#options;
+    const given = typeof headers === "function" ? await headers() : headers;
+    /** @type {Record<string, string>} */
+    const all = { Accept: "text/event-stream", ...given };
+    if (token) all.Authorization = `Bearer ${await provided(token, renew)}`;
+    return all;
+  }
+
+  /**
+   * One more failure: waits, or gives up.
+   *
+   * @param {ConnectionError} error
+   */
+  async #fail(error) {
+    const { maxRetries = Infinity, baseDelay, maxDelay, token, ticket, random = Math.random } = this.#options;
+    this.#isRefused = error.status === 401 || error.status === 403;
+    const canRenew = typeof token === "function" || typeof ticket === "function";
+    // The hub said on the stream that the credential is over: a new one may be had, once.
+    const renews = this.#isRefused && canRenew && error === this.#unavailable && Date.now() - this.#openSince > 1000;
+    if (this.#isRefused && !renews) error.isFinal = true;
+    this.attempt += 1;
+    if (error.isFinal || this.attempt > maxRetries) {
+      error.isFinal = true;
+      this.#end(error);
+      return;
+    }
+    const longest = Math.min(maxDelay, Math.max(this.#retry, baseDelay) * 2 ** Math.min(this.attempt - 1, 20));
+    const asked = Math.max(error.retryAfter, error === this.#unavailable ? this.#retry : 0);
+    // Full jitter. What the server asks for is never undercut, and spread.
+    const delay = renews ? 0 : asked ? asked * (1 + random() / 2) : random() * longest;
+    this.error = error;
+    this.retryAt = Date.now() + delay;
+    this.#tell(error);
+    if (this.state === "closed") return;
+    this.#set("waiting");
+    await new Promise((/** @type {(value?: unknown) => void} */ resolve) => {
+      const waiting = setTimeout(resolve, delay);
+      this.#wake = () => {
+        clearTimeout(waiting);
+        resolve();
+      };
+    });
+    this.#wake = this.retryAt = null;
+    if (/** @type {State} */ (this.state) !== "closed") this.#set(this.#polls() ? "waiting" : "connecting");
+  }
+
+  /**
+   * @param {ConnectionError} error
+   * @param {boolean} [isWanted]
+   */
+  #end(error, isWanted = false) {
+    if (this.state === "closed") return;
+    this.error = isWanted ? null : error;
+    this.#set("closed");
+    this.#interrupt();
+    for (const queue of this.#iterators) queue.end(isWanted || error.status === 204 ? null : error);
+    this.#opened?.reject(error);
+    this.#opened = null;
+    if (!isWanted && error.status !== 204) this.#tell(error);
+  }
+
+  #interrupt() {
+    this.#abort?.abort();
+    this.#wake?.();
+    for (const queue of this.#iterators) queue.release?.();
+  }
+
+  /** @param {ConnectionError} error */
+  #tell(error) {
+    const event = Object.assign(new Event("error"), { error });
+    this.dispatchEvent(event);
+    this.onerror?.(event);
+  }
+
+  /** @param {State} state */
+  #set(state) {
+    if (this.state === state) return;
+    this.state = state;
+    if (this.isConnected()) {
+      this.#opened?.resolve();
+      this.#opened = null;
+      const event = new Event("open");
+      this.dispatchEvent(event);
+      this.onopen?.(event);
+    }
+    this.dispatchEvent(new Event("statechange"));
+  }
+
+  #proveGood() {
+    this.attempt = 0;
+    this.error = null;
+    this.#isRefused = false;
+  }
+
+  /** @param {DecodedEvent} event */
+  #receive(event) {
+    const isCompressed = event.data.startsWith('{"compressed"') && parsed(event.data);
+    if (isCompressed && isCompressed.encoding === "gzip" && typeof isCompressed.data === "string") {
+      this.#isDelivering = true;
+      const before = this.#delivered;
+      const last = (this.#delivered = before
+        .then(() => inflated(isCompressed.data))
+        .then(
+          (data) => this.#deliver({ ...event, data }),
+          () => this.#deliver(event),
+        )
+        .then(() => {
+          if (this.#delivered === last) this.#isDelivering = false;
+        }));
+    } else if (this.#isDelivering) {
+      // Behind one that is still being decompressed.
+      const last = (this.#delivered = this.#delivered.then(() => {
+        this.#deliver(event);
+        if (this.#delivered === last) this.#isDelivering = false;
+      }));
+    } else {
+      this.#deliver(event);
+    }
+  }
+
+  /** @param {DecodedEvent} event */
+  #deliver({ type, data, lastEventId, hasId }) {
+    if (this.state === "closed") return;
+    if (type === "unavailable") {
+      const { status, code, detail } = parsed(data) ?? {};
+      this.#unavailable = new ConnectionError(detail ?? "the hub is not available", { status, code });
+      return;
+    }
+    const isOfHub = type === "connected" || type === "gap" || type === "ping";
+    if (hasId && !isOfHub && this.#isSeen(lastEventId)) return;
+    if (!isOfHub) this.#proveGood();
+    const { storageKey } = this.#options;
+    if (storageKey && hasId) write(storageKey, lastEventId);
+    const event = new MessageEvent(type, { data, lastEventId, origin: this.#origin });
+    this.dispatchEvent(event);
+    if (type === "message") this.onmessage?.(event);
+    for (const queue of this.#iterators) queue.push(event);
+  }
+
+  get #origin() {
+    return new URL(this.url, base()).origin;
+  }
+
+  /** @param {string} id */
+  #isSeen(id) {
+    if (this.#seen.has(id)) return true;
+    this.#seen.add(id);
+    if (this.#seen.size > this.#options.duplicates) {
+      const [oldest] = this.#seen;
+      this.#seen.delete(oldest);
+    }
+    return false;
+  }
+
+  /** @param {string} id */
+  #setLastEventId(id) {
+    this.#decoder.lastEventId = id;
+    const { storageKey } = this.#options;
+    if (storageKey) write(storageKey, id);
+  }
+
+  /** Waits while an iterator has more than it reads. */
+  async #room() {
+    for (const queue of this.#iterators) {
+      while (queue.events.length > MAX_QUEUE && this.#iterators.has(queue) && this.state !== "closed") {
+        this.#isPaused = true;
+        await new Promise((/** @type {(value?: unknown) => void} */ resolve) => (queue.release = resolve));
+      }
+    }
+    this.#isPaused = false;
+    this.#lastByte = Date.now();
+  }
+
+  /** Tries again at once when the network is back, or when the page wakes from sleep or from the back-forward cache. */
+  #watchPage() {
+    return onWake((isDead) => {
+      const { method = "GET", repeat = false, random = Math.random } = this.#options;
+      const isOver = isDead || Date.now() - this.#lastByte > this.#options.watchdog;
+      if (this.state === "waiting" || (this.state !== "closed" && isOver && (method === "GET" || repeat))) {
+        setTimeout(() => this.state !== "closed" && this.#interrupt(), 500 * random());
+      }
+    });
+  }
+}
+
+/** @typedef {{promise: Promise<void>, resolve: () => void, reject: (error: unknown) => void}} PromiseWithResolversLike */
+
+/** @returns {PromiseWithResolversLike} */
+function withResolvers() {
+  /** @type {any} */
+  const it = {};
+  it.promise = new Promise((resolve, reject) => Object.assign(it, { resolve, reject }));
+  return it;
+}
+
+/**
+ * @param {string} url
+ * @param {ConnectionOptions} options
+ */
+function withParameters(url, { topics = [], eventTypes = [] }) {
+  const parameters = topics.map((topic) => `topic=${encodeURIComponent(topic)}`);
+  if (eventTypes.length) parameters.push(`event_types=${eventTypes.map(encodeURIComponent).join(",")}`);
+  if (!parameters.length) return url;
+  return `${url}${url.includes("?") ? "&" : "?"}${parameters.join("&")}`;
+}
+
+function base() {
+  return globalThis.location?.href ?? "http://localhost";
+}
+
+/**
+ * @param {Provider} provider
+ * @param {boolean} renew
+ */
+async function provided(provider, renew) {
+  return typeof provider === "function" ? provider(renew) : provider;
+}
+
+/** @param {string} base64 */
+async function inflated(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+/**
+ * @param {() => void} task
+ * @param {number} milliseconds
+ */
+function timer(task, milliseconds) {
+  const id = setInterval(task, milliseconds);
+  // A program may end while it waits.
+  /** @type {any} */ (id).unref?.();
+  return id;
+}
+
+/** @param {string} key */
+function read(key) {
+  try {
+    return sessionStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} key
+ * @param {string} id
+ */
+function write(key, id) {
+  try {
+    sessionStorage.setItem(key, id);
+  } catch {
+    // Without storage a page that is loaded again begins anew.
+  }
+}
