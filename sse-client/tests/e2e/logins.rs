@@ -518,8 +518,10 @@ fn a_page_whose_token_is_over_gets_another() {
 }
 
 #[test]
-fn a_stream_with_a_ticket_ends_soon_after_the_logout() {
+fn a_stream_with_a_ticket_has_its_users_rights_and_ends_soon_after_the_logout() {
     let site = Site::start_apart(3);
+    let checked = site.runs("rights_signed.sh", &[("ticket_hub.toml", "hub.toml")]);
+    assert!(checked.status.success(), "{checked:?}");
     let ann = site.visitor("ann");
     assert_eq!(ann.posts("/hub-token", &json!({})).0, "401");
     ann.logs_in("ann");
