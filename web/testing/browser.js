@@ -4,6 +4,9 @@ import { delimiter, join } from "node:path";
 
 import { chromium } from "playwright-core";
 
+/** @typedef {import("playwright-core").Browser} Browser */
+/** @typedef {import("playwright-core").BrowserContext} BrowserContext */
+
 /** Whoever is there first. */
 const NAMES = ["chromium", "chromium-browser", "google-chrome"];
 

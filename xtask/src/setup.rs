@@ -224,7 +224,8 @@ fn is_root() -> bool {
         .is_ok_and(|id| id.trim() == "0")
 }
 
-fn tools_dir(workspace: &Workspace) -> PathBuf {
+/// Where everything is that is not the machine's own.
+pub(crate) fn tools_dir(workspace: &Workspace) -> PathBuf {
     Path::new(&workspace.target_dir).join("tools")
 }
 

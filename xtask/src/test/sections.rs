@@ -2,7 +2,7 @@
 
 use super::Section;
 use super::tally::Tally;
-use crate::setup::{Tool, installed_program};
+use crate::setup::{Tool, installed_program, tools_dir};
 use crate::shell::{Cmd, Failure, Outcome};
 use crate::siege;
 use crate::tidy;
@@ -21,7 +21,7 @@ pub(super) fn tools(section: Section) -> &'static [Tool] {
         | Section::Siege => &[],
         Section::Clippy | Section::Features | Section::Fanout => &[Tool::Clippy],
         Section::Test => &[Tool::Browser, Tool::Readers, Tool::Clients, Tool::Proxies],
-        Section::Web => &[Tool::Browser, Tool::Web],
+        Section::Web => &[Tool::Browser, Tool::Web, Tool::Clients],
         Section::Deny | Section::Advisories => &[Tool::CargoDeny],
         Section::Miri => &[Tool::Nightly, Tool::Miri],
         Section::Fuzz => &[Tool::Nightly, Tool::CargoFuzz],
@@ -111,17 +111,21 @@ fn test(tally: &mut Tally, cmd: Cmd) -> Outcome {
     Ok(())
 }
 
-/// The types that the comments in `web/` declare, and its tests, against the real server.
+/// The types that the comments in `web/` declare, its tests and those of `examples/`, against the real server.
 fn web(workspace: &Workspace, tally: &mut Tally) -> Outcome {
     let folder = workspace.root.join("web");
     Cmd::cargo(["build", "-p", "sse-server", "--bin", "sse-server"]).run()?;
     Cmd::new("npm").args(["run", "check"]).dir(&folder).run()?;
     let server = workspace.target_dir.join("debug/sse-server");
-    let tests = Cmd::new("node")
-        .args(["--test", "--test-reporter=tap", "--test-concurrency=2"])
-        .dir(&folder)
-        .env("SSE_SERVER_PROGRAM", server);
-    test(tally, tests)
+    for folder in [folder, workspace.root.join("examples/test")] {
+        let tests = Cmd::new("node")
+            .args(["--test", "--test-reporter=tap", "--test-concurrency=2"])
+            .dir(&folder)
+            .env("SSE_SERVER_PROGRAM", &server)
+            .env("EXAMPLE_TOOLS", tools_dir(workspace).join("clients"));
+        test(tally, tests)?;
+    }
+    Ok(())
 }
 
 /// The workspace beside this one that `cargo xtask bench fanout` runs, in its own target folder.

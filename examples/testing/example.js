@@ -1,0 +1,177 @@
+// An example as its README says, on ports of its own.
+import { spawn } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+
+const EXAMPLES = new URL("..", import.meta.url).pathname;
+const CLIENT = new URL("../../web/client/src/", import.meta.url).pathname;
+const HUB = process.env.SSE_SERVER_PROGRAM ?? new URL("../../target/debug/sse-server", import.meta.url).pathname;
+/** Where `cargo xtask setup` has put Python's, Node's and Go's packages. */
+export const TOOLS = process.env.EXAMPLE_TOOLS ?? new URL("../../target/tools/clients", import.meta.url).pathname;
+
+export class Example {
+  /** The application's URL. */
+  url = "";
+  hubUrl = "";
+  #folder = mkdtempSync(join(tmpdir(), "sse-example-"));
+  /** @type {string[]} */
+  #commands;
+  /** @type {Map<string, import("node:child_process").ChildProcess>} */
+  #processes = new Map();
+  /** Another port than the README's for each. @type {[string, string][]} */
+  #ports;
+  #name;
+  #log = "";
+
+  /**
+   * @param {string} name
+   * @param {[string, string][]} ports
+   */
+  constructor(name, ports) {
+    this.#name = name;
+    this.#ports = ports;
+    cpSync(EXAMPLES, this.#folder, { recursive: true, filter: (path) => !path.includes("node_modules") });
+    symlinkSync(join(TOOLS, "node_modules"), join(this.#folder, "node_modules"));
+    for (const file of /** @type {string[]} */ (readdirSync(this.#folder, { recursive: true }))) {
+      if (!/\.(html|mjs|py|go|md)$/.test(file) || file.startsWith("node_modules")) continue;
+      const path = join(this.#folder, file);
+      writeFileSync(path, this.#here(readFileSync(path, "utf8")));
+    }
+    this.#commands = commands(readFileSync(join(this.#folder, name, "README.md"), "utf8"));
+    const [app = "", hub = ""] = ports.map(([, port]) => port);
+    this.url = `http://127.0.0.1:${app}`;
+    this.hubUrl = `http://127.0.0.1:${hub}`;
+  }
+
+  /**
+   * Starts what the first commands of the README start: the hub, and the application.
+   *
+   * @param {string} name Its folder.
+   * @param {number} count How many commands.
+   */
+  static async start(name, count = 2) {
+    const ports = await Promise.all(["5000", "8080", "9000"].map(async (port) => /** @type {[string, string]} */ ([port, await freePort()])));
+    const example = new Example(name, ports);
+    try {
+      for (const command of example.#commands.slice(0, count)) await example.#start(command);
+      return example;
+    } catch (error) {
+      await example.stop();
+      throw error;
+    }
+  }
+
+  /** The commands of the README that come after those. */
+  get commands() {
+    return this.#commands.slice(2);
+  }
+
+  /** @param {string} command */
+  async run(command) {
+    const program = this.#spawn(command);
+    let said = "";
+    program.stdout?.on("data", (text) => (said += text));
+    const code = await new Promise((resolve) => program.on("close", resolve));
+    if (code !== 0) throw new Error(`${command}: ${code} ${this.#log}`);
+    return said;
+  }
+
+  /** A crash of the hub, and its return. */
+  async restartHub() {
+    const [hub = ""] = this.#commands;
+    await kill(this.#processes.get(hub));
+    await this.#start(hub);
+  }
+
+  async stop() {
+    await Promise.all([...this.#processes.values()].map(kill));
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  /** @param {import("../../web/testing/browser.js").BrowserContext} context */
+  async serveClient(context) {
+    await context.route(`${this.hubUrl}/client/*`, (route) => {
+      const path = join(CLIENT, new URL(route.request().url()).pathname.slice("/client/".length));
+      return route.fulfill({ path, contentType: "text/javascript", headers: { "Access-Control-Allow-Origin": "*" } });
+    });
+  }
+
+  /** @param {string} text */
+  #here(text) {
+    return this.#ports.reduce((so_far, [from, to]) => so_far.replaceAll(from, to), text);
+  }
+
+  /** @param {string} command */
+  async #start(command) {
+    const isHub = command.startsWith("sse-server ");
+    const program = this.#spawn(isHub ? command.replace("sse-server", `${HUB} --listen ${new URL(this.hubUrl).host} --log off`) : command);
+    this.#processes.set(command, program);
+    const url = isHub ? `${this.hubUrl}/livez` : this.url;
+    const until = Date.now() + 30_000;
+    while (!(await answers(url))) {
+      if (program.exitCode !== null) throw new Error(`${command}: ended with ${program.exitCode}: ${this.#log}`);
+      if (Date.now() > until) throw new Error(`${command}: nothing answers at ${url}: ${this.#log}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** @param {string} command */
+  #spawn(command) {
+    // What begins with SSE_ is a setting of the hub.
+    const settings = Object.entries(process.env).filter(([name]) => !name.startsWith("SSE_"));
+    const program = spawn("sh", ["-c", command.replace(/^((\w+=\S+ )*)/, "$1exec ")], {
+      cwd: join(this.#folder, this.#name),
+      env: {
+        ...Object.fromEntries(settings),
+        PATH: [join(TOOLS, "venv/bin"), process.env.PATH].join(delimiter),
+        GOCACHE: join(TOOLS, "../go-cache"),
+        PYTHONDONTWRITEBYTECODE: "1",
+      },
+      stdio: ["ignore", "pipe", "pipe"],
+      // So that what it starts ends with it.
+      detached: true,
+    });
+    program.stdout?.resume();
+    program.stderr?.on("data", (text) => (this.#log += text));
+    return program;
+  }
+}
+
+/**
+ * The lines of a README's shell blocks.
+ *
+ * @param {string} readme
+ */
+function commands(readme) {
+  const blocks = [...readme.matchAll(/^```sh\n(.*?)^```/gms)].map(([, block = ""]) => block);
+  return blocks.join("").trim().split("\n");
+}
+
+/** @param {import("node:child_process").ChildProcess | undefined} program */
+async function kill(program) {
+  if (!program?.pid || program.exitCode !== null || program.signalCode !== null) return;
+  const ended = new Promise((resolve) => program.on("exit", resolve));
+  process.kill(-program.pid, "SIGKILL");
+  await ended;
+}
+
+/** @returns {Promise<string>} */
+function freePort() {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+      server.close(() => resolve(String(port)));
+    });
+  });
+}
+
+/** @param {string} url */
+function answers(url) {
+  return fetch(url, { signal: AbortSignal.timeout(1000) }).then(
+    (answer) => answer.ok,
+    () => false,
+  );
+}
