@@ -1,5 +1,6 @@
 // Debian's Chromium, without a window.
 import { existsSync } from "node:fs";
+import { createServer } from "node:net";
 import { delimiter, join } from "node:path";
 
 import { chromium } from "playwright-core";
@@ -28,4 +29,20 @@ export function launch(...flags) {
     ignoreDefaultArgs: ["--disable-back-forward-cache"],
     args: ["--no-sandbox", ...flags],
   });
+}
+
+/**
+ * A browser as its users have it: of the tabs of its one window, one is seen and the others are hidden. Drivers make all of them visible
+ * otherwise, and what is visible is never frozen.
+ *
+ * @param {...string} flags
+ */
+export async function launchWindow(...flags) {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.on("listening", resolve));
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  await new Promise((resolve) => server.close(resolve));
+  const browser = await launch(`--remote-debugging-port=${port}`, ...flags);
+  const seen = await chromium.connectOverCDP(`http://127.0.0.1:${port}`, { noDefaults: true });
+  return { window: seen.contexts()[0], close: () => browser.close() };
 }

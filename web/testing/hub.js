@@ -93,7 +93,7 @@ export class Hub {
 
   /** How many streams are open. */
   async streams() {
-    const { connections } = await this.request("/events/stats");
-    return connections?.active ?? 0;
+    const { active_connections: active } = await this.request("/events/stats");
+    return active;
   }
 }

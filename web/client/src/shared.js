@@ -1,0 +1,465 @@
+/**
+ * Many tabs, one connection: what {@link SSEConnection} does, over a connection that all tabs of a browser share.
+ *
+ * To the tab it is a connection of its own. Under it lies no request but its part of the shared stream, written out as a stream of
+ * events again; so everything above, from the ids that come twice to the iterators, is the same code.
+ */
+
+import { SSEConnection } from "./connection.js";
+import { Group } from "./group.js";
+import { ask, provided } from "./request.js";
+import { onWake } from "./wake.js";
+
+/** @import { ConnectionError } from "./error.js" */
+/** @import { ConnectionOptions } from "./connection.js" */
+/** @import { Beat, Delivery } from "./group.js" */
+/** @import { Types } from "./leader.js" */
+
+/**
+ * @typedef {ConnectionOptions & {identity?: string}} SharedOptions
+ *   `identity` says whose connection it is, for example the user's id: tabs share with tabs of the same identity only. If left out, that
+ *   is whoever shows the same token and headers.
+ */
+
+/** Bytes that a tab may have before it that nobody has read; of what comes then, it asks the hub later. */
+const MAX_UNREAD = 1 << 20;
+/** Events that are kept while a tab asks for what it missed; beyond that, it asks for these as well. */
+const MAX_KEPT = 4096;
+/** The hub answers a poll with no events when it has looked at so many that were not wanted. */
+const POLL_LOOKS_AT = 65_536;
+/** The longest wait in milliseconds, up to which they double, for another try to get what was missed. */
+const MAX_DELAY = 30_000;
+
+/**
+ * A connection that all tabs of a browser share that have the same URL, topics and identity.
+ *
+ * Each tab gets the events of its `eventTypes`; the one connection asks the hub for those of all. Where a browser has no Web Locks or no
+ * `BroadcastChannel`, and for a `ticket` without an `identity`, it is a connection of its own.
+ *
+ * @template {Record<string, any>} [Events=Record<string, any>] The events' data by type.
+ * @extends {SSEConnection<Events>}
+ */
+export class SharedConnection extends SSEConnection {
+  /** Whether it shares. @type {boolean} */
+  isShared;
+  #part;
+  #own;
+
+  /**
+   * @param {string | URL} url
+   * @param {SharedOptions} [options]
+   */
+  constructor(url, options = {}) {
+    const part = canShare(options) ? new Part(String(url), options) : null;
+    const { autoConnect, signal, ...others } = options;
+    // What goes wrong on the shared connection is waited for there.
+    const shared = { token: undefined, ticket: undefined, headers: undefined, maxRetries: undefined, pollAfter: 0, watchdog: Infinity };
+    super(url, { ...others, autoConnect: false, ...(part && { ...shared, fetch: part.fetch }) });
+    this.#part = part;
+    this.#own = part && new SSEConnection(url, { ...others, autoConnect: false });
+    this.isShared = part !== null;
+    if (part) this.addEventListener("statechange", () => this.state === "closed" && part.leave());
+    signal?.addEventListener("abort", () => this.disconnect());
+    if (autoConnect !== false && !signal?.aborted) this.connect().catch(() => {});
+  }
+
+  /** Whether the connection of all is held by this tab; nothing that a page has to know. */
+  get isLeading() {
+    return this.#part?.isLeading ?? false;
+  }
+
+  reconnect() {
+    if (this.state !== "closed") this.#part?.reconnect();
+    return super.reconnect();
+  }
+
+  /** @param {Parameters<SSEConnection["send"]>[0]} message */
+  send(message) {
+    return this.#own ? this.#own.send(message) : super.send(message);
+  }
+}
+
+/**
+ * A stream that the tab reads. `at` is the id that it has got to.
+ *
+ * @typedef {object} Body
+ * @property {ReadableStreamDefaultController<Uint8Array>} controller
+ * @property {string} at
+ * @property {boolean} isBehind Something is missing after `at`.
+ * @property {Map<string | symbol, Delivery> | null} kept What comes while it asks for that, by id.
+ * @property {() => void} onRoom
+ */
+
+/** A tab's part of a shared connection, as a `fetch` that answers with it. */
+class Part {
+  #url;
+  #options;
+  #types;
+  #group = /** @type {Group | null} */ (null);
+  #body = /** @type {Body | null} */ (null);
+  #isOpen = false;
+  #connected = "{}";
+  #refusal = /** @type {ConnectionError | null} */ (null);
+  /** Called when one of these has changed. */
+  #look = () => {};
+  #isAsleep = false;
+  #forgetPage = () => {};
+
+  /**
+   * @param {string} url
+   * @param {SharedOptions} options
+   */
+  constructor(url, options) {
+    const [address, types] = withoutTypes(new URL(url, location.href), options);
+    this.#url = address;
+    this.#types = types;
+    this.#options = options;
+  }
+
+  /** @type {typeof fetch} */
+  fetch = async (_, { headers, signal } = {}) => {
+    const gone = /** @type {AbortSignal} */ (signal);
+    const isOver = () => gone.aborted;
+    gone.addEventListener("abort", () => this.#look());
+    const group = this.#group ?? (await this.#meet());
+    if (isOver()) throw gone.reason;
+    if (!this.#group) this.#forgetPage = this.#watchPage(group);
+    this.#group = group;
+    while (!this.#isOpen || this.#isAsleep) {
+      if (this.#refusal) return this.#refused(this.#refusal);
+      if (!this.#isAsleep) group.join();
+      await new Promise((/** @type {(value?: unknown) => void} */ resolve) => (this.#look = () => resolve()));
+      if (isOver()) throw gone.reason;
+    }
+    const from = decoded(/** @type {Record<string, string>} */ (headers)["Last-Event-ID"] ?? "");
+    return this.#answer(from, gone);
+  };
+
+  get isLeading() {
+    return this.#group?.isLeading ?? false;
+  }
+
+  leave() {
+    this.#forgetPage();
+    this.#group?.leave();
+    this.#group = this.#body = this.#refusal = null;
+    this.#isOpen = false;
+  }
+
+  reconnect() {
+    this.#isOpen = false;
+    this.#group?.demand("reconnect");
+  }
+
+  async #meet() {
+    return new Group({
+      name: await nameOf(this.#url, this.#options),
+      url: this.#url,
+      options: this.#options,
+      types: this.#types,
+      hooks: {
+        onEvent: (delivery, isMissing) => this.#take(delivery, isMissing),
+        onBeat: (beat, isIn, isMissing) => this.#follow(beat, isIn, isMissing),
+        onEnd: (error) => this.#end(error),
+      },
+    });
+  }
+
+  /**
+   * A page that sleeps must hold nothing that others wait for, and cannot hear them.
+   *
+   * @param {Group} group
+   */
+  #watchPage(group) {
+    const sleep = () => {
+      this.#isAsleep = true;
+      this.#isOpen = false;
+      group.leave();
+      this.#close();
+    };
+    const wake = () => {
+      this.#isAsleep = false;
+      this.#look();
+    };
+    /** @type {[EventTarget, string, () => void][]} */
+    const heard = [
+      [document, "freeze", sleep],
+      [document, "resume", wake],
+      [window, "pagehide", sleep],
+      [window, "pageshow", wake],
+    ];
+    for (const [target, type, listener] of heard) target.addEventListener(type, listener);
+    const forget = onWake(() => group.demand("wake"));
+    return () => {
+      forget();
+      for (const [target, type, listener] of heard) target.removeEventListener(type, listener);
+    };
+  }
+
+  /**
+   * @param {string} from
+   * @param {AbortSignal} signal
+   */
+  #answer(from, signal) {
+    const last = this.#group?.last ?? "";
+    /** @type {Body} */
+    const body = {
+      controller: /** @type {any} */ (null),
+      at: from || last,
+      isBehind: from !== "" && from !== last,
+      kept: null,
+      onRoom() {},
+    };
+    const stream = new ReadableStream(
+      {
+        start: (controller) => {
+          body.controller = controller;
+        },
+        pull: () => {
+          body.onRoom();
+          this.#catchUp();
+        },
+      },
+      new ByteLengthQueuingStrategy({ highWaterMark: MAX_UNREAD }),
+    );
+    this.#body = body;
+    signal.addEventListener("abort", () => {
+      if (this.#body === body) this.#body = null;
+      body.controller.error(signal.reason);
+      body.onRoom();
+    });
+    write(body, { type: "connected", data: this.#connected, id: body.at, hasId: body.at !== "" });
+    this.#catchUp();
+    return new Response(stream, { headers: { "Content-Type": "text/event-stream" } });
+  }
+
+  /**
+   * What the shared connection met, as an answer to this tab.
+   *
+   * @param {ConnectionError} error
+   */
+  #refused({ status, code, message }) {
+    this.#refusal = null;
+    this.#group?.leave();
+    if (status === 204) return new Response(null, { status });
+    // No `Response` may have every status, and none is one that is tried again.
+    const body = JSON.stringify({ detail: message, code });
+    const isFinal = { ok: false, status: status >= 400 && status < 500 ? status : 0, statusText: "", headers: new Headers() };
+    return /** @type {Response} */ (/** @type {unknown} */ ({ ...isFinal, body: null, text: async () => body }));
+  }
+
+  /** @param {ConnectionError} error */
+  #end(error) {
+    this.#refusal = error;
+    this.#isOpen = false;
+    // Another tab may have a token that is still good.
+    this.#group?.leave();
+    this.#close(error);
+    this.#look();
+  }
+
+  /** @param {{status: number, code: string, message: string}} [error] */
+  #close(error) {
+    const body = this.#body;
+    this.#body = null;
+    if (!body) return;
+    if (error) {
+      const { status, code, message: detail } = error;
+      write(body, { type: "unavailable", data: JSON.stringify({ status, code, detail }), id: "", hasId: false });
+    }
+    body.controller.close();
+    body.onRoom();
+  }
+
+  /**
+   * @param {Beat} beat
+   * @param {boolean} isIn
+   * @param {boolean} isMissing
+   */
+  #follow({ state, connected, error }, isIn, isMissing) {
+    this.#isOpen = isIn;
+    this.#connected = connected || "{}";
+    const body = this.#body;
+    const isConnected = state === "open" || state === "polling";
+    if (body && (isMissing || (isConnected && !isIn))) body.isBehind = true;
+    // A refused token is renewed at once.
+    if (state === "waiting" && error && error.status !== 401 && error.status !== 403) this.#close(error);
+    if (isIn) {
+      this.#look();
+      this.#catchUp();
+    }
+  }
+
+  /**
+   * @param {Delivery} delivery
+   * @param {boolean} isMissing
+   */
+  #take(delivery, isMissing) {
+    const body = this.#body;
+    if (!body) return;
+    if (isMissing) body.isBehind = true;
+    if (delivery.type === "connected") delivery = { ...delivery, type: "" };
+    if (body.kept && body.kept.size < MAX_KEPT) {
+      body.kept.set(delivery.hasId ? delivery.id : Symbol(), delivery);
+    } else if (body.kept || body.isBehind || (body.controller.desiredSize ?? 0) <= 0) {
+      body.isBehind = true;
+    } else {
+      this.#pass(body, delivery);
+    }
+    this.#catchUp();
+  }
+
+  /**
+   * Writes an event; of one that this tab does not want, where the stream is.
+   *
+   * @param {Body} body
+   * @param {Delivery} delivery
+   */
+  #pass(body, delivery) {
+    const { type, hasId } = delivery;
+    // The hub's own events, and the state of a job, have no id of their own or are for all.
+    const isWanted = !this.#types || !hasId || type === "gap" || this.#types.includes(type);
+    write(body, isWanted ? delivery : { ...delivery, type: "" });
+    body.at = delivery.id;
+  }
+
+  /** Gets what is missing from the hub, while what comes is kept for after it. */
+  async #catchUp() {
+    const body = this.#body;
+    if (!body?.isBehind || body.kept || !this.#isOpen || (body.controller.desiredSize ?? 0) <= 0) return;
+    while (body.isBehind && this.#isOpen && this.#body === body) {
+      body.isBehind = false;
+      body.kept = new Map();
+      await this.#missed(body);
+    }
+    if (this.#body !== body) return;
+    const kept = body.kept ?? [];
+    body.kept = null;
+    // What is kept after something that is missing has to be asked for, too.
+    if (body.isBehind) return;
+    for (const delivery of kept.values()) this.#pass(body, delivery);
+  }
+
+  /** @param {Body} body */
+  async #missed(body) {
+    for (let failures = 0; this.#body === body; ) {
+      const answer = await this.#poll(body.at);
+      if (this.#body !== body) return;
+      if (answer === "later") {
+        failures += 1;
+        const delay = Math.random() * Math.min(MAX_DELAY, 500 * 2 ** failures);
+        await new Promise((resolve) => setTimeout(resolve, delay));
+        continue;
+      }
+      failures = 0;
+      const { events, position, gap, gap_reason: reason } = answer ?? { events: [], position: "", gap: true, gap_reason: "unreachable" };
+      if (gap) write(body, { type: "gap", data: JSON.stringify({ from: body.at, reason }), id: position, hasId: position !== "" });
+      for (const { id, event: type, data } of events) {
+        body.kept?.delete(id);
+        write(body, { type, data, id, hasId: true });
+      }
+      const isEnd = !answer || (events.length === 0 && isNear(body.at, position));
+      if (position) {
+        body.at = position;
+        write(body, { type: "", data: "", id: position, hasId: true });
+      }
+      if (isEnd) return;
+      if ((body.controller.desiredSize ?? 0) <= 0) {
+        await new Promise((/** @type {(value?: unknown) => void} */ resolve) => (body.onRoom = () => resolve()));
+      }
+    }
+  }
+
+  /**
+   * @param {string} after
+   * @returns {Promise<{events: {id: string, event: string, data: string}[], position: string, gap: boolean, gap_reason?: string}
+   *   | "later" | null>} Null when it is refused for good.
+   */
+  async #poll(after) {
+    const url = new URL(this.#options.pollUrl ?? this.#url.href, this.#url);
+    if (!this.#options.pollUrl) url.pathname = url.pathname.replace(/\/?$/, "/poll");
+    url.searchParams.set("after", after);
+    if (this.#types) url.searchParams.set("event_types", this.#types.join(","));
+    try {
+      const answer = await ask(this.#options, url, { headers: { Accept: "application/json" } });
+      if (answer.ok) return await answer.json();
+      await answer.body?.cancel();
+      return answer.status === 429 || answer.status >= 500 ? "later" : null;
+    } catch {
+      return "later";
+    }
+  }
+}
+
+/** @param {SharedOptions} options */
+function canShare({ ticket, identity, method = "GET", body }) {
+  const isPage = typeof document === "object" && typeof BroadcastChannel === "function";
+  const canLock = Boolean(globalThis.navigator?.locks && globalThis.crypto?.subtle);
+  return isPage && canLock && method === "GET" && !body && (!ticket || identity !== undefined);
+}
+
+/**
+ * The address with the topics and without the types, and the types.
+ *
+ * @param {URL} url
+ * @param {ConnectionOptions} options
+ * @returns {[URL, Types]}
+ */
+function withoutTypes(url, { topics = [], eventTypes = [] }) {
+  const types = new Set(eventTypes);
+  for (const name of ["subscribe", "event_types"]) {
+    for (const value of url.searchParams.getAll(name)) value.split(",").forEach((type) => types.add(type.trim()));
+    url.searchParams.delete(name);
+  }
+  for (const topic of new Set(topics)) url.searchParams.append("topic", topic);
+  url.searchParams.sort();
+  url.hash = "";
+  return [url, types.size && !types.has("*") ? [...types] : null];
+}
+
+/**
+ * The name of the lock and the channel. A token is in it as part of a hash only.
+ *
+ * @param {URL} url
+ * @param {SharedOptions} options
+ */
+async function nameOf(url, { identity, token, headers, withCredentials = false }) {
+  const whose = identity === undefined ? { token: await provided(token), headers: await provided(headers) } : { identity };
+  const parameters = [...url.searchParams].map((pair) => pair.join("=")).sort();
+  const bytes = new TextEncoder().encode(JSON.stringify([whose, parameters, withCredentials]));
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).subarray(0, 16);
+  return `sse ${url.origin}${url.pathname} ${Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/**
+ * Whether a poll that found nothing has looked at everything there is.
+ *
+ * @param {string} after
+ * @param {string} position
+ */
+function isNear(after, position) {
+  const [epoch, offset] = position.split("-");
+  const [before, from] = after.split("-");
+  return before === epoch && Number(offset) - Number(from) < POLL_LOOKS_AT;
+}
+
+/**
+ * Writes an event as the stream would have it; without a type, only its id.
+ *
+ * @param {Body} body
+ * @param {{type: string, data: string, id: string, hasId: boolean}} event
+ */
+function write({ controller }, { type, data, id, hasId }) {
+  let text = hasId ? `id: ${id}\n` : "";
+  if (type) text += `event: ${type}\n${data.split(/\r\n|\r|\n/).map((line) => `data: ${line}\n`).join("")}`;
+  controller.enqueue(new TextEncoder().encode(`${text}\n`));
+}
+
+/**
+ * An id as the connection has put it into a header: its UTF-8.
+ *
+ * @param {string} header
+ */
+function decoded(header) {
+  return new TextDecoder().decode(Uint8Array.from(header, (character) => character.charCodeAt(0)));
+}

@@ -1,0 +1,337 @@
+// Many tabs of a real browser, one connection at a real hub, and every way in which the tab that holds it can go away.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { launchWindow } from "../../testing/browser.js";
+import { Hub } from "../../testing/hub.js";
+import { Pages } from "../../testing/pages.js";
+
+/** @typedef {import("playwright-core").Page} Page */
+
+/** @type {Awaited<ReturnType<typeof launchWindow>>} */
+let browser;
+/** @type {Pages} */
+let pages;
+/** @type {Hub} */
+let hub;
+
+before(async () => {
+  pages = await Pages.start();
+  [browser, hub] = await Promise.all([
+    // Each tab in a process of its own, so that a crash is that of one.
+    launchWindow("--renderer-process-limit=100"),
+    Hub.start("--allowed-origin", pages.url),
+  ]);
+});
+
+after(async () => {
+  await browser?.close();
+  await hub?.stop();
+  pages?.stop();
+});
+
+/**
+ * Waits until something holds.
+ *
+ * @param {string} what
+ * @param {() => unknown} condition
+ */
+async function until(what, condition) {
+  const end = Date.now() + 15_000;
+  while (!(await condition())) {
+    if (Date.now() > end) throw new Error(`never: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/**
+ * A tab that reads, and keeps the number, type and delay of each event in `got`.
+ *
+ * @param {string} topic
+ * @param {object} [options]
+ * @param {string} [script] Runs before all others.
+ */
+async function tab(topic, options = {}, script = "") {
+  const page = await browser.window.newPage();
+  if (script) await page.addInitScript(script);
+  await page.goto(pages.url);
+  await page.evaluate(
+    async ([url, options]) => {
+      const path = "/client/src/shared.js";
+      const { SharedConnection } = await import(path);
+      /** @type {[number, string, number][]} */
+      const got = [];
+      const own = Object.assign(window, { connection: new SharedConnection(url, options), got, gaps: 0 });
+      for (const type of ["a", "b", "c"]) {
+        own.connection.on(type, (/** @type {{n: number, at: number}} */ { n, at }) => own.got.push([n, type, Date.now() - at]));
+      }
+      own.connection.on("gap", () => (own.gaps += 1));
+      await own.connection.connect();
+    },
+    /** @type {const} */ ([`${hub.url}/events?topic=${topic}`, options]),
+  );
+  return page;
+}
+
+/**
+ * @param {Page} page
+ * @returns {Promise<[number, string, number][]>}
+ */
+function got(page) {
+  return page.evaluate("got");
+}
+
+/**
+ * @param {Page} page
+ * @returns {Promise<number>} The number of the event that came last.
+ */
+function latest(page) {
+  return page.evaluate("got.at(-1)?.[0] ?? -1");
+}
+
+/** @param {Page[]} tabs */
+async function leaderOf(tabs) {
+  for (;;) {
+    const leads = await Promise.all(tabs.map((page) => page.evaluate("connection.isLeading")));
+    const index = leads.indexOf(true);
+    if (index >= 0) return tabs[index];
+  }
+}
+
+/**
+ * @param {Page[]} tabs
+ */
+async function closed(tabs) {
+  await Promise.all(tabs.map((page) => page.close()));
+  await until("no connection", async () => (await hub.streams()) === 0);
+}
+
+/** Publishes numbered events up to a stop. */
+class Publisher {
+  /** The number of the next one. */
+  n;
+  #topic;
+  #isStopped = false;
+  #done;
+
+  /**
+   * @param {string} topic
+   * @param {number} [first]
+   */
+  constructor(topic, first = 0) {
+    this.n = first;
+    this.#topic = topic;
+    this.#done = this.#run();
+  }
+
+  async #run() {
+    while (!this.#isStopped) {
+      await hub.publish({ topic: this.#topic, event_type: "a", data: { n: this.n, at: Date.now() } });
+      this.n += 1;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  stop() {
+    this.#isStopped = true;
+    return this.#done;
+  }
+}
+
+/**
+ * Each tab has every number from its first to the last one, once and in order.
+ *
+ * @param {Page[]} tabs
+ * @param {number} count
+ */
+async function assertComplete(tabs, count) {
+  await Promise.all(
+    tabs.map(async (page, index) => {
+      await until(`tab ${index} has the last of ${count}`, async () => (await latest(page)) === count - 1).catch(async (error) => {
+        const state = await page.evaluate("({state: connection.state, last: connection.lastEventId, got: got.length, end: got.at(-1)})");
+        throw new Error(`${error.message}: ${JSON.stringify(state)}`);
+      });
+      const numbers = (await got(page)).map(([n]) => n);
+      const wrong = numbers.findIndex((n, i) => n !== numbers[0] + i);
+      assert.equal(wrong, -1, `tab ${index} has ${numbers.slice(Math.max(0, wrong - 2), wrong + 3)}`);
+      assert.equal(await page.evaluate("gaps"), 0);
+    }),
+  );
+}
+
+/**
+ * The longest that an event took to a tab since there were so many.
+ *
+ * @param {Page} page
+ * @param {number} since
+ */
+async function longest(page, since) {
+  return Math.max(...(await got(page)).filter(([n]) => n >= since).map(([, , delay]) => delay));
+}
+
+test("twenty tabs have one connection, and each has every event once, whoever holds it and however that ends", async (t) => {
+  const publisher = new Publisher("many");
+  let tabs = await Promise.all(Array.from({ length: 20 }, () => tab("many")));
+  assert.equal(await hub.streams(), 1);
+
+  /** @type {Record<string, (page: Page) => Promise<unknown>>} */
+  const ends = {
+    closed: (page) => page.close(),
+    crashed: async (page) => {
+      const session = await browser.window.newCDPSession(page);
+      const crashed = new Promise((resolve) => page.on("crash", resolve));
+      session.send("Page.crash").catch(() => {});
+      await crashed;
+    },
+    frozen: async (page) => {
+      await tabs[0].bringToFront();
+      const session = await browser.window.newCDPSession(page);
+      await session.send("Page.setWebLifecycleState", { state: "frozen" });
+      frozen.push([page, session]);
+    },
+  };
+  /** @type {[Page, import("playwright-core").CDPSession][]} */
+  const frozen = [];
+  for (const [how, end] of Object.entries(ends)) {
+    const times = [];
+    for (let i = 0; i < 5; i += 1) {
+      const leader = await leaderOf(tabs);
+      tabs = tabs.filter((page) => page !== leader);
+      const since = publisher.n;
+      await end(leader);
+      await until("events come again", async () => (await latest(tabs[0])) > since + 20);
+      times.push(await longest(tabs[0], since));
+    }
+    t.diagnostic(`${how}: events again within ${times.join(", ")} ms`);
+    assert.ok(Math.max(...times) < 10_000, `${how}: ${times}`);
+  }
+  for (const [page, session] of frozen) {
+    await session.send("Page.setWebLifecycleState", { state: "active" });
+    tabs.push(page);
+  }
+  await publisher.stop();
+  await assertComplete(tabs, publisher.n);
+  await until("one connection", async () => (await hub.streams()) === 1);
+  await closed(tabs);
+});
+
+test("a tab that is stuck loses the connection, and gives it up when it moves again", async (t) => {
+  const publisher = new Publisher("stuck");
+  const tabs = await Promise.all(Array.from({ length: 4 }, () => tab("stuck")));
+  const leader = await leaderOf(tabs);
+  const others = tabs.filter((page) => page !== leader);
+  const since = publisher.n;
+  const stuck = leader.evaluate("{ const until = Date.now() + 6000; while (Date.now() < until); }");
+  await until("another holds it", () => others[0].evaluate("navigator.locks.query().then(({held}) => held.length)"));
+  await leaderOf(others);
+  await until("events come again", async () => (await latest(others[0])) > since + 50);
+  const time = await longest(others[0], since);
+  t.diagnostic(`stuck: events again within ${time} ms`);
+  assert.ok(time < 10_000, String(time));
+  await stuck;
+  await until("it is back in the row", () => leader.evaluate("!connection.isLeading"));
+  await publisher.stop();
+  await assertComplete(tabs, publisher.n);
+  await until("one connection", async () => (await hub.streams()) === 1);
+  await closed(tabs);
+});
+
+test("each tab gets its own types, and the connection those of all", async () => {
+  const one = await tab("types", { eventTypes: ["a"] });
+  const [connection] = (await hub.request("/events/connections")).connections;
+  assert.deepEqual(connection.subscriptions, ["a"]);
+  const two = await tab("types", { eventTypes: ["b", "c"] });
+  assert.equal(await hub.streams(), 1);
+  for (const [n, type] of ["a", "b", "c", "a"].entries()) {
+    await hub.publish({ topic: "types", event_type: type, data: { n, at: Date.now() } });
+  }
+  await until("both have theirs", async () => (await latest(one)) === 3 && (await latest(two)) === 2);
+  assert.deepEqual((await got(one)).map(([n]) => n), [0, 3]);
+  assert.deepEqual((await got(two)).map(([n]) => n), [1, 2]);
+  assert.equal(await one.evaluate("connection.lastEventId"), await two.evaluate("connection.lastEventId"));
+  const all = await tab("types");
+  await hub.publish({ topic: "types", event_type: "other", data: { n: 4, at: 0 } });
+  await hub.publish({ topic: "types", event_type: "b", data: { n: 5, at: 0 } });
+  await until("all have it", async () => (await latest(all)) === 5 && (await latest(two)) === 5);
+  await all.close();
+  await one.close();
+  await until("no longer asked for", async () => {
+    const { connections } = await hub.request("/events/connections");
+    return connections.length === 1 && connections[0].subscriptions.join() === "b,c";
+  });
+  await closed([two]);
+});
+
+test("a tab that was here before gets what it missed, and then what comes", async () => {
+  const first = await tab("missed");
+  const { id } = await hub.publish({ topic: "missed", event_type: "a", data: { n: 0, at: 0 } });
+  const count = 3000;
+  const missed = Array.from({ length: count - 1 }, (_, i) => ({ topic: "missed", event_type: "a", data: { n: i + 1, at: 0 } }));
+  await hub.post("/events", missed);
+  const publisher = new Publisher("missed", count);
+  const tabs = [first, ...(await Promise.all(Array.from({ length: 3 }, () => tab("missed", { lastEventId: id }))))];
+  await publisher.stop();
+  await assertComplete(tabs, publisher.n);
+  assert.equal((await got(tabs[1]))[0][0], 1);
+  assert.equal(await hub.streams(), 1);
+  await closed(tabs);
+});
+
+test("different users do not share, nor do different topics; each other way has its own connection", async () => {
+  const tabs = [
+    await tab("whose", { identity: "ann" }),
+    await tab("whose", { identity: "bob" }),
+    await tab("whose", { identity: "ann" }),
+    await tab("whose", { token: "secret" }),
+    await tab("whose&topic=more", { identity: "ann" }),
+  ];
+  assert.equal(await hub.streams(), 4);
+  const names = await tabs[0].evaluate("navigator.locks.query().then(({held}) => held.map(({name}) => name))");
+  assert.doesNotMatch(JSON.stringify(names), /ann|bob|secret/);
+  await closed(tabs);
+});
+
+for (const missing of ["navigator.locks", "BroadcastChannel"]) {
+  test(`without ${missing} each tab connects for itself`, async () => {
+    const [object, name] = missing.includes(".") ? ["Navigator.prototype", "locks"] : ["globalThis", missing];
+    const script = `Object.defineProperty(${object}, "${name}", {value: undefined})`;
+    const tabs = [await tab("alone", {}, script), await tab("alone", {}, script)];
+    assert.equal(await hub.streams(), 2);
+    await hub.publish({ topic: "alone", event_type: "a", data: { n: 0, at: 0 } });
+    await until("both have it", async () => (await latest(tabs[0])) === 0 && (await latest(tabs[1])) === 0);
+    await closed(tabs);
+  });
+}
+
+test("the hub's restart is waited for once, and nothing is missing after it", async () => {
+  const tabs = await Promise.all(Array.from({ length: 3 }, () => tab("restart")));
+  await hub.publish({ topic: "restart", event_type: "a", data: { n: 0, at: 0 } });
+  await until("all have it", async () => (await Promise.all(tabs.map(latest))).every((n) => n === 0));
+  await hub.kill();
+  for (const page of tabs) await until("it knows that", () => page.evaluate("!connection.isConnected()"));
+  await hub.start();
+  for (let n = 1; n < 50; n += 1) await hub.publish({ topic: "restart", event_type: "a", data: { n, at: 0 } });
+  await assertComplete(tabs, 50);
+  assert.equal(await hub.streams(), 1);
+  await closed(tabs);
+});
+
+test("what the hub refuses for good ends every tab, with its reason", async () => {
+  const pages = await Promise.all(Array.from({ length: 3 }, () => tab("fine").catch(() => null)));
+  const reasons = await Promise.all(
+    pages.map((page) =>
+      page?.evaluate(async (url) => {
+        const path = "/client/src/shared.js";
+        const { SharedConnection } = await import(path);
+        const connection = new SharedConnection(`${url}/events?topc=a`, { autoConnect: false });
+        const error = await connection.connect().catch((/** @type {any} */ error) => error);
+        return [connection.state, error.status, error.isFinal, error.message];
+      }, hub.url),
+    ),
+  );
+  for (const [state, status, isFinal, message] of /** @type {any[]} */ (reasons)) {
+    assert.deepEqual([state, status, isFinal], ["closed", 400, true]);
+    assert.match(message, /topc/);
+  }
+  await closed(/** @type {Page[]} */ (pages));
+});
