@@ -8,6 +8,12 @@ pub(super) const CANONICAL: Dialect = Dialect {
     has_short_job_names: false,
     routes: &[
         Route::new("GET", "/", Operation::Index),
+        Route::new("GET", "/sse-test", Operation::TestPage),
+        Route::new("GET", "/console", Operation::Console),
+        Route::new("GET", "/client/{*id}", Operation::Asset("client/src")),
+        Route::new("GET", "/elements/{*id}", Operation::Asset("elements")),
+        Route::new("GET", "/react/{*id}", Operation::Asset("react/src")),
+        Route::new("GET", "/static/{*id}", Operation::Asset("static")),
         Route::new("GET", "/events", Operation::Stream),
         Route::new("GET", "/events/ws", Operation::WebSocket),
         Route::new("POST", "/events", Operation::Publish),

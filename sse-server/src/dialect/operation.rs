@@ -6,6 +6,10 @@ use http::Method;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Index,
+    /// A file of this folder of `web/`.
+    Asset(&'static str),
+    TestPage,
+    Console,
     Stream,
     WebSocket,
     Publish,
@@ -119,13 +123,26 @@ impl Operation {
         })
     }
 
+    /// Whether it is the same for everyone, so that nobody is asked who they are.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(
+            self,
+            Self::Index
+                | Self::Live
+                | Self::Ready
+                | Self::Asset(_)
+                | Self::TestPage
+                | Self::Console
+        )
+    }
+
     /// Whether it shows or changes what all callers do: [`--admin-listen`](crate::config::ServerSettings::admin_listen) takes
     /// these off the public listeners.
     pub(crate) fn is_management(self) -> bool {
         self.is_administration()
             || matches!(
                 self,
-                Self::Connections | Self::Connection | Self::CloseConnection
+                Self::Console | Self::Connections | Self::Connection | Self::CloseConnection
             )
     }
 

@@ -179,7 +179,7 @@ pub(super) fn goes_by_certificate(
 ) -> bool {
     config.authentication.takes_certificates()
         && head.extensions.get::<ClientCertificate>().is_some()
-        && !is_open(operation)
+        && !operation.is_open()
         && !head.headers.contains_key(header::AUTHORIZATION)
         && query.get("ticket").is_none()
 }
@@ -191,20 +191,8 @@ pub(super) fn cookies(
     headers: &HeaderMap,
     query: &Query,
 ) -> Option<HeaderValue> {
-    let is_open = matches!(
-        operation,
-        Operation::Index | Operation::Live | Operation::Ready
-    );
-    if is_open || query.get("ticket").is_some() {
+    if operation.is_open() || query.get("ticket").is_some() {
         return None;
     }
     config.authentication.cookies(headers)
-}
-
-/// Whether nobody is asked who they are.
-fn is_open(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Index | Operation::Live | Operation::Ready
-    )
 }

@@ -4,6 +4,7 @@
 //! [`HubService`] is independent of the server: it takes any [`http::Request`] and gives an
 //! [`http::Response`], so it can be mounted in a hyper or axum application.
 
+mod assets;
 mod audited;
 mod body;
 mod callers;
@@ -408,6 +409,9 @@ impl HubService {
 async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<Body>, Problem> {
     match operation {
         Operation::Index => Ok(text(request.router.index())),
+        Operation::Asset(folder) => assets::file(&request, folder, &request.id),
+        Operation::TestPage => assets::file(&request, "static", "sse-test/index.html"),
+        Operation::Console => assets::file(&request, "static", "console/index.html"),
         Operation::Stream => stream::open(request).await,
         Operation::WebSocket => websocket::open(request).await,
         Operation::Publish => publish::publish(request).await,

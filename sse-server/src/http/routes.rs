@@ -117,7 +117,10 @@ mod tests {
     fn every_row_is_found_by_its_own_path_and_method() {
         let router = Router::new(Offer::Everything);
         for (route, dialect) in routes() {
-            let path = route.path.replace("{id}", "a%20b");
+            let path = route
+                .path
+                .replace("{id}", "a%20b")
+                .replace("{*id}", "a%20b");
             let matched = router.find(&path).unwrap();
             let (operation, found) = matched.operation(&route.method.parse().unwrap()).unwrap();
             assert_eq!(operation, route.operation, "{path}");

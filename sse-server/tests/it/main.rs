@@ -19,6 +19,7 @@ mod secure;
 mod server;
 
 mod access;
+mod assets;
 mod compressed;
 mod configuration;
 mod cursors;

@@ -292,7 +292,9 @@ pub(super) fn finish(config: &HttpConfig, origin: &Origin, headers: &mut HeaderM
         );
     }
     if let Ok(name) = HeaderName::try_from("cross-origin-resource-policy") {
-        headers.insert(name, HeaderValue::from_static("same-site"));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static("same-site"));
     }
 }
 

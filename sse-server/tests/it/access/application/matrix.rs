@@ -207,7 +207,11 @@ impl Matrix {
 
         // The rule.
         let is_preflight = method == "OPTIONS";
-        let is_open = ["/", "/livez", "/readyz"].contains(&path);
+        let is_file = ["/client/", "/elements/", "/react/", "/static/"]
+            .iter()
+            .any(|folder| path.starts_with(folder));
+        let is_open =
+            is_file || ["/", "/livez", "/readyz", "/sse-test", "/console"].contains(&path);
         let changes = is_handshake || ["POST", "DELETE"].contains(&method);
         let by_cookie = shown == Credential::Cookie && !is_open;
         let is_refused = !is_preflight
