@@ -1,5 +1,7 @@
 //! Making tickets over HTTP.
 
+use std::sync::Arc;
+
 use http::{Response, header};
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,7 +11,8 @@ use super::json;
 use super::problem::Problem;
 use super::request::Request;
 use crate::access::authentication::TICKET_LIFETIME;
-use crate::access::{Caller, Forbidden, Grants};
+use crate::access::{Caller, Credential, Forbidden, Grants};
+use crate::clock;
 
 /// What a ticket is to be for; all of it may be left out.
 #[derive(Default, Deserialize)]
@@ -77,6 +80,11 @@ pub(super) fn make(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     }
     let holder = holder.with_grants(grants);
     let holder = match caller.credential() {
+        // The rights of somebody else begin now: what was taken from them before does not count.
+        Some(credential) if of_another => holder.with_credential(Arc::new(Credential {
+            issued_at: Some(clock::unix_millis()),
+            ..(**credential).clone()
+        })),
         Some(credential) => holder.with_credential(credential.clone()),
         None => holder,
     };

@@ -199,3 +199,27 @@ fn what_is_revoked_ends_streams_refuses_requests_and_outlives_a_restart() {
             .ok()
     });
 }
+
+#[test]
+fn a_ticket_made_for_somebody_counts_from_when_it_was_made() {
+    let hub = Guarded::start(&[]);
+    let mut old = json!({"jti": "backend", "iat": now() - 1000});
+    old["sse"] = json!({"subscribe": ["*", "user/*"], "issue": true});
+    let backend = token(old);
+    let ticket = |user: &str| {
+        let asked = json!({"user": user, "topics": ["news"]});
+        let made = hub.post(&backend, "/events/tickets", &asked).ok();
+        format!("/events?ticket={}", made["ticket"].as_str().unwrap())
+    };
+    let before = ticket("ann");
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let revoke = |what: Value| hub.post(&admin(), "/admin/revocations", &what).ok();
+    revoke(json!({"user": "ann"}));
+    assert!(hub.server.try_open(&before, &[]).is_err());
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    assert!(hub.server.try_open(&ticket("ann"), &[]).is_ok());
+    // Whoever made it can be revoked, too.
+    let of_backend = ticket("ann");
+    revoke(json!({"jti": "backend"}));
+    assert!(hub.server.try_open(&of_backend, &[]).is_err());
+}
