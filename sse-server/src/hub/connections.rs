@@ -52,7 +52,7 @@ pub(crate) struct ConnectionPlace {
 #[derive(Debug)]
 struct Kept {
     _of_user: Option<UserPlace>,
-    audited: Option<Audited>,
+    audited: Option<Box<Audited>>,
 }
 
 /// A connection whose end goes into the audit log.
@@ -398,12 +398,12 @@ impl Hub {
                 topics: Topics(topics),
                 user_agent: user_agent.map(Cut),
             });
-            Audited {
+            Box::new(Audited {
                 audit: audit.clone(),
                 caller: caller.clone(),
                 id: id.clone(),
                 since: now,
-            }
+            })
         });
         let is_needed = of_user.is_some() || audited.is_some();
         is_needed.then(|| {

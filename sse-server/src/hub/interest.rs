@@ -57,6 +57,13 @@ impl Interest {
         }
     }
 
+    /// What it takes in memory, more or less.
+    pub(super) fn bytes(&self) -> usize {
+        let types = self.event_types.iter().flatten();
+        let names = self.topics.iter().chain(&self.exact_topics).chain(types);
+        size_of::<Self>() + names.map(|name| name.len() + NAME_BYTES).sum::<usize>()
+    }
+
     /// The topics and patterns, as they were asked for.
     pub(crate) fn topic_names(&self) -> Vec<&str> {
         let all = self.topics.iter().chain(&self.exact_topics);

@@ -145,6 +145,9 @@ struct Inner {
 /// The user agent of a client, its rights, and what it has shown to have them.
 type ClientKey = (Option<String>, Visibility, Option<Arc<Credential>>);
 
+/// What a [`ClientKey`] takes, with a user agent as long as it may be. A stated guess.
+const CLIENT_KEY_BYTES: usize = 512;
+
 impl Hub {
     /// A hub that keeps everything in memory.
     ///
@@ -419,8 +422,8 @@ impl Inner {
             other_frames_bytes: Arc::default(),
             exclusions: Exclusions::default(),
             ending_rights: rights::EndingRights::new(stored.revocations),
-            selectors: Interner::new(),
-            clients: Interner::new(),
+            selectors: Interner::new(|(interest, _)| interest.bytes()),
+            clients: Interner::new(|_| CLIENT_KEY_BYTES),
             leased_shards: Mutex::new(vec![false; pool.shards()]),
             config,
             broker,
