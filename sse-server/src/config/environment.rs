@@ -90,5 +90,10 @@ fn is_of_kubernetes(rest: &str, value: &OsStr) -> bool {
 const PREFIX: &str = "SSE_";
 /// What `sse`, the client, reads.
 const CLIENT: &[&str] = &["SSE_TOKEN", "SSE_CA_CERT"];
-/// What the tests and benchmarks of the log and of foreign clients read: how many, how long.
-const TESTS: &[&str] = &["SSE_BROKER_", "SSE_CLIENTS_"];
+/// What tests and benchmarks read: how many, how long, and which program.
+const TESTS: &[&str] = &[
+    "SSE_BROKER_",
+    "SSE_CLIENTS_",
+    "SSE_MODEL_",
+    "SSE_SERVER_PROGRAM",
+];

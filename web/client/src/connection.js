@@ -76,6 +76,8 @@ export class SSEConnection extends EventTarget {
   onmessage = null;
   /** @type {((event: Event & {error: ConnectionError}) => void) | null} */
   onerror = null;
+  /** Hears every event of the stream, whatever its type. @type {((event: MessageEvent) => void) | null} */
+  onevent = null;
 
   /** @type {State} */
   state = "closed";
@@ -565,6 +567,7 @@ export class SSEConnection extends EventTarget {
     const event = new MessageEvent(type, { data, lastEventId, origin: this.#origin });
     this.dispatchEvent(event);
     if (type === "message") this.onmessage?.(event);
+    this.onevent?.(event);
     for (const queue of this.#iterators) queue.push(event);
   }
 
