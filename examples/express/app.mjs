@@ -2,7 +2,7 @@ import { setTimeout } from "node:timers/promises";
 
 import express from "express";
 
-import { sendCompletionUpdate, sendErrorUpdate, sendProgressUpdate } from "./hub.mjs";
+import { sendCompletionUpdate, sendErrorUpdate, sendProgressUpdate } from "../node/sse-hub.mjs";
 
 const app = express();
 

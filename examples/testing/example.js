@@ -15,6 +15,7 @@ export class Example {
   /** The application's URL. */
   url = "";
   hubUrl = "";
+  modelUrl = "";
   #folder = mkdtempSync(join(tmpdir(), "sse-example-"));
   /** @type {string[]} */
   #commands;
@@ -23,6 +24,7 @@ export class Example {
   /** Another port than the README's for each. @type {[string, string][]} */
   #ports;
   #name;
+  #hubFlags = "";
   #log = "";
 
   /**
@@ -40,22 +42,24 @@ export class Example {
       writeFileSync(path, this.#here(readFileSync(path, "utf8")));
     }
     this.#commands = commands(readFileSync(join(this.#folder, name, "README.md"), "utf8"));
-    const [app = "", hub = ""] = ports.map(([, port]) => port);
-    this.url = `http://127.0.0.1:${app}`;
-    this.hubUrl = `http://127.0.0.1:${hub}`;
+    const [app = "", hub = "", model = ""] = ports.map(([, port]) => `http://127.0.0.1:${port}`);
+    this.url = app;
+    this.hubUrl = hub;
+    this.modelUrl = model;
   }
 
   /**
    * Starts what the first commands of the README start: the hub, and the application.
    *
    * @param {string} name Its folder.
-   * @param {number} count How many commands.
+   * @param {{programs?: number, hubFlags?: string}} [how]
    */
-  static async start(name, count = 2) {
+  static async start(name, { programs = 2, hubFlags = "" } = {}) {
     const ports = await Promise.all(["5000", "8080", "9000"].map(async (port) => /** @type {[string, string]} */ ([port, await freePort()])));
     const example = new Example(name, ports);
+    example.#hubFlags = hubFlags;
     try {
-      for (const command of example.#commands.slice(0, count)) await example.#start(command);
+      for (const command of example.#commands.slice(0, programs)) await example.#start(command);
       return example;
     } catch (error) {
       await example.stop();
@@ -80,9 +84,20 @@ export class Example {
 
   /** A crash of the hub, and its return. */
   async restartHub() {
-    const [hub = ""] = this.#commands;
-    await kill(this.#processes.get(hub));
-    await this.#start(hub);
+    await this.kill("sse-server");
+    await this.#start(this.#command("sse-server"));
+  }
+
+  /** @param {string} name What the command begins with. */
+  async kill(name) {
+    await kill(this.#processes.get(this.#command(name)));
+  }
+
+  /** @param {string} name */
+  #command(name) {
+    const found = this.#commands.find((command) => command.startsWith(name));
+    if (!found) throw new Error(`no command begins with ${name}`);
+    return found;
   }
 
   async stop() {
@@ -106,9 +121,10 @@ export class Example {
   /** @param {string} command */
   async #start(command) {
     const isHub = command.startsWith("sse-server ");
-    const program = this.#spawn(isHub ? command.replace("sse-server", `${HUB} --listen ${new URL(this.hubUrl).host} --log off`) : command);
+    const hub = `${HUB} --listen ${new URL(this.hubUrl).host} --log off ${this.#hubFlags}`;
+    const program = this.#spawn(isHub ? command.replace("sse-server", hub) : command);
     this.#processes.set(command, program);
-    const url = isHub ? `${this.hubUrl}/livez` : this.url;
+    const url = isHub ? `${this.hubUrl}/livez` : command.includes("model") ? this.modelUrl : this.url;
     const until = Date.now() + 30_000;
     while (!(await answers(url))) {
       if (program.exitCode !== null) throw new Error(`${command}: ended with ${program.exitCode}: ${this.#log}`);

@@ -7,6 +7,7 @@ import { chromium } from "playwright-core";
 
 /** @typedef {import("playwright-core").Browser} Browser */
 /** @typedef {import("playwright-core").BrowserContext} BrowserContext */
+/** @typedef {import("playwright-core").Page} Page */
 
 /** Whoever is there first. */
 const NAMES = ["chromium", "chromium-browser", "google-chrome"];
