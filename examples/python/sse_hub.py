@@ -291,10 +291,9 @@ class _Pool:
 
     def take(self, until: float) -> _Connection:
         while True:
+            if self._process != os.getpid():
+                self._begin_anew()
             with self._lock:
-                # The sockets of the process that forked this one are not ours to speak on.
-                if self._process != os.getpid():
-                    self._idle, self._process = [], os.getpid()
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
                 return self._open(until)
@@ -309,6 +308,11 @@ class _Pool:
                 self._idle.append(connection)
         if not is_kept:
             connection.close()
+
+    def _begin_anew(self) -> None:
+        """In a forked process: the sockets are not ours to speak on, and nobody may be left to open the lock."""
+        self._lock, self._process = threading.Lock(), os.getpid()
+        self.close()
 
     def close(self) -> None:
         with self._lock:
@@ -443,10 +447,11 @@ def init_sse(app: Any = None, config: Optional[Mapping[str, Any]] = None) -> SSE
 
 def _current() -> SSEManager:
     global _manager
-    with _manager_lock:
-        if _manager is None:
-            _manager = SSEManager()
-        return _manager
+    manager = _manager
+    if manager is None:
+        with _manager_lock:
+            manager = _manager = _manager or SSEManager()
+    return manager
 
 
 def publish(event_type: str, data: Any, topic: Union[str, List[str], None] = None, **fields: Any) -> Json:

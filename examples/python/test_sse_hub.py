@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -31,8 +32,8 @@ class Hub:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.url = re.search(r"http://\S+", self.process.stdout.readline()).group()
-        self.listen = self.url.removeprefix("http://")
+        self.url = re.search(r"https?://\S+", self.process.stdout.readline()).group()
+        self.listen = self.url.partition("://")[2]
 
     def kill(self):
         self.process.kill()
@@ -264,8 +265,8 @@ class Settings(unittest.TestCase):
         token = re.search(r"sse_\S+", subprocess.run(make, capture_output=True, text=True, check=True).stdout).group()
         hub = Hub("--token-file", tokens)
         self.addCleanup(hub.stop)
-        with self.assertRaises(HubError) as caught:
-            SSEManager(hub.url).send_progress_update("a", 1)
+        with SSEManager(hub.url) as nobody, self.assertRaises(HubError) as caught:
+            nobody.send_progress_update("a", 1)
         self.assertEqual(caught.exception.status, 401)
         os.environ.update(SSE_HUB_URL=hub.url + "/", SSE_HUB_TOKEN=token)
         self.addCleanup(os.environ.pop, "SSE_HUB_URL")
@@ -275,6 +276,32 @@ class Settings(unittest.TestCase):
             with self.assertRaises(HubError) as caught:
                 sse.publish("note", 1, topic="news")
             self.assertEqual(caught.exception.status, 403)
+
+    def test_over_https_the_hub_is_verified_and_the_socket_kept(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        cert, key = (os.path.join(folder.name, name) for name in ("hub.pem", "hub-key.pem"))
+        make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+        make += " -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
+        subprocess.run([*make.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
+        hub = Hub("--tls-cert", cert, "--tls-key", key)
+        self.addCleanup(hub.stop)
+        url = hub.url.replace("127.0.0.1", "localhost")
+        with SSEManager(url, ssl_context=ssl.create_default_context(cafile=cert)) as sse:
+            sse.publish("note", 1, topic="kept")
+            (before,) = [connection.sock.getsockname() for connection in sse._pool._idle]
+            for number in range(3):
+                sse.send_progress_update("secret", number)
+            (after,) = [connection.sock.getsockname() for connection in sse._pool._idle]
+            self.assertEqual(before, after)
+        with self.assertRaisesRegex(HubUnavailable, "(?i)certificate"):
+            SSEManager(url, timeout=1).publish("note", 1)
+        begun = time.monotonic()
+        silent = Misbehaving(hang)
+        self.addCleanup(silent.stop)
+        with self.assertRaisesRegex(HubUnavailable, "timed out"):
+            SSEManager(silent.url.replace("http:", "https:"), timeout=0.5).publish("note", 1)
+        self.assertLess(time.monotonic() - begun, 2)
 
     def test_an_application_says_where_the_hub_is_and_knows_the_manager(self):
         app = SimpleNamespace(config={"SSE_HUB_URL": "http://hub.example:9000"}, extensions={})

@@ -24,7 +24,6 @@ async function withTabs(hubFlags, body) {
   const example = await Example.start("llm", { programs: 3, hubFlags });
   const context = await browser.newContext();
   try {
-    await example.serveClient(context);
     /** @type {Error[]} */
     const errors = [];
     context.on("weberror", (error) => errors.push(error.error()));

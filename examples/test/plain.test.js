@@ -10,7 +10,6 @@ test("EventSource and the client show what curl publishes, once, also after the 
   const browser = await launch();
   try {
     const context = await browser.newContext();
-    await example.serveClient(context);
     const page = await context.newPage();
     await page.goto(example.url);
     for (const id of ["native", "client"]) await page.locator(`#${id}-state`, { hasText: "open" }).waitFor();

@@ -18,7 +18,6 @@ for (const name of ["flask", "fastapi", "express", "go"]) {
     const example = await Example.start(name);
     const context = await browser.newContext();
     try {
-      await example.serveClient(context);
       const page = await context.newPage();
       /** @type {Error[]} */
       const errors = [];

@@ -6,7 +6,6 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 
 const EXAMPLES = new URL("..", import.meta.url).pathname;
-const CLIENT = new URL("../../web/client/src/", import.meta.url).pathname;
 const HUB = process.env.SSE_SERVER_PROGRAM ?? new URL("../../target/debug/sse-server", import.meta.url).pathname;
 /** Where `cargo xtask setup` has put Python's, Node's and Go's packages. */
 export const TOOLS = process.env.EXAMPLE_TOOLS ?? new URL("../../target/tools/clients", import.meta.url).pathname;
@@ -103,14 +102,6 @@ export class Example {
   async stop() {
     await Promise.all([...this.#processes.values()].map(kill));
     rmSync(this.#folder, { recursive: true, force: true });
-  }
-
-  /** @param {import("../../web/testing/browser.js").BrowserContext} context */
-  async serveClient(context) {
-    await context.route(`${this.hubUrl}/client/*`, (route) => {
-      const path = join(CLIENT, new URL(route.request().url()).pathname.slice("/client/".length));
-      return route.fulfill({ path, contentType: "text/javascript", headers: { "Access-Control-Allow-Origin": "*" } });
-    });
   }
 
   /** @param {string} text */

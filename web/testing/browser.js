@@ -6,7 +6,6 @@ import { delimiter, join } from "node:path";
 import { chromium } from "playwright-core";
 
 /** @typedef {import("playwright-core").Browser} Browser */
-/** @typedef {import("playwright-core").BrowserContext} BrowserContext */
 /** @typedef {import("playwright-core").Page} Page */
 
 /** Whoever is there first. */
