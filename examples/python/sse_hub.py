@@ -230,7 +230,8 @@ class SSEManager:
                     raise answer.error(HubError)
                 error = answer.error(HubUnavailable)
                 wait += answer.retry_after
-            if is_last or time.monotonic() + wait >= until:
+            # What has hardly any time is not begun: its time-out would hide what was wrong.
+            if is_last or time.monotonic() + wait + self.timeout / 10 >= until:
                 raise error
             logger.debug("%s %s: %s; again in %.3f s", method, path, error, wait)
             time.sleep(wait)

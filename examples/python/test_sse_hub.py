@@ -247,7 +247,7 @@ class WithATroubledHub(unittest.TestCase):
             SSEManager(f"http://127.0.0.1:{port}", timeout=1).publish("note", 1)
 
     def test_another_server_is_not_taken_for_a_hub(self):
-        _, sse = self.misbehaving(answer(200, "<html>"), timeout=1)
+        _, sse = self.misbehaving(answer(200, "<html>"))
         with self.assertRaisesRegex(HubUnavailable, "not the hub's"):
             sse.publish("note", 1)
 

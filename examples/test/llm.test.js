@@ -7,6 +7,7 @@ import { Example } from "../testing/example.js";
 
 const ALL = 'The answer is "forty-two", naïve 世界 🌍.\n'.repeat(45);
 const TOKENS = 8 * 45;
+const MODEL = "node model.mjs";
 
 /** @typedef {import("../../web/testing/browser.js").Page} Page */
 /** @type {import("../../web/testing/browser.js").Browser} */
@@ -36,6 +37,8 @@ async function withTabs(hubFlags, body) {
       const page = await open(example.url);
       await page.getByRole("button", { name: "Ask" }).click();
       await shows(page, 100);
+      // Nothing depends on how fast the machine opens tabs.
+      example.pause(MODEL);
       return page;
     };
     await body({ example, ask, open });
@@ -70,10 +73,11 @@ test("a tab from the start, one that comes late, one loaded again and one afterw
   withTabs("", async ({ example, ask, open }) => {
     const first = await ask();
     const reloaded = await open(first.url());
-    await shows(reloaded, 200);
+    await shows(reloaded, 100);
     const late = await open(first.url());
-    await shows(late, 200);
+    await shows(late, 100);
     await reloaded.reload();
+    example.resume(MODEL);
     for (const page of [first, late, reloaded]) assert.equal(await textAtItsEnd(page, "Complete."), ALL);
     assert.equal(await textAtItsEnd(await open(first.url()), "Complete."), ALL);
 
@@ -92,6 +96,7 @@ test("stop in one tab ends it in all, with the same text, and the request to the
     const third = await open(first.url());
     for (const page of [second, third]) await shows(page, 100);
     await third.reload();
+    example.resume(MODEL);
     await second.getByRole("button", { name: "Stop" }).click();
 
     const text = (await textAtItsEnd(first, "Stopped.")) ?? "";
@@ -109,25 +114,27 @@ test("a hub that crashes in the middle costs no token and doubles none", () =>
   withTabs("", async ({ example, ask, open }) => {
     const first = await ask();
     const second = await open(first.url());
-    await shows(second, 150);
+    await shows(second, 100);
+    example.resume(MODEL);
     await example.restartHub();
     for (const page of [first, second, await open(first.url())]) assert.equal(await textAtItsEnd(page, "Complete."), ALL);
   }));
 
 test("what the hub no longer keeps comes from the application", () =>
-  withTabs("--retain 'answer/*;keep-latest=3'", async ({ ask, open }) => {
+  withTabs("--retain 'answer/*;keep-latest=3'", async ({ example, ask, open }) => {
     const first = await ask();
     const asked = first.context().waitForEvent("request", (request) => request.url().includes("/answers/"));
     const late = await open(first.url());
-    await shows(late, 200);
+    await shows(late, 100);
     await asked;
+    example.resume(MODEL);
     for (const page of [first, late, await open(first.url())]) assert.equal(await textAtItsEnd(page, "Complete."), ALL);
   }));
 
 test("a model that breaks off is told to all, with what there was", () =>
   withTabs("", async ({ example, ask, open }) => {
     const first = await ask();
-    await example.kill("node model.mjs");
+    await example.kill(MODEL);
     const text = (await textAtItsEnd(first, "The model failed.")) ?? "";
     assert.ok(ALL.startsWith(text) && text.length >= 100, text);
     assert.equal(await textAtItsEnd(await open(first.url()), "The model failed."), text);

@@ -92,6 +92,30 @@ export class Example {
     await kill(this.#processes.get(this.#command(name)));
   }
 
+  /**
+   * Stops a program where it is, until `resume`.
+   *
+   * @param {string} name What the command begins with.
+   */
+  pause(name) {
+    this.#signal(name, "SIGSTOP");
+  }
+
+  /** @param {string} name */
+  resume(name) {
+    this.#signal(name, "SIGCONT");
+  }
+
+  /**
+   * @param {string} name
+   * @param {NodeJS.Signals} signal
+   */
+  #signal(name, signal) {
+    const pid = this.#processes.get(this.#command(name))?.pid;
+    if (!pid) throw new Error(`${name} does not run`);
+    process.kill(-pid, signal);
+  }
+
   /** @param {string} name */
   #command(name) {
     const found = this.#commands.find((command) => command.startsWith(name));
