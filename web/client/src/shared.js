@@ -7,6 +7,7 @@
 
 import { SSEConnection } from "./connection.js";
 import { Group } from "./group.js";
+import { isOlder, jobsOf, stateOf } from "./job.js";
 import { ask, provided } from "./request.js";
 import { onWake } from "./wake.js";
 
@@ -86,6 +87,7 @@ export class SharedConnection extends SSEConnection {
  * @property {ReadableStreamDefaultController<Uint8Array>} controller
  * @property {string} at
  * @property {boolean} isBehind Something is missing after `at`.
+ * @property {URL[]} jobs Whose state it has to begin with.
  * @property {Map<string | symbol, Delivery> | null} kept What comes while it asks for that, by id.
  * @property {() => void} onRoom
  */
@@ -207,6 +209,7 @@ class Part {
       controller: /** @type {any} */ (null),
       at: from || last,
       isBehind: from !== "" && from !== last,
+      jobs: from === "" ? jobsOf(this.#url) : [],
       kept: null,
       onRoom() {},
     };
@@ -326,10 +329,13 @@ class Part {
   /** Gets what is missing from the hub, while what comes is kept for after it. */
   async #catchUp() {
     const body = this.#body;
-    if (!body?.isBehind || body.kept || !this.#isOpen || (body.controller.desiredSize ?? 0) <= 0) return;
-    while (body.isBehind && this.#isOpen && this.#body === body) {
-      body.isBehind = false;
+    const isMissing = () => body !== null && (body.isBehind || body.jobs.length > 0);
+    if (!body || !isMissing() || body.kept || !this.#isOpen || (body.controller.desiredSize ?? 0) <= 0) return;
+    while (isMissing() && this.#isOpen && this.#body === body) {
       body.kept = new Map();
+      if (body.jobs.length) await this.#begin(body, body.jobs.splice(0));
+      if (!body.isBehind || this.#body !== body) continue;
+      body.isBehind = false;
       await this.#missed(body);
     }
     if (this.#body !== body) return;
@@ -338,6 +344,21 @@ class Part {
     // What is kept after something that is missing has to be asked for, too.
     if (body.isBehind) return;
     for (const delivery of kept.values()) this.#pass(body, delivery);
+  }
+
+  /**
+   * @param {Body} body
+   * @param {URL[]} jobs
+   */
+  async #begin(body, jobs) {
+    const hasLongNames = /\/sse(\/events)?\/?$/.test(this.#url.pathname);
+    const states = await Promise.all(jobs.map((job) => stateOf(this.#options, job, hasLongNames)));
+    if (this.#body !== body) return;
+    for (const state of states) {
+      if (!state) continue;
+      write(body, state);
+      for (const [key, { data }] of body.kept ?? []) if (isOlder(data, state.data)) body.kept?.delete(key);
+    }
   }
 
   /** @param {Body} body */
@@ -418,7 +439,7 @@ function withoutTypes(url, { topics = [], eventTypes = [] }) {
 }
 
 /**
- * The name of the lock and the channel. A token is in it as part of a hash only.
+ * The name of the lock and the channel, with the version of what goes over it. A token is in it as part of a hash only.
  *
  * @param {URL} url
  * @param {SharedOptions} options
@@ -428,7 +449,7 @@ async function nameOf(url, { identity, token, headers, withCredentials = false }
   const parameters = [...url.searchParams].map((pair) => pair.join("=")).sort();
   const bytes = new TextEncoder().encode(JSON.stringify([whose, parameters, withCredentials]));
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).subarray(0, 16);
-  return `sse ${url.origin}${url.pathname} ${Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  return `sse/1 ${url.origin}${url.pathname} ${Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
 /**
