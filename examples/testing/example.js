@@ -7,6 +7,7 @@ import { delimiter, join } from "node:path";
 
 const EXAMPLES = new URL("..", import.meta.url).pathname;
 const HUB = process.env.SSE_SERVER_PROGRAM ?? new URL("../../target/debug/sse-server", import.meta.url).pathname;
+const WEB_PACKAGES = new URL("../../web/node_modules", import.meta.url).pathname;
 /** Where `cargo xtask setup` has put Python's, Node's and Go's packages. */
 export const TOOLS = process.env.EXAMPLE_TOOLS ?? new URL("../../target/tools/clients", import.meta.url).pathname;
 
@@ -33,10 +34,11 @@ export class Example {
   constructor(name, ports) {
     this.#name = name;
     this.#ports = ports;
-    cpSync(EXAMPLES, this.#folder, { recursive: true, filter: (path) => !path.includes("node_modules") });
+    cpSync(EXAMPLES, this.#folder, { recursive: true, filter: (path) => !/node_modules|dist$/.test(path) });
     symlinkSync(join(TOOLS, "node_modules"), join(this.#folder, "node_modules"));
+    symlinkSync(WEB_PACKAGES, join(this.#folder, "react/node_modules"));
     for (const file of /** @type {string[]} */ (readdirSync(this.#folder, { recursive: true }))) {
-      if (!/\.(html|mjs|py|go|md)$/.test(file) || file.startsWith("node_modules")) continue;
+      if (!/\.(html|mjs|jsx|json|py|go|md)$/.test(file) || file.includes("node_modules")) continue;
       const path = join(this.#folder, file);
       writeFileSync(path, this.#here(readFileSync(path, "utf8")));
     }
