@@ -73,7 +73,7 @@ class Source {
       (/** @type {any[]} */ ...given) => /** @type {any} */ (this.options)[name](...given),
     ]);
     this.connection = new Connection(url, { ...options, ...Object.fromEntries(latest), autoConnect: false });
-    this.connection.onAny = (event) => [...this.#feeds].forEach((feed) => feed.hear(event));
+    this.connection.onAny = (event) => [...this.#feeds].forEach((feed) => attempt(() => feed.hear(event)));
     if (options.autoConnect !== false && !options.signal?.aborted) this.connection.connect().catch(() => {});
   }
 
@@ -226,6 +226,21 @@ export function parsed(text) {
     return JSON.parse(text);
   } catch {
     return text;
+  }
+}
+
+/**
+ * What fails in a component's own function is told as what fails in a listener: it is no trouble of the connection.
+ *
+ * @param {() => void} task
+ */
+function attempt(task) {
+  try {
+    task();
+  } catch (error) {
+    setTimeout(() => {
+      throw error;
+    });
   }
 }
 

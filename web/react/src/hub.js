@@ -66,6 +66,6 @@ export async function get(url, { headers, token, ticket, withCredentials, fetch:
  */
 export function failure(text) {
   const data = parsed(text);
-  const said = data?.error?.message ?? data?.error ?? data?.message ?? data;
+  const said = data?.error?.message ?? data?.error ?? data?.message ?? data?.reason ?? data;
   return new Error(typeof said === "string" ? said : JSON.stringify(said), { cause: data });
 }

@@ -2,7 +2,7 @@
 
 import { useMemo, useRef } from "react";
 
-import { keyOf, parsed } from "./feed.js";
+import { feedOf, keyOf, parsed } from "./feed.js";
 import { failure, get, hubOf, jobOf, post, streamOf } from "./hub.js";
 import { useFeed } from "./use-feed.js";
 
@@ -46,6 +46,7 @@ import { useFeed } from "./use-feed.js";
  * @property {Error | null} error Why the job failed, with what was published as its `cause`; or what is wrong with the connection now.
  * @property {boolean} isDone Whether it has ended: completed, failed or cancelled.
  * @property {boolean} isConnected
+ * @property {() => void} reconnect Connects anew, also when the connection had given up.
  * @property {(message?: string) => Promise<void>} cancel Asks the hub to cancel it; rejected with a `ConnectionError` when that is refused.
  */
 
@@ -61,25 +62,27 @@ import { useFeed } from "./use-feed.js";
 export function useJob(id, { url, ...options } = {}) {
   const hub = hubOf(url);
   const plan = typeof id === "string" && id ? planOf(hub, id, options) : null;
+  const key = plan?.key ?? null;
   const address = plan && id ? jobOf(hub, id) : null;
   const latest = useRef(options);
   latest.current = options;
   const actions = useMemo(
     () => ({
+      reconnect: () => void (key && feedOf(key)?.reconnect()),
       cancel: async (/** @type {unknown} */ message) => {
         // As a click's handler it is called with the click.
         const body = typeof message === "string" ? { message } : {};
         if (address) await post(`${address}/cancel`, body, latest.current);
       },
     }),
-    [address],
+    [address, key],
   );
   return useFeed(plan, UNKNOWN, fieldsOf, actions);
 }
 
 /**
  * @param {Snapshot<Known>} snapshot
- * @returns {Omit<FollowedJob<any>, "cancel">}
+ * @returns {Omit<FollowedJob<any>, "cancel" | "reconnect">}
  */
 function fieldsOf({ value: { job, failure }, error, isConnected }) {
   const { progress = 0, total = null, message = null, status = null, result = null } = job ?? {};

@@ -12,6 +12,7 @@ import { useFeed } from "./use-feed.js";
  * @typedef {object} OwnTokenOptions
  * @property {string | URL} [url] The hub's address; the page's own, if left out.
  * @property {string} [event] The type of the events that bring text. `token`.
+ * @property {string} [job] The job that `stop()` cancels, where the topic is not `job/ID` itself.
  * @property {(data: any) => string} [select] The text in an event's data, where that is JSON. Without it the data is the text as it stands.
  */
 
@@ -27,21 +28,23 @@ import { useFeed } from "./use-feed.js";
  * @property {Error | null} error Why it failed, with what was published as its `cause`; or what is wrong with the connection now.
  * @property {Record<string, any> | null} gap What the stream said of missing events: then the text has a hole.
  * @property {boolean} isConnected
+ * @property {() => void} reconnect Connects anew, also when the connection had given up.
  * @property {() => Promise<void>} stop Asks the program that writes to stop.
  */
 
 /**
- * Follows a text, one event `token` after the other, to an event `done` or `complete`, or to `error`. A topic has one text.
+ * Follows a text, one event `token` after the other, to an event `done`, `complete` or `end`, or to `error`. A topic has one text.
  *
- * `stop()` publishes the event `stop` to the topic. All who read the topic are done with it, and have the same text. The program that
- * writes has to read the topic, and to stop, too. Where the topic is `job/ID`, it cancels that job instead: readers get a `status`
- * that says `cancelled`, and the program's next report is refused with 409.
+ * `stop()` asks the program that writes to stop; the hub cannot do it. It publishes the event `stop` to the topic, with which all who
+ * read the topic are done, with the same text. The program has to read the topic, too. With a `job`, or where the topic is `job/ID`,
+ * it cancels that job instead, which the program learns with its next report, or by waiting for it. In the topic `job/ID` that ends
+ * the text; in another one the program does, with `end` and `{"reason": "stopped"}`.
  *
  * @param {string | null | undefined} topic The topic; null for none.
  * @param {TokenOptions} [options] Besides these, the connection's.
  * @returns {Tokens}
  */
-export function useTokens(topic, { url, event = "token", select, ...options } = {}) {
+export function useTokens(topic, { url, event = "token", job, select, ...options } = {}) {
   const hub = hubOf(url);
   const plan = typeof topic === "string" && topic ? planOf(hub, topic, event, select, options) : null;
   const key = plan?.key ?? null;
@@ -49,20 +52,22 @@ export function useTokens(topic, { url, event = "token", select, ...options } = 
   latest.current = options;
   const actions = useMemo(
     () => ({
+      reconnect: () => void (key && feedOf(key)?.reconnect()),
       stop: async () => {
         if (!topic || (key && feedOf(key)?.snapshot.value.done)) return;
-        if (topic.startsWith("job/")) await post(`${jobOf(hub, topic.slice(4))}/cancel`, {}, latest.current);
+        const id = job ?? (topic.startsWith("job/") ? topic.slice("job/".length) : null);
+        if (id) await post(`${jobOf(hub, id)}/cancel`, {}, latest.current);
         else await post(`${hub}/events`, { topic, event: "stop", data: {} }, latest.current);
       },
     }),
-    [hub, topic, key],
+    [hub, topic, job, key],
   );
   return useFeed(plan, EMPTY, fieldsOf, actions);
 }
 
 /**
  * @param {Snapshot<Written>} snapshot
- * @returns {Omit<Tokens, "stop">}
+ * @returns {Omit<Tokens, "stop" | "reconnect">}
  */
 function fieldsOf({ value: { failure, ...written }, error, gap, isConnected }) {
   return { ...written, error: failure ?? error, gap, isConnected };
@@ -90,13 +95,15 @@ function planOf(hub, topic, event, select, given) {
     fold: (written, { type, data }) => {
       if (written.done) return written;
       if (type === event) return { ...written, text: written.text + (select ? (select(parsed(data)) ?? "") : data) };
-      if (type === "done" || type === "complete") return { ...written, done: true };
-      if (type === "error") return { ...written, done: true, failure: failure(data) };
-      const isStop = type === "stop" || (type === "status" && parsed(data)?.status === "cancelled");
-      return isStop ? { ...written, done: true, isStopped: true } : written;
+      const { status, reason } = parsed(data) ?? {};
+      if (type === "error" || (type === "end" && reason === "failed")) return { ...written, done: true, failure: failure(data) };
+      const isStopped = type === "stop" || (type === "end" && reason === "stopped") || (type === "status" && status === "cancelled");
+      return isStopped || ENDS.includes(type) ? { ...written, done: true, isStopped } : written;
     },
   };
 }
 
 /** @type {Written} */
 const EMPTY = { text: "", done: false, isStopped: false, failure: null };
+
+const ENDS = ["done", "complete", "end"];

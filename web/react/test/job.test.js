@@ -14,9 +14,9 @@ const show = ({ page, hub }, id) =>
   page.run(
     ({ React, h, render, useJob }, { url, id }) => {
       const View = ({ id }) => {
-        const { percent, total, message, status, result, error, isDone, cancel, job } = useJob(id, window.jobOptions?.(url) ?? { url });
+        const { percent, total, message, status, result, error, isDone, cancel, reconnect, job } = useJob(id, window.jobOptions?.(url) ?? { url });
         window.job = job;
-        window.cancel = cancel;
+        Object.assign(window, { cancel, reconnect });
         return h("p", null, `${status} ${percent}% of ${total}: ${message} ${JSON.stringify(result)} ${error?.message} ${isDone}.`);
       };
       window.root ??= render(null);
@@ -83,6 +83,25 @@ inReacts((it) => {
     assert.equal((await hub.request(`/jobs/${job_id}`)).status, "cancelled");
     const refused = await page.run(async () => window.cancel(new Event("click")).catch(({ status, name }) => `${name} ${status}`));
     assert.equal(refused, "ConnectionError 409");
+  });
+
+  it("a connection that was refused is told, and reconnecting tries again", async (given) => {
+    const { page, hub, topic: job_id } = given;
+    await hub.post("/jobs", { job_id });
+    await page.run(() => {
+      window.refused = true;
+      const refusing = (url, request) => (window.refused ? new Response("", { status: 403 }) : fetch(url, request));
+      window.jobOptions = (url) => ({ url: `${url}/events`, fetch: refusing });
+    });
+    await show(given, job_id);
+    await page.shows("null 0% of null: null null 403 false.");
+    await page.run(() => {
+      window.refused = false;
+      window.reconnect();
+    });
+    await page.shows("pending 0% of null: null null undefined false.");
+    await page.run(() => window.cancel());
+    await page.shows("cancelled");
   });
 
   it("where streams fail it is right by polling, before, during and after", async (given) => {

@@ -49,13 +49,19 @@ inReacts((it) => {
   });
 
   it("JSON has its text where select says, and a failure is told", async (given) => {
-    const { page, topic, publish, streams } = given;
+    const { page, topic, publish, opened, streams } = given;
     await show(given, topic, "it", { event: "message", select: true });
     for (const content of ["Hel", undefined, "lo"]) await publish({ choices: [{ delta: { content } }] }, "message");
     await page.shows("it: Hello| false false undefined");
+    // A function that fails is told, and costs that event only.
+    await publish({ choices: [] }, "message");
+    await publish({ choices: [{ delta: { content: "!" } }] }, "message");
+    await page.shows("it: Hello!| false false undefined");
+    assert.match(page.errors.splice(0).join(), /^TypeError/);
     await publish({ error: { message: "too long" } }, "error");
-    await page.shows("it: Hello| true false too long");
+    await page.shows("it: Hello!| true false too long");
     await streams(0);
+    assert.equal(await opened(), 1);
   });
 
   it("stop ends the text for all who read it, and tells its writer", async (given) => {
@@ -86,5 +92,23 @@ inReacts((it) => {
     await hub.post("/jobs/whole text/complete", {});
     await page.shows("whole: once| true false undefined");
     await streams(0);
+  });
+
+  it("a text may end with a reason, and have its job under another name", async (given) => {
+    const { page, hub, topic, publish } = given;
+    await hub.post("/jobs", { job_id: "writer" });
+    await publish("so far", "token");
+    await show(given, topic, "it", { job: "writer" });
+    await page.shows("it: so far| false");
+    await page.run(() => window.stop());
+    assert.equal((await hub.request("/jobs/writer")).status, "cancelled");
+    await publish(" and no further", "token");
+    await publish({ reason: "stopped" }, "end");
+    await page.shows("it: so far and no further| true true undefined");
+    for (const [reason, shown] of [["complete", "false undefined"], ["failed", "false failed"]]) {
+      await hub.publish({ topic: reason, event: "end", data: { reason } });
+      await show(given, reason, reason);
+      await page.shows(`${reason}: | true ${shown}`);
+    }
   });
 });
