@@ -1,6 +1,6 @@
 // The real server, as its users start it.
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -95,5 +95,26 @@ export class Hub {
   async streams() {
     const { active_connections: active } = await this.request("/events/stats");
     return active;
+  }
+
+  /**
+   * A file of the hub's own folder.
+   *
+   * @param {string} name
+   * @param {string} text
+   */
+  file(name, text) {
+    const path = join(this.#folder, name);
+    writeFileSync(path, text);
+    return path;
+  }
+
+  /**
+   * A token, as `sse-server token sign` makes it.
+   *
+   * @param {...string} flags
+   */
+  token(...flags) {
+    return execFileSync(PROGRAM, ["token", "sign", ...flags], { encoding: "utf8" }).trim();
   }
 }

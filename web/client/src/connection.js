@@ -93,7 +93,9 @@ export class SSEConnection extends EventTarget {
   #handlers = /** @type {Map<string, Map<Function, EventListener>>} */ (new Map());
   #abort = /** @type {AbortController | null} */ (null);
   #wake = /** @type {(() => void) | null} */ (null);
-  #opened = /** @type {PromiseWithResolversLike | null} */ (null);
+  #opened = /** @type {Opened | null} */ (null);
+  /** The run that is under way; one that was ended does nothing more. @type {object | null} */
+  #current = null;
   #retry = 0;
   #lastByte = 0;
   #isPaused = false;
@@ -101,8 +103,8 @@ export class SSEConnection extends EventTarget {
   #canPoll = true;
   #isRefused = false;
   #seen = /** @type {Set<string>} */ (new Set());
-  #delivered = Promise.resolve();
-  #isDelivering = false;
+  /** Done when what is being decompressed is delivered. @type {Promise<void> | null} */
+  #inflating = null;
   #iterators = /** @type {Set<EventQueue>} */ (new Set());
   #unavailable = /** @type {ConnectionError | null} */ (null);
 
@@ -112,17 +114,29 @@ export class SSEConnection extends EventTarget {
    */
   constructor(url, options = {}) {
     super();
-    this.#options = { baseDelay: 1000, maxDelay: 30_000, watchdog: 45_000, pollAfter: 3, pollFor: 60_000, duplicates: 1000, ...options };
+    this.#options = {
+      method: "GET",
+      repeat: false,
+      maxRetries: Infinity,
+      baseDelay: 1000,
+      maxDelay: 30_000,
+      watchdog: 45_000,
+      pollAfter: 3,
+      pollFor: 60_000,
+      duplicates: 1000,
+      fetch: globalThis.fetch,
+      random: Math.random,
+      ...options,
+    };
     /** The stream's address, with its topics and types. */
     this.url = withParameters(String(url), options);
     this.withCredentials = options.withCredentials ?? false;
-    const stored = options.storageKey ? read(options.storageKey) : null;
     this.#decoder = new Decoder(
       {
         onEvent: (event) => this.#receive(event),
         onRetry: (milliseconds) => (this.#retry = milliseconds),
       },
-      { lastEventId: options.lastEventId ?? stored ?? "" },
+      { lastEventId: options.lastEventId ?? stored(options.storageKey) ?? "" },
     );
     options.signal?.addEventListener("abort", () => this.disconnect());
     if (options.autoConnect !== false && !options.signal?.aborted) this.connect().catch(() => {});
@@ -151,17 +165,13 @@ export class SSEConnection extends EventTarget {
    */
   connect() {
     if (this.isConnected()) return Promise.resolve();
-    if (!this.#opened) {
-      this.#opened = withResolvers();
-      this.#opened.promise.catch(() => {});
-    }
-    const { promise } = this.#opened;
+    const opened = this.#whenOpen();
     if (this.state === "closed") {
       this.attempt = 0;
       this.#isRefused = false;
       this.#run().catch((error) => this.#end(error));
     }
-    return promise;
+    return opened;
   }
 
   /** Ends it. Nothing comes after this; `connect` begins again after the last event. */
@@ -181,13 +191,22 @@ export class SSEConnection extends EventTarget {
    */
   reconnect() {
     if (this.state === "closed") return this.connect();
-    this.#opened ??= withResolvers();
-    this.#opened.promise.catch(() => {});
-    const { promise } = this.#opened;
+    const opened = this.#whenOpen();
     this.attempt = 0;
     this.#set("connecting");
     this.#interrupt();
-    return promise;
+    return opened;
+  }
+
+  /** Done when it is open next. */
+  #whenOpen() {
+    if (!this.#opened) {
+      const opened = (this.#opened = /** @type {any} */ ({}));
+      opened.promise = new Promise((resolve, reject) => Object.assign(opened, { resolve, reject }));
+      // Whoever does not wait for it hears of errors as events.
+      opened.promise.catch(() => {});
+    }
+    return /** @type {Opened} */ (this.#opened).promise;
   }
 
   /**
@@ -199,11 +218,10 @@ export class SSEConnection extends EventTarget {
   async send(message) {
     const url = this.#options.publishUrl ?? this.url.replace(/[?#].*/s, "");
     const { "Content-Type": _, ...headers } = await this.#headers(false);
-    const answer = await (this.#options.fetch ?? fetch)(url, {
+    const answer = await this.#fetch(url, {
       method: "POST",
       headers: { ...headers, "Content-Type": "application/json" },
       body: JSON.stringify(message),
-      credentials: this.withCredentials ? "include" : "same-origin",
     });
     if (!answer.ok) throw await refusal(answer);
     return answer.json();
@@ -272,15 +290,14 @@ export class SSEConnection extends EventTarget {
   }
 
   async #run() {
+    const own = (this.#current = {});
     this.#set("connecting");
     this.#decoder.begin();
     const forget = this.#watchPage();
     try {
-      while (this.state !== "closed") {
-        const polls = this.#polls();
-        const error = await (polls ? this.#poll() : this.#stream());
-        if (/** @type {State} */ (this.state) === "closed") return;
-        if (error) await this.#fail(error);
+      while (this.#current === own) {
+        const error = await (this.#polls() ? this.#poll() : this.#stream());
+        if (error && this.#current === own) await this.#fail(error);
       }
     } finally {
       forget();
@@ -288,7 +305,7 @@ export class SSEConnection extends EventTarget {
   }
 
   #polls() {
-    const { pollAfter, method = "GET" } = this.#options;
+    const { pollAfter, method } = this.#options;
     if (pollAfter <= 0 || this.attempt < pollAfter || method !== "GET" || this.#isRefused || !this.#canPoll) return false;
     // In turn with the stream, which may be back before the polls are.
     return (this.attempt - pollAfter) % 2 === 0;
@@ -296,18 +313,18 @@ export class SSEConnection extends EventTarget {
 
   /** Reads one stream to its end; what was wrong with it, or nothing when it was interrupted for another try. */
   async #stream() {
-    const { method = "GET", body, repeat = false, watchdog } = this.#options;
+    const { method, body, watchdog } = this.#options;
     const abort = (this.#abort = new AbortController());
     this.#unavailable = null;
     this.#openSince = Infinity;
     let goodTimer = 0;
     let isSilent = false;
-    const look = timer(() => {
-      if (!this.#isPaused && Date.now() - this.#lastByte > watchdog) {
-        isSilent = true;
-        abort.abort();
-      }
+    const look = setInterval(() => {
+      isSilent = watchdog > 0 && !this.#isPaused && Date.now() - this.#lastByte > watchdog;
+      if (isSilent) abort.abort();
     }, 1000);
+    // A program may end while it waits.
+    /** @type {any} */ (look).unref?.();
     this.#lastByte = Date.now();
     let hasBegun = false;
     try {
@@ -337,13 +354,13 @@ export class SSEConnection extends EventTarget {
         if (abort.signal.aborted) break;
         await this.#room();
       }
-      await this.#delivered;
-      return this.#unavailable ?? this.#broken(new ConnectionError("the stream ended"), method, repeat);
+      await this.#inflating;
+      return this.#unavailable ?? this.#broken(new ConnectionError("the stream ended"));
     } catch (cause) {
       if (this.state === "closed" || (abort.signal.aborted && !isSilent)) return null;
       const message = isSilent ? `nothing came for ${watchdog} ms` : `the connection failed: ${cause}`;
       const error = new ConnectionError(message, { cause, code: isSilent ? "silent" : "" });
-      return hasBegun ? this.#broken(error, method, repeat) : error;
+      return hasBegun ? this.#broken(error) : error;
     } finally {
       clearInterval(look);
       clearTimeout(goodTimer);
@@ -351,14 +368,14 @@ export class SSEConnection extends EventTarget {
     }
   }
 
-  /**
-   * @param {ConnectionError} error
-   * @param {string} method
-   * @param {boolean} repeat
-   */
-  #broken(error, method, repeat) {
-    error.isFinal = method !== "GET" && !repeat;
+  /** A request that is no GET is not sent again. @param {ConnectionError} error */
+  #broken(error) {
+    error.isFinal = !this.#mayRepeat();
     return error;
+  }
+
+  #mayRepeat() {
+    return this.#options.method === "GET" || this.#options.repeat;
   }
 
   /** Reads the same events without a stream, until it is time to try that again. */
@@ -413,12 +430,11 @@ export class SSEConnection extends EventTarget {
       else if (id) target.searchParams.set("last_event_id", id);
       const { ticket } = this.#options;
       if (ticket) target.searchParams.set("ticket", await provided(ticket, renew));
-      return (this.#options.fetch ?? fetch)(target.href, {
+      return this.#fetch(target.href, {
         ...request,
         headers,
         signal,
         cache: "no-store",
-        credentials: this.withCredentials ? "include" : "same-origin",
       });
     };
     const answer = await send(this.#isRefused);
@@ -427,6 +443,16 @@ export class SSEConnection extends EventTarget {
     if (!isRefused || this.#isRefused || ![token, ticket].some((it) => typeof it === "function")) return answer;
     await answer.body?.cancel();
     return send(true);
+  }
+
+  /**
+   * @param {string} url
+   * @param {RequestInit} request
+   */
+  #fetch(url, request) {
+    // Not as a method of the options.
+    const { fetch } = this.#options;
+    return fetch(url, { ...request, credentials: this.withCredentials ? "include" : "same-origin" });
   }
 
   /** @param {boolean} renew */
@@ -445,7 +471,7 @@ export class SSEConnection extends EventTarget {
    * @param {ConnectionError} error
    */
   async #fail(error) {
-    const { maxRetries = Infinity, baseDelay, maxDelay, token, ticket, random = Math.random } = this.#options;
+    const { maxRetries, baseDelay, maxDelay, token, ticket, random } = this.#options;
     this.#isRefused = error.status === 401 || error.status === 403;
     const canRenew = typeof token === "function" || typeof ticket === "function";
     // The hub said on the stream that the credential is over: a new one may be had, once.
@@ -483,6 +509,7 @@ export class SSEConnection extends EventTarget {
    */
   #end(error, isWanted = false) {
     if (this.state === "closed") return;
+    this.#current = null;
     this.error = isWanted ? null : error;
     this.#set("closed");
     this.#interrupt();
@@ -527,28 +554,25 @@ export class SSEConnection extends EventTarget {
 
   /** @param {DecodedEvent} event */
   #receive(event) {
-    const isCompressed = event.data.startsWith('{"compressed"') && parsed(event.data);
-    if (isCompressed && isCompressed.encoding === "gzip" && typeof isCompressed.data === "string") {
-      this.#isDelivering = true;
-      const before = this.#delivered;
-      const last = (this.#delivered = before
-        .then(() => inflated(isCompressed.data))
-        .then(
-          (data) => this.#deliver({ ...event, data }),
-          () => this.#deliver(event),
-        )
-        .then(() => {
-          if (this.#delivered === last) this.#isDelivering = false;
-        }));
-    } else if (this.#isDelivering) {
-      // Behind one that is still being decompressed.
-      const last = (this.#delivered = this.#delivered.then(() => {
-        this.#deliver(event);
-        if (this.#delivered === last) this.#isDelivering = false;
-      }));
-    } else {
+    const message = event.data.startsWith('{"compressed"') && parsed(event.data);
+    const isCompressed = message && message.encoding === "gzip" && typeof message.data === "string";
+    if (!isCompressed && !this.#inflating) {
       this.#deliver(event);
+      return;
     }
+    // What comes behind one that is still being decompressed waits for it.
+    const work = Promise.resolve(this.#inflating)
+      .then(async () => {
+        if (!isCompressed) return event.data;
+        const { inflated } = await import("./inflate.js");
+        return inflated(message.data);
+      })
+      .catch(() => event.data)
+      .then((data) => {
+        if (this.#inflating === work) this.#inflating = null;
+        this.#deliver({ ...event, data });
+      });
+    this.#inflating = work;
   }
 
   /** @param {DecodedEvent} event */
@@ -562,17 +586,12 @@ export class SSEConnection extends EventTarget {
     const isOfHub = type === "connected" || type === "gap" || type === "ping";
     if (hasId && !isOfHub && this.#isSeen(lastEventId)) return;
     if (!isOfHub) this.#proveGood();
-    const { storageKey } = this.#options;
-    if (storageKey && hasId) write(storageKey, lastEventId);
-    const event = new MessageEvent(type, { data, lastEventId, origin: this.#origin });
+    if (hasId) stored(this.#options.storageKey, lastEventId);
+    const event = new MessageEvent(type, { data, lastEventId, origin: new URL(this.url, base()).origin });
     this.dispatchEvent(event);
     if (type === "message") this.onmessage?.(event);
     this.onevent?.(event);
     for (const queue of this.#iterators) queue.push(event);
-  }
-
-  get #origin() {
-    return new URL(this.url, base()).origin;
   }
 
   /** @param {string} id */
@@ -589,8 +608,7 @@ export class SSEConnection extends EventTarget {
   /** @param {string} id */
   #setLastEventId(id) {
     this.#decoder.lastEventId = id;
-    const { storageKey } = this.#options;
-    if (storageKey) write(storageKey, id);
+    stored(this.#options.storageKey, id);
   }
 
   /** Waits while an iterator has more than it reads. */
@@ -608,24 +626,16 @@ export class SSEConnection extends EventTarget {
   /** Tries again at once when the network is back, or when the page wakes from sleep or from the back-forward cache. */
   #watchPage() {
     return onWake((isDead) => {
-      const { method = "GET", repeat = false, random = Math.random } = this.#options;
-      const isOver = isDead || Date.now() - this.#lastByte > this.#options.watchdog;
-      if (this.state === "waiting" || (this.state !== "closed" && isOver && (method === "GET" || repeat))) {
+      const { watchdog, random } = this.#options;
+      const isOver = isDead || (watchdog > 0 && Date.now() - this.#lastByte > watchdog);
+      if (this.state === "waiting" || (this.state !== "closed" && isOver && this.#mayRepeat())) {
         setTimeout(() => this.state !== "closed" && this.#interrupt(), 500 * random());
       }
     });
   }
 }
 
-/** @typedef {{promise: Promise<void>, resolve: () => void, reject: (error: unknown) => void}} PromiseWithResolversLike */
-
-/** @returns {PromiseWithResolversLike} */
-function withResolvers() {
-  /** @type {any} */
-  const it = {};
-  it.promise = new Promise((resolve, reject) => Object.assign(it, { resolve, reject }));
-  return it;
-}
+/** @typedef {{promise: Promise<void>, resolve: () => void, reject: (error: unknown) => void}} Opened */
 
 /**
  * @param {string} url
@@ -650,41 +660,17 @@ async function provided(provider, renew) {
   return typeof provider === "function" ? provider(renew) : provider;
 }
 
-/** @param {string} base64 */
-async function inflated(base64) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).text();
-}
-
 /**
- * @param {() => void} task
- * @param {number} milliseconds
+ * Reads an id that was stored, or stores one. Without storage a page that is loaded again begins anew.
+ *
+ * @param {string | undefined} key
+ * @param {string} [id]
+ * @returns {string | null | void}
  */
-function timer(task, milliseconds) {
-  const id = setInterval(task, milliseconds);
-  // A program may end while it waits.
-  /** @type {any} */ (id).unref?.();
-  return id;
-}
-
-/** @param {string} key */
-function read(key) {
+function stored(key, id) {
   try {
-    return sessionStorage.getItem(key);
+    if (key) return id === undefined ? sessionStorage.getItem(key) : sessionStorage.setItem(key, id);
   } catch {
-    return null;
-  }
-}
-
-/**
- * @param {string} key
- * @param {string} id
- */
-function write(key, id) {
-  try {
-    sessionStorage.setItem(key, id);
-  } catch {
-    // Without storage a page that is loaded again begins anew.
+    // There is none.
   }
 }

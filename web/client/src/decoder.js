@@ -25,13 +25,7 @@
  * @property {() => void} [onDropped] An event was longer than the limit, and was left out.
  */
 
-const LF = 10;
-const CR = 13;
 const SPACE = 32;
-const COLON = 58;
-const D = 100;
-const E = 101;
-const I = 105;
 
 /** Reads one stream. Nothing is kept of an event but what is not delivered yet, and of that at most `maxEventLength`. */
 export class Decoder {
@@ -76,55 +70,34 @@ export class Decoder {
    * @param {Uint8Array} bytes
    */
   feed(bytes) {
-    const text = this.#text.decode(bytes, { stream: true });
-    const { length } = text;
-    let start = 0;
-    if (this.#afterCr && length) {
+    let text = this.#text.decode(bytes, { stream: true });
+    if (this.#afterCr && text) {
       this.#afterCr = false;
-      if (text.charCodeAt(0) === LF) start = 1;
+      if (text.startsWith("\n")) text = text.slice(1);
     }
-    let lf = text.indexOf("\n", start);
-    let cr = text.indexOf("\r", start);
-    if (cr < 0 && lf >= 0) {
-      // The usual line ends, without a look for others.
-      if (this.#rest) {
-        const line = this.#rest + text.slice(start, lf);
-        this.#rest = "";
-        this.#line(line, 0, line.length);
-        start = lf + 1;
-        lf = text.indexOf("\n", start);
-      }
-      while (lf >= 0) {
-        if (lf === start) this.#dispatch();
-        else this.#line(text, start, lf);
-        start = lf + 1;
-        lf = text.indexOf("\n", start);
-      }
+    if (text.includes("\r")) {
+      // A CR ends a line at once; an LF that the next bytes begin with belongs to it.
+      this.#afterCr = text.endsWith("\r");
+      text = text.replaceAll("\r\n", "\n").replaceAll("\r", "\n");
     }
-    while (lf >= 0 || cr >= 0) {
-      const end = cr < 0 || (lf >= 0 && lf < cr) ? lf : cr;
-      if (this.#rest) {
-        const line = this.#rest + text.slice(start, end);
-        this.#rest = "";
-        this.#line(line, 0, line.length);
-      } else {
-        this.#line(text, start, end);
-      }
+    let start = 0;
+    let end = text.indexOf("\n");
+    if (this.#rest && end >= 0) {
+      const line = this.#rest + text.slice(0, end);
+      this.#rest = "";
+      this.#line(line, 0, line.length);
       start = end + 1;
-      if (end === cr) {
-        if (start === length) this.#afterCr = true;
-        else if (text.charCodeAt(start) === LF) start += 1;
-        cr = text.indexOf("\r", start);
-      }
-      if (lf >= 0 && lf < start) lf = text.indexOf("\n", start);
+      end = text.indexOf("\n", start);
     }
-    if (start < length && !this.#isDropped) {
-      this.#rest += text.slice(start);
-      if (this.#rest.length + this.#data.length > this.#max) this.#drop();
-    } else if (start < length) {
-      // Of a line that is left out only its being there counts.
-      this.#rest = ":";
+    while (end >= 0) {
+      this.#line(text, start, end);
+      start = end + 1;
+      end = text.indexOf("\n", start);
     }
+    if (start === text.length) return;
+    // Of a line that is left out only its being there counts.
+    this.#rest = this.#isDropped ? ":" : this.#rest + text.slice(start);
+    if (this.#rest.length + this.#data.length > this.#max) this.#drop();
   }
 
   #drop() {
@@ -146,14 +119,13 @@ export class Decoder {
     }
     // What is left out goes on up to the blank line.
     if (this.#isDropped) return;
-    const first = text.charCodeAt(start);
-    if (first === D && text.startsWith("data:", start)) {
+    if (text.startsWith("data:", start)) {
       this.#append(text.slice(value(text, start + 5, end), end));
-    } else if (first === I && text.startsWith("id:", start)) {
+    } else if (text.startsWith("id:", start)) {
       this.#setId(text.slice(value(text, start + 3, end), end));
-    } else if (first === E && text.startsWith("event:", start)) {
+    } else if (text.startsWith("event:", start)) {
       this.#type = text.slice(value(text, start + 6, end), end);
-    } else if (first === COLON) {
+    } else if (text.startsWith(":", start)) {
       this.#handlers.onComment?.(text.slice(value(text, start + 1, end), end));
     } else {
       const colon = text.indexOf(":", start);
@@ -206,16 +178,9 @@ export class Decoder {
     this.lastEventId = this.#id;
     const { lastEventId } = this;
     if (this.#hasData) {
-      const event = {
-        type: this.#type || "message",
-        data: this.#data,
-        lastEventId,
-        hasId: this.#hasId,
-      };
-      this.#data = "";
-      this.#hasData = false;
-      this.#type = "";
-      this.#hasId = false;
+      const event = { type: this.#type || "message", data: this.#data, lastEventId, hasId: this.#hasId };
+      this.#data = this.#type = "";
+      this.#hasData = this.#hasId = false;
       this.#handlers.onEvent(event);
     } else {
       this.#type = "";

@@ -2,6 +2,11 @@
 
 /** What went wrong, and what comes next. */
 export class ConnectionError extends Error {
+  status = 0;
+  code = "";
+  isFinal = false;
+  retryAfter = 0;
+
   /**
    * @param {string} message
    * @param {object} [about]
@@ -11,13 +16,11 @@ export class ConnectionError extends Error {
    * @param {number} [about.retryAfter] Milliseconds that the server asks to wait.
    * @param {unknown} [about.cause]
    */
-  constructor(message, { status = 0, code = "", isFinal = false, retryAfter = 0, cause } = {}) {
+  constructor(message, { cause, ...about } = {}) {
     super(message, { cause });
     this.name = "ConnectionError";
-    this.status = status;
-    this.code = code;
-    this.isFinal = isFinal;
-    this.retryAfter = retryAfter;
+    // What is not known stays as it is.
+    for (const [name, value] of Object.entries(about)) if (value !== undefined) Object.assign(this, { [name]: value });
   }
 }
 

@@ -87,6 +87,15 @@ test("connect and reconnect are promises, and a manual reconnect keeps the id", 
     connection.disconnect();
     await connection.connect();
     assert.equal(server.requests[2]?.headers["last-event-id"], "7");
+    // Again and again at once: there is one connection in the end, and no other was begun beside it.
+    for (let n = 0; n < 5; n += 1) {
+      connection.disconnect();
+      connection.connect().catch(() => {});
+    }
+    await connection.connect();
+    const asked = server.requests.length;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal(server.requests.length, asked);
     connection.disconnect();
   }));
 

@@ -1,0 +1,300 @@
+// The hub's pages in a real browser, against the real hub, with the policy that it sends.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+
+import { launch } from "../../testing/browser.js";
+import { Hub } from "../../testing/hub.js";
+
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+
+/** @type {Hub} */
+let hub;
+/** @type {import("playwright-core").Browser} */
+let browser;
+
+before(async () => {
+  hub = await Hub.start();
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await hub?.stop();
+});
+
+/**
+ * A page, and what went wrong on it.
+ *
+ * @param {string} path
+ * @param {import("playwright-core").BrowserContextOptions} [options]
+ * @param {Hub} [of]
+ */
+async function open(path, options, of = hub) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  /** @type {string[]} */
+  const wrong = [];
+  page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
+  page.on("pageerror", (error) => wrong.push(String(error)));
+  page.on("dialog", (dialog) => {
+    wrong.push(`dialog: ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  page.on("request", (request) => request.url().startsWith(of.url) || request.url().startsWith("data:") || wrong.push(`foreign: ${request.url()}`));
+  await page.goto(of.url + path);
+  return { page, wrong, context };
+}
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @param {string} selector
+ */
+const text = (page, selector) => page.locator(selector).innerText();
+
+/**
+ * Waits until an element says something.
+ *
+ * @param {import("playwright-core").Page | undefined} page
+ * @param {string} selector
+ * @param {string} words
+ */
+const says = (page, selector, words) => page?.locator(selector).filter({ hasText: words }).waitFor();
+
+test("the test page connects, shows what comes, publishes and checks JSON", async () => {
+  const { page, wrong, context } = await open("/sse-test");
+  assert.match(await text(page, "#hint"), /^curl .*\/events -d /);
+  await page.fill("#topics", "room/*");
+  await page.click("#open");
+  await says(page, "#state", "Connected");
+  await hub.publish({ topic: "other", data: "not asked for" });
+  await hub.publish({ topic: "room/1", event_type: "chat", data: { words: "hello" } });
+  await page.locator("#log li", { hasText: "hello" }).waitFor();
+  assert.equal(await page.locator("#log li", { hasText: "not asked for" }).count(), 0);
+
+  await page.locator("#log li", { hasText: "hello" }).locator("summary").click();
+  assert.match(await page.locator("#log pre").last().innerText(), /^event: chat\nid: .+\ndata: {"words":"hello"}$/);
+
+  await page.fill("#data", "{nonsense");
+  await page.click("#publish button.primary");
+  assert.match(await text(page, "#data-check"), /This is no JSON/);
+  await page.fill("#data", '{"n": 7}');
+  await page.fill("#topic", "room/2");
+  await page.click("#publish button.primary");
+  await page.locator("#log li", { hasText: '"n":7' }).waitFor();
+  await says(page, "#published", "Published as");
+
+  await page.click("#pause");
+  await hub.publish({ topic: "room/1", event_type: "late", data: "held back" });
+  await says(page, "#waiting", "1 held back");
+  assert.equal(await page.locator("#log li", { hasText: "held back" }).count(), 0);
+  await page.click("#pause");
+  await page.locator("#log li", { hasText: "held back" }).waitFor();
+  await page.selectOption("#filter-type", "late");
+  assert.equal(await page.locator("#log li:visible").count(), 1);
+  await page.selectOption("#filter-type", "");
+  await page.fill("#filter-text", "HELLO");
+  assert.equal(await page.locator("#log li:visible").count(), 1);
+
+  await page.click("#close");
+  await says(page, "#state", "Closed");
+  assert.deepEqual(wrong, []);
+  await context.close();
+});
+
+test("the log of the test page is bounded", async () => {
+  const { page, wrong, context } = await open("/sse-test");
+  await page.click("#open");
+  await says(page, "#state", "Connected");
+  for (let i = 0; i < 12; i += 1) {
+    await hub.publish(Array.from({ length: 200 }, (_, n) => ({ topic: "flood", data: i * 200 + n })));
+  }
+  await says(page, "#count", "2,401");
+  await page.locator("#log li").nth(999).waitFor();
+  assert.equal(await page.locator("#log li").count(), 1000);
+  assert.deepEqual(wrong, []);
+  await context.close();
+});
+
+test("the console shows readers, jobs, topics and named subscriptions, closes one and cancels another", async () => {
+  const abort = new AbortController();
+  const reading = fetch(`${hub.url}/events?topic=watched&user_id=ann&durable=mailer`, { signal: abort.signal }).then(async (answer) => {
+    for await (const chunk of /** @type {any} */ (answer.body)) if (!chunk) return;
+  });
+  await hub.post("/jobs", { job_id: "j1", title: "Import customers", total: 10 });
+  await hub.post("/jobs/j1/progress", { progress: 4, message: "row 4" });
+  await hub.publish({ topic: "watched", event_type: "seen", data: { what: "first" } });
+  const { page, wrong, context } = await open("/console");
+  const panel = (/** @type {string} */ title) => page.locator("section.panel", { has: page.getByRole("heading", { name: title, exact: true }) });
+  await says(page, "#state", "healthy");
+  await panel("Connections").locator("tr", { hasText: "ann" }).waitFor();
+  await panel("Jobs").locator("tr", { hasText: "Import customers" }).waitFor();
+  await panel("Named subscriptions").locator("tr", { hasText: "mailer" }).waitFor();
+  await panel("Topics").getByRole("button", { name: "watched" }).click();
+  await panel("Topics").locator("code", { hasText: "first" }).waitFor();
+  await panel("Rates").locator("canvas").waitFor();
+  await panel("Rates").locator("summary").click();
+  await panel("Rates").locator("tbody tr").first().waitFor({ timeout: 10_000 });
+
+  await panel("Connections").getByRole("searchbox").fill("nobody has this");
+  await panel("Connections").getByText("0 of").waitFor();
+  await panel("Connections").getByRole("searchbox").fill("ann");
+  const close = panel("Connections").locator("tr", { hasText: "ann" }).getByRole("button");
+  await close.click();
+  await close.click();
+  await reading;
+  await panel("Jobs").getByRole("button", { name: "Cancel j1" }).click();
+  await panel("Jobs").getByText("cancelled", { exact: true }).waitFor();
+
+  await panel("Publish").locator("textarea").fill("{");
+  await panel("Publish").getByRole("button").click();
+  await panel("Publish").getByText("This is no JSON").waitFor();
+  await panel("Publish").locator("textarea").fill('"from the console"');
+  await panel("Publish").getByRole("button").click();
+  await panel("Live events").locator("code", { hasText: "from the console" }).waitFor();
+  assert.deepEqual(wrong, []);
+  await context.close();
+});
+
+test("where authentication is on, the console asks for a token, and shows nothing before", async () => {
+  const guarded = await Hub.start("--anonymous", '{"subscribe": ["news"]}', "--jwt-secret", hub.file("secret", "k".repeat(48)));
+  try {
+    const { page, context } = await open("/console", {}, guarded);
+    await page.locator("#sign-in").waitFor();
+    assert.equal(await page.locator("section.panel .scroll tbody tr").count(), 0);
+    await page.fill("#token", guarded.token("--jwt-secret", hub.file("secret", "k".repeat(48)), "--admin", "--subscribe", "*"));
+    await page.click("#sign-in button");
+    await says(page, "#state", "healthy");
+    assert(!page.url().includes("ey"), page.url());
+    // The token stays in this tab: a reload does not ask again.
+    await page.reload();
+    await says(page, "#state", "healthy");
+    await context.close();
+  } finally {
+    await guarded.stop();
+  }
+});
+
+/** What runs if text is taken for HTML, a script, a URL or a style. */
+const PAYLOADS = [
+  "<script>window.ran = 1</script>",
+  "<img src=x onerror='window.ran=1'>",
+  "<svg onload=window.ran=1>",
+  "\"><script>window.ran=1</script>",
+  "'-(window.ran=1)-'",
+  "javascript:window.ran=1",
+  "<iframe srcdoc='<script>parent.ran=1</script>'>",
+  "</textarea><script>window.ran=1</script>",
+  "</title><script>window.ran=1</script>",
+  "<a href='javascript:window.ran=1' autofocus onfocus=window.ran=1>x</a>",
+  "<details open ontoggle=window.ran=1>",
+  "${window.ran=1}",
+  "{{constructor.constructor('window.ran=1')()}}",
+  "<style>@import 'javascript:window.ran=1'</style>",
+  "<math><mtext><img src=x onerror=window.ran=1></mtext></math>",
+  "<template><script>window.ran=1</script></template>",
+  "\u2028window.ran=1\u2029",
+  "<!--><script>window.ran=1</script>-->",
+  "<base href='//evil.example/'>",
+  "<meta http-equiv=refresh content='0;url=javascript:window.ran=1'>",
+];
+
+test("nothing that an event, a job or a client says runs on the pages", async () => {
+  const one = await Hub.start();
+  try {
+    const aborts = PAYLOADS.map((payload, n) => {
+      const abort = new AbortController();
+      const query = new URLSearchParams({ topic: `t${payload}`.replace(/[*{}():\\]/g, "_"), user_id: `u${payload}`, session_id: `s${payload}`, durable: `d${n}${payload}`.slice(0, 100) });
+      fetch(`${one.url}/events?${query.toString()}`, { headers: { "User-Agent": payload.replace(/[^\x20-\x7e]/g, "") }, signal: abort.signal }).catch(() => {});
+      return abort;
+    });
+    const pages = await Promise.all(["/sse-test", "/console"].map((path) => open(path, {}, one)));
+    await pages[0]?.page.click("#open");
+    await says(pages[0]?.page, "#state", "Connected");
+    let sent = 0;
+    for (const [n, payload] of PAYLOADS.entries()) {
+      const clean = payload.replace(/[\u2028\u2029]/g, "");
+      await one.publish([
+        { topic: `x${clean}`, data: payload },
+        { topic: "x", event_type: clean, data: { [payload]: payload } },
+        { topic: "x", id: `i${n}${clean}`.slice(0, 120).trim(), data: payload },
+      ]);
+      await one.post("/jobs", { job_id: `j${n}`, title: payload, total: 10 });
+      await one.post(`/jobs/j${n}/progress`, { progress: 1, message: payload, [clean.slice(0, 40)]: payload });
+      await one.post(`/jobs/j${n}/error`, { error: payload });
+      sent += 10;
+    }
+    assert(sent >= 200);
+    const [log, console_] = pages;
+    await log?.page.locator("#log li", { hasText: "evil.example" }).first().waitFor();
+    for (const summary of await log?.page.locator("#log summary").all() ?? []) await summary.evaluate((it) => /** @type {HTMLElement} */ (it).click());
+    await console_?.page.locator("td", { hasText: "evil.example" }).first().waitFor({ timeout: 15_000 });
+    await console_?.page.waitForTimeout(6000);
+    for (const { page, wrong, context } of pages) {
+      assert.equal(await page.evaluate("window.ran"), undefined);
+      assert.equal(await page.locator("main script, main iframe, main img, main svg").count(), 0);
+      assert.deepEqual(wrong, []);
+      await context.close();
+    }
+    for (const abort of aborts) abort.abort();
+  } finally {
+    await one.stop();
+  }
+});
+
+for (const path of ["/sse-test", "/console"]) {
+  test(`${path} can be used with a keyboard and a screen reader, on a phone and in the dark`, async () => {
+    for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+      const { page, context } = await open(path, { viewport: { width: 360, height: 740 }, colorScheme, bypassCSP: true });
+      await hub.publish({ topic: "a11y", data: "something" });
+      await page.waitForTimeout(2500);
+      assert(Number(await page.evaluate("document.documentElement.scrollWidth")) <= 360, "it is as wide as the phone");
+      await page.addScriptTag({ path: AXE });
+      const { violations } = /** @type {any} */ (await page.evaluate("axe.run()"));
+      const serious = violations.filter((/** @type {any} */ it) => ["serious", "critical"].includes(it.impact));
+      assert.deepEqual(serious.map((/** @type {any} */ it) => `${it.id}: ${it.nodes.map((/** @type {any} */ node) => node.html).join("\n")}`), []);
+      await page.keyboard.press("Tab");
+      const outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle");
+      assert.equal(outline, "solid", "the focus is seen");
+      await context.close();
+    }
+  });
+}
+
+test("the console stays small under a thousand events a second and ten thousand connections", async () => {
+  const seconds = Number(process.env.CONSOLE_SECONDS ?? 8);
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const connections = Array.from({ length: 10_000 }, (_, n) => ({ connection_id: `c${n}`, user_ip: "10.0.0.1", user_agent: "agent", user_id: `u${n}`, session_id: null, created_at: new Date().toISOString(), topics: ["a"], subscriptions: [], queue_size: 0, delivered_events: n }));
+  await page.route("**/events/connections?**", (route) => {
+    const query = new URL(route.request().url()).searchParams;
+    const [from, limit] = [Number(query.get("after") ?? 0), Number(query.get("limit"))];
+    const next = from + limit < connections.length ? String(from + limit) : undefined;
+    return route.fulfill({ json: { total_connections: connections.length, connections: connections.slice(from, from + limit), next } });
+  });
+  await page.goto(`${hub.url}/console`);
+  await page.getByText("100 of 10,000 shown").waitFor();
+  const client = await context.newCDPSession(page);
+  const heap = async () => {
+    await client.send("HeapProfiler.collectGarbage");
+    const { usedSize } = await client.send("Runtime.getHeapUsage");
+    return usedSize;
+  };
+  const nodes = () => page.locator("*").count();
+  const flood = async (/** @type {number} */ until) => {
+    for (let n = 0; Date.now() < until; n += 1) {
+      const pause = new Promise((resolve) => setTimeout(resolve, 100));
+      await hub.publish(Array.from({ length: 100 }, (_, i) => ({ topic: `t${i}`, event_type: "tick", data: { n, i, text: "x".repeat(100) } })));
+      await pause;
+    }
+  };
+  await flood(Date.now() + 3000);
+  const [before, drawn] = [await heap(), await nodes()];
+  await flood(Date.now() + seconds * 1000);
+  const [after, redrawn] = [await heap(), await nodes()];
+  console.log(`# heap ${before} to ${after} bytes, ${drawn} to ${redrawn} elements`);
+  assert(after < before + (8 << 20), `${before} to ${after}`);
+  assert(redrawn < drawn + 500, `${drawn} to ${redrawn}`);
+  await page.locator("section", { hasText: "Connections" }).getByRole("searchbox").first().fill("u9999");
+  await page.getByText("1 of 10,000 found").waitFor();
+  await context.close();
+});
