@@ -9,6 +9,7 @@ import { ReactPages } from "./react.js";
 /**
  * @typedef {object} Given
  * @property {Awaited<ReturnType<ReactPages["open"]>>} page
+ * @property {() => ReturnType<ReactPages["open"]>} tab Opens another page in the same browser.
  * @property {Hub} hub
  * @property {string} topic One of the test's own.
  * @property {string} url Its stream.
@@ -48,17 +49,19 @@ export function inReacts(suite) {
 
       suite((name, body) =>
         test(name, { timeout: 60_000 }, async () => {
-          const page = await pages.open(browser);
+          const context = await browser.newContext();
+          const tab = () => pages.open(context);
+          const page = await tab();
           const topic = name.replaceAll(" ", "-");
           const url = `${hub.url}/events?topic_exact=${encodeURIComponent(topic)}`;
           const earlier = await accepted();
           const opened = async () => (await accepted()) - earlier;
           const publish = (/** @type {unknown} */ data, event = "tick") => hub.publish({ topic, event, data });
           try {
-            await body({ page, hub, topic, url, publish, opened, streams });
+            await body({ page, tab, hub, topic, url, publish, opened, streams });
             assert.deepEqual(page.errors, []);
           } finally {
-            await page.close();
+            await context.close();
             await streams(0);
           }
         }),

@@ -21,6 +21,7 @@ const ENTRIES = /** @type {(keyof typeof IMPORTS)[]} */ (Object.keys(IMPORTS));
 
 const MAP = {
   "sse-server-client": "/client/src/index.js",
+  "sse-server-client/shared": "/client/src/shared.js",
   "sse-server-react": "/react/src/index.js",
   ...Object.fromEntries(ENTRIES.map((name) => [name, `/npm/${name}`])),
 };
@@ -33,6 +34,7 @@ const PAGE = `<!doctype html><meta charset="utf-8"><title>React</title>
   import { flushSync } from "react-dom";
   import { createRoot, hydrateRoot } from "react-dom/client";
   import { renderToString } from "react-dom/server.browser";
+  import { SharedConnection } from "sse-server-client/shared";
   import * as hooks from "sse-server-react";
   const place = () => document.body.appendChild(document.createElement("div"));
   const render = (element) => {
@@ -40,7 +42,7 @@ const PAGE = `<!doctype html><meta charset="utf-8"><title>React</title>
     root.render(element);
     return root;
   };
-  window.lab = { React, h: React.createElement, render, place, hydrateRoot, flushSync, renderToString, ...hooks };
+  window.lab = { React, h: React.createElement, render, place, hydrateRoot, flushSync, renderToString, SharedConnection, ...hooks };
 </script>`;
 
 /** Serves pages with one version of React. */
@@ -104,10 +106,10 @@ export class ReactPages {
   /**
    * Opens a page, whose errors end the test.
    *
-   * @param {import("playwright-core").Browser} browser
+   * @param {import("playwright-core").BrowserContext} context
    */
-  async open(browser) {
-    const page = await browser.newPage();
+  async open(context) {
+    const page = await context.newPage();
     const errors = /** @type {string[]} */ ([]);
     page.on("pageerror", (error) => errors.push(String(error)));
     // React's own complaints; what the browser says of requests that fail is the subject of tests.
@@ -172,9 +174,5 @@ class ReactPage {
 
   text() {
     return this.#page.evaluate(() => document.body.innerText);
-  }
-
-  close() {
-    return this.#page.close();
   }
 }

@@ -9,7 +9,12 @@
 
 import { SSEConnection } from "sse-server-client";
 
-/** @typedef {NonNullable<ConstructorParameters<typeof SSEConnection>[1]>} ConnectionOptions */
+/**
+ * What the client takes. `connection` is another class of it: `SharedConnection` of `sse-server-client/shared` for all tabs of a
+ * browser, where `identity` says whose it is.
+ *
+ * @typedef {NonNullable<ConstructorParameters<typeof SSEConnection>[1]> & {connection?: typeof SSEConnection, identity?: string}} ConnectionOptions
+ */
 /** @typedef {SSEConnection["state"]} State */
 /** @typedef {SSEConnection["error"]} ConnectionFailure */
 
@@ -48,18 +53,6 @@ const FUNCTIONS = /** @type {const} */ (["token", "ticket", "headers", "fetch", 
 const feeds = /** @type {Map<string, Feed<any>>} */ (new Map());
 const sources = /** @type {Map<string, Source>} */ (new Map());
 
-/** A connection that shows every event of every type. */
-class Connection extends SSEConnection {
-  /** @type {(event: Event) => void} */
-  onAny = () => {};
-
-  /** @param {Event} event */
-  dispatchEvent(event) {
-    this.onAny(event);
-    return super.dispatchEvent(event);
-  }
-}
-
 class Source {
   #key;
   #feeds = /** @type {Set<Feed<any>>} */ (new Set());
@@ -72,8 +65,13 @@ class Source {
       name,
       (/** @type {any[]} */ ...given) => /** @type {any} */ (this.options)[name](...given),
     ]);
-    this.connection = new Connection(url, { ...options, ...Object.fromEntries(latest), autoConnect: false });
-    this.connection.onAny = (event) => [...this.#feeds].forEach((feed) => attempt(() => feed.hear(event)));
+    const { connection: Connection = SSEConnection, ...others } = options;
+    this.connection = new Connection(url, { ...others, ...Object.fromEntries(latest), autoConnect: false });
+    // A listener has to name a type; this sees them all.
+    this.connection.dispatchEvent = (event) => {
+      for (const feed of [...this.#feeds]) attempt(() => feed.hear(event));
+      return EventTarget.prototype.dispatchEvent.call(this.connection, event);
+    };
     if (options.autoConnect !== false && !options.signal?.aborted) this.connection.connect().catch(() => {});
   }
 
@@ -207,7 +205,7 @@ export function openFeed(plan) {
  * @returns {string}
  */
 export function keyOf(value) {
-  if (typeof value === "function") return "function";
+  if (typeof value === "function") return value.prototype instanceof SSEConnection ? `class ${identity(value)}` : "function";
   if (typeof value !== "object" || value === null) return typeof value === "string" ? JSON.stringify(value) : String(value);
   if (Array.isArray(value)) return `[${value.map(keyOf)}]`;
   if (Object.getPrototypeOf(value) !== Object.prototype) return `object ${identity(value)}`;

@@ -75,9 +75,9 @@ import { useFeed } from "./use-feed.js";
  * @returns {SSE<T, Selected>}
  */
 export function useSSE(url, options = {}) {
-  const { event, events, select, history = 1, share = "", ...connection } = options;
+  const { event, events, select, history = 1, share = "", ...others } = options;
   const types = events ?? (event === undefined ? null : [event]);
-  const plan = url === null || url === undefined ? null : planOf(String(url), connection, types, Math.max(1, history), share);
+  const plan = url === null || url === undefined ? null : planOf(String(url), others, types, Math.max(1, history), share);
   const key = plan?.key ?? null;
 
   const fieldsOf = useMemo(() => {

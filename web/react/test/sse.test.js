@@ -228,4 +228,38 @@ inReacts((it) => {
     await page.shows("open true null");
     assert.equal(await opened(), 1);
   });
+
+  it("tabs share a connection with the client's class for that", async ({ page, tab, hub, topic, publish, opened, streams }) => {
+    const show = (page) =>
+      page.run(
+        ({ React, h, render, useSSE, useJob, useTokens, SharedConnection }, { hub, topic }) => {
+          const View = () => {
+            const shared = { connection: SharedConnection, identity: "ann" };
+            const { data, isConnected } = useSSE(`${hub}/events`, { ...shared, topics: [topic], event: "tick" });
+            const { percent, isDone } = useJob("shared", { ...shared, url: hub });
+            const { text } = useTokens("shared text", { ...shared, url: hub });
+            return h("p", null, `${isConnected} ${data} ${percent}% ${isDone} ${text}.`);
+          };
+          render(h(React.StrictMode, null, h(View)));
+        },
+        { hub: hub.url, topic },
+      );
+    await hub.post("/jobs", { job_id: "shared" });
+    await hub.post("/jobs/shared/progress", { progress: 30 });
+    await hub.publish({ topic: "shared text", event: "token", data: "once" });
+    await show(page);
+    await page.shows("true null 30% false once.");
+    const other = await tab();
+    await show(other);
+    await other.shows("true null 30% false once.");
+    await publish(1);
+    await hub.post("/jobs/shared/progress", { progress: 60 });
+    await hub.publish({ topic: "shared text", event: "token", data: " upon" });
+    for (const each of [page, other]) await each.shows("true 1 60% false once upon.");
+    await streams(3);
+    await hub.post("/jobs/shared/complete", {});
+    for (const each of [page, other]) await each.shows("true 1 100% true once upon.");
+    await streams(2);
+    assert.deepEqual(other.errors, []);
+  });
 });

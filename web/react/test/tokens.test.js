@@ -111,4 +111,24 @@ inReacts((it) => {
       await page.shows(`${reason}: | true ${shown}`);
     }
   });
+
+  it("a long text comes in few renderings", async ({ page, hub, topic }) => {
+    const events = Array.from({ length: 5000 }, (_, n) => ({ topic, event: "token", data: `${n} ` }));
+    await hub.post("/events", events);
+    await page.run(
+      ({ h, render, useTokens }, { url, topic }) => {
+        window.rendered = 0;
+        const View = () => {
+          const { text } = useTokens(topic, { url });
+          window.rendered += 1;
+          return h("p", null, `${text.length} ${text.slice(-10)}`);
+        };
+        render(h(View));
+      },
+      { url: hub.url, topic },
+    );
+    await page.shows("23890 4998 4999");
+    const rendered = await page.run(() => window.rendered);
+    assert(rendered < 1000, `${rendered} renderings of 5000 tokens`);
+  });
 });
