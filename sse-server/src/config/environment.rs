@@ -64,7 +64,8 @@ fn collect(command: &Command, known: &mut Vec<String>) {
 }
 
 fn is_another_programs(name: &str) -> bool {
-    CLIENT.contains(&name) || TESTS.iter().any(|prefix| name.starts_with(prefix))
+    let mut others = APPLICATIONS.iter().chain(TESTS);
+    CLIENT.contains(&name) || others.any(|prefix| name.starts_with(prefix))
 }
 
 /// `SSE_PORT=tcp://10.0.0.1:8080` is not somebody's port: a cluster tells its containers of every service so.
@@ -90,6 +91,8 @@ fn is_of_kubernetes(rest: &str, value: &OsStr) -> bool {
 const PREFIX: &str = "SSE_";
 /// What `sse`, the client, reads.
 const CLIENT: &[&str] = &["SSE_TOKEN", "SSE_CA_CERT"];
+/// What applications that publish to a hub read, as in `examples/`.
+const APPLICATIONS: &[&str] = &["SSE_HUB_"];
 /// What tests and benchmarks read: how many, how long, and which program.
 const TESTS: &[&str] = &[
     "SSE_BROKER_",

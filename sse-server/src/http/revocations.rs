@@ -69,6 +69,8 @@ pub(super) async fn revoke(request: Request<'_>) -> Result<Response<Body>, Probl
             }
             RevokeError::Log(_) => Problem::unavailable(error.to_string(), REFUSED_RETRY_AFTER),
         })?;
+    // Whoever is let in from now on is by what the application says now.
+    request.authentication.forget_answers();
     let what = What(format!("{field} {name}"));
     let mut response = json(&serde_json::json!({
         "status": "revoked",

@@ -311,6 +311,13 @@ impl Authentication {
         self.application()?.cookies(headers)
     }
 
+    /// Lets the application be asked anew about everyone: what it has said before may not hold any more.
+    pub(crate) fn forget_answers(&self) {
+        if let Some(application) = self.application() {
+            application.forget_answers();
+        }
+    }
+
     /// Whether nobody is asked.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -168,3 +168,24 @@ fn an_owner_whose_grants_are_for_some_types_only_still_has_the_job() {
         assert_eq!(seen["job_id"], job);
     }
 }
+
+#[test]
+fn whoever_may_publish_to_a_job_may_change_it_without_reading_it() {
+    let hub = Guarded::start(&[]);
+    let worker = token(json!({"sid": "w", "sse": {"publish": ["job/*"]}}));
+    let created = json!({"job_id": "1", "title": "secret"});
+    assert_eq!(hub.post(&worker, "/jobs", &created).status, 201);
+    let progress = json!({"progress": 1, "total": 2});
+    let changed = hub.post(&worker, "/jobs/1/progress", &progress).ok();
+    assert_eq!(changed["status"], "in_progress");
+    assert_eq!(changed.get("title"), None, "{changed}");
+    hub.get(&worker, "/jobs/1").problem(404);
+    let other = token(json!({"sid": "o", "sse": {"publish": ["job/2"]}}));
+    hub.post(&other, "/jobs/1/progress", &progress).problem(404);
+    hub.post(&worker, "/jobs/1/complete", &json!({})).ok();
+    // One that is somebody's is not there for those who may not read what is theirs.
+    let owned = json!({"job_id": "2", "user_id": "ann"});
+    assert_eq!(hub.post(&admin(), "/jobs", &owned).status, 201);
+    hub.post(&worker, "/jobs/2/progress", &progress)
+        .problem(404);
+}

@@ -84,6 +84,11 @@ impl Answers {
         self.keep(key, outcome, kept_until?)
     }
 
+    /// Forgets what is kept; what is to be dropped outside the lock.
+    pub(super) fn forget(&mut self) -> [Generation; 2] {
+        [&mut self.young, &mut self.old].map(std::mem::take)
+    }
+
     fn keep(&mut self, key: Key, outcome: Outcome, until: Instant) -> Option<Generation> {
         let dropped = (self.young.len() >= MAX_YOUNG).then(|| {
             let young = std::mem::take(&mut self.young);

@@ -264,6 +264,12 @@ impl Application {
         self.0.renewals.lock().forget(&due.key);
     }
 
+    /// Lets everyone be asked about anew.
+    pub(super) fn forget_answers(&self) {
+        let forgotten = self.0.answers.lock().forget();
+        drop(forgotten);
+    }
+
     /// Goes on asking about the streams of another.
     pub(super) fn take_over(&self, other: &Self) {
         let mut taken = std::mem::take(&mut *other.0.renewals.lock());

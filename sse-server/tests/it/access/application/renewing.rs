@@ -122,3 +122,38 @@ fn an_application_that_was_away_for_a_moment_ends_nothing() {
     .ok();
     assert_eq!(stream.next().data, "still");
 }
+
+#[test]
+fn after_a_revocation_the_application_is_asked_anew() {
+    let app = Changing::says(r#"{"user": "ann", "grants": {"subscribe": ["*"], "admin": true}}"#);
+    let hub = app.hub();
+    let bearer = bearer("ann");
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    drop(hub.open_with("/events", &headers));
+    assert_eq!(app.app.asked().len(), 1);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let revoked = hub.request(
+        "POST",
+        "/admin/revocations",
+        &headers,
+        br#"{"user": "ann"}"#,
+    );
+    assert_eq!(revoked.status, 200, "{}", revoked.text());
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    // What it said before is over. It still says yes, and that counts.
+    drop(hub.open_with("/events", &headers));
+    assert_eq!(app.app.asked().len(), 2);
+    app.now(status("401 Unauthorized"));
+    let again = hub.request(
+        "POST",
+        "/admin/revocations",
+        &headers,
+        br#"{"user": "ann"}"#,
+    );
+    assert_eq!(again.status, 200);
+    let refused = hub.try_open("/events", &headers);
+    assert!(refused.is_err_and(|reply| reply.status == 401));
+}
