@@ -171,6 +171,7 @@ pub(super) fn problem(error: &NamedSubscriptionError) -> Problem {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
         }
         NamedSubscriptionError::Full { .. }
+        | NamedSubscriptionError::AddressFull { .. }
         | NamedSubscriptionError::Log(_)
         | NamedSubscriptionError::Read(_) => Problem::unavailable(detail, REFUSED_RETRY_AFTER),
     }

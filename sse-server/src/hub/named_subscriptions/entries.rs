@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sse_broker::{
     AppendError, Bounds, Broker, Position, ResumeFrom, StateChange, StoredState, UnixMillis,
 };
-use sse_pool::ConnectionId;
+use sse_pool::{AddressKey, ConnectionId};
 
 use super::contention::{Contention, Replaced};
 use super::{NamedSubscriptionError, NamedSubscriptionStatus};
@@ -43,6 +43,8 @@ pub(super) struct Entry {
     user: Option<Box<str>>,
     /// Whose it is where that is no user.
     session: Option<Box<str>>,
+    /// From where it was made; not known after a restart.
+    address: Option<AddressKey>,
     created_at: UnixMillis,
     pub(super) used_at: UnixMillis,
     /// What the log says of `used_at`.
@@ -93,6 +95,7 @@ impl Entry {
             acked: stored.acked.parse().ok()?,
             user: stored.user,
             session: stored.session,
+            address: None,
             created_at: stored.created_at,
             used_at: stored.used_at,
             saved_used_at: stored.used_at,
@@ -168,6 +171,7 @@ impl NamedSubscriptions {
                     },
                     user: None,
                     session: None,
+                    address: None,
                     created_at: now,
                     used_at: now,
                     saved_used_at: now,
@@ -232,6 +236,15 @@ impl NamedSubscriptions {
         if entries.by_name.len() >= self.max {
             return Err(NamedSubscriptionError::Full { max: self.max });
         }
+        let address = AddressKey::from(caller.address());
+        let share = self.max.div_ceil(2).max(MIN_SHARE);
+        // Nobody has more than that before so many are there.
+        if entries.by_name.len() >= share {
+            let own = |entry: &&Entry| entry.address.as_ref() == Some(&address);
+            if entries.by_name.values().filter(own).count() >= share {
+                return Err(NamedSubscriptionError::AddressFull { share });
+            }
+        }
         // A session that was only said, and not shown, may be another one after the page is loaded again.
         let has_shown = caller.user().is_none() && caller.credential().is_some();
         let session = caller.session().filter(|_| has_shown);
@@ -239,6 +252,7 @@ impl NamedSubscriptions {
             acked,
             user: caller.user().map(Into::into),
             session: session.map(Into::into),
+            address: Some(address),
             created_at: now,
             used_at: now,
             saved_used_at: now,
@@ -401,6 +415,9 @@ pub(crate) const KEY_PREFIX: &str = "durable/";
 /// The layout of what is stored.
 const STORED_VERSION: u32 = 1;
 
+/// However few names there may be, an address may have so many of them. A stated guess: a machine's own programs.
+const MIN_SHARE: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use sse_broker::Epoch;
@@ -493,6 +510,7 @@ mod tests {
             acked: at(15),
             user: Some("u".into()),
             session: None,
+            address: None,
             created_at: 1,
             used_at: 2,
             saved_used_at: 2,
@@ -519,5 +537,36 @@ mod tests {
             entries.get_mut("damaged", &caller(None)).unwrap().acked,
             at(0)
         );
+    }
+
+    #[test]
+    fn an_address_has_half_of_the_names_at_most_and_leaves_the_others_to_others() {
+        let config = HubConfig {
+            max_named_subscriptions: 100,
+            ..HubConfig::default()
+        };
+        let subscriptions = NamedSubscriptions::new(&config, Vec::new(), BOUNDS);
+        let create = |address: [u8; 4], name: &str| {
+            let caller = Caller::new(address.into(), None, None).unwrap();
+            subscriptions.create(name, &caller, at(15), 0)
+        };
+        for n in 0..50 {
+            create([127, 0, 0, 1], &format!("a{n}")).unwrap();
+        }
+        let refused = create([127, 0, 0, 1], "one more");
+        assert!(matches!(
+            refused,
+            Err(NamedSubscriptionError::AddressFull { share: 50 })
+        ));
+        for n in 0..50 {
+            create([127, 0, 0, 2], &format!("b{n}")).unwrap();
+        }
+        let full = create([127, 0, 0, 3], "late");
+        assert!(matches!(
+            full,
+            Err(NamedSubscriptionError::Full { max: 100 })
+        ));
+        subscriptions.forget("a0");
+        create([127, 0, 0, 1], "again").unwrap();
     }
 }

@@ -65,6 +65,12 @@ pub enum NamedSubscriptionError {
     /// It was created for another user or session.
     #[error("the named subscription {} belongs to somebody else", Quoted(.0))]
     NotYours(String),
+    /// The caller's address has made half of them.
+    #[error("{share} named subscriptions were made from your address, and it may not have more")]
+    AddressFull {
+        /// How many an address may have made.
+        share: usize,
+    },
     /// There are as many as there may be.
     #[error("there are {max} named subscriptions, and no more are taken")]
     Full {
