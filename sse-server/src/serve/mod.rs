@@ -29,3 +29,7 @@ pub use endpoint::{BoundAddress, Endpoint, InvalidEndpoint};
 pub use listen::ListenError;
 pub use server::Server;
 pub use tls::{ClientAuth, Tls, TlsConfig, TlsError, TlsVersion};
+
+/// So many send timeouts a reader has to take what is written at once, however it trickles: what it holds is no part of the window
+/// any more. A stated guess: a minute with the default, and more than a slow phone needs for the largest event.
+const FRAME_TIMEOUTS: u32 = 12;

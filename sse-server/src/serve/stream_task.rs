@@ -8,13 +8,14 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 use http::{HeaderMap, Version};
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
+use super::FRAME_TIMEOUTS;
 use super::chunks::{LAST_CHUNK, MAX_IGNORED_BYTES, write_chunk};
 use super::socket::Socket;
 use crate::clock;
@@ -39,6 +40,8 @@ pub(super) struct StreamTask<S> {
     has_ended: bool,
     is_given_back: bool,
     send_timeout: Duration,
+    /// Since when there is something that the socket has not taken, whatever it takes of that.
+    holds_since: Option<Instant>,
     /// Runs while the socket takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -65,6 +68,7 @@ impl<S: Socket> StreamTask<S> {
             has_ended: false,
             is_given_back: false,
             send_timeout,
+            holds_since: None,
             stalled: None,
         }
     }
@@ -132,6 +136,7 @@ impl<S: Socket> StreamTask<S> {
             }
             self.sent += taken;
         }
+        self.holds_since = None;
         // A stream that waits holds no buffer.
         if self.sent > 0 {
             self.out = Vec::new();
@@ -164,6 +169,12 @@ impl<S: Socket> StreamTask<S> {
             return said;
         }
         let timeout = self.send_timeout;
+        let now = clock::now();
+        let since = *self.holds_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= timeout * FRAME_TIMEOUTS {
+            self.stream.stalled();
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let stalled = self
             .stalled
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));

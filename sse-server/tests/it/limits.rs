@@ -482,3 +482,44 @@ fn a_reader_whose_next_event_is_gone_may_go_on_behind_the_gap() {
     assert_eq!(server.get("/events/stats").ok()["gaps"], gaps);
     assert_eq!(server.active(), 1);
 }
+
+#[test]
+fn a_reader_that_trickles_is_let_go_in_time_and_one_that_is_slow_is_not() {
+    let server = Server::with(&[
+        "--send-timeout",
+        "1500ms",
+        "--heartbeat",
+        "0",
+        "--max-event",
+        "2MiB",
+    ]);
+    let mut trickles = with_small_buffers(&server, 4 << 10);
+    let mut slow = with_small_buffers(&server, 4 << 10);
+    eventually("both are connected", || {
+        (server.active() == 2).then_some(())
+    });
+    let large = "x".repeat(1 << 20);
+    server.publish(&json!({"topic": "large", "data": large}));
+    // A megabyte in some three seconds is slow; a few bytes now and then are a way to hold memory.
+    let reads = std::thread::spawn(move || {
+        slow.pace = Some((32 << 10, Duration::from_millis(50)));
+        while slow.buffer.len() < 1 << 20 {
+            assert!(slow.fill());
+        }
+        slow
+    });
+    let begun = Instant::now();
+    trickles.pace = Some((4 << 10, Duration::from_millis(100)));
+    eventually("it is let go", || {
+        let is_there = trickles.fill();
+        (!is_there || server.active() == 1).then_some(())
+    });
+    assert!(
+        begun.elapsed() > Duration::from_secs(12),
+        "{:?}",
+        begun.elapsed()
+    );
+    let _still_open = reads.join().unwrap();
+    assert_eq!(server.active(), 1);
+    assert_eq!(server.get("/events/stats").ok()["evicted_connections"], 1);
+}

@@ -1,9 +1,12 @@
 //! Time-outs of connections: heartbeats that are due, and an end for sockets that take nothing.
 
+use std::time::Instant;
+
 use super::Reactor;
 use super::table::Ticks;
 use crate::clock::Moment;
 use crate::hub::Reader;
+use crate::serve::FRAME_TIMEOUTS;
 use crate::serve::chunks::chunk;
 
 impl Reactor {
@@ -27,10 +30,13 @@ impl Reactor {
                 key,
             };
             if let Some(more) = &entry.more {
-                let is_stalled = more.blocked_since.is_some_and(|since| {
-                    moment.now.saturating_duration_since(since) >= self.hub.config().send_timeout
-                });
-                if is_stalled {
+                let timeout = self.hub.config().send_timeout;
+                let is_over = |since: Option<Instant>, timeout| {
+                    since.is_some_and(|it| moment.now.saturating_duration_since(it) >= timeout)
+                };
+                if is_over(more.blocked_since, timeout)
+                    || is_over(more.holds_since, timeout * FRAME_TIMEOUTS)
+                {
                     reader.stalled(moment.now);
                     self.remove(key);
                     continue;

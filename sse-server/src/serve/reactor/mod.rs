@@ -577,6 +577,9 @@ impl Reactor {
         } else {
             more.blocked_since = blocked_since;
         }
+        if all {
+            more.holds_since = None;
+        }
         if all && is_last {
             self.finish(key);
         } else if all {

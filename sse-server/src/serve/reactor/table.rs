@@ -40,6 +40,8 @@ pub(super) struct More {
     pub(super) unsent: Bytes,
     /// Since when it takes nothing.
     pub(super) blocked_since: Option<Instant>,
+    /// Since when there is something in `unsent`, whatever it takes of that.
+    pub(super) holds_since: Option<Instant>,
     /// Nothing comes after `unsent`.
     pub(super) is_last: bool,
     /// What the client has sent that nobody asked for.
@@ -122,6 +124,7 @@ impl Entry {
                     let more = self.more();
                     more.unsent = bytes.slice(sent..);
                     more.blocked_since = Some(now);
+                    more.holds_since.get_or_insert(now);
                     if !self.is_armed {
                         self.is_armed = true;
                         registry.reregister(
