@@ -48,8 +48,15 @@ pub(crate) fn print(config: &Config, hub: &Hub, server: &Server) {
         }
         _ => "",
     };
+    let managed = server.admin_addresses().next().or(addresses.first());
+    let console = match managed {
+        Some(address @ BoundAddress::Tcp(_)) => {
+            format!("in a browser: {}/console\n", url(address, scheme))
+        }
+        _ => String::new(),
+    };
     let text = format!(
-        "{listening}{management}{kept}\n\n{hint}\
+        "{listening}{management}{kept}\n{console}\n{hint}\
          Listen in a second terminal:\n  curl -N {curl}\n\
          Publish in a third:\n  curl {curl} -H 'Content-Type: application/json' \
          -d '{{\"event_type\": \"greeting\", \"data\": {{\"hello\": \"world\"}}}}'\n\n"

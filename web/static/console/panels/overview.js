@@ -16,13 +16,18 @@ export default {
     return {
       async stats(stats) {
         const health = await hub.ask("/health").catch(() => null);
-        const reasons = /** @type {any[]} */ (health?.reasons ?? []).map((reason) => (typeof reason === "string" ? reason : JSON.stringify(reason)));
-        for (const reason of since.keys()) if (!reasons.includes(reason)) since.delete(reason);
-        for (const reason of reasons) if (!since.has(reason)) since.set(reason, Date.now());
+        /** @type {{message: string, tone: string}[]} */
+        const reasons = (health?.reasons ?? []).map((/** @type {any} */ reason) => ({
+          message: reason.message ?? reason.signal ?? JSON.stringify(reason),
+          tone: reason.status === "critical" || stats.status === "critical" ? "bad" : "warn",
+        }));
+        const messages = reasons.map(({ message }) => message);
+        for (const message of since.keys()) if (!messages.includes(message)) since.delete(message);
+        for (const message of messages) if (!since.has(message)) since.set(message, Date.now());
         // Read out only when it is another list.
-        if (shown !== reasons.join()) {
-          shown = reasons.join();
-          alerts.replaceChildren(...reasons.map((reason) => element("li", {}, element("b", { class: stats.status === "critical" ? "bad" : "warn" }, reason), " since ", time(since.get(reason) ?? Date.now()))));
+        if (shown !== messages.join()) {
+          shown = messages.join();
+          alerts.replaceChildren(...reasons.map(({ message, tone }) => element("li", {}, element("b", { class: tone }, message), " – here since ", time(since.get(message) ?? Date.now()))));
         }
         const { system = {} } = health ?? {};
         figures.replaceChildren(
