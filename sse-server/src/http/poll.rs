@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::Response;
 use serde::Serialize;
-use sse_broker::Record;
+use sse_broker::{Record, Topic};
+use sse_protocol::EventType;
 
 use super::body::Body;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
@@ -13,10 +14,11 @@ use super::request::Request;
 use super::{json, stream};
 use crate::clock;
 use crate::hub::{PollError, PollRequest};
+use crate::wire::About;
 
 #[derive(Serialize)]
-struct PolledJson {
-    events: Vec<EventJson>,
+struct PolledJson<'a> {
+    events: Vec<EventJson<'a>>,
     position: String,
     gap: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,19 +26,25 @@ struct PolledJson {
 }
 
 #[derive(Serialize)]
-struct EventJson {
+struct EventJson<'a> {
     id: String,
     position: String,
     event: String,
     topic: String,
     data: String,
     published_at: String,
+    /// All of its topics, where they are asked for.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    about: Option<About<'a>>,
 }
 
-impl From<&Record> for EventJson {
-    fn from(record: &Record) -> Self {
+impl<'a> EventJson<'a> {
+    fn new(record: &'a Record, shows_topics: bool) -> Self {
         let content = &record.content;
+        let topics = content.topics.iter().map(Topic::as_str);
+        let label = content.label.as_ref().map(EventType::as_str);
         Self {
+            about: shows_topics.then(|| About::new(topics, label)),
             id: record.public_id(),
             position: record.position.to_string(),
             event: content
@@ -70,6 +78,7 @@ pub(super) async fn poll(request: Request<'_>) -> Result<Response<Body>, Problem
     }
     let after = query.get("after").map(str::to_owned);
     let wait = query.seconds("wait", MAX_WAIT)?;
+    let shows_topics = stream::shows_topics(query)?;
     let wanted = PollRequest {
         caller: request.caller.clone(),
         interest: query.interest()?,
@@ -93,7 +102,7 @@ pub(super) async fn poll(request: Request<'_>) -> Result<Response<Body>, Problem
         events: polled
             .records
             .iter()
-            .map(|record| EventJson::from(&**record))
+            .map(|record| EventJson::new(record, shows_topics))
             .collect(),
         position: polled.position.to_string(),
         gap: polled.gap.is_some(),

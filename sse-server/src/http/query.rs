@@ -202,7 +202,7 @@ fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// What every request may say of its caller, and what a reader may say it wants.
-pub(super) const READER_PARAMETERS: [&str; 12] = [
+pub(super) const READER_PARAMETERS: [&str; 13] = [
     "topic",
     "topic_exact",
     "subscribe",
@@ -215,6 +215,7 @@ pub(super) const READER_PARAMETERS: [&str; 12] = [
     "session_id",
     "user_id",
     "ticket",
+    "show",
 ];
 /// The names under which pages and polyfills send the last id.
 const LAST_EVENT_ID: [&str; 4] = [

@@ -7,6 +7,7 @@ use sse_pool::Refusal;
 use super::body::Body;
 use super::named_subscriptions;
 use super::problem::{Problem, REFUSED_RETRY_AFTER};
+use super::query::Query;
 use super::query::READER_PARAMETERS;
 use super::request::Request;
 use crate::access::Limited;
@@ -113,6 +114,7 @@ fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest
             protocol,
             job_names: dialect.has_short_job_names,
             compressed,
+            shows_topics: shows_topics(query)?,
         },
         // Compressed messages in a compressed stream would be work for nothing.
         coding: if compressed || !may_code || protocol == Protocol::WebSocket {
@@ -122,6 +124,18 @@ fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest
         },
         shard: request.shard,
     })
+}
+
+/// Whether the topics of each event are to be told.
+pub(super) fn shows_topics(query: &Query) -> Result<bool, Problem> {
+    match query.get("show") {
+        None => Ok(false),
+        Some("topics") => Ok(true),
+        Some(other) => {
+            let problem = format!("{} is nothing that can be shown; topics can", Quoted(other));
+            Err(Problem::bad_field("show", problem))
+        }
+    }
 }
 
 /// Whether a compression is wanted: `gzip`, or `none`.

@@ -3,8 +3,11 @@
 //! A session decides what is said and when; here stands how. Everything is a `Message`, and a [`Format`] writes it: as
 //! an event stream (`sse`) or as WebSocket messages (`websocket`). A further protocol is a further file.
 
+mod about;
 mod sse;
 mod websocket;
+
+pub(crate) use about::About;
 
 use serde::Serialize;
 use sse_broker::{Gap, Position, RecordRef, UnixMillis};
@@ -20,6 +23,8 @@ pub struct Format {
     pub job_names: bool,
     /// Data over the threshold comes in the gzip and base64 envelope.
     pub compressed: bool,
+    /// Each event of an event stream is preceded by a comment that tells its topics.
+    pub shows_topics: bool,
 }
 
 /// What a connection speaks.
@@ -120,9 +125,10 @@ impl Format {
         protocol: Protocol::EventStream,
         job_names: false,
         compressed: false,
+        shows_topics: false,
     };
     /// How many formats there are.
-    pub(crate) const COUNT: usize = 8;
+    pub(crate) const COUNT: usize = 16;
 
     /// The number of this format, below [`COUNT`](Self::COUNT); [`PLAIN`](Self::PLAIN) is 0.
     pub(crate) fn number(self) -> usize {
@@ -130,7 +136,10 @@ impl Format {
             Protocol::EventStream => 0,
             Protocol::WebSocket => 4,
         };
-        protocol + usize::from(self.job_names) * 2 + usize::from(self.compressed)
+        protocol
+            + usize::from(self.shows_topics) * 8
+            + usize::from(self.job_names) * 2
+            + usize::from(self.compressed)
     }
 
     /// Appends a message's bytes to `out`.
@@ -227,13 +236,12 @@ mod tests {
     fn every_format_has_a_number_of_its_own() {
         let mut seen = [false; Format::COUNT];
         for protocol in [Protocol::EventStream, Protocol::WebSocket] {
-            for (job_names, compressed) in
-                [(false, false), (false, true), (true, false), (true, true)]
-            {
+            for bits in 0..8 {
                 let format = Format {
                     protocol,
-                    job_names,
-                    compressed,
+                    job_names: bits & 1 > 0,
+                    compressed: bits & 2 > 0,
+                    shows_topics: bits & 4 > 0,
                 };
                 assert!(!std::mem::replace(&mut seen[format.number()], true));
             }

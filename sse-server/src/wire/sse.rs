@@ -3,7 +3,7 @@
 use sse_compress::MessageCompressor;
 use sse_protocol::encoder::{self, TextEvent};
 
-use super::{Format, GapJson, HeartbeatForm, Message, Unavailable, public_id, to_json};
+use super::{About, Format, GapJson, HeartbeatForm, Message, Unavailable, public_id, to_json};
 
 /// Appends a message's bytes.
 pub(super) fn write(
@@ -45,6 +45,9 @@ pub(super) fn write(
                 .compressed
                 .then(|| compressor.compress(record.data))
                 .flatten();
+            if format.shows_topics {
+                about(&About::new(record.topics(), record.label), out);
+            }
             event(
                 TextEvent {
                     id: Some(id),
@@ -55,15 +58,21 @@ pub(super) fn write(
                 out,
             );
         }
-        Message::State(state) => event(
-            TextEvent {
-                id: None,
-                event_type: format.event_type(std::iter::once(state.topic), Some(state.event_type)),
-                data: state.data,
-                retry: None,
-            },
-            out,
-        ),
+        Message::State(state) => {
+            if format.shows_topics {
+                about(&About::new(std::iter::once(state.topic), None), out);
+            }
+            event(
+                TextEvent {
+                    id: None,
+                    event_type: format
+                        .event_type(std::iter::once(state.topic), Some(state.event_type)),
+                    data: state.data,
+                    retry: None,
+                },
+                out,
+            );
+        }
         Message::Heartbeat(HeartbeatForm::Event) => {
             out.extend_from_slice(b"event: ping\ndata: keep-alive\n\n");
         }
@@ -72,6 +81,13 @@ pub(super) fn write(
         Message::Farewell(retry) => encoder::retry(retry, out),
         Message::Unavailable(told) => unavailable(told, out),
     }
+}
+
+/// A comment before an event's own lines, so that readers that do not know it pass over it.
+fn about(about: &About<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b": about ");
+    out.extend_from_slice(to_json(about).as_bytes());
+    out.push(b'\n');
 }
 
 /// Why a reader gets nothing.

@@ -92,3 +92,51 @@ fn a_change_that_goes_on_after_an_event_says_whether_any_are_missing() {
     server.publish(&json!({"topic": "b", "data": "after"}));
     assert_eq!(stream.next().data, "after");
 }
+
+#[test]
+fn the_topics_of_an_event_are_told_to_those_who_ask_and_whose_it_is_to_nobody() {
+    let server = Server::start();
+    let path = "/events?topic=a/*&user_id=ann&show=topics";
+    let mut shown = server.open(path);
+    let mut gzip = server.open_with(path, &[("Accept-Encoding", "gzip")]);
+    let mut plain = server.open("/events?topic=a/*&user_id=ann");
+    server.publish(&json!([
+        {"topic": ["b", "a/1", "a/1"], "data": 1},
+        {"topic": "a/2", "user_id": "ann", "data": 2},
+        {"topic": "user/ann", "subscription_filter": "x", "data": 3},
+    ]));
+    let about = [
+        ": about {\"topics\":[\"b\",\"a/1\"]}\n",
+        ": about {\"topics\":[\"a/2\"]}\n",
+        ": about {\"topics\":[\"user/\"],\"label\":\"x\"}\n",
+    ];
+    for stream in [&mut shown, &mut gzip] {
+        let data: Vec<String> = stream.take(3).into_iter().map(|it| it.data).collect();
+        assert_eq!(
+            data,
+            ["1", "2", "3"],
+            "whoever does not know comments reads on"
+        );
+        let text = String::from_utf8(stream.raw.clone()).unwrap();
+        let mut rest = text.as_str();
+        for about in about {
+            let at = rest
+                .find(about)
+                .unwrap_or_else(|| panic!("{about} in {text}"));
+            rest = &rest[at + about.len()..];
+        }
+    }
+    plain.take(3);
+    assert!(!String::from_utf8_lossy(&plain.raw).contains("about"));
+    // As fields where events are JSON.
+    let polled = server
+        .get("/events/poll?after=earliest&topic=a/*&user_id=ann&show=topics")
+        .ok();
+    assert_eq!(polled["events"][0]["topics"], json!(["b", "a/1"]));
+    assert_eq!(polled["events"][2]["label"], "x");
+    // A replay is told the same, and a job's state, too.
+    let mut replay = server.open(&format!("{path}&last_event_id=earliest"));
+    replay.take(3);
+    assert!(String::from_utf8_lossy(&replay.raw).contains(about[2]));
+    server.get("/events?show=names").problem(400);
+}
