@@ -86,8 +86,8 @@ fn without_a_clear_answer_nobody_comes_in_and_later_everybody() {
     assert!(log.contains("does not say who callers are"), "{log}");
     assert!(!log.contains("Bearer"), "{log}");
 
-    // It is down, and comes back at the same place.
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    // It is down, and comes back at the same place, whose port no other test takes meanwhile.
+    let gone = TcpListener::bind("127.0.0.77:0").unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
     let hub = Server::with(&["--auth-url", &format!("http://{address}/")]);
