@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 
 import { launch } from "../../testing/browser.js";
 import { Hub } from "../../testing/hub.js";
+import { examples } from "../../testing/readme.js";
 
 /** @type {Hub} */
 let hub;
@@ -104,6 +105,35 @@ test("toasts go by themselves, wait for whoever reads them, and are few", async 
   await hub.publish(Array.from({ length: 9 }, (_, n) => ({ event_type: "order_complete", data: `order ${n}` })));
   await page.locator("sse-toasts div.success").getByText("order 8").waitFor();
   assert.equal(await page.locator("sse-toasts div").count(), 5);
+  await page.context().close();
+});
+
+test("the page of the README works as it stands there", async () => {
+  const readme = new URL("../README.md", import.meta.url);
+  const [whole] = examples(readme, "html");
+  const [translated] = examples(readme, "js");
+  const page = await (await browser.newContext()).newPage();
+  /** @type {string[]} */
+  const said = [];
+  page.on("console", (message) => said.push(message.text()));
+  page.on("pageerror", (error) => said.push(`uncaught: ${error}`));
+  const html = whole?.code.replace("</head>", `<script type="module">${translated?.code}</script></head>`);
+  await page.route("**/page", (route) => route.fulfill({ contentType: "text/html", body: html }));
+  await page.goto(`${hub.url}/page`);
+  await page.locator("sse-status[data-state=open][title=Verbunden]").waitFor();
+  const requests = examples(readme, "sh").flatMap(({ code }) => [...code.matchAll(/localhost:8080(\S+) -d '(.*)'/g)]);
+  assert.equal(requests.length, 4);
+  for (const [, path = "", body = ""] of requests.slice(0, 3)) await hub.post(path, JSON.parse(body));
+  await page.locator("sse-progress").getByText("25 %").waitFor();
+  await page.locator("sse-progress").getByText("reading").waitFor();
+  await page.locator("sse-toasts div.warning").getByText("Back soon").waitFor();
+  const [, path = "", body = ""] = requests[3] ?? [];
+  await hub.post(path, JSON.parse(body));
+  await page.locator("sse-toasts div.success").getByText("40 addresses").waitFor();
+  const fill = await page.locator("sse-progress i").evaluate((it) => getComputedStyle(it).backgroundColor);
+  assert.equal(fill, "rgb(102, 51, 153)");
+  assert.deepEqual(said, ["done: completed"]);
+  assert.equal(await page.locator("sse-progress").isVisible(), true);
   await page.context().close();
 });
 
