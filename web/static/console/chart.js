@@ -5,6 +5,9 @@ import { element, number } from "/static/page.js";
 /** As many points as are kept: ten minutes. */
 const MAX_POINTS = 300;
 
+/** @param {number} seconds */
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en", { hour12: false });
+
 /** @typedef {{label: string, color: string, value: (stats: any) => number | null}} Series */
 
 /**
@@ -38,8 +41,8 @@ export function chart(body, what, series, unit = "") {
         cursor: { y: false },
         legend: { live: true },
         scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [0, Math.max(1, high * 1.1) || 1] } },
-        axes: [axis, { ...axis, size: 56, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => number(tick)) }],
-        series: [{}, ...series.map(({ label, color: name }) => ({ label, stroke: color(name), width: 2, value: (/** @type {any} */ _, /** @type {number | null} */ value) => (value === null ? "–" : `${number(value)}${unit}`) }))],
+        axes: [{ ...axis, space: 80, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(clock) }, { ...axis, size: 56, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => number(tick)) }],
+        series: [{}, ...series.map(({ label, color: name }) => ({ label, stroke: color(name), width: 2, points: { show: false }, value: (/** @type {any} */ _, /** @type {number | null} */ value) => (value === null ? "–" : `${number(value)}${unit}`) }))],
       },
       data,
       place,
@@ -59,7 +62,7 @@ export function chart(body, what, series, unit = "") {
       if (!table.open) return;
       const last = data[0]?.length ?? 0;
       const shown = Array.from({ length: Math.min(30, last) }, (_, n) => last - 1 - n);
-      rows.replaceChildren(...shown.map((at) => element("tr", {}, element("td", {}, new Date((data[0]?.[at] ?? 0) * 1000).toLocaleTimeString()), ...series.map((_, n) => {
+      rows.replaceChildren(...shown.map((at) => element("tr", {}, element("td", {}, clock(data[0]?.[at] ?? 0)), ...series.map((_, n) => {
         const value = data[n + 1]?.[at];
         return element("td", { class: "number" }, value === null || value === undefined ? "–" : `${number(value)}${unit}`);
       }))));

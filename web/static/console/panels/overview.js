@@ -39,7 +39,7 @@ export default {
             [system.process_cpu_percent === undefined ? "–" : `${number(system.process_cpu_percent)} %`, "CPU of the hub"],
             [system.rss_bytes ? size(system.rss_bytes) : "–", "memory of the hub"],
             [stats.compression.streams.bytes_out ? `${number((100 * stats.compression.streams.bytes_out) / stats.compression.streams.bytes_in)} %` : "–", "of its size after compression"],
-            [stats.log.durability === "memory" ? "memory" : `disk, ${stats.log.durability}`, "where events are kept"],
+            stats.log.durability === "memory" ? ["memory", "keeps the events"] : ["disk", `keeps the events (${stats.log.durability})`],
           ].map(([value, label]) => element("div", {}, element("b", {}, value), element("span", {}, label))),
           element("div", {}, element("b", {}, time(stats.started_at)), element("span", {}, "started")),
         );
