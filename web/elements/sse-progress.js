@@ -20,6 +20,8 @@ const style = sheet(`
 
 /** The events that tell how a job is. */
 const TYPES = ["progress", "status", "complete", "error", "educational", "summary_progress", "summary_complete"];
+/** As many characters of a text are shown. */
+const MAX_TEXT = 2000;
 const ENDED = ["completed", "error", "cancelled"];
 
 /**
@@ -111,8 +113,9 @@ export class SSEProgress extends ConnectedElement {
    */
   show({ progress, total, message, error, title, status, step, current_item: item, current_video: video, educational_content: lesson }) {
     const isOver = status !== undefined && ENDED.includes(status);
-    const share = status === "completed" ? 1 : progress === undefined ? null : Math.min(1, Math.max(0, progress / (total || 100)));
-    const words = error ?? message ?? title ?? "";
+    const known = Math.min(1, Math.max(0, Number(progress ?? NaN) / (Number(total) || 100)));
+    const share = status === "completed" ? 1 : Number.isNaN(known) ? null : known;
+    const words = said(error ?? message ?? title ?? "");
     const [text, percent] = [document.createElement("span"), document.createElement("span")];
     text.textContent = words;
     percent.textContent = share === null ? "" : `${Math.round(share * 100)} %`;
@@ -149,7 +152,9 @@ export class SSEProgress extends ConnectedElement {
 
 /** @param {unknown} value */
 function said(value) {
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  // Nobody reads a book beside a bar, and it would hold up the page.
+  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
 }
 
 if (!customElements.get("sse-progress")) customElements.define("sse-progress", SSEProgress);

@@ -20,6 +20,8 @@ const style = sheet(`
 const KINDS = ["info", "success", "warning", "error"];
 /** As many are shown at once; the oldest goes. */
 const MAX = 5;
+/** As many characters of each. */
+const MAX_TEXT = 500;
 
 /**
  * Attributes: `events`, the types it shows, with commas between (`system,summary_complete,error`); `duration`, the milliseconds that
@@ -45,7 +47,8 @@ export class SSEToasts extends ConnectedElement {
     const { message, title, error, kind, type: ofMessage } = typeof data === "object" && data ? data : { message: data };
     const fromType = type === "error" ? "error" : type.endsWith("complete") ? "success" : "info";
     const known = [kind, ofMessage].find((it) => KINDS.includes(it));
-    this.show(String(message ?? error ?? title ?? JSON.stringify(data)), known ?? fromType);
+    const text = message ?? error ?? title ?? data;
+    this.show(typeof text === "object" ? JSON.stringify(text) : String(text), known ?? fromType);
   }
 
   /**
@@ -60,7 +63,7 @@ export class SSEToasts extends ConnectedElement {
     toast.className = KINDS.includes(kind) ? kind : "info";
     toast.setAttribute("role", kind === "error" ? "alert" : "status");
     const words = document.createElement("p");
-    words.textContent = text;
+    words.textContent = text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
     const close = document.createElement("button");
     close.type = "button";
     close.textContent = "\u00d7";

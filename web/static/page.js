@@ -87,11 +87,30 @@ export function size(bytes) {
   return `${n && bytes < 100 ? bytes.toFixed(1) : Math.round(bytes)} ${names[n]}`;
 }
 
+/**
+ * The beginning of a text; what was left out is told as dots.
+ *
+ * @param {string} text
+ * @param {number} most
+ */
+export function short(text, most) {
+  return text.length > most ? `${text.slice(0, most)}…` : text;
+}
+
 const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 /** @param {number} value */
 export function number(value) {
   return plain.format(value);
+}
+
+/**
+ * The class that colours what the hub says of itself.
+ *
+ * @param {unknown} status
+ */
+export function tone(status) {
+  return status === "healthy" ? "good" : status === "warning" ? "warn" : status === "critical" ? "bad" : "";
 }
 
 /** A request that was refused. */

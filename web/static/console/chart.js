@@ -42,7 +42,7 @@ export function chart(body, what, series, unit = "") {
         legend: { live: true },
         scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [0, Math.max(1, high * 1.1) || 1] } },
         axes: [{ ...axis, space: 80, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(clock) }, { ...axis, size: 56, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => number(tick)) }],
-        series: [{}, ...series.map(({ label, color: name }) => ({ label, stroke: color(name), width: 2, points: { show: false }, value: (/** @type {any} */ _, /** @type {number | null} */ value) => (value === null ? "–" : `${number(value)}${unit}`) }))],
+        series: [{ label: "At", value: (/** @type {any} */ _, /** @type {number | null} */ at) => (at === null ? "–" : clock(at)) }, ...series.map(({ label, color: name }) => ({ label, stroke: color(name), width: 2, points: { show: false }, value: (/** @type {any} */ _, /** @type {number | null} */ value) => (value === null ? "–" : `${number(value)}${unit}`) }))],
       },
       data,
       place,
@@ -59,6 +59,8 @@ export function chart(body, what, series, unit = "") {
       for (const column of data) column.splice(0, Math.max(0, column.length - MAX_POINTS));
       if (plot) plot.setData(data);
       else draw();
+      // Under the pointer the legend has the values there, and else the newest.
+      if (plot && (plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: (data[0]?.length ?? 1) - 1 });
       if (!table.open) return;
       const last = data[0]?.length ?? 0;
       const shown = Array.from({ length: Math.min(30, last) }, (_, n) => last - 1 - n);

@@ -7,7 +7,7 @@
 
 import { SSEConnection } from "/client/index.js";
 import "/elements/sse-status.js";
-import { Hub, byId, element, refreshTimes } from "/static/page.js";
+import { Hub, byId, element, refreshTimes, tone } from "/static/page.js";
 import connections from "./panels/connections.js";
 import drops from "./panels/drops.js";
 import jobs from "./panels/jobs.js";
@@ -31,17 +31,17 @@ import topics from "./panels/topics.js";
  * What it hears: `stats` every two seconds, `event` for each event that the console may read.
  *
  * @typedef {object} Hears
- * @property {(stats: any) => void} [stats]
+ * @property {(stats: any) => void | Promise<void>} [stats]
  * @property {(event: MessageEvent) => void} [event]
  *
  * @typedef {object} Panel
  * @property {string} title
- * @property {"third" | "half" | "whole"} width
+ * @property {"half" | "whole"} width
  * @property {(context: Context) => Hears} mount
  */
 
 /** In the order in which they are shown. @type {Panel[]} */
-const panels = [overview, rates, latency, drops, memory, connections, topics, jobs, subscriptions, publish, log];
+const panels = [overview, rates, latency, connections, jobs, topics, memory, subscriptions, drops, publish, log];
 const PERIOD = 2000;
 
 const hub = new Hub();
@@ -70,14 +70,29 @@ function follow() {
   /** @type {any} */ (byId("status")).connection = made;
 }
 
+/**
+ * A panel that cannot make sense of the figures, as those of another version, leaves the others alone.
+ *
+ * @param {Hears} panel
+ * @param {any} stats
+ */
+async function tell(panel, stats) {
+  try {
+    await panel.stats?.(stats);
+  } catch {
+    byId("state").className = "bad";
+    byId("state").textContent = "The hub's figures are not understood";
+  }
+}
+
 async function look() {
   if (document.hidden) return;
   const state = byId("state");
   try {
     const stats = await hub.ask("/events/stats");
-    state.textContent = stats.status;
-    state.className = { healthy: "good", warning: "warn", critical: "bad" }[/** @type {string} */ (stats.status)] ?? "";
-    for (const panel of mounted) panel.stats?.(stats);
+    state.textContent = String(stats?.status);
+    state.className = tone(stats?.status);
+    for (const panel of mounted) tell(panel, stats);
   } catch (error) {
     state.className = "bad";
     state.textContent = error instanceof TypeError ? "The hub does not answer" : /** @type {Error} */ (error).message;
@@ -92,8 +107,11 @@ hub.addEventListener("refused", () => {
   wasAsked = true;
 });
 byId("sign-in-again").addEventListener("click", () => dialog.showModal());
+byId("sign-in-close").addEventListener("click", () => dialog.close());
 byId("sign-in-form").addEventListener("submit", () => {
-  hub.token = /** @type {HTMLInputElement} */ (byId("token")).value.trim();
+  const field = /** @type {HTMLInputElement} */ (byId("token"));
+  hub.token = field.value.trim();
+  field.value = "";
   wasAsked = false;
   follow();
   look();

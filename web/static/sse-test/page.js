@@ -2,10 +2,14 @@
 
 import { SSEConnection } from "/client/index.js";
 import "/elements/sse-status.js";
-import { Hub, byId, copy, element, number, quoted, refreshTimes, size, time } from "/static/page.js";
+import { Hub, byId, copy, element, number, quoted, refreshTimes, short, size, time, tone } from "/static/page.js";
 
 /** The log keeps so many events. */
 const MAX_EVENTS = 1000;
+/** Of data so many characters; the oldest events go first. */
+const MAX_LENGTH = 32 << 20;
+/** Of one event so many are shown: a browser needs seconds to lay out a line of a million. */
+const MAX_SHOWN = 64 << 10;
 /** And the form so many of those that were published. */
 const MAX_HISTORY = 20;
 
@@ -102,13 +106,25 @@ function receive(event) {
   const it = { event, at: Date.now(), item: null };
   if (isPaused || isHovered) {
     held.push(it);
-    if (held.length > MAX_EVENTS) held.shift();
+    trim(held);
   } else {
     if (!fresh.length) requestAnimationFrame(draw);
     fresh.push(it);
-    if (fresh.length > MAX_EVENTS) fresh.shift();
+    trim(fresh);
   }
   showCounts();
+}
+
+/**
+ * Takes away the oldest that are too many, or too much.
+ *
+ * @param {Seen[]} list
+ */
+function trim(list) {
+  let length = list.reduce((sum, { event }) => sum + event.data.length, 0);
+  let gone = 0;
+  for (; list.length - gone > MAX_EVENTS || (length > MAX_LENGTH && gone < list.length); gone += 1) length -= list[gone]?.event.data.length ?? 0;
+  for (const { item } of list.splice(0, gone)) item?.remove();
 }
 
 let countsAreDue = false;
@@ -134,21 +150,22 @@ function draw() {
     log.prepend(item);
   }
   fresh = [];
-  for (const gone of seen.splice(0, Math.max(0, seen.length - MAX_EVENTS))) gone.item?.remove();
+  trim(seen);
   byId("nothing").hidden = seen.length > 0;
 }
 
 /** @param {Seen} it */
 function drawn({ event, at }) {
   const { type, data, lastEventId } = event;
-  const details = element("details", {}, element("summary", {}, time(at), element("span", {}, element("span", { class: "badge" }, type)), element("code", {}, data.slice(0, 300))));
+  const details = element("details", {}, element("summary", {}, time(at), element("span", {}, element("span", { class: "badge" }, short(type, 100))), element("code", {}, short(data, 300))));
   // What an event says is only built when somebody looks.
   details.addEventListener("toggle", () => {
     if (!details.open || details.childElementCount > 1) return;
     const lines = data.split("\n").map((/** @type {string} */ line) => `data: ${line}`);
     const frame = [type === "message" ? null : `event: ${type}`, lastEventId ? `id: ${lastEventId}` : null, ...lines].filter((line) => line !== null).join("\n");
     const bytes = new TextEncoder().encode(data).length;
-    details.append(element("p", { class: "quiet" }, `${size(bytes)} of data${latency(data, at)}`), element("pre", {}, readable(data)), element("p", { class: "quiet" }, "As it stands in the stream:"), element("pre", {}, frame));
+    const cut = data.length > MAX_SHOWN ? "; only the beginning is shown" : "";
+    details.append(element("p", { class: "quiet" }, `${size(bytes)} of data${latency(data, at)}${cut}`), element("pre", { tabindex: "0" }, short(readable(data), MAX_SHOWN)), element("p", { class: "quiet" }, "As it stands in the stream:"), element("pre", { tabindex: "0" }, short(frame, MAX_SHOWN)));
   });
   return element("li", {}, details);
 }
@@ -167,7 +184,7 @@ function readable(data) {
  * @param {number} at
  */
 function latency(data, at) {
-  const [, sent] = data.match(/"timestamp":\s*"([^"]+)"/) ?? [];
+  const [, sent] = data.slice(0, MAX_SHOWN).match(/"timestamp":\s*"([^"]{1,64})"/) ?? [];
   const milliseconds = sent ? at - Date.parse(sent) : NaN;
   return milliseconds >= 0 && milliseconds < 600_000 ? `, ${milliseconds} ms after its timestamp` : "";
 }
@@ -176,7 +193,7 @@ const types = new Set();
 
 /** @param {string} type */
 function addType(type) {
-  if (types.has(type) || types.size >= 200) return;
+  if (types.has(type) || types.size >= 200 || type.length > 256) return;
   types.add(type);
   byId("filter-type").append(element("option", { value: type }, type));
 }
@@ -300,7 +317,7 @@ async function showServer() {
   try {
     const stats = await hub.ask("/events/stats");
     health.textContent = stats.status;
-    health.className = `badge ${{ healthy: "good", warning: "warn", critical: "bad" }[/** @type {string} */ (stats.status)] ?? ""}`;
+    health.className = `badge ${tone(stats.status)}`;
     rows = [
       ["Streams", `${number(stats.active_connections)} of ${number(stats.max_connections)}`],
       ["Published", `${number(stats.events_published)}, ${number(stats.published_per_second)}/s`],

@@ -241,6 +241,70 @@ test("nothing that an event, a job or a client says runs on the pages", async ()
   }
 });
 
+test("very long values are shown in part, and the page stays quick", async () => {
+  const { page, wrong, context } = await open("/sse-test");
+  await page.click("#open");
+  await says(page, "#state", "Connected");
+  const large = "x".repeat(1_000_000);
+  for (let n = 0; n < 45; n += 1) await hub.publish({ topic: "large", event_type: "t".repeat(256), data: `${n} ${large}` });
+  const newest = page.locator("#log li", { hasText: "44 xxx" });
+  await newest.waitFor();
+  const kept = await page.locator("#log li").count();
+  assert(kept > 20 && kept < 40, `${kept} are kept`);
+  await newest.locator("summary").click();
+  await newest.getByText("only the beginning is shown").waitFor();
+  assert(Number(await page.evaluate("document.body.innerText.length")) < 200_000);
+  const began = Date.now();
+  await page.fill("#filter-text", "44 x");
+  assert.equal(await page.locator("#log li:visible").count(), 1);
+  assert(Date.now() - began < 3000, `${Date.now() - began} ms`);
+  assert.deepEqual(wrong, []);
+  await context.close();
+});
+
+test("a hub whose answers make no sense is told of, and the panels that understand it go on", async () => {
+  const figures = { status: "constructor", active_connections: 7, max_connections: 9 };
+  for (const answer of ["<html>", "null", "[]", '{"status": {"__proto__": 1}}', JSON.stringify(figures)]) {
+    const context = await browser.newContext();
+    for (const path of ["/console", "/sse-test"]) {
+      const page = await context.newPage();
+      /** @type {string[]} */
+      const wrong = [];
+      page.on("pageerror", (error) => wrong.push(String(error)));
+      await page.route("**/events/stats", (route) => route.fulfill({ body: answer }));
+      await page.route("**/events/connections?**", (route) => route.fulfill({ json: { connections: [{}], total_connections: -1, next: "again" } }));
+      await page.route("**/jobs?**", (route) => route.fulfill({ json: { jobs: [null], counts: { total: 1 } } }));
+      await page.goto(hub.url + path);
+      if (path === "/console") await says(page, "#state", "The hub");
+      await page.waitForTimeout(100);
+      assert.deepEqual(wrong, [], `${path}: ${answer}`);
+      assert.match(await text(page, "main"), /Publish/);
+    }
+    await context.close();
+  }
+});
+
+test("a token can be given, left out again, and every table says what it shows", async () => {
+  const { page, wrong, context } = await open("/console");
+  await says(page, "#state", "healthy");
+  await page.locator("#sign-in-again").focus();
+  await page.keyboard.press("Enter");
+  await page.keyboard.type("secret");
+  await page.keyboard.press("Enter");
+  const stored = () => page.evaluate("JSON.stringify([{ ...sessionStorage }, { ...localStorage }, location.href, document.cookie])");
+  assert.equal(await stored(), JSON.stringify([{ "sse-hub-token": "secret" }, {}, `${hub.url}/console`, ""]));
+  await page.locator("#sign-in-again").click();
+  assert.equal(await page.inputValue("#token"), "");
+  await page.click("#sign-in-close");
+  assert.match(String(await stored()), /secret/);
+  await page.locator("#sign-in-again").click();
+  await page.keyboard.press("Enter");
+  assert.doesNotMatch(String(await stored()), /secret/);
+  assert.equal(await page.locator("table:not(:has(caption)):not(.u-legend)").count(), 0);
+  assert.deepEqual(wrong, []);
+  await context.close();
+});
+
 for (const path of ["/sse-test", "/console"]) {
   test(`${path} can be used with a keyboard and a screen reader, on a phone and in the dark`, async () => {
     for (const colorScheme of /** @type {const} */ (["light", "dark"])) {

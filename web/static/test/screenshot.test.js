@@ -35,7 +35,7 @@ test("the console of a hub at work can be looked at", async () => {
       await hub.post(`/jobs/${id}/progress`, { progress, message: "Processing" });
     }
     await hub.post("/jobs/report/complete", { result: { pages: 12 } });
-    const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light" })).newPage();
+    const page = await (await browser.newContext({ viewport: { width: 1280, height: 960 }, colorScheme: "light" })).newPage();
     await page.goto(`${hub.url}/console`);
     const until = Date.now() + SECONDS * 1000;
     for (let n = 0; Date.now() < until; n += 1) {

@@ -1,12 +1,14 @@
 /** Who reads. A page of connections is shown at a time; the search goes through all of them, page by page. */
 
-import { element, number, time } from "/static/page.js";
+import { element, number, short, time } from "/static/page.js";
 
 /** Rows that are shown at once; what is searched is not kept. */
 const SHOWN = 100;
 const PAGE = 1000;
 /** Every so often what is shown is asked for anew. */
 const PERIOD = 5000;
+/** A search goes through so many pages; there are no more connections than that. */
+const MAX_PAGES = 1000;
 
 /** @type {import("../console.js").Panel} */
 export default {
@@ -18,7 +20,7 @@ export default {
     const note = element("p", { class: "quiet", role: "status" });
     const rows = element("tbody");
     const heads = ["Connection", "User, session", "Address", "Topics and types", "Open", "Behind", "Delivered", ""];
-    const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col", class: head === "Behind" || head === "Delivered" ? "number" : "" }, head || element("span", { class: "sr" }, "Close"))))), rows));
+    const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("caption", { class: "sr" }, "Open connections"), element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col", class: head === "Behind" || head === "Delivered" ? "number" : "" }, head || element("span", { class: "sr" }, "Close"))))), rows));
     const empty = element("div", { class: "empty" }, element("p", {}, "Nobody reads now. To see one here, run:"), element("pre", {}, `curl -N ${location.origin}/events`));
     body.append(note, table, empty);
     let isBusy = false;
@@ -39,6 +41,7 @@ export default {
         let matches = 0;
         let total = 0;
         let next = "";
+        let pages = 0;
         do {
           const page = await hub.ask(`/events/connections?limit=${text ? PAGE : SHOWN}${next && `&after=${encodeURIComponent(next)}`}`);
           total = page.total_connections;
@@ -48,7 +51,8 @@ export default {
             if (found.length < SHOWN) found.push(connection);
           }
           next = page.next ?? "";
-        } while (next && text && search.value.trim().toLowerCase() === text);
+          pages += 1;
+        } while (next && pages < MAX_PAGES && text && search.value.trim().toLowerCase() === text);
         show(found, text ? matches : total, total);
       } catch (error) {
         note.textContent = `Not shown: ${/** @type {Error} */ (error).message}`;
@@ -92,10 +96,10 @@ export default {
       return element(
         "tr",
         {},
-        element("td", {}, element("code", {}, String(it.connection_id).slice(0, 8)), element("div", { class: "quiet", title: it.user_agent ?? "" }, String(it.user_agent ?? "").slice(0, 40))),
+        element("td", {}, element("code", {}, String(it.connection_id).slice(0, 8)), element("div", { class: "quiet cut", title: it.user_agent ?? "" }, short(String(it.user_agent ?? ""), 200))),
         element("td", {}, [it.user_id, it.session_id].filter(Boolean).join(", ") || "–"),
         element("td", {}, it.user_ip),
-        element("td", { class: "wide" }, wants),
+        element("td", { class: "wide" }, short(wants, 300)),
         element("td", {}, time(it.created_at)),
         element("td", { class: `number${it.queue_size > 100 ? " warn" : ""}` }, number(it.queue_size)),
         element("td", { class: "number" }, number(it.delivered_events ?? 0)),

@@ -25,7 +25,7 @@ export default {
   mount({ body }) {
     const rows = element("tbody");
     const empty = element("p", { class: "empty" }, "Nothing was refused, ended or missed since the hub started.");
-    const table = element("table", {}, element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "What"), element("th", { scope: "col", class: "number" }, "Since start"), element("th", { scope: "col", class: "number" }, "Lately"))), rows);
+    const table = element("table", {}, element("caption", { class: "sr" }, "What was refused, ended or missed, by reason"), element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "What"), element("th", { scope: "col", class: "number" }, "Since start"), element("th", { scope: "col", class: "number" }, "Lately"))), rows);
     body.append(empty, table);
     /** The counts of about a minute ago, oldest first. @type {number[][]} */
     const earlier = [];

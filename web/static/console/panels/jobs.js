@@ -14,7 +14,7 @@ export default {
     const rows = element("tbody");
     const note = element("p", { class: "quiet", role: "status" });
     const empty = element("div", { class: "empty" }, element("p", {}, "No job is known. To begin one:"), element("pre", {}, `curl ${location.origin}/jobs -H 'Content-Type: application/json' -d '{"job_id":"demo","title":"A demo","total":10}'`));
-    const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("thead", {}, element("tr", {}, ...["Job", "State", "Progress", "Changed", ""].map((head) => element("th", { scope: "col" }, head || element("span", { class: "sr" }, "Cancel"))))), rows));
+    const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("caption", { class: "sr" }, "Jobs, the newest first"), element("thead", {}, element("tr", {}, ...["Job", "State", "Progress", "Changed", ""].map((head) => element("th", { scope: "col" }, head || element("span", { class: "sr" }, "Cancel"))))), rows));
     body.append(note, table, empty);
     let last = 0;
 

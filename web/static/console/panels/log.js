@@ -1,22 +1,22 @@
 /** The last events that the console could read, live. */
 
-import { element, number, time } from "/static/page.js";
+import { element, number, short, time } from "/static/page.js";
 
 const MAX_ROWS = 100;
 
 /** @type {import("../console.js").Panel} */
 export default {
   title: "Live events",
-  width: "half",
+  width: "whole",
   mount({ body, tools }) {
     const count = element("span", { class: "quiet" });
     const pause = element("button", { type: "button", "aria-pressed": "false" }, "Pause");
     tools.append(count, pause);
     const rows = element("tbody");
     const empty = element("p", { class: "empty" }, "No event has come since this page was opened.");
-    const table = element("div", { class: "scroll", tabindex: "0", hidden: true }, element("table", {}, rows));
+    const table = element("div", { class: "scroll", tabindex: "0", hidden: true }, element("table", {}, element("caption", { class: "sr" }, "Events, the newest first"), rows));
     body.append(empty, table);
-    /** @type {[number, MessageEvent][]} */
+    /** Of an event only what is shown is kept. @type {[number, string, HTMLElement][]} */
     let fresh = [];
     let total = 0;
     let isPaused = false;
@@ -26,7 +26,7 @@ export default {
       isDue = false;
       count.textContent = number(total);
       if (isPaused || document.hidden) return;
-      const drawn = fresh.map(([at, { type, data, lastEventId }]) => element("tr", {}, element("td", {}, time(at)), element("td", {}, element("span", { class: "badge" }, type)), element("td", { class: "wide" }, element("code", { title: lastEventId }, data.slice(0, 300)))));
+      const drawn = fresh.map(([at, type, data]) => element("tr", {}, element("td", {}, time(at)), element("td", {}, element("span", { class: "badge" }, type)), element("td", { class: "wide" }, data)));
       fresh = [];
       rows.prepend(...drawn.reverse());
       while (rows.childElementCount > MAX_ROWS) rows.lastElementChild?.remove();
@@ -41,9 +41,9 @@ export default {
       draw();
     });
     return {
-      event(event) {
+      event({ type, data, lastEventId }) {
         total += 1;
-        fresh.push([Date.now(), event]);
+        fresh.push([Date.now(), short(type, 100), element("code", { title: lastEventId }, short(data, 300))]);
         if (fresh.length > MAX_ROWS) fresh.shift();
         if (isDue) return;
         isDue = true;

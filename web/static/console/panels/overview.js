@@ -38,7 +38,7 @@ export default {
             [stats.latency_ms.p99 === null ? "–" : `${number(stats.latency_ms.p99)} ms`, "latency p99"],
             [system.process_cpu_percent === undefined ? "–" : `${number(system.process_cpu_percent)} %`, "CPU of the hub"],
             [system.rss_bytes ? size(system.rss_bytes) : "–", "memory of the hub"],
-            [stats.compression.streams.bytes_out ? `${number((100 * stats.compression.streams.bytes_out) / stats.compression.streams.bytes_in)} %` : "–", "of its size after compression"],
+            [stats.compression.streams.bytes_out ? `${number((100 * stats.compression.streams.bytes_out) / stats.compression.streams.bytes_in)} %` : "–", "size of gzip streams"],
             stats.log.durability === "memory" ? ["memory", "keeps the events"] : ["disk", `keeps the events (${stats.log.durability})`],
           ].map(([value, label]) => element("div", {}, element("b", {}, value), element("span", {}, label))),
           element("div", {}, element("b", {}, time(stats.started_at)), element("span", {}, "started")),

@@ -10,7 +10,7 @@ export default {
     const rows = element("tbody");
     const note = element("p", { class: "quiet", role: "status" });
     const empty = element("div", { class: "empty" }, element("p", {}, "There is none. A reader that keeps nothing itself gives its place a name:"), element("pre", {}, `curl -N '${location.origin}/events?durable=mailer&topic=order/*'`));
-    const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("thead", {}, element("tr", {}, ...["Name", "User", "Behind", "Used", "Open"].map((head) => element("th", { scope: "col", class: head === "Behind" ? "number" : "" }, head)))), rows));
+    const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("caption", { class: "sr" }, "Named subscriptions"), element("thead", {}, element("tr", {}, ...["Name", "User", "Behind", "Used", "Open"].map((head) => element("th", { scope: "col", class: head === "Behind" ? "number" : "" }, head)))), rows));
     body.append(note, table, empty);
     let last = 0;
     return {

@@ -1,6 +1,6 @@
 /** What topics there are, and what came to each: from a position, as a reader would get it. */
 
-import { element, number, time } from "/static/page.js";
+import { element, number, short, time } from "/static/page.js";
 
 /** As many topics are counted; and as many events of one are shown. */
 const MAX_TOPICS = 500;
@@ -15,7 +15,7 @@ export default {
     tools.append(again);
     const rows = element("tbody");
     const empty = element("div", { class: "empty" }, element("p", {}, "No event is kept. To publish one:"), element("pre", {}, `curl ${location.origin}/events -d '{"topic":"news","data":"hello"}'`));
-    const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("thead", {}, element("tr", {}, ...["Topic", "Events", "Last"].map((head) => element("th", { scope: "col", class: head === "Events" ? "number" : "" }, head)))), rows));
+    const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("caption", { class: "sr" }, "Topics, the one with the newest event first"), element("thead", {}, element("tr", {}, ...["Topic", "Events", "Last"].map((head) => element("th", { scope: "col", class: head === "Events" ? "number" : "" }, head)))), rows));
     const form = element("form", { class: "row" }, element("label", {}, "Topic ", element("input", { name: "topic", required: true, spellcheck: "false", autocomplete: "off" })), element("label", {}, "After ", element("input", { name: "after", value: "earliest", spellcheck: "false", autocomplete: "off", title: "A position, an id, or earliest" })), element("button", {}, "Replay"));
     const note = element("p", { class: "quiet", role: "status" });
     const events = element("div", { class: "scroll", tabindex: "0", hidden: true });
@@ -80,7 +80,8 @@ export default {
           element(
             "table",
             {},
-            element("tbody", {}, ...page.events.map((/** @type {any} */ it) => element("tr", {}, element("td", {}, time(it.published_at)), element("td", {}, element("span", { class: "badge" }, it.event)), element("td", { class: "wide" }, element("code", { title: it.id }, it.data.slice(0, 500)))))),
+            element("caption", { class: "sr" }, `Events of ${topic.value}`),
+            element("tbody", {}, ...page.events.map((/** @type {any} */ it) => element("tr", {}, element("td", {}, time(it.published_at)), element("td", {}, element("span", { class: "badge" }, it.event)), element("td", { class: "wide" }, element("code", { title: it.id }, short(it.data, 500)))))),
           ),
         );
       } catch (error) {
