@@ -100,6 +100,8 @@ export class SSEConnection extends EventTarget {
   #lastByte = 0;
   #isPaused = false;
   #openSince = 0;
+  /** Where the stream is from, after redirects; empty where `fetch` does not tell. */
+  #from = "";
   #canPoll = true;
   #isRefused = false;
   #seen = /** @type {Set<string>} */ (new Set());
@@ -131,15 +133,20 @@ export class SSEConnection extends EventTarget {
     /** The stream's address, with its topics and types. */
     this.url = withParameters(String(url), options);
     this.withCredentials = options.withCredentials ?? false;
-    this.#decoder = new Decoder(
+    this.#decoder = this.#after(options.lastEventId ?? stored(options.storageKey) ?? "");
+    options.signal?.addEventListener("abort", () => this.disconnect());
+    if (options.autoConnect !== false && !options.signal?.aborted) this.connect().catch(() => {});
+  }
+
+  /** @param {string} lastEventId */
+  #after(lastEventId) {
+    return new Decoder(
       {
         onEvent: (event) => this.#receive(event),
         onRetry: (milliseconds) => (this.#retry = milliseconds),
       },
-      { lastEventId: options.lastEventId ?? stored(options.storageKey) ?? "" },
+      { lastEventId },
     );
-    options.signal?.addEventListener("abort", () => this.disconnect());
-    if (options.autoConnect !== false && !options.signal?.aborted) this.connect().catch(() => {});
   }
 
   /** As an `EventSource` has it: 0 until it is open, 1 while it is, 2 when it is closed for good. */
@@ -292,7 +299,6 @@ export class SSEConnection extends EventTarget {
   async #run() {
     const own = (this.#current = {});
     this.#set("connecting");
-    this.#decoder.begin();
     const forget = this.#watchPage();
     try {
       while (this.#current === own) {
@@ -331,18 +337,19 @@ export class SSEConnection extends EventTarget {
       const answer = await this.#ask(this.url, { method, body }, abort.signal);
       hasBegun = true;
       if (answer.status === 204) {
-        return new ConnectionError("the server says that there is nothing more", { status: 204, isFinal: true });
+        return new ConnectionError("nothing more comes", { status: 204, isFinal: true });
       }
       const isStream = /^text\/event-stream\s*(;|$)/i.test(answer.headers.get("content-type") ?? "");
-      if (!answer.ok || answer.status !== 200 || !isStream || !answer.body) {
+      if (answer.status !== 200 || !isStream || !answer.body) {
         const error = await refusal(answer);
         // A page instead of a stream is a proxy's while the hub is away.
-        if (answer.ok) error.message = `the answer is no event stream but ${answer.headers.get("content-type")}`;
+        if (answer.ok) error.message = `no event stream but ${answer.headers.get("content-type")}`;
         else error.isFinal = !TEMPORARY.includes(answer.status);
         return error;
       }
       this.#decoder.begin();
       this.#openSince = Date.now();
+      this.#from = answer.url;
       this.#set("open");
       goodTimer = +setTimeout(() => this.#proveGood(), GOOD_AFTER);
       const reader = answer.body.getReader();
@@ -382,11 +389,10 @@ export class SSEConnection extends EventTarget {
   async #poll() {
     const abort = (this.#abort = new AbortController());
     const until = Date.now() + this.#options.pollFor;
-    let after = this.lastEventId;
     try {
       do {
         const url = new URL(this.#options.pollUrl ?? this.url.replace(/(\/?)(?=[?#]|$)/, "/poll"), base());
-        if (after) url.searchParams.set("after", after);
+        if (this.lastEventId) url.searchParams.set("after", this.lastEventId);
         url.searchParams.set("wait", String(this.state === "polling" ? POLL_WAIT : 0));
         const answer = await this.#ask(url.href, { method: "GET" }, abort.signal);
         if (!answer.ok) {
@@ -402,8 +408,9 @@ export class SSEConnection extends EventTarget {
         for (const { event, data, id } of events) {
           this.#receive({ type: event, data, lastEventId: id, hasId: true });
         }
-        after = position;
-        this.#setLastEventId(position);
+        if (/** @type {State} */ (this.state) === "closed") break;
+        this.#decoder.lastEventId = position;
+        stored(this.#options.storageKey, position);
         await this.#room();
       } while (Date.now() < until && this.state !== "closed");
     } catch (cause) {
@@ -510,6 +517,8 @@ export class SSEConnection extends EventTarget {
   #end(error, isWanted = false) {
     if (this.state === "closed") return;
     this.#current = null;
+    // What was read together with the last event, and is not delivered, comes again after it.
+    this.#decoder = this.#after(this.lastEventId);
     this.error = isWanted ? null : error;
     this.#set("closed");
     this.#interrupt();
@@ -555,7 +564,7 @@ export class SSEConnection extends EventTarget {
   /** @param {DecodedEvent} event */
   #receive(event) {
     const message = event.data.startsWith('{"compressed"') && parsed(event.data);
-    const isCompressed = message && message.encoding === "gzip" && typeof message.data === "string";
+    const isCompressed = message.encoding === "gzip" && typeof message.data === "string";
     if (!isCompressed && !this.#inflating) {
       this.#deliver(event);
       return;
@@ -580,14 +589,14 @@ export class SSEConnection extends EventTarget {
     if (this.state === "closed") return;
     if (type === "unavailable") {
       const { status, code, detail } = parsed(data) ?? {};
-      this.#unavailable = new ConnectionError(detail ?? "the hub is not available", { status, code });
+      this.#unavailable = new ConnectionError(detail ?? type, { status, code });
       return;
     }
-    const isOfHub = type === "connected" || type === "gap" || type === "ping";
+    const isOfHub = ["connected", "gap", "ping"].includes(type);
     if (hasId && !isOfHub && this.#isSeen(lastEventId)) return;
     if (!isOfHub) this.#proveGood();
     if (hasId) stored(this.#options.storageKey, lastEventId);
-    const event = new MessageEvent(type, { data, lastEventId, origin: new URL(this.url, base()).origin });
+    const event = new MessageEvent(type, { data, lastEventId, origin: new URL(this.#from || this.url, base()).origin });
     this.dispatchEvent(event);
     if (type === "message") this.onmessage?.(event);
     this.onevent?.(event);
@@ -603,12 +612,6 @@ export class SSEConnection extends EventTarget {
       this.#seen.delete(oldest);
     }
     return false;
-  }
-
-  /** @param {string} id */
-  #setLastEventId(id) {
-    this.#decoder.lastEventId = id;
-    stored(this.#options.storageKey, id);
   }
 
   /** Waits while an iterator has more than it reads. */

@@ -315,6 +315,47 @@ test("a signal closes it, and send publishes with the same token", () =>
     assert.equal(connection.state, "closed");
   }));
 
+test("an event's origin is where a redirect led", () =>
+  against([stream("data: a\n\n")], (target) =>
+    against([(_, answer) => answer.writeHead(307, { Location: target }).end()], async (url) => {
+      const connection = new SSEConnection(url, quick);
+      /** @type {string[]} */
+      const origins = [];
+      connection.onmessage = ({ origin }) => origins.push(origin);
+      await eventually("a", () => origins.length === 1);
+      assert.deepEqual(origins, [new URL(target).origin]);
+      connection.close();
+    }),
+  ));
+
+test("what is closed amid what came together goes on there", async () => {
+  /** @type {(url: string, server: Server, options: object) => Promise<unknown>} */
+  const closes = async (url, server, options) => {
+    const connection = new SSEConnection(url, { ...quick, ...options });
+    /** @type {string[]} */
+    const all = [];
+    connection.onmessage = ({ data }) => {
+      all.push(data);
+      if (data === "1") connection.close();
+    };
+    await eventually("closed", () => all.length === 1 && connection.state === "closed");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await connection.connect();
+    await eventually("all", () => all.length === 3);
+    assert.deepEqual(all, ["1", "2", "3"]);
+    connection.close();
+    return server.requests.at(-1)?.headers["last-event-id"];
+  };
+  const three = "id: 1\ndata: 1\n\nid: 2\ndata: 2\n\nid: 3\ndata: 3\n\nid: 4\nda";
+  await against([stream(three), stream("id: 2\ndata: 2\n\nid: 3\ndata: 3\n\n")], async (url, server) => {
+    assert.equal(await closes(url, server, { pollAfter: 0 }), "1");
+  });
+  const events = [1, 2, 3].map((n) => ({ event: "message", data: `${n}`, id: `${n}` }));
+  await against([status(502), json({ events, position: "3" }), stream("id: 1\ndata: 1\n\nid: 2\ndata: 2\n\nid: 3\ndata: 3\n\n")], async (url, server) => {
+    assert.equal(await closes(url, server, { pollAfter: 1 }), undefined);
+  });
+});
+
 test("handlers come and go", () =>
   against([stream("data: 1\n\n")], async (url) => {
     const connection = new SSEConnection(url, quick);
