@@ -16,26 +16,29 @@ import { Leader } from "./leader.js";
 
 /** @import { ConnectionError } from "./error.js" */
 /** @import { ConnectionOptions, State } from "./connection.js" */
-/** @import { Types } from "./leader.js" */
+/** @import { Wants } from "./wants.js" */
+/** @import { About } from "./wire.js" */
 
 /**
- * How the connection is. `last` is the id it is at, `tabs` are those whose events all come over it.
+ * How the connection is. `last` is the id it is at, `tabs` are those whose events all come over it, and `away`
+ * those that it cannot have: what they want would be too much for one connection, or the hub refuses it.
  *
- * @typedef {{kind: "beat", state: State, last: string, tabs: string[], connected: string,
+ * @typedef {{kind: "beat", state: State, last: string, tabs: string[], away: string[], connected: string,
  *   error: {status: number, code: string, message: string} | null}} Beat
  */
 
 /**
- * One event. `after` is the id before it: who is not at that has missed something.
+ * One event, with the topics that it has. `after` is the id before it: who is not at that has missed something.
  *
- * @typedef {{kind: "event", type: string, data: string, id: string, after: string, hasId: boolean}} Delivery
+ * @typedef {{kind: "event", type: string, data: string, id: string, after: string, hasId: boolean,
+ *   about: About | null}} Delivery
  */
 
 /**
  * What goes over the channel. Of what the leader says, `term` tells the newer one of two.
  *
  * @typedef {((Beat | Delivery) & {term: number})
- *   | {kind: "hello", tab: string, types: Types}
+ *   | {kind: "hello", tab: string, wants: Wants}
  *   | {kind: "bye", tab: string}
  *   | {kind: "ask" | "reconnect" | "wake"}} Message
  */
@@ -52,12 +55,14 @@ export class Group {
   #name;
   #url;
   #options;
-  #types;
+  #wants;
   #hooks;
   /** This tab's name among the others, another with each joining. */
   #id = "";
-  #tabs = /** @type {Map<string, Types>} */ (new Map());
+  #tabs = /** @type {Map<string, Wants>} */ (new Map());
   #channel = /** @type {BroadcastChannel | null} */ (null);
+  /** The tabs whose events the connection had when it was heard of last. */
+  #admitted = /** @type {string[]} */ ([]);
   #membership = /** @type {AbortController | null} */ (null);
   #queued = /** @type {AbortController | null} */ (null);
   #leader = /** @type {Leader | null} */ (null);
@@ -71,20 +76,21 @@ export class Group {
   /**
    * @param {object} about
    * @param {string} about.name Of the lock and the channel.
-   * @param {URL} about.url The stream's address, without event types.
+   * @param {URL} about.url The stream's address, without topics and types.
    * @param {ConnectionOptions} about.options
-   * @param {Types} about.types What this tab wants.
+   * @param {Wants} about.wants What this tab wants.
    * @param {object} about.hooks
    * @param {(delivery: Delivery, isMissing: boolean) => void} about.hooks.onEvent An event, and whether something before it was missed.
    * @param {(beat: Beat, isIn: boolean, isMissing: boolean) => void} about.hooks.onBeat How the connection is, and whether all that
    *   this tab wants comes over it.
+   * @param {() => void} about.hooks.onAway This tab has to look for another connection.
    * @param {(error: ConnectionError) => void} about.hooks.onEnd This tab led, and its connection has given up.
    */
-  constructor({ name, url, options, types, hooks }) {
+  constructor({ name, url, options, wants, hooks }) {
     this.#name = name;
     this.#url = url;
     this.#options = options;
-    this.#types = types;
+    this.#wants = wants;
     this.#hooks = hooks;
   }
 
@@ -96,7 +102,7 @@ export class Group {
     if (this.#membership) return;
     const { signal } = (this.#membership = new AbortController());
     this.#id = crypto.randomUUID();
-    this.#tabs = new Map([[this.#id, this.#types]]);
+    this.#tabs = new Map([[this.#id, this.#wants]]);
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#hear(data);
     this.#heardAt = Date.now();
@@ -137,7 +143,7 @@ export class Group {
   }
 
   #greet() {
-    this.#say({ kind: "hello", tab: this.#id, types: this.#types });
+    this.#say({ kind: "hello", tab: this.#id, wants: this.#wants });
   }
 
   /** @param {{steal?: boolean}} [how] */
@@ -170,6 +176,8 @@ export class Group {
       url: this.#url,
       options: this.#options,
       tabs: this.#tabs,
+      // Others are asked for on a connection that is there: what the hub refuses then concerns nobody else.
+      admitted: [this.#id, ...this.#admitted],
       after: this.last,
       post: (message) => {
         this.#say({ ...message, term: this.#term });
@@ -233,7 +241,7 @@ export class Group {
     switch (message.kind) {
       case "hello":
         if (!this.#tabs.has(message.tab)) {
-          this.#tabs.set(message.tab, message.types);
+          this.#tabs.set(message.tab, message.wants);
           if (this.#leader) this.#watch(message.tab);
         }
         this.#leader?.adjust();
@@ -272,6 +280,11 @@ export class Group {
     } else {
       const isMissing = message.last !== this.last;
       this.last = message.last;
+      if (message.away.includes(this.#id)) {
+        this.#hooks.onAway();
+        return;
+      }
+      if (message.tabs.length) this.#admitted = message.tabs;
       const isConnected = message.state === "open" || message.state === "polling";
       const isIn = isConnected && message.tabs.includes(this.#id);
       if (isConnected && !isIn && !this.#leader) this.#greet();

@@ -4,16 +4,17 @@ import { parsed } from "./error.js";
 import { ask } from "./request.js";
 
 /** @import { ConnectionOptions } from "./connection.js" */
+/** @import { Wants } from "./wants.js" */
 
 /**
- * The jobs whose topics a stream has by name, and where they are looked at.
+ * The jobs whose topics are wanted by name, and where they are looked at.
  *
  * @param {URL} url The stream's.
+ * @param {Wants} wants
  * @returns {URL[]}
  */
-export function jobsOf(url) {
-  const topics = url.searchParams.getAll("topic").filter((topic) => !/[*{(]|(?<![\w:]):\w/.test(topic));
-  const ids = [...topics, ...url.searchParams.getAll("topic_exact")].flatMap((topic) => topic.match(/^job\/(.+)$/s)?.[1] ?? []);
+export function jobsOf(url, { names }) {
+  const ids = (names ?? []).flatMap((topic) => topic.match(/^job\/(.+)$/s)?.[1] ?? []);
   return ids.map((id) => {
     const job = new URL(url.href);
     job.search = "";

@@ -3,28 +3,28 @@
 import { SSEConnection } from "./connection.js";
 import { parsed } from "./error.js";
 import { ask } from "./request.js";
+import { asking, covers, together } from "./wants.js";
+import { split, told } from "./wire.js";
 
 /** @import { ConnectionError } from "./error.js" */
 /** @import { ConnectionOptions } from "./connection.js" */
 /** @import { Beat, Delivery } from "./group.js" */
+/** @import { Wants } from "./wants.js" */
 
-/**
- * Event types; null means all.
- *
- * @typedef {readonly string[] | null} Types
- */
+/** A longer address is too much for one connection: the hub takes 14 KiB, proxies often no more than 8. */
+const MAX_ADDRESS = 6000;
+/** The hub will not have what is asked for, whoever asks again. */
+const REFUSED = [400, 401, 403, 413];
 
-/**
- * More types than this are asked for as all of them: the hub lets a connection name 64 topics and types, if nobody told it
- * otherwise, and the topics count too.
- */
-const MAX_TYPES = 32;
-
-/** Holds the connection, tells the tabs what comes, and asks for the types that they want together. */
+/** Holds the connection, tells the tabs what comes, and asks for what they want together. */
 export class Leader {
   #url;
   #options;
   #tabs;
+  /** Those that are asked for. */
+  #admitted;
+  /** Those with which the hub refuses to go on. */
+  #away = /** @type {Set<string>} */ (new Set());
   #post;
   #onEnd;
   #wire;
@@ -32,41 +32,49 @@ export class Leader {
   #at;
   #connection = "";
   #connected = "";
-  /** The types that the connection has; undefined while there is none. @type {Types | undefined} */
+  /** What the last request asked for. @type {Wants | undefined} */
+  #asked;
+  /** What the connection has; undefined while there is none. @type {Wants | undefined} */
   #inForce;
+  /** What it may have already instead. @type {Wants | undefined} */
+  #pending;
   #isAdjusting = false;
   #isClosed = false;
 
   /**
    * @param {object} about
-   * @param {URL} about.url The stream's address, without event types.
+   * @param {URL} about.url The stream's address, without topics and types.
    * @param {ConnectionOptions} about.options
-   * @param {ReadonlyMap<string, Types>} about.tabs What each tab wants; it is looked at again with {@link adjust}.
+   * @param {ReadonlyMap<string, Wants>} about.tabs What each tab wants; it is looked at again with {@link adjust}.
+   * @param {Iterable<string>} about.admitted The tabs that are asked for from the beginning: this one, and those that the hub had taken.
    * @param {string} about.after The id to go on after; empty for what comes from now on.
    * @param {(message: Beat | Delivery) => void} about.post Tells all tabs, this one too.
    * @param {(error: ConnectionError) => void} about.onEnd The connection has given up.
    */
-  constructor({ url, options, tabs, after, post, onEnd }) {
+  constructor({ url, options, tabs, admitted, after, post, onEnd }) {
     this.#url = url;
     this.#options = options;
     this.#tabs = tabs;
+    this.#admitted = new Set(admitted);
     this.#at = after;
     this.#post = post;
     this.#onEnd = onEnd;
     const own = { topics: [], eventTypes: [], storageKey: "", signal: undefined, lastEventId: after, autoConnect: false };
-    this.#wire = new Wire(this.#address(), { ...options, ...own }, (event) => this.#hear(event));
+    this.#wire = new Wire(url.href, { ...options, ...own, fetch: this.#fetch }, (event) => this.#hear(event));
     this.#wire.connect().catch(() => {});
   }
 
   /** A sign of life, with all that a tab must know to take part. */
   beat() {
     const { state, error } = this.#wire;
+    const [has, soon = has] = [this.#inForce, this.#pending];
     this.#post({
       kind: "beat",
       // What an open connection has is in its first event.
-      state: state === "open" && this.#inForce === undefined ? "connecting" : state,
+      state: state === "open" && !has ? "connecting" : state,
       last: this.#at,
-      tabs: [...this.#tabs.keys()].filter((tab) => covers(this.#inForce, this.#tabs.get(tab) ?? null)),
+      tabs: [...this.#tabs].flatMap(([tab, wants]) => (has && soon && covers(has, wants) && covers(soon, wants) ? tab : [])),
+      away: [...this.#away],
       connected: this.#connected,
       error: error && { status: error.status, code: error.code, message: error.message },
     });
@@ -76,15 +84,32 @@ export class Leader {
   async adjust() {
     if (this.#isAdjusting) return;
     this.#isAdjusting = true;
+    let atOnce = Infinity;
     while (!this.#isClosed) {
-      this.#wire.url = this.#address();
-      const wanted = together(this.#tabs);
-      // A connection that is being made has them in its address.
-      if (this.#inForce === undefined || isSame(this.#inForce, wanted)) break;
+      for (const tabs of [this.#admitted, this.#away]) for (const tab of tabs) if (!this.#tabs.has(tab)) tabs.delete(tab);
+      // A connection that is being made is asked for more when it is there.
+      if (!this.#inForce) break;
+      const others = [...this.#tabs.keys()].filter((tab) => !this.#admitted.has(tab) && !this.#away.has(tab));
+      const newcomers = others.slice(0, atOnce);
+      const wanted = this.#together(newcomers);
+      if (covers(this.#inForce, wanted) && covers(wanted, this.#inForce)) {
+        newcomers.forEach((tab) => this.#admitted.add(tab));
+        if (newcomers.length === others.length) break;
+        continue;
+      }
       const connection = this.#connection;
-      const isChanged = connection !== "" && (await this.#change(connection, wanted));
+      this.#pending = wanted;
+      const outcome = await this.#change(connection, wanted);
+      this.#pending = undefined;
       if (this.#isClosed || connection !== this.#connection) continue;
-      if (isChanged) {
+      if (outcome === "refused" && newcomers.length) {
+        if (newcomers.length === 1) this.#away.add(newcomers[0]);
+        // Which of them it is for whom all would be refused shows one by one.
+        atOnce = 1;
+        continue;
+      }
+      newcomers.forEach((tab) => this.#admitted.add(tab));
+      if (outcome === "made") {
         this.#inForce = wanted;
       } else {
         this.reconnect();
@@ -96,7 +121,6 @@ export class Leader {
   }
 
   reconnect() {
-    this.#wire.url = this.#address();
     this.#wire.reconnect().catch(() => {});
   }
 
@@ -110,29 +134,44 @@ export class Leader {
     this.#wire.disconnect();
   }
 
-  #address() {
-    const url = new URL(this.#url);
-    const types = together(this.#tabs);
-    if (types) url.searchParams.set("event_types", types.join(","));
-    return url.href;
+  /** @param {string[]} newcomers */
+  #together(newcomers = []) {
+    return together([...this.#admitted, ...newcomers].flatMap((tab) => this.#tabs.get(tab) ?? []));
   }
 
   /**
-   * @param {string} connection
-   * @param {Types} types
+   * Asks for what is wanted now, whatever the address was when the connection was made.
+   *
+   * @type {typeof fetch}
    */
-  async #change(connection, types) {
+  #fetch = async (target, request) => {
+    const wanted = (this.#asked = this.#together());
+    const url = asking(new URL(/** @type {string} */ (target)), wanted);
+    url.searchParams.set("show", "topics");
+    return told(await (this.#options.fetch ?? fetch)(url.href, request));
+  };
+
+  /**
+   * @param {string} connection
+   * @param {Wants} wanted
+   * @returns {Promise<"made" | "refused" | "failed">}
+   */
+  async #change(connection, wanted) {
+    if (asking(this.#url, wanted).href.length > MAX_ADDRESS) return "refused";
+    if (connection === "") return "failed";
+    const { names, patterns, types } = wanted;
     const url = new URL(this.#url);
     url.search = "";
     url.pathname = url.pathname.replace(/\/?$/, "/subscriptions");
-    const body = JSON.stringify({ connection_id: connection, event_types: types ?? [] });
-    const request = { method: "POST", headers: { "Content-Type": "application/json" }, body };
+    const change = { connection_id: connection, topics: patterns ?? [], topic_exact: names ?? [], event_types: types ?? [] };
+    const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(change) };
     try {
       const answer = await ask(this.#options, url, request);
       await answer.body?.cancel();
-      return answer.ok;
+      if (answer.ok) return "made";
+      return REFUSED.includes(answer.status) ? "refused" : "failed";
     } catch {
-      return false;
+      return "failed";
     }
   }
 
@@ -140,17 +179,18 @@ export class Leader {
   #hear(event) {
     if (this.#isClosed) return;
     if (event instanceof MessageEvent) {
-      const { type, data, lastEventId } = event;
+      const { data, lastEventId } = event;
+      const [type, about] = split(event.type);
       const after = this.#at;
       if (type === "connected") {
-        const { connection_id: connection = "", subscriptions = [] } = parsed(data) ?? {};
+        const { connection_id: connection = "" } = parsed(data) ?? {};
         this.#connection = connection;
         this.#connected = data;
-        this.#inForce = subscriptions.length ? subscriptions : null;
+        this.#inForce = this.#asked;
       }
       this.#at = lastEventId;
       // Of two events in a row with one id, the second has none of its own; or else it had been dropped.
-      this.#post({ kind: "event", type, data, id: lastEventId, after, hasId: lastEventId !== after });
+      this.#post({ kind: "event", type, data, id: lastEventId, after, hasId: lastEventId !== after, about });
       if (type !== "connected") return;
       // Before any event: whoever is not among its tabs has to ask for what it misses.
       this.beat();
@@ -164,8 +204,9 @@ export class Leader {
       }
       if (state === "open") return;
       this.#connection = "";
-      this.#inForce = state === "polling" ? together(this.#tabs) : undefined;
+      this.#inForce = state === "polling" ? this.#asked : undefined;
       this.beat();
+      this.adjust();
     }
   }
 }
@@ -189,34 +230,4 @@ class Wire extends SSEConnection {
     this.#sink(event);
     return true;
   }
-}
-
-/**
- * @param {ReadonlyMap<string, Types>} tabs
- * @returns {Types}
- */
-function together(tabs) {
-  const all = new Set();
-  for (const types of tabs.values()) {
-    if (!types) return null;
-    for (const type of types) all.add(type);
-  }
-  return all.size && all.size <= MAX_TYPES ? [...all].sort() : null;
-}
-
-/**
- * @param {Types} one
- * @param {Types} other
- */
-function isSame(one, other) {
-  return one && other ? one.length === other.length && covers(one, other) : one === other;
-}
-
-/**
- * @param {Types | undefined} inForce
- * @param {Types} types
- */
-function covers(inForce, types) {
-  if (inForce === undefined) return false;
-  return inForce === null || (types !== null && types.every((type) => inForce.includes(type)));
 }

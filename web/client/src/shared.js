@@ -10,11 +10,12 @@ import { Group } from "./group.js";
 import { isOlder, jobsOf, stateOf } from "./job.js";
 import { ask, provided } from "./request.js";
 import { onWake } from "./wake.js";
+import { asking, chooser, parted } from "./wants.js";
+import { block } from "./wire.js";
 
 /** @import { ConnectionError } from "./error.js" */
 /** @import { ConnectionOptions } from "./connection.js" */
 /** @import { Beat, Delivery } from "./group.js" */
-/** @import { Types } from "./leader.js" */
 
 /**
  * @typedef {ConnectionOptions & {identity?: string}} SharedOptions
@@ -32,10 +33,10 @@ const POLL_LOOKS_AT = 65_536;
 const MAX_DELAY = 30_000;
 
 /**
- * A connection that all tabs of a browser share that have the same URL, topics and identity.
+ * A connection that all tabs of a browser share that have the same URL and identity.
  *
- * Each tab gets the events of its `eventTypes`; the one connection asks the hub for those of all. Where a browser has no Web Locks or no
- * `BroadcastChannel`, and for a `ticket` without an `identity`, it is a connection of its own.
+ * Each tab gets the events of its topics and `eventTypes`; the one connection asks the hub for those of all. Where a browser has no Web
+ * Locks or no `BroadcastChannel`, and for a `ticket` without an `identity`, it is a connection of its own.
  *
  * @template {Record<string, any>} [Events=Record<string, any>] The events' data by type.
  * @extends {SSEConnection<Events>}
@@ -96,7 +97,12 @@ export class SharedConnection extends SSEConnection {
 class Part {
   #url;
   #options;
-  #types;
+  #wants;
+  #isWanted;
+  /** The id to begin after, where the address names one. */
+  #first;
+  /** How many connections had no place for this tab; those that met the same share the next one. */
+  #rank = 0;
   #group = /** @type {Group | null} */ (null);
   #body = /** @type {Body | null} */ (null);
   #isOpen = false;
@@ -105,16 +111,18 @@ class Part {
   /** Called when one of these has changed. */
   #look = () => {};
   #isAsleep = false;
-  #forgetPage = () => {};
+  #forgetPage = /** @type {(() => void) | null} */ (null);
 
   /**
    * @param {string} url
    * @param {SharedOptions} options
    */
   constructor(url, options) {
-    const [address, types] = withoutTypes(new URL(url, location.href), options);
+    const { url: address, wants, lastEventId } = parted(new URL(url, location.href), options);
     this.#url = address;
-    this.#types = types;
+    this.#wants = wants;
+    this.#isWanted = chooser(wants);
+    this.#first = lastEventId;
     this.#options = options;
   }
 
@@ -123,17 +131,17 @@ class Part {
     const gone = /** @type {AbortSignal} */ (signal);
     const isOver = () => gone.aborted;
     gone.addEventListener("abort", () => this.#look());
-    const group = this.#group ?? (await this.#meet());
-    if (isOver()) throw gone.reason;
-    if (!this.#group) this.#forgetPage = this.#watchPage(group);
-    this.#group = group;
     while (!this.#isOpen || this.#isAsleep) {
       if (this.#refusal) return this.#refused(this.#refusal);
+      const group = this.#group ?? (await this.#meet());
+      if (isOver()) throw gone.reason;
+      this.#group = group;
+      this.#forgetPage ??= this.#watchPage();
       if (!this.#isAsleep) group.join();
       await new Promise((/** @type {(value?: unknown) => void} */ resolve) => (this.#look = () => resolve()));
       if (isOver()) throw gone.reason;
     }
-    const from = decoded(/** @type {Record<string, string>} */ (headers)["Last-Event-ID"] ?? "");
+    const from = decoded(/** @type {Record<string, string>} */ (headers)["Last-Event-ID"] ?? "") || this.#first;
     return this.#answer(from, gone);
   };
 
@@ -142,10 +150,11 @@ class Part {
   }
 
   leave() {
-    this.#forgetPage();
+    this.#forgetPage?.();
     this.#group?.leave();
-    this.#group = this.#body = this.#refusal = null;
+    this.#group = this.#body = this.#refusal = this.#forgetPage = null;
     this.#isOpen = false;
+    this.#rank = 0;
   }
 
   reconnect() {
@@ -155,28 +164,25 @@ class Part {
 
   async #meet() {
     return new Group({
-      name: await nameOf(this.#url, this.#options),
+      name: await nameOf(this.#url, this.#options, this.#rank),
       url: this.#url,
       options: this.#options,
-      types: this.#types,
+      wants: this.#wants,
       hooks: {
         onEvent: (delivery, isMissing) => this.#take(delivery, isMissing),
         onBeat: (beat, isIn, isMissing) => this.#follow(beat, isIn, isMissing),
+        onAway: () => this.#moveOn(),
         onEnd: (error) => this.#end(error),
       },
     });
   }
 
-  /**
-   * A page that sleeps must hold nothing that others wait for, and cannot hear them.
-   *
-   * @param {Group} group
-   */
-  #watchPage(group) {
+  /** A page that sleeps must hold nothing that others wait for, and cannot hear them. */
+  #watchPage() {
     const sleep = () => {
       this.#isAsleep = true;
       this.#isOpen = false;
-      group.leave();
+      this.#group?.leave();
       this.#close();
     };
     const wake = () => {
@@ -191,7 +197,7 @@ class Part {
       [window, "pageshow", wake],
     ];
     for (const [target, type, listener] of heard) target.addEventListener(type, listener);
-    const forget = onWake(() => group.demand("wake"));
+    const forget = onWake(() => this.#group?.demand("wake"));
     return () => {
       forget();
       for (const [target, type, listener] of heard) target.removeEventListener(type, listener);
@@ -209,7 +215,7 @@ class Part {
       controller: /** @type {any} */ (null),
       at: from || last,
       isBehind: from !== "" && from !== last,
-      jobs: from === "" ? jobsOf(this.#url) : [],
+      jobs: from === "" ? jobsOf(this.#url, this.#wants) : [],
       kept: null,
       onRoom() {},
     };
@@ -249,6 +255,15 @@ class Part {
     const body = JSON.stringify({ detail: message, code });
     const isFinal = { ok: false, status: status >= 400 && status < 500 ? status : 0, statusText: "", headers: new Headers() };
     return /** @type {Response} */ (/** @type {unknown} */ ({ ...isFinal, body: null, text: async () => body }));
+  }
+
+  #moveOn() {
+    this.#rank += 1;
+    this.#isOpen = false;
+    this.#group?.leave();
+    this.#group = null;
+    this.#close();
+    this.#look();
   }
 
   /** @param {ConnectionError} error */
@@ -301,7 +316,8 @@ class Part {
     const body = this.#body;
     if (!body) return;
     if (isMissing) body.isBehind = true;
-    if (delivery.type === "connected") delivery = { ...delivery, type: "" };
+    // Of what this tab does not want it is told where the stream is.
+    if (delivery.type === "connected" || !this.#isWanted(delivery)) delivery = { ...delivery, type: "", data: "" };
     if (body.kept && body.kept.size < MAX_KEPT) {
       body.kept.set(delivery.hasId ? delivery.id : Symbol(), delivery);
     } else if (body.kept || body.isBehind || (body.controller.desiredSize ?? 0) <= 0) {
@@ -313,16 +329,11 @@ class Part {
   }
 
   /**
-   * Writes an event; of one that this tab does not want, where the stream is.
-   *
    * @param {Body} body
    * @param {Delivery} delivery
    */
   #pass(body, delivery) {
-    const { type, hasId } = delivery;
-    // The hub's own events, and the state of a job, have no id of their own or are for all.
-    const isWanted = !this.#types || !hasId || type === "gap" || this.#types.includes(type);
-    write(body, isWanted ? delivery : { ...delivery, type: "" });
+    write(body, delivery);
     body.at = delivery.id;
   }
 
@@ -397,10 +408,9 @@ class Part {
    *   | "later" | null>} Null when it is refused for good.
    */
   async #poll(after) {
-    const url = new URL(this.#options.pollUrl ?? this.#url.href, this.#url);
+    const url = asking(new URL(this.#options.pollUrl ?? this.#url.href, this.#url), this.#wants);
     if (!this.#options.pollUrl) url.pathname = url.pathname.replace(/\/?$/, "/poll");
     url.searchParams.set("after", after);
-    if (this.#types) url.searchParams.set("event_types", this.#types.join(","));
     try {
       const answer = await ask(this.#options, url, { headers: { Accept: "application/json" } });
       if (answer.ok) return await answer.json();
@@ -420,36 +430,18 @@ function canShare({ ticket, identity, method = "GET", body }) {
 }
 
 /**
- * The address with the topics and without the types, and the types.
- *
- * @param {URL} url
- * @param {ConnectionOptions} options
- * @returns {[URL, Types]}
- */
-function withoutTypes(url, { topics = [], eventTypes = [] }) {
-  const types = new Set(eventTypes);
-  for (const name of ["subscribe", "event_types"]) {
-    for (const value of url.searchParams.getAll(name)) value.split(",").forEach((type) => types.add(type.trim()));
-    url.searchParams.delete(name);
-  }
-  for (const topic of new Set(topics)) url.searchParams.append("topic", topic);
-  url.searchParams.sort();
-  url.hash = "";
-  return [url, types.size && !types.has("*") ? [...types] : null];
-}
-
-/**
  * The name of the lock and the channel, with the version of what goes over it. A token is in it as part of a hash only.
  *
  * @param {URL} url
  * @param {SharedOptions} options
+ * @param {number} rank
  */
-async function nameOf(url, { identity, token, headers, withCredentials = false }) {
+async function nameOf(url, { identity, token, headers, withCredentials = false }, rank) {
   const whose = identity === undefined ? { token: await provided(token), headers: await provided(headers) } : { identity };
   const parameters = [...url.searchParams].map((pair) => pair.join("=")).sort();
-  const bytes = new TextEncoder().encode(JSON.stringify([whose, parameters, withCredentials]));
+  const bytes = new TextEncoder().encode(JSON.stringify([whose, parameters, withCredentials, rank]));
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).subarray(0, 16);
-  return `sse/1 ${url.origin}${url.pathname} ${Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  return `sse/2 ${url.origin}${url.pathname} ${Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
 /**
@@ -465,15 +457,11 @@ function isNear(after, position) {
 }
 
 /**
- * Writes an event as the stream would have it; without a type, only its id.
- *
  * @param {Body} body
- * @param {{type: string, data: string, id: string, hasId: boolean}} event
+ * @param {Parameters<typeof block>[0]} event
  */
-function write({ controller }, { type, data, id, hasId }) {
-  let text = hasId ? `id: ${id}\n` : "";
-  if (type) text += `event: ${type}\n${data.split(/\r\n|\r|\n/).map((line) => `data: ${line}\n`).join("")}`;
-  controller.enqueue(new TextEncoder().encode(`${text}\n`));
+function write({ controller }, event) {
+  controller.enqueue(new TextEncoder().encode(block(event)));
 }
 
 /**

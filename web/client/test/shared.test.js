@@ -118,7 +118,7 @@ class Publisher {
   #done;
 
   /**
-   * @param {string} topic
+   * @param {string | ((n: number) => string | string[])} topic
    * @param {number} [first]
    */
   constructor(topic, first = 0) {
@@ -129,7 +129,8 @@ class Publisher {
 
   async #run() {
     while (!this.#isStopped) {
-      await hub.publish({ topic: this.#topic, event_type: "a", data: { n: this.n, at: Date.now() } });
+      const topic = typeof this.#topic === "function" ? this.#topic(this.n) : this.#topic;
+      await hub.publish({ topic, event_type: "a", data: { n: this.n, at: Date.now() } });
       this.n += 1;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
@@ -172,8 +173,8 @@ async function longest(page, since) {
   return Math.max(...(await got(page)).filter(([n]) => n >= since).map(([, , delay]) => delay));
 }
 
-test("twenty tabs have one connection, and each has every event once, whoever holds it and however that ends", async (t) => {
-  let tabs = await Promise.all(Array.from({ length: 20 }, () => tab("many")));
+test("many tabs have one connection, and each has every event once, whoever holds it and however that ends", async (t) => {
+  let tabs = await Promise.all(Array.from({ length: 12 }, () => tab("many")));
   assert.equal(await hub.streams(), 1);
   const publisher = new Publisher("many");
 
@@ -197,7 +198,7 @@ test("twenty tabs have one connection, and each has every event once, whoever ho
   const frozen = [];
   for (const [how, end] of Object.entries(ends)) {
     const times = [];
-    for (let i = 0; i < 5; i += 1) {
+    for (let i = 0; i < 2; i += 1) {
       const leader = await leaderOf(tabs);
       tabs = tabs.filter((page) => page !== leader);
       const since = publisher.n;
@@ -279,18 +280,162 @@ test("a tab that was here before gets what it missed, and then what comes", asyn
   await closed(tabs);
 });
 
-test("different users do not share, and neither do different topics", async () => {
+test("different users do not share, whatever their topics", async () => {
   const tabs = [
     await tab("whose", { identity: "ann" }),
     await tab("whose", { identity: "bob" }),
     await tab("whose", { identity: "ann" }),
     await tab("whose", { token: "secret" }),
     await tab("whose&topic=more", { identity: "ann" }),
+    await tab("more", { identity: "bob" }),
+    await tab("whose&user_id=ann", { identity: "ann" }),
   ];
+  // Of ann, of bob, of whoever shows the token, and of the user in the URL.
   assert.equal(await hub.streams(), 4);
   const names = await tabs[0].evaluate("navigator.locks.query().then(({held}) => held.map(({name}) => name))");
   assert.doesNotMatch(JSON.stringify(names), /ann|bob|secret/);
   await closed(tabs);
+});
+
+test("twenty tabs with topics of their own have one connection, and each gets its own, whoever holds it", async (t) => {
+  const count = 20;
+  const forms = [
+    { topics: (/** @type {number} */ i) => [`own/${i}/x`], eventTypes: [] },
+    { topics: (/** @type {number} */ i) => [`own/${i}/*`], eventTypes: ["a", "b"] },
+    { topics: (/** @type {number} */ i) => [`:whose/${i}/:what`, "never/*"], eventTypes: ["a"] },
+    { topics: (/** @type {number} */ i) => [`own{/${i}/:what}`], eventTypes: [] },
+  ];
+  const start = (/** @type {number} */ i) => {
+    const { topics, eventTypes } = forms[i % forms.length];
+    return tab(`none/${i}`, { topics: topics(i), eventTypes });
+  };
+  /** @type {[Page, number][]} */
+  let tabs = await Promise.all(
+    Array.from({ length: count }, async (_, i) => /** @type {[Page, number]} */ ([await start(i), i])),
+  );
+  const pagesOf = () => tabs.map(([page]) => page);
+  assert.equal(await hub.streams(), 1);
+  // Some are of two topics, and some are of nobody's here.
+  const whose = (/** @type {number} */ n) => (n % 7 === 0 ? [n % count, (n + 1) % count] : n % 11 === 0 ? [count] : [n % count]);
+  const publisher = new Publisher((n) => whose(n).map((i) => `own/${i}/x`));
+  /** @type {typeof tabs} */
+  const frozen = [];
+  /** @type {(() => Promise<unknown>)[]} */
+  const thaws = [];
+  for (const how of ["closed", "crashed", "frozen", "closed"]) {
+    const leader = await leaderOf(pagesOf());
+    const ended = tabs.filter(([page]) => page === leader);
+    tabs = tabs.filter(([page]) => page !== leader);
+    const since = publisher.n;
+    const session = await browser.window.newCDPSession(leader);
+    if (how === "closed") await leader.close();
+    if (how === "crashed") {
+      const crashed = new Promise((resolve) => leader.on("crash", resolve));
+      session.send("Page.crash").catch(() => {});
+      await crashed;
+    }
+    if (how === "frozen") {
+      await tabs[0][0].bringToFront();
+      await session.send("Page.setWebLifecycleState", { state: "frozen" });
+      thaws.push(() => session.send("Page.setWebLifecycleState", { state: "active" }));
+      frozen.push(...ended);
+    }
+    await until("events come again", async () => (await latest(tabs[0][0])) > since + count);
+    const times = await Promise.all(pagesOf().map((page) => longest(page, since)));
+    t.diagnostic(`${how}: events again within ${Math.max(...times)} ms`);
+  }
+  for (const thaw of thaws) await thaw();
+  tabs.push(...frozen);
+  await publisher.stop();
+  for (const [page, i] of tabs) {
+    const numbers = Array.from({ length: publisher.n }, (_, n) => n).filter((n) => whose(n).includes(i));
+    await until(`tab ${i} has its last`, async () => (await latest(page)) === numbers.at(-1));
+    assert.deepEqual((await got(page)).map(([n]) => n), numbers);
+    assert.equal(await page.evaluate("gaps"), 0);
+  }
+  const { connections } = await hub.request("/events/connections");
+  assert.equal(connections.length, 1);
+  await until("what those wanted that are gone is asked for no more", async () => {
+    const [{ topics }] = (await hub.request("/events/connections")).connections;
+    return topics.filter((/** @type {string} */ topic) => topic.startsWith("none/")).length === tabs.length;
+  });
+  await closed(pagesOf());
+});
+
+test("a tab that comes with another topic gets what it missed of it, and one that leaves takes its topics along", async () => {
+  const topics = async () => {
+    const { connections } = await hub.request("/events/connections");
+    return connections.map((/** @type {{topics: string[]}} */ { topics }) => topics.sort().join(" ")).join("; ");
+  };
+  const first = await tab("early");
+  const { id } = await hub.publish({ topic: "late/1", event_type: "a", data: { n: 0, at: 0 } });
+  await hub.publish({ topic: "early", event_type: "a", data: { n: 0, at: 0 } });
+  for (let n = 1; n < 50; n += 1) await hub.publish({ topic: "late/1", event_type: "a", data: { n, at: 0 } });
+  const publisher = new Publisher("late/1", 50);
+  const second = await tab("late/*", { lastEventId: id });
+  const third = await tab(`late/1&last_event_id=${id}`);
+  assert.equal(await topics(), "early late/* late/1");
+  await publisher.stop();
+  await assertComplete([second, third], publisher.n);
+  assert.equal((await got(second))[0][0], 1);
+  assert.equal((await got(third))[0][0], 1);
+  assert.equal((await got(first)).length, 1);
+  await second.close();
+  await until("its pattern is gone", async () => (await topics()) === "early late/1");
+  const all = await tab("*");
+  assert.equal(await topics(), "");
+  await hub.publish({ topic: "other", event_type: "a", data: { n: publisher.n, at: 0 } });
+  await hub.publish({ topic: "early", event_type: "a", data: { n: 1, at: 0 } });
+  await until("both have it", async () => (await got(all)).length === 2 && (await got(first)).length === 2);
+  assert.equal((await got(third)).at(-1)?.[0], publisher.n - 1);
+  await all.close();
+  await until("not everything is asked for", async () => (await topics()) === "early late/1");
+  await closed([first, third]);
+});
+
+test("what is somebody's own comes to all of the same name, and what is for a type to those that want the type", async () => {
+  const one = await tab("of/1&user_id=ann", { eventTypes: ["a"] });
+  const two = await tab("of/2&user_id=ann", { eventTypes: ["b"] });
+  assert.equal(await hub.streams(), 1);
+  const data = (/** @type {number} */ n) => ({ n, at: 0 });
+  await hub.publish({ user_id: "ann", event_type: "c", subscription_filter: "a", data: data(0) });
+  await hub.publish({ user_id: "ann", topic: "user/ann", event_type: "b", data: data(1) });
+  await hub.publish({ user_id: "bob", event_type: "a", data: data(2) });
+  await hub.publish({ topic: ["of/1", "of/2"], event_type: "a", data: data(3) });
+  await hub.publish({ topic: ["of/1", "of/2"], event_type: "a", subscription_filter: "b", data: data(4) });
+  await hub.publish({ topic: "of/2", event_type: "b", data: data(5) });
+  await hub.publish({ topic: "of/1", event_type: "a", data: data(6) });
+  await until("both have theirs", async () => (await latest(one)) === 6 && (await latest(two)) === 5);
+  assert.deepEqual((await got(one)).map(([n]) => n), [0, 3, 6]);
+  assert.deepEqual((await got(two)).map(([n]) => n), [1, 4, 5]);
+  await closed([one, two]);
+});
+
+test("a tab with which the hub would not go on has another connection, and only its own are told", async () => {
+  const names = (/** @type {string} */ prefix, /** @type {number} */ length) => Array.from({ length }, (_, i) => `${prefix}/${i}`);
+  const first = await tab("bound", { topics: names("x", 40) });
+  const second = await tab("bound", { topics: names("y", 40) });
+  assert.equal(await hub.streams(), 2);
+  const third = await tab("bound", { topics: names("z", 5) });
+  const fourth = await tab("bound", { topics: names("w", 20) });
+  assert.equal(await hub.streams(), 2, "whoever meets no place there shares the next one");
+  const wrong = await first.evaluate(async (url) => {
+    const path = "/client/src/shared.js";
+    const { SharedConnection } = await import(path);
+    const connection = new SharedConnection(`${url}/events?topic=bound/(a)`, { autoConnect: false });
+    const error = await connection.connect().catch((/** @type {any} */ error) => error);
+    return [connection.state, error.status];
+  }, hub.url);
+  assert.deepEqual(wrong, ["closed", 400]);
+  for (const [n, topic] of ["y/39", "z/4", "x/0", "w/19", "bound"].entries()) {
+    await hub.publish({ topic, event_type: "a", data: { n, at: 0 } });
+  }
+  for (const [page, own] of /** @type {[Page, number][]} */ ([[first, 2], [second, 0], [third, 1], [fourth, 3]])) {
+    await until("it has the last", async () => (await latest(page)) === 4);
+    assert.deepEqual((await got(page)).map(([n]) => n), [own, 4]);
+  }
+  await until("two connections", async () => (await hub.streams()) === 2);
+  await closed([first, second, third, fourth]);
 });
 
 for (const missing of ["navigator.locks", "BroadcastChannel"]) {
@@ -341,7 +486,8 @@ test("what the hub refuses for good ends every tab, with its reason", async () =
 test("a tab that joins a job's stream begins with the job's state, as the first one did", async () => {
   await hub.post("/jobs", { job_id: "long", title: "Long" });
   await hub.post("/jobs/long/progress", { progress: 2, total: 9, step: "x" });
-  const begins = (/** @type {Page} */ page) =>
+  await hub.post("/jobs", { job_id: "other", title: "Other" });
+  const begins = (/** @type {Page} */ page, job = "long") =>
     page.evaluate(async (url) => {
       const path = "/client/src/shared.js";
       const { SharedConnection } = await import(path);
@@ -349,14 +495,17 @@ test("a tab that joins a job's stream begins with the job's state, as the first 
       /** @type {any[]} */
       const events = [];
       Object.assign(window, { events });
-      for (const type of ["status", "progress"]) connection.on(type, (/** @type {any} */ data) => events.push([type, data.progress, data.step]));
-    }, `${hub.url}/events?topic=job/long`);
-  const tabs = [await browser.window.newPage(), await browser.window.newPage()];
+      for (const type of ["status", "progress"]) {
+        connection.on(type, (/** @type {any} */ data) => events.push([type, data.progress, data.step]));
+      }
+    }, `${hub.url}/events?topic=job/${job}`);
+  const tabs = [await browser.window.newPage(), await browser.window.newPage(), await browser.window.newPage()];
   for (const [n, page] of tabs.entries()) {
     await page.goto(pages.url);
-    await begins(page);
+    await begins(page, n === 2 ? "other" : "long");
     await until(`${n} has the state`, () => page.evaluate("events.length"));
   }
+  const [other] = tabs.splice(2);
   assert.equal(await hub.streams(), 1);
   await hub.post("/jobs/long/progress", { progress: 3 });
   for (const page of tabs) {
@@ -364,7 +513,11 @@ test("a tab that joins a job's stream begins with the job's state, as the first 
     const events = await page.evaluate("JSON.stringify(events)");
     assert.equal(events, '[["status",2,"x"],["progress",3,null]]');
   }
-  await closed(tabs);
+  await hub.post("/jobs/other/progress", { progress: 4 });
+  await until("it has the progress", () => other.evaluate("events.length > 1"));
+  const events = await other.evaluate("JSON.stringify(events.map(([type, progress]) => [type, progress ?? 0]))");
+  assert.equal(events, '[["status",0],["progress",4]]');
+  await closed([...tabs, other]);
 });
 
 test("a reader that is slow does not stop the others, and misses nothing", async () => {
