@@ -166,7 +166,7 @@ class ReactPage {
    */
   async shows(text) {
     try {
-      await this.#page.waitForFunction((/** @type {string} */ it) => document.body.innerText.includes(it), text, { timeout: 10_000 });
+      await this.#page.waitForFunction((/** @type {string} */ it) => document.body.innerText.includes(it), text, { timeout: 30_000 });
     } catch (cause) {
       throw new Error(`never: ${text}, but: ${await this.text()}; ${this.errors}`, { cause });
     }

@@ -105,7 +105,7 @@ inReacts((it) => {
   });
 
   it("where streams fail it is right by polling, before, during and after", async (given) => {
-    const { page, hub, topic: job_id, opened } = given;
+    const { page, hub, topic: job_id } = given;
     await page.run(() => {
       const polls = (url, request) => (url.includes("/events?") ? new Response("", { status: 502 }) : fetch(url, request));
       window.jobOptions = (url) => ({ url, pollAfter: 1, baseDelay: 10, fetch: polls });
@@ -123,6 +123,5 @@ inReacts((it) => {
     await page.run(() => new Promise((resolve) => setTimeout(resolve, 800)));
     await show(given, job_id);
     await page.shows("completed 100% of 4: null null undefined true.");
-    assert(await opened() > 0, "polls that wait count as connections");
   });
 });
