@@ -3,7 +3,7 @@
  */
 
 import { Decoder } from "./decoder.js";
-import { ConnectionError, TEMPORARY, parsed, refusal } from "./error.js";
+import { ConnectionError, TEMPORARY, isRefusal, parsed, refusal } from "./error.js";
 import { EventQueue } from "./queue.js";
 import { onWake } from "./wake.js";
 
@@ -53,6 +53,8 @@ import { onWake } from "./wake.js";
 const GOOD_AFTER = 5000;
 /** As long as a poll waits, in seconds: less than the minute after which many proxies give up. */
 const POLL_WAIT = 25;
+/** Milliseconds of a day: no server is waited for longer, whatever it asks. */
+const MAX_ASKED = 864e5;
 /** An iterator that nobody reads stops the stream beyond so many events. */
 const MAX_QUEUE = 256;
 
@@ -302,11 +304,39 @@ export class SSEConnection extends EventTarget {
     const forget = this.#watchPage();
     try {
       while (this.#current === own) {
-        const error = await (this.#polls() ? this.#poll() : this.#stream());
+        const error = await this.#read();
         if (error && this.#current === own) await this.#fail(error);
       }
     } finally {
       forget();
+    }
+  }
+
+  /** Reads, until that ends, fails or is silent; what was wrong with it, or nothing when it was interrupted for another try. */
+  async #read() {
+    const { watchdog } = this.#options;
+    const abort = (this.#abort = new AbortController());
+    const { signal } = abort;
+    this.#unavailable = null;
+    this.#openSince = Infinity;
+    this.#lastByte = Date.now();
+    const look = setInterval(() => {
+      if (Date.now() - this.#openSince > GOOD_AFTER) this.#proveGood();
+      if (watchdog > 0 && !this.#isPaused && Date.now() - this.#lastByte > watchdog) {
+        abort.abort(new ConnectionError(`nothing came for ${watchdog} ms`, { code: "silent" }));
+      }
+    }, 1000);
+    // A program may end while it waits.
+    /** @type {any} */ (look).unref?.();
+    try {
+      return await (this.#polls() ? this.#poll(signal) : this.#stream(signal));
+    } catch (cause) {
+      const error = signal.reason ?? new ConnectionError(`the connection failed: ${cause}`, { cause });
+      if (this.state === "closed" || error.name === "AbortError") return null;
+      return this.#broken(error);
+    } finally {
+      clearInterval(look);
+      abort.abort();
     }
   }
 
@@ -317,67 +347,38 @@ export class SSEConnection extends EventTarget {
     return (this.attempt - pollAfter) % 2 === 0;
   }
 
-  /** Reads one stream to its end; what was wrong with it, or nothing when it was interrupted for another try. */
-  async #stream() {
-    const { method, body, watchdog } = this.#options;
-    const abort = (this.#abort = new AbortController());
-    this.#unavailable = null;
-    this.#openSince = Infinity;
-    let goodTimer = 0;
-    let isSilent = false;
-    const look = setInterval(() => {
-      isSilent = watchdog > 0 && !this.#isPaused && Date.now() - this.#lastByte > watchdog;
-      if (isSilent) abort.abort();
-    }, 1000);
-    // A program may end while it waits.
-    /** @type {any} */ (look).unref?.();
-    this.#lastByte = Date.now();
-    let hasBegun = false;
-    try {
-      const answer = await this.#ask(this.url, { method, body }, abort.signal);
-      hasBegun = true;
-      if (answer.status === 204) {
-        return new ConnectionError("nothing more comes", { status: 204, isFinal: true });
-      }
-      const isStream = /^text\/event-stream\s*(;|$)/i.test(answer.headers.get("content-type") ?? "");
-      if (answer.status !== 200 || !isStream || !answer.body) {
-        const error = await refusal(answer);
-        // A page instead of a stream is a proxy's while the hub is away.
-        if (answer.ok) error.message = `no event stream but ${answer.headers.get("content-type")}`;
-        else error.isFinal = !TEMPORARY.includes(answer.status);
-        return error;
-      }
-      this.#decoder.begin();
-      this.#openSince = Date.now();
-      this.#from = answer.url;
-      this.#set("open");
-      goodTimer = +setTimeout(() => this.#proveGood(), GOOD_AFTER);
-      const reader = answer.body.getReader();
-      for (;;) {
-        const { done, value } = await reader.read();
-        this.#lastByte = Date.now();
-        if (done) break;
-        this.#decoder.feed(value);
-        if (abort.signal.aborted) break;
-        await this.#room();
-      }
-      await this.#inflating;
-      return this.#unavailable ?? this.#broken(new ConnectionError("the stream ended"));
-    } catch (cause) {
-      if (this.state === "closed" || (abort.signal.aborted && !isSilent)) return null;
-      const message = isSilent ? `nothing came for ${watchdog} ms` : `the connection failed: ${cause}`;
-      const error = new ConnectionError(message, { cause, code: isSilent ? "silent" : "" });
-      return hasBegun ? this.#broken(error) : error;
-    } finally {
-      clearInterval(look);
-      clearTimeout(goodTimer);
-      abort.abort();
+  /** @param {AbortSignal} signal */
+  async #stream(signal) {
+    const { method, body } = this.#options;
+    const answer = await this.#ask(this.url, { method, body }, signal);
+    if (answer.status === 204) return new ConnectionError("nothing more comes", { status: 204, isFinal: true });
+    const type = answer.headers.get("content-type") ?? "";
+    const isStream = /^text\/event-stream\s*(;|$)/i.test(type);
+    if (answer.status !== 200 || !isStream || !answer.body) {
+      const error = await refusal(answer);
+      // A page instead of a stream is a proxy's while the hub is away.
+      if (answer.ok) error.message = `no event stream but ${type}`;
+      else error.isFinal = !TEMPORARY.includes(answer.status);
+      return error;
     }
+    this.#decoder.begin();
+    this.#openSince = Date.now();
+    this.#from = answer.url;
+    this.#set("open");
+    const reader = answer.body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      this.#decoder.feed(value);
+      if (signal.aborted) return null;
+      await this.#room();
+    }
+    return this.#unavailable ?? this.#broken(new ConnectionError("the stream ended"));
   }
 
-  /** A request that is no GET is not sent again. @param {ConnectionError} error */
+  /** A request that is no GET is not sent again once an answer had begun. @param {ConnectionError} error */
   #broken(error) {
-    error.isFinal = !this.#mayRepeat();
+    error.isFinal = this.#openSince < Infinity && !this.#mayRepeat();
     return error;
   }
 
@@ -385,38 +386,38 @@ export class SSEConnection extends EventTarget {
     return this.#options.method === "GET" || this.#options.repeat;
   }
 
-  /** Reads the same events without a stream, until it is time to try that again. */
-  async #poll() {
-    const abort = (this.#abort = new AbortController());
+  /** Reads the same events without a stream, until it is time to try that again. @param {AbortSignal} signal */
+  async #poll(signal) {
     const until = Date.now() + this.#options.pollFor;
-    try {
-      do {
-        const url = new URL(this.#options.pollUrl ?? this.url.replace(/(\/?)(?=[?#]|$)/, "/poll"), base());
-        if (this.lastEventId) url.searchParams.set("after", this.lastEventId);
-        url.searchParams.set("wait", String(this.state === "polling" ? POLL_WAIT : 0));
-        const answer = await this.#ask(url.href, { method: "GET" }, abort.signal);
-        if (!answer.ok) {
-          const error = await refusal(answer);
-          // Another server's streams may have no polls beside them.
-          this.#canPoll = TEMPORARY.includes(answer.status);
-          return error;
-        }
-        const { events, position, gap, gap_reason: reason } = await answer.json();
-        this.#set("polling");
-        this.error = null;
-        if (gap) this.#receive({ type: "gap", data: JSON.stringify({ reason }), lastEventId: position, hasId: false });
-        for (const { event, data, id } of events) {
-          this.#receive({ type: event, data, lastEventId: id, hasId: true });
-        }
-        if (/** @type {State} */ (this.state) === "closed") break;
-        this.#decoder.lastEventId = position;
-        stored(this.#options.storageKey, position);
-        await this.#room();
-      } while (Date.now() < until && this.state !== "closed");
-    } catch (cause) {
-      if (abort.signal.aborted) return null;
-      return new ConnectionError(`the poll failed: ${cause}`, { cause });
-    }
+    do {
+      const after = this.lastEventId;
+      const wait = this.state === "polling" ? POLL_WAIT : 0;
+      const url = new URL(this.#options.pollUrl ?? this.url.replace(/(\/?)(?=[?#]|$)/, "/poll"), base());
+      if (after) url.searchParams.set("after", after);
+      url.searchParams.set("wait", String(wait));
+      // It is silent as long as it waits.
+      this.#lastByte = Date.now() + wait * 1000;
+      const answer = await this.#ask(url.href, { method: "GET" }, signal);
+      if (!answer.ok) {
+        const error = await refusal(answer);
+        // Another server's streams may have no polls beside them.
+        this.#canPoll = TEMPORARY.includes(answer.status);
+        return error;
+      }
+      const { events, position = after, gap, gap_reason: reason } = await answer.json();
+      this.#set("polling");
+      this.error = null;
+      if (gap) this.#receive({ type: "gap", data: JSON.stringify({ reason }), lastEventId: position, hasId: false });
+      for (const { event, data, id } of events) {
+        this.#receive({ type: event, data, lastEventId: id, hasId: true });
+      }
+      await this.#room();
+      if (signal.aborted) return null;
+      this.#decoder.lastEventId = position;
+      stored(this.#options.storageKey, position);
+      // A server that does not wait is not asked without end.
+      if (wait > 0 && position === after) await this.#pause(1000);
+    } while (Date.now() < until);
     // One try of the stream; if it fails, the next is a poll again.
     this.attempt = this.#options.pollAfter - 1;
     return null;
@@ -445,11 +446,14 @@ export class SSEConnection extends EventTarget {
       });
     };
     const answer = await send(this.#isRefused);
-    const { token, ticket } = this.#options;
-    const isRefused = answer.status === 401 || answer.status === 403;
-    if (!isRefused || this.#isRefused || ![token, ticket].some((it) => typeof it === "function")) return answer;
+    if (!isRefusal(answer) || this.#isRefused || !this.#canRenew()) return answer;
     await answer.body?.cancel();
     return send(true);
+  }
+
+  #canRenew() {
+    const { token, ticket } = this.#options;
+    return typeof token === "function" || typeof ticket === "function";
   }
 
   /**
@@ -478,20 +482,18 @@ export class SSEConnection extends EventTarget {
    * @param {ConnectionError} error
    */
   async #fail(error) {
-    const { maxRetries, baseDelay, maxDelay, token, ticket, random } = this.#options;
-    this.#isRefused = error.status === 401 || error.status === 403;
-    const canRenew = typeof token === "function" || typeof ticket === "function";
+    const { maxRetries, baseDelay, maxDelay, random } = this.#options;
+    this.#isRefused = isRefusal(error);
     // The hub said on the stream that the credential is over: a new one may be had, once.
-    const renews = this.#isRefused && canRenew && error === this.#unavailable && Date.now() - this.#openSince > 1000;
-    if (this.#isRefused && !renews) error.isFinal = true;
+    const renews = this.#isRefused && this.#canRenew() && error === this.#unavailable && Date.now() - this.#openSince > 1000;
     this.attempt += 1;
-    if (error.isFinal || this.attempt > maxRetries) {
-      error.isFinal = true;
+    error.isFinal ||= (this.#isRefused && !renews) || this.attempt > maxRetries;
+    if (error.isFinal) {
       this.#end(error);
       return;
     }
-    const longest = Math.min(maxDelay, Math.max(this.#retry, baseDelay) * 2 ** Math.min(this.attempt - 1, 20));
-    const asked = Math.max(error.retryAfter, error === this.#unavailable ? this.#retry : 0);
+    const longest = Math.min(maxDelay, Math.max(this.#retry, baseDelay) * 2 ** (this.attempt - 1));
+    const asked = Math.min(MAX_ASKED, Math.max(error.retryAfter, error === this.#unavailable ? this.#retry : 0));
     // Full jitter. What the server asks for is never undercut, and spread.
     const delay = renews ? 0 : asked ? asked * (1 + random() / 2) : random() * longest;
     this.error = error;
@@ -499,15 +501,21 @@ export class SSEConnection extends EventTarget {
     this.#tell(error);
     if (this.state === "closed") return;
     this.#set("waiting");
-    await new Promise((/** @type {(value?: unknown) => void} */ resolve) => {
-      const waiting = setTimeout(resolve, delay);
+    await this.#pause(delay);
+    this.retryAt = null;
+    if (/** @type {State} */ (this.state) !== "closed") this.#set(this.#polls() ? "waiting" : "connecting");
+  }
+
+  /** Waits by the clock on the wall, which goes on while a machine sleeps. @param {number} delay */
+  #pause(delay) {
+    const until = Date.now() + delay;
+    return new Promise((/** @type {(value?: unknown) => void} */ resolve) => {
+      const look = setInterval(() => Date.now() < until || this.#wake?.(), Math.min(delay, 500));
       this.#wake = () => {
-        clearTimeout(waiting);
+        clearInterval(look);
         resolve();
       };
     });
-    this.#wake = this.retryAt = null;
-    if (/** @type {State} */ (this.state) !== "closed") this.#set(this.#polls() ? "waiting" : "connecting");
   }
 
   /**
@@ -538,7 +546,7 @@ export class SSEConnection extends EventTarget {
   #tell(error) {
     const event = Object.assign(new Event("error"), { error });
     this.dispatchEvent(event);
-    this.onerror?.(event);
+    this.#call(this.onerror, event);
   }
 
   /** @param {State} state */
@@ -550,9 +558,19 @@ export class SSEConnection extends EventTarget {
       this.#opened = null;
       const event = new Event("open");
       this.dispatchEvent(event);
-      this.onopen?.(event);
+      this.#call(this.onopen, event);
     }
     this.dispatchEvent(new Event("statechange"));
+  }
+
+  /**
+   * Calls a handler. One that throws is reported as a rejection that nobody handles, and the stream goes on.
+   *
+   * @param {Function | null} handler
+   * @param {Event} event
+   */
+  async #call(handler, event) {
+    handler?.call(this, event);
   }
 
   #proveGood() {
@@ -598,8 +616,8 @@ export class SSEConnection extends EventTarget {
     if (hasId) stored(this.#options.storageKey, lastEventId);
     const event = new MessageEvent(type, { data, lastEventId, origin: new URL(this.#from || this.url, base()).origin });
     this.dispatchEvent(event);
-    if (type === "message") this.onmessage?.(event);
-    this.onevent?.(event);
+    if (type === "message") this.#call(this.onmessage, event);
+    this.#call(this.onevent, event);
     for (const queue of this.#iterators) queue.push(event);
   }
 
@@ -616,6 +634,7 @@ export class SSEConnection extends EventTarget {
 
   /** Waits while an iterator has more than it reads. */
   async #room() {
+    await this.#inflating;
     for (const queue of this.#iterators) {
       while (queue.events.length > MAX_QUEUE && this.#iterators.has(queue) && this.state !== "closed") {
         this.#isPaused = true;

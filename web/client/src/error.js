@@ -28,6 +28,15 @@ export class ConnectionError extends Error {
 export const TEMPORARY = [408, 425, 429, 500, 502, 503, 504];
 
 /**
+ * Whether it is who asks that is refused.
+ *
+ * @param {{status: number}} answer
+ */
+export function isRefusal({ status }) {
+  return status === 401 || status === 403;
+}
+
+/**
  * What an answer that is no stream says.
  *
  * @param {Response} answer

@@ -369,3 +369,96 @@ test("handlers come and go", () =>
     assert.deepEqual([first, second], [[], [1]]);
     connection.close();
   }));
+
+/** @param {string} name */
+const asEvent = (name) => `event: ${name}\ndata: "of the stream"\n\n`;
+
+test("events of the stream that are called as the client's own, or as what every object has, are events", () => {
+  const names = ["open", "close", "statechange", "error", "abort", "__proto__", "constructor", "toString", "hasOwnProperty"];
+  return against([stream(names.map(asEvent).join(""))], async (url, server) => {
+    const connection = new SSEConnection(url, { ...quick, autoConnect: false });
+    const opened = /** @type {Event[]} */ ([]);
+    connection.onopen = (event) => opened.push(event);
+    connection.onerror = () => assert.fail("it is open");
+    const all = names.map((name) => collected(connection, name));
+    await connection.connect();
+    await eventually("the last", () => all.at(-1)?.length);
+    assert.deepEqual(all, names.map(() => ["of the stream"]));
+    assert.equal(opened.length, 1);
+    assert.equal(connection.state, "open");
+    assert.equal(server.requests.length, 1);
+    assert.equal(/** @type {any} */ ({})["of the stream"], undefined);
+    connection.close();
+  });
+});
+
+test("a server that asks for an absurd wait is not asked without end", async () => {
+  for (const step of [
+    status(503, "", { "Retry-After": "9".repeat(400) }),
+    status(503, "", { "Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT" }),
+    stream(`retry: ${"9".repeat(40)}\nevent: unavailable\ndata: {"status":503}\n\n`, { ends: true }),
+  ]) {
+    await against([step], async (url, server) => {
+      const connection = new SSEConnection(url, { ...quick, pollAfter: 0 });
+      await eventually("waiting", () => connection.state === "waiting");
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      assert.equal(server.requests.length, 1);
+      assert((connection.retryAt ?? 0) <= Date.now() + 36 * 3_600_000, `${connection.retryAt}`);
+      connection.close();
+    });
+  }
+});
+
+test("polls that do not wait are not repeated without end, and an answer without a position keeps the place", () =>
+  against([stream("id: 7\ndata: a\n\n", { ends: true }), status(503), status(503), json({ events: [] })], async (url, server) => {
+    const connection = new SSEConnection(url, { ...quick, pollAfter: 2 });
+    await eventually("polling", () => connection.state === "polling");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert(server.requests.length < 8, `${server.requests.length}`);
+    assert.equal(connection.lastEventId, "7");
+    connection.close();
+  }));
+
+test("answers to polls that make no sense are failures", async () => {
+  for (const answer of [null, [], 7, "x", {}, { events: 1 }, { events: [null], position: "p" }, { events: [{}], position: {} }]) {
+    await against([status(503), json(answer), stream("data: a\n\n")], async (url) => {
+      const connection = new SSEConnection(url, { ...quick, pollAfter: 1 });
+      const all = collected(connection);
+      await eventually("the stream is back", () => all.length === 1 && connection.state === "open");
+      assert.equal(connection.lastEventId, "");
+      connection.close();
+    });
+  }
+});
+
+test("a poll that is never answered counts as dead, too", () =>
+  against([status(503), () => {}, stream("data: a\n\n")], async (url) => {
+    const connection = new SSEConnection(url, { ...quick, pollAfter: 1, watchdog: 500 });
+    const all = collected(connection);
+    await eventually("the stream is back", () => all.length === 1);
+    connection.close();
+  }));
+
+test("a message that is too large when it is decompressed comes as it is, and others are not read meanwhile", () => {
+  const bomb = JSON.stringify({ compressed: true, encoding: "gzip", data: gzipSync(Buffer.alloc(200 << 20)).toString("base64") });
+  return against([stream(`data: ${bomb}\n\ndata: after\n\n`)], async (url) => {
+    const connection = new SSEConnection(url, quick);
+    /** @type {string[]} */
+    const all = [];
+    connection.onmessage = (event) => all.push(event.data);
+    await eventually("after", () => all.length === 2);
+    assert.deepEqual(all, [bomb, "after"]);
+    connection.close();
+  });
+});
+
+test("redirects without end are a failure like others", () => {
+  /** @type {import("../../testing/server.js").Step} */
+  const round = (asked, answer) => answer.writeHead(307, { Location: asked.url }).end();
+  return against([...Array.from({ length: 21 }, () => round), stream("data: a\n\n")], async (url) => {
+    const connection = new SSEConnection(url, { ...quick, pollAfter: 0 });
+    const all = collected(connection);
+    await eventually("the stream", () => all.length === 1);
+    connection.close();
+  });
+});
