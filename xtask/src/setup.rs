@@ -42,6 +42,8 @@ pub(crate) enum Tool {
     Clippy,
     /// The browser that the page's tests drive.
     Browser,
+    /// The other browser, in which the client and the pages are met once.
+    Firefox,
     /// The programs that read compressed streams to their end.
     Readers,
     /// The clients whose streams must not hang.
@@ -57,10 +59,11 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Rustfmt,
         Self::Clippy,
         Self::Browser,
+        Self::Firefox,
         Self::Readers,
         Self::Clients,
         Self::Proxies,
@@ -85,6 +88,7 @@ impl Tool {
             Self::Rustfmt => rustup(&["component", "add", "rustfmt"]),
             Self::Clippy => rustup(&["component", "add", "clippy"]),
             Self::Browser => apt_install(&["chromium"]),
+            Self::Firefox => apt_install(&["firefox-esr"]),
             Self::Readers => apt_install(&READERS),
             Self::Clients => clients::install(workspace),
             Self::Proxies => apt_install(&PROXIES),
@@ -118,6 +122,7 @@ impl Tool {
             Self::Rustfmt => "rustfmt",
             Self::Clippy => "clippy",
             Self::Browser => "chromium",
+            Self::Firefox => "firefox",
             Self::Readers => "one of curl, wget, gzip and python3",
             Self::Clients => "one of the clients of npm, PyPI and Go",
             Self::Proxies => "nginx or haproxy",
@@ -138,6 +143,7 @@ impl Tool {
             Self::Rustfmt => Cmd::cargo(["fmt", "--version"]).succeeds(),
             Self::Clippy => Cmd::cargo(["clippy", "--version"]).succeeds(),
             Self::Browser => BROWSERS.iter().any(|name| which(name).is_some()),
+            Self::Firefox => FIREFOXES.iter().any(|name| which(name).is_some()),
             Self::Readers => READERS.iter().all(|name| which(name).is_some()),
             Self::Clients => clients::are_installed(workspace),
             Self::Proxies => PROXIES.iter().all(|name| installed_server(name).is_some()),
@@ -231,6 +237,9 @@ pub(crate) fn tools_dir(workspace: &Workspace) -> PathBuf {
 
 /// Names under which the browser tests look for a Chromium, the one that Debian installs first.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// The same of Firefox.
+const FIREFOXES: [&str; 2] = ["firefox-esr", "firefox"];
 
 /// Programs, and Debian's packages with them.
 const READERS: [&str; 4] = ["curl", "wget", "gzip", "python3"];

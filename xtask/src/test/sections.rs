@@ -21,7 +21,7 @@ pub(super) fn tools(section: Section) -> &'static [Tool] {
         | Section::Siege => &[],
         Section::Clippy | Section::Features | Section::Fanout => &[Tool::Clippy],
         Section::Test => &[Tool::Browser, Tool::Readers, Tool::Clients, Tool::Proxies],
-        Section::Web => &[Tool::Browser, Tool::Web, Tool::Clients],
+        Section::Web => &[Tool::Browser, Tool::Firefox, Tool::Web, Tool::Clients],
         Section::Deny | Section::Advisories => &[Tool::CargoDeny],
         Section::Miri => &[Tool::Nightly, Tool::Miri],
         Section::Fuzz => &[Tool::Nightly, Tool::CargoFuzz],

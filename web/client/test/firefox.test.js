@@ -1,0 +1,121 @@
+// The client, the elements and the pages in Firefox: what is different there is the engine, so each is only met once.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { launchFirefox } from "../../testing/firefox.js";
+import { Hub } from "../../testing/hub.js";
+
+/** @type {Hub} */
+let hub;
+/** @type {import("puppeteer-core").Browser} */
+let browser;
+
+before(async () => {
+  [hub, browser] = await Promise.all([Hub.start("--compression-threshold", "1KiB"), launchFirefox()]);
+});
+after(async () => {
+  await browser?.close();
+  await hub?.stop();
+});
+
+/**
+ * A page of the hub, and what went wrong on it.
+ *
+ * @param {string} path
+ */
+async function open(path) {
+  const page = await browser.newPage();
+  /** @type {string[]} */
+  const wrong = [];
+  page.on("console", (message) => ["error", "warn"].includes(message.type()) && wrong.push(message.text()));
+  page.on("pageerror", (error) => wrong.push(String(error)));
+  await page.goto(hub.url + path);
+  return { page, wrong };
+}
+
+/**
+ * Waits until an expression holds in the page.
+ *
+ * @param {import("puppeteer-core").Page} page
+ * @param {string} expression
+ */
+async function until(page, expression) {
+  const end = Date.now() + 15_000;
+  while (!(await page.evaluate(expression))) {
+    if (Date.now() > end) throw new Error(`never: ${expression}; ${await page.evaluate("JSON.stringify(window.got ?? document.body.innerText.slice(0, 500))")}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Reads a topic from a page that has nothing else. */
+const READ = `(async () => {
+  const { SSEConnection } = await import("/client/index.js");
+  window.got = [];
+  window.connection = new SSEConnection("/events?topic=fox&compression=gzip", { baseDelay: 100 });
+  connection.onevent = ({ type, data }) => type === "ping" || type === "connected" || got.push([type, data.length > 100 ? data.length : data]);
+  await connection.connect();
+})()`;
+
+test("in Firefox the client reads, unpacks, resumes, tells a gap and is iterated", { timeout: 60_000 }, async () => {
+  const { page, wrong } = await open("/livez");
+  await page.evaluate(READ);
+  await hub.publish({ topic: "fox", event_type: "tick", data: 1 });
+  await hub.publish({ topic: "fox", event_type: "large", data: "x".repeat(5000) });
+  await until(page, "got.length === 2");
+  await hub.kill();
+  await until(page, "connection.state === 'waiting'");
+  await hub.start();
+  await hub.publish({ topic: "fox", event_type: "tick", data: 2 });
+  await until(page, "got.length === 3 && connection.isConnected()");
+  assert.deepEqual(await page.evaluate("got"), [["tick", "1"], ["large", 5000], ["tick", "2"]]);
+
+  await page.evaluate("connection.close()");
+  const state = await page.evaluate(`(async () => {
+    const { SSEConnection } = await import("/client/index.js");
+    const other = new SSEConnection("/events?topic=fox", { lastEventId: "0000000000000001-7" });
+    const seen = [];
+    setTimeout(() => fetch("/events", { method: "POST", body: JSON.stringify({ topic: "fox", event_type: "tick", data: 3 }) }), 200);
+    for await (const { type, data } of other) {
+      if (type !== "connected") seen.push(type === "gap" ? [type, JSON.parse(data).reason] : [type, data]);
+      if (type === "tick") break;
+    }
+    other.close();
+    return [seen, other.state];
+  })()`);
+  assert.deepEqual(state, [[["gap", "foreign_epoch"], ["tick", "3"]], "closed"]);
+  // What the browser says of the hub's being away is no error of the client's.
+  assert.deepEqual(wrong.filter((text) => !/NetworkError|can’t establish|was interrupted|Cross-Origin/.test(text)), []);
+  await page.close();
+});
+
+test("in Firefox the elements show a connection, a job and a message", { timeout: 60_000 }, async () => {
+  const { page, wrong } = await open("/livez");
+  await hub.post("/jobs", { job_id: "fox", title: "Import", total: 4 });
+  await page.evaluate(`(async () => {
+    await import("/elements/index.js");
+    document.body.innerHTML = '<sse-status src="/events?topic=a"></sse-status><sse-progress keep src="/events?topic=job/fox" job="fox"></sse-progress><sse-toasts src="/events?topic=news" events="system"></sse-toasts>';
+  })()`);
+  await until(page, "document.querySelector('sse-status').dataset.state === 'open'");
+  await until(page, "document.querySelector('sse-toasts').connection.isConnected()");
+  await hub.post("/jobs/fox/progress", { progress: 1, message: "reading" });
+  await hub.publish({ topic: "news", event_type: "system", data: { message: "Back soon" } });
+  await until(page, "document.querySelector('sse-progress').shadowRoot.textContent.includes('25 %')");
+  await until(page, "document.querySelector('sse-toasts').shadowRoot.textContent.includes('Back soon')");
+  assert.deepEqual(wrong, []);
+  await page.close();
+});
+
+test("in Firefox the test page and the console work", { timeout: 60_000 }, async () => {
+  const test = await open("/sse-test");
+  await test.page.click("#open");
+  await until(test.page, "document.getElementById('state').textContent === 'Connected'");
+  await test.page.click("#publish button.primary");
+  await until(test.page, "document.getElementById('log').textContent.includes('Test notification')");
+  const console_ = await open("/console");
+  await until(console_.page, "document.getElementById('state').textContent === 'healthy'");
+  await until(console_.page, "document.querySelectorAll('canvas').length === 2");
+  await until(console_.page, "document.getElementById('panels').textContent.includes('Gecko') || document.getElementById('panels').textContent.includes('Mozilla')");
+  await console_.page.setViewport({ width: 360, height: 740 });
+  await until(console_.page, "document.documentElement.scrollWidth <= 360");
+  assert.deepEqual([test.wrong, console_.wrong], [[], []]);
+});
