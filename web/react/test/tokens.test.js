@@ -84,6 +84,8 @@ inReacts((it) => {
     for (const job_id of ["cancelled text", "whole text"]) await hub.post("/jobs", { job_id });
     for (const topic of ["job/cancelled text", "job/whole text"]) await hub.publish({ topic, event: "token", data: "once" });
     await show(given, "job/whole text", "whole");
+    // It is drawn for the last time before the other is, whose `stop` is the one that is called.
+    await page.shows("whole: once| false");
     await show(given, "job/cancelled text", "cancelled");
     await page.shows("cancelled: once| false");
     await page.run(() => window.stop());
