@@ -284,6 +284,23 @@ test("a hub whose answers make no sense is told of, and the panels that understa
   }
 });
 
+test("a hundred thousand topics are counted in pieces, and only the newest are shown", async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.route("**/events/poll?**", (route) => {
+    const after = new URL(route.request().url()).searchParams.get("after");
+    const from = after === "earliest" ? 0 : Number(after);
+    const events = Array.from({ length: from < 100_000 ? 1000 : 0 }, (_, n) => ({ topic: `t${from + n}`, event: "x", data: "", id: "i", published_at: new Date().toISOString() }));
+    return route.fulfill({ json: { events, position: String(from + events.length), gap: false } });
+  });
+  await page.goto(`${hub.url}/console`);
+  await page.getByText("20,000 events counted so far").waitFor();
+  await page.getByRole("button", { name: "t99999", exact: true }).waitFor();
+  await page.getByText("counted so far").waitFor({ state: "detached" });
+  assert(await page.locator("*").count() < 2000);
+  await context.close();
+});
+
 test("a token can be given, left out again, and every table says what it shows", async () => {
   const { page, wrong, context } = await open("/console");
   await says(page, "#state", "healthy");

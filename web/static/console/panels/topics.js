@@ -12,7 +12,8 @@ export default {
   width: "half",
   mount({ hub, body, tools }) {
     const again = element("button", { type: "button" }, "Look again");
-    tools.append(again);
+    const counting = element("span", { class: "quiet" });
+    tools.append(counting, again);
     const rows = element("tbody");
     const empty = element("div", { class: "empty" }, element("p", {}, "No event is kept. To publish one:"), element("pre", {}, `curl ${location.origin}/events -d '{"topic":"news","data":"hello"}'`));
     const table = element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("caption", { class: "sr" }, "Topics, the one with the newest event first"), element("thead", {}, element("tr", {}, ...["Topic", "Events", "Last"].map((head) => element("th", { scope: "col", class: head === "Events" ? "number" : "" }, head)))), rows));
@@ -25,11 +26,15 @@ export default {
     const topics = new Map();
     let position = "earliest";
     let isBusy = false;
+    let last = 0;
+    let counted = 0;
 
     /** Counts what came since the last look; a hub with very many events is gone through in several. */
     async function look() {
       if (isBusy) return;
       isBusy = true;
+      last = Date.now();
+      let isDone = false;
       try {
         for (let pages = 0; pages < 20; pages += 1) {
           const page = await hub.ask(`/events/poll?after=${encodeURIComponent(position)}&limit=1000&wait=0`);
@@ -40,10 +45,14 @@ export default {
             const [oldest] = topics.keys();
             if (topics.size > MAX_TOPICS && oldest !== undefined) topics.delete(oldest);
           }
-          const isDone = page.events.length === 0 && page.position === position;
+          counted += page.events.length;
           position = page.position;
-          if (isDone || page.events.length === 0) break;
+          isDone = page.events.length === 0;
+          if (isDone) break;
         }
+        counting.textContent = isDone ? "" : `${number(counted)} events counted so far`;
+        // There is more: it goes on with the next figures.
+        if (!isDone) last = 0;
         show();
       } catch (error) {
         note.textContent = `Not shown: ${/** @type {Error} */ (error).message}`;
@@ -89,12 +98,9 @@ export default {
       }
     });
     again.addEventListener("click", look);
-    let last = 0;
     return {
       stats: () => {
-        if (Date.now() - last < 5000) return;
-        last = Date.now();
-        look();
+        if (Date.now() - last >= 5000) look();
       },
     };
   },
