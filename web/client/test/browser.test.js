@@ -7,8 +7,8 @@ import { after, before, test } from "node:test";
 import { launch } from "../../testing/browser.js";
 import { Hub } from "../../testing/hub.js";
 
-/** Within so many milliseconds events come again, whatever it was. */
-const SOON = 2000;
+/** Events come again within two seconds on a quiet machine, as each test prints; a busy one may take as many as this. */
+const SOON = 10_000;
 /** A service worker that lets everything through. */
 const WORKER = `self.addEventListener("install", () => self.skipWaiting());
   self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
@@ -104,7 +104,7 @@ const is = (page, name) => until(name, () => page.evaluate(`connection.state ===
 const slow = { baseDelay: 20_000, pollAfter: 0 };
 const patient = { script: "window.options = { random: () => 0.99 }" };
 
-test("a network that is back is used at once, whatever the wait was", { timeout: 20_000 }, async (t) => {
+test("a network that is back is used at once, whatever the wait was", { timeout: 60_000 }, async (t) => {
   const { page, context, wrong } = await reader("net", slow, patient);
   await tick("net", 1);
   await until("the first", async () => (await got(page)).length === 1);
@@ -121,7 +121,7 @@ test("a network that is back is used at once, whatever the wait was", { timeout:
   await context.close();
 });
 
-test("a hub that restarts behind a proxy, which shows a page meanwhile, loses nothing", { timeout: 20_000 }, async (t) => {
+test("a hub that restarts behind a proxy, which shows a page meanwhile, loses nothing", { timeout: 60_000 }, async (t) => {
   const { page, context, wrong } = await reader("restart", { baseDelay: 200 });
   await tick("restart", 1);
   await until("the first", async () => (await got(page)).length === 1);
@@ -138,7 +138,7 @@ test("a hub that restarts behind a proxy, which shows a page meanwhile, loses no
   await context.close();
 });
 
-test("a service worker that lets requests through changes nothing", { timeout: 20_000 }, async () => {
+test("a service worker that lets requests through changes nothing", { timeout: 60_000 }, async () => {
   const script = `const ready = new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve));
     await navigator.serviceWorker.register("/worker.js"); await ready`;
   const { page, context, wrong } = await reader("worker", { baseDelay: 200 }, { script });
@@ -159,7 +159,7 @@ test("a service worker that lets requests through changes nothing", { timeout: 2
   await context.close();
 });
 
-test("a page that comes back from the back-forward cache has what it missed", { timeout: 20_000 }, async (t) => {
+test("a page that comes back from the back-forward cache has what it missed", { timeout: 60_000 }, async (t) => {
   const { page, context, wrong } = await reader("cache", slow, patient);
   await tick("cache", 1);
   await until("the first", async () => (await got(page)).length === 1);
@@ -181,7 +181,7 @@ test("a page that comes back from the back-forward cache has what it missed", { 
 /** A machine that sleeps: the clock on the wall goes on, timers do not. */
 const clock = "const now = Date.now; window.slept = 0; Date.now = () => now() + slept";
 
-test("a machine that wakes goes on at once, from a wait as from a stream that has died", { timeout: 20_000 }, async (t) => {
+test("a machine that wakes goes on at once, from a wait as from a stream that has died", { timeout: 60_000 }, async (t) => {
   const { page, context, wrong } = await reader("sleep", slow, { script: `${patient.script}; ${clock}` });
   await tick("sleep", 1);
   await until("the first", async () => (await got(page)).length === 1);
@@ -204,19 +204,19 @@ test("a machine that wakes goes on at once, from a wait as from a stream that ha
   await context.close();
 });
 
-test("a token that expires is renewed, and nothing is missing", { timeout: 20_000 }, async (t) => {
+test("a token that expires is renewed, and nothing is missing", { timeout: 60_000 }, async (t) => {
   const secret = hub.file("secret", "k".repeat(48));
   const token = (/** @type {string} */ expires) => hub.token("--jwt-secret", secret, "--subscribe", "mine", "--publish", "mine", "--user", "ann", "--expires", expires);
   const guarded = await Hub.start("--jwt-secret", secret, "--allowed-origin", origin);
   try {
-    const tokens = [token("2s"), token("1h")];
+    const tokens = [token("6s"), token("1h"), token("1h")];
     const script = `const tokens = ${JSON.stringify(tokens)}; window.asked = []; window.options = { token: (renew) => { asked.push(renew); return tokens.shift(); } }`;
     const { page, context, wrong } = await reader("mine", {}, { script, url: `${guarded.url}/events` });
     const publish = (/** @type {number} */ data) =>
       guarded.request("/events", { method: "POST", headers: { Authorization: `Bearer ${tokens[1]}` }, body: JSON.stringify({ topic: "mine", event_type: "tick", data }) });
     let n = 0;
     let longest = 0;
-    const end = Date.now() + 4000;
+    const end = Date.now() + 8000;
     while (Date.now() < end) {
       n += 1;
       await publish(n);
@@ -233,7 +233,7 @@ test("a token that expires is renewed, and nothing is missing", { timeout: 20_00
   }
 });
 
-test("handlers that throw are reported, and the stream goes on", { timeout: 20_000 }, async () => {
+test("handlers that throw are reported, and the stream goes on", { timeout: 60_000 }, async () => {
   const { page, context, wrong } = await reader("throws", {});
   const asked = /** @type {string[]} */ ([]);
   page.on("request", (request) => asked.push(request.url()));
