@@ -118,10 +118,13 @@ fn whoever_fills_the_hub_does_not_keep_administrators_out() {
     ]);
     let admin = management(&server);
     let _streams = [server.open("/events"), server.open("/events")];
-    // A publisher that does not end takes the only place for a request.
-    let mut slow = Wire::connect(server.address);
-    slow.write(b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+    // A publisher that does not end takes the only place for a request. One that comes while the
+    // question after it is being answered is refused itself, so each turn brings another.
+    let mut slow = Vec::new();
     crate::client::eventually("the place is taken", || {
+        let mut wire = Wire::connect(server.address);
+        wire.write(b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+        slow.push(wire);
         let mut wire = Wire::connect(server.address);
         wire.write(&server.bytes("GET", "/jobs", &[], Some(b"")));
         let refused = wire.reply(false).is_none_or(|reply| reply.status == 503);
