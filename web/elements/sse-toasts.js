@@ -11,13 +11,15 @@ const style = sheet(`
   div.success { --kind: var(--sse-good, #19734f); }
   div.warning { --kind: var(--sse-warn, #b27400); }
   div.error { --kind: var(--sse-bad, #b3261e); }
+  span { flex: none; width: 1.4em; text-align: center; border-radius: 50%; box-shadow: inset 0 0 0 0.125rem var(--kind); font-weight: 600; }
   p { margin: 0; flex: 1; }
   button { border: 0; background: none; color: inherit; cursor: pointer; font: inherit; padding: 0 0.25rem; }
   button:focus-visible { outline: 2px solid currentColor; }
   @media (prefers-color-scheme: dark) { div { color: var(--sse-toast-ink, #e6ebe8); background: var(--sse-toast-surface, #262d29); } }
 `);
 
-const KINDS = ["info", "success", "warning", "error"];
+/** The sign of each kind, for whoever does not see its colour. */
+const SIGNS = new Map(Object.entries({ info: "i", success: "\u2713", warning: "!", error: "\u00d7" }));
 /** As many are shown at once; the oldest goes. */
 const MAX = 5;
 /** As many characters of each. */
@@ -46,7 +48,7 @@ export class SSEToasts extends ConnectedElement {
   #tell(type, data) {
     const { message, title, error, kind, type: ofMessage } = typeof data === "object" && data ? data : { message: data };
     const fromType = type === "error" ? "error" : type.endsWith("complete") ? "success" : "info";
-    const known = [kind, ofMessage].find((it) => KINDS.includes(it));
+    const known = [kind, ofMessage].find((it) => SIGNS.has(it));
     const text = message ?? error ?? title ?? data;
     this.show(typeof text === "object" ? JSON.stringify(text) : String(text), known ?? fromType);
   }
@@ -60,8 +62,12 @@ export class SSEToasts extends ConnectedElement {
    */
   show(text, kind = "info", duration = Number(this.getAttribute("duration") ?? 5000)) {
     const toast = document.createElement("div");
-    toast.className = KINDS.includes(kind) ? kind : "info";
+    toast.className = SIGNS.has(kind) ? kind : "info";
     toast.setAttribute("role", kind === "error" ? "alert" : "status");
+    const sign = document.createElement("span");
+    sign.textContent = SIGNS.get(toast.className) ?? "";
+    sign.setAttribute("role", "img");
+    sign.setAttribute("aria-label", toast.className);
     const words = document.createElement("p");
     words.textContent = text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
     const close = document.createElement("button");
@@ -69,7 +75,7 @@ export class SSEToasts extends ConnectedElement {
     close.textContent = "\u00d7";
     close.setAttribute("aria-label", "Close");
     close.addEventListener("click", () => toast.remove());
-    toast.append(words, close);
+    toast.append(sign, words, close);
     let timer = 0;
     // It waits as long as somebody reads it.
     const hold = () => clearTimeout(timer);

@@ -93,6 +93,7 @@ test("toasts go by themselves, wait for whoever reads them, and are few", async 
   const toast = page.locator("sse-toasts div.warning");
   await toast.getByText("<i>Back soon</i>").waitFor();
   assert.equal(await toast.getAttribute("role"), "status");
+  assert.equal(await toast.getByRole("img", { name: "warning" }).textContent(), "!", "its kind is more than a colour");
   await toast.hover();
   await page.waitForTimeout(1200);
   assert.equal(await toast.count(), 1, "somebody points at it");

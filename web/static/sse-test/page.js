@@ -151,7 +151,13 @@ function draw() {
   }
   fresh = [];
   trim(seen);
+  showEmptiness();
+}
+
+/** Says why there is nothing to be seen. */
+function showEmptiness() {
   byId("nothing").hidden = seen.length > 0;
+  byId("unmatched").hidden = !seen.length || seen.some(({ item }) => item && !item.hidden);
 }
 
 /** @param {Seen} it */
@@ -204,11 +210,17 @@ function isWanted({ event }) {
   return (!type || event.type === type) && (!text || `${event.type} ${event.lastEventId} ${event.data}`.toLowerCase().includes(text));
 }
 
-for (const id of ["filter-type", "filter-text"]) {
-  byId(id).addEventListener("input", () => {
-    for (const it of seen) if (it.item) it.item.hidden = !isWanted(it);
-  });
+function filter() {
+  for (const it of seen) if (it.item) it.item.hidden = !isWanted(it);
+  showEmptiness();
 }
+
+for (const id of ["filter-type", "filter-text"]) byId(id).addEventListener("input", filter);
+byId("show-all").addEventListener("click", () => {
+  field("filter-type").value = field("filter-text").value = "";
+  filter();
+  field("filter-text").focus();
+});
 
 function release() {
   if (isPaused || isHovered || !held.length) return;
@@ -233,7 +245,7 @@ byId("log").addEventListener("pointerleave", () => {
 byId("clear").addEventListener("click", () => {
   seen.length = held.length = fresh.length = total = 0;
   byId("log").replaceChildren();
-  byId("nothing").hidden = false;
+  showEmptiness();
   showCounts();
 });
 
