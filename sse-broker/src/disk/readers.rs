@@ -33,6 +33,10 @@ struct Jobs {
     is_over: bool,
 }
 
+/// How much lower their priority is. With as much as this, one that wants a processor gets a tenth of it beside a thread that wants it
+/// too.
+#[cfg(target_os = "linux")]
+const READERS_NICENESS: i32 = 10;
 /// How many reads may wait for a thread.
 const MAX_WAITING: usize = 64;
 
@@ -47,7 +51,10 @@ impl Readers {
             let shared = Arc::clone(&readers.shared);
             std::thread::Builder::new()
                 .name(format!("sse-log-read-{n}"))
-                .spawn(move || work(&shared))?;
+                .spawn(move || {
+                    give_way();
+                    work(&shared);
+                })?;
         }
         Ok(readers)
     }
@@ -84,6 +91,13 @@ impl Readers {
             answered.await.unwrap_or(Err(ReadError::Closed))
         })
     }
+}
+
+/// Where processors are short, live traffic and commits go before replays.
+fn give_way() {
+    // Elsewhere than on Linux a priority is the whole process's. Without it, replays only cost the others more.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(READERS_NICENESS);
 }
 
 impl Drop for Readers {

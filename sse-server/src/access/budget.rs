@@ -21,12 +21,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sse_pool::AddressKey;
 use tokio::sync::Notify;
+
+use crate::clock;
 
 /// What memory is used for. Permits are taken in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +146,8 @@ struct Ledger {
     held: usize,
     by_address: HashMap<AddressKey, usize>,
     refused: u64,
+    /// When somebody was last refused while little was left.
+    short_at: Option<Instant>,
 }
 
 /// What an account holds at one moment.
@@ -243,6 +247,22 @@ impl Budget {
         })
     }
 
+    /// Whether somebody was refused in the last second while most of the account was held: what stands still can give way then.
+    #[must_use]
+    pub fn is_short(&self, account: Account) -> bool {
+        let short_at = self.state(account).ledger.lock().short_at;
+        short_at.is_some_and(|at| clock::now().duration_since(at) < SHORTAGE)
+    }
+
+    /// Whether an address holds little of an account: who holds more makes nobody give way.
+    #[must_use]
+    pub fn holds_little(&self, account: Account, address: IpAddr) -> bool {
+        let state = self.state(account);
+        let ledger = state.ledger.lock();
+        let own = ledger.by_address.get(&address.into());
+        own.is_none_or(|own| *own < state.max_bytes / LITTLE)
+    }
+
     /// That an account has nothing left for so many bytes.
     pub(crate) fn exhausted(&self, account: Account, wanted: usize) -> NoMemory {
         let most = self.max_bytes(account) / 2;
@@ -303,6 +323,9 @@ impl Permit {
         let own_then = own.saturating_add(bytes);
         if held > state.max_bytes || own_then > state.max_bytes - held {
             ledger.refused += 1;
+            if ledger.held >= state.max_bytes / 4 * 3 {
+                ledger.short_at = Some(clock::now());
+            }
             return Err(NoMemory {
                 account: self.account,
                 wanted: self.bytes.saturating_add(bytes),
@@ -325,21 +348,32 @@ impl Permit {
     ///
     /// As [`Budget::take`].
     pub async fn grow(&mut self, bytes: usize) -> Result<(), NoMemory> {
-        let budget = self.budget.clone();
-        let state = budget.state(self.account);
-        let patience = tokio::time::sleep(PATIENCE);
-        let mut patience = std::pin::pin!(patience);
+        let mut pause = FIRST_PAUSE;
         loop {
-            let freed = state.freed.notified();
-            let refused = match self.try_grow(bytes) {
+            match self.try_grow(bytes) {
+                Err(refused) if pause > LAST_PAUSE => return Err(refused),
+                Err(_) => tokio::time::sleep(pause).await,
                 Ok(()) => return Ok(()),
-                Err(refused) => refused,
-            };
-            tokio::select! {
-                () = freed => {}
-                () = &mut patience => return Err(refused),
             }
+            pause *= 2;
         }
+    }
+
+    /// Refuses what it is for when its account is short: whoever makes no use of it gives way.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] when the account [is short](Budget::is_short).
+    pub fn check_not_short(&self) -> Result<(), NoMemory> {
+        match self.budget.is_short(self.account) {
+            true => Err(self.budget.exhausted(self.account, self.bytes)),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives so many bytes back.
+    pub fn shrink_by(&mut self, bytes: usize) {
+        self.shrink_to(self.bytes.saturating_sub(bytes));
     }
 
     /// Gives back what is over so many bytes.
@@ -391,8 +425,15 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
     }
 }
 
-/// How long somebody waits who finds nothing left. A stated guess: a body or an answer of others is gone by then.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Somebody who finds nothing left looks again after a pause, each twice as long as the one before: half a second in all. A stated
+/// guess: a body or an answer of others is gone by then. Nobody is woken by what others give back, since then each who
+/// gives back would wake all who wait.
+const FIRST_PAUSE: Duration = Duration::from_millis(4);
+const LAST_PAUSE: Duration = Duration::from_millis(256);
+/// For how long a refusal says that there is too little.
+const SHORTAGE: Duration = Duration::from_secs(1);
+/// Such a part of an account is little.
+const LITTLE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -467,7 +508,7 @@ mod tests {
         drop(bob);
         let ann = budget.try_take(Account::Bodies, ANN, 30).unwrap();
         let waited = tokio::join!(budget.take_in_turn(Account::Bodies, ANN, 1_000), async {
-            tokio::time::sleep(10 * PATIENCE).await;
+            tokio::time::sleep(10 * LAST_PAUSE).await;
             drop(ann);
         });
         assert_eq!(waited.0.bytes(), 50, "no more than can ever be free");

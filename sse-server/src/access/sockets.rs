@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -30,6 +31,7 @@ use slab::Slab;
 use sse_pool::AddressKey;
 
 use super::places::{Counts, NoPlace, PlaceLimits, PlaceStatus};
+use crate::clock;
 
 /// The places for sockets. Cloning it is cheap; all clones are the same places.
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ struct State {
     busy: usize,
     has_asked: bool,
     turn: Option<Turn>,
+    /// Since when it waits, if it does.
+    since: Instant,
     opened: Weak<Opened>,
 }
 
@@ -98,6 +102,15 @@ impl Sockets {
             evicted.tell();
         }
         opened.map(SocketPlace)
+    }
+
+    /// Lets one socket give way that has waited for a while: there is no memory for another one. False when there is none.
+    pub fn evict_idle(&self, now: Instant) -> bool {
+        let evicted = self.0.lock().evict_idle(now);
+        evicted.is_some_and(|opened| {
+            opened.tell();
+            true
+        })
     }
 
     /// Lets sockets give way that have never asked for anything, up to so many: the system has no more files.
@@ -156,6 +169,7 @@ impl Table {
             busy: 0,
             has_asked: false,
             turn: None,
+            since: clock::now(),
             opened: Arc::downgrade(&opened),
         });
         self.wait(index);
@@ -164,9 +178,22 @@ impl Table {
 
     /// Lets the first one give way.
     fn evict(&mut self) -> Option<Arc<Opened>> {
-        let (_, index) = self.waiting.pop_first()?;
+        let (_, index) = self.waiting.first_key_value()?;
+        self.evict_at(*index)
+    }
+
+    /// Lets the first one give way that waits for longer than a request takes that was sent at once.
+    fn evict_idle(&mut self, now: Instant) -> Option<Arc<Opened>> {
+        let silent = self.waiting.range(..(true, 0)).next();
+        let asked = self.waiting.range((true, 0)..).next();
+        let mut firsts = silent.into_iter().chain(asked).map(|(_, index)| *index);
+        let idle = firsts.find(|index| now.duration_since(self.states[*index].since) >= IDLE)?;
+        self.evict_at(idle)
+    }
+
+    fn evict_at(&mut self, index: usize) -> Option<Arc<Opened>> {
+        self.wait_no_more(index);
         let state = &mut self.states[index];
-        state.turn = None;
         state.is_counted = false;
         self.counts.release(state.address);
         self.evicted += 1;
@@ -180,6 +207,7 @@ impl Table {
         if state.is_counted {
             self.turns += 1;
             let turn = (state.has_asked, self.turns);
+            state.since = clock::now();
             state.turn = Some(turn);
             self.waiting.insert(turn, index);
         }
@@ -316,6 +344,9 @@ impl Drop for Busy {
     }
 }
 
+/// A socket that has waited for so long is idle. A stated guess: what was sent together with the opening of a socket is read by then.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// One of all sockets, with a stream on it.
 #[must_use = "the place is given back when this is dropped"]
 pub(crate) struct StreamingSocket(Option<Sockets>);
@@ -413,6 +444,21 @@ mod tests {
         sockets.evict_silent(9);
         let evicted: Vec<_> = all.iter().map(is_evicted).collect();
         assert_eq!(evicted, [true, false, false, true]);
+    }
+
+    #[test]
+    fn where_memory_runs_out_those_give_way_that_have_waited_for_a_while() {
+        let sockets = sockets(9, 9);
+        let all: Vec<_> = (0..3).map(|_| sockets.open(address(1)).unwrap()).collect();
+        drop(all[1].begin());
+        let busy = all[2].begin();
+        assert!(!sockets.evict_idle(clock::now()));
+        let later = clock::now() + IDLE;
+        assert!(sockets.evict_idle(later) && is_evicted(&all[0]));
+        assert!(sockets.evict_idle(later) && is_evicted(&all[1]));
+        assert!(!sockets.evict_idle(later) && !is_evicted(&all[2]));
+        drop(busy);
+        assert_eq!(sockets.status().places.taken, 1);
     }
 
     #[test]

@@ -29,9 +29,9 @@ struct PolledJson<'a> {
 struct EventJson<'a> {
     id: String,
     position: String,
-    event: String,
-    topic: String,
-    data: String,
+    event: &'a str,
+    topic: &'a str,
+    data: &'a str,
     published_at: String,
     /// All of its topics, where they are asked for.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -51,13 +51,9 @@ impl<'a> EventJson<'a> {
                 .event
                 .event_type
                 .as_ref()
-                .map_or("message", |event_type| event_type.as_str())
-                .to_owned(),
-            topic: content
-                .topics
-                .first()
-                .map_or_else(String::new, ToString::to_string),
-            data: content.event.data.clone().into_string(),
+                .map_or("message", |event_type| event_type.as_str()),
+            topic: content.topics.first().map_or("", Topic::as_str),
+            data: &content.event.data,
             published_at: clock::rfc3339(content.published_at),
         }
     }

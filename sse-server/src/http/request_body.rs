@@ -11,7 +11,7 @@ use crate::access::budget::{NoMemory, Permit};
 use crate::units::Quoted;
 
 /// Reads a body of at most `max_bytes`, as far as the permit can grow: it is for what has arrived, and not for what was
-/// announced.
+/// announced. Where memory is short, a body that stands still gives way.
 pub(super) async fn read<B>(
     body: B,
     headers: &HeaderMap,
@@ -46,7 +46,14 @@ where
             ),
         ));
     }
-    match tokio::time::timeout(BODY_TIMEOUT, collect(body, max_bytes, permit)).await {
+    // First for what hyper holds of it at once: until then it reads nothing.
+    let at_once = length.map_or(PIECES_BYTES, |length| {
+        usize::try_from(length).map_or(PIECES_BYTES, |length| length.min(PIECES_BYTES))
+    });
+    permit.grow(at_once).await?;
+    let collected = tokio::time::timeout(BODY_TIMEOUT, collect(body, max_bytes, permit)).await;
+    permit.shrink_by(at_once);
+    match collected {
         Ok(Ok(collected)) => {
             let mut body = Bytes::from(collected);
             // Editors and shells of some systems put a byte order mark before text.
@@ -84,7 +91,14 @@ where
 {
     let mut body = std::pin::pin!(body);
     let mut collected: Vec<u8> = Vec::new();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let Ok(frame) = tokio::time::timeout(STANDSTILL, body.frame()).await else {
+            permit.check_not_short().map_err(Unread::NoMemory)?;
+            continue;
+        };
+        let Some(frame) = frame else {
+            return Ok(collected);
+        };
         let Ok(mut data) = frame
             .map_err(|error| Unread::Broken(error.into()))?
             .into_data()
@@ -111,10 +125,13 @@ where
             data.advance(taken);
         }
     }
-    Ok(collected)
 }
 
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// What hyper may hold of a body: the piece that it gave, and the next one.
+const PIECES_BYTES: usize = 32 << 10;
+/// A body of which nothing has come for so long stands still.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// How long a body may take to arrive. A stated guess: 4 MiB over a slow mobile line.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);

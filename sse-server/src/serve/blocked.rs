@@ -19,6 +19,7 @@ use sse_pool::ReaderKey;
 use tokio::time::Sleep;
 
 use crate::access::Busy;
+use crate::access::budget::Account;
 use crate::clock;
 use crate::http::Body;
 use crate::hub::{Hub, Reader};
@@ -154,18 +155,33 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Ready when the answer is to be given up.
+    /// Ready when all that goes through a socket is to be given up.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, watch: &Watch, hub: &Hub) -> Poll<()> {
-        self.poll_for(cx, watch, hub, || hub.config().send_timeout)
+        self.look(cx, watch, hub, |_| hub.config().send_timeout)
     }
 
-    /// The same with a patience that may depend on what else goes on.
-    pub(super) fn poll_for(
+    /// Ready when one answer is to be given up. It has less time where others wait for the memory that it holds, unless it is a
+    /// stream.
+    pub(super) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
         watch: &Watch,
         hub: &Hub,
         patience: impl Fn() -> Duration,
+    ) -> Poll<()> {
+        self.look(cx, watch, hub, |is_stream| match is_short(hub) {
+            true if !is_stream => patience().min(STANDSTILL),
+            _ => patience(),
+        })
+    }
+
+    /// Ready when nothing has gone on for as long as the patience for a stream, or for something else.
+    fn look(
+        &mut self,
+        cx: &mut Context<'_>,
+        watch: &Watch,
+        hub: &Hub,
+        patience: impl Fn(bool) -> Duration,
     ) -> Poll<()> {
         if !watch.is_blocked() {
             *self = Self::default();
@@ -192,7 +208,7 @@ impl Patience {
                 Some(reader) if before.is_some() && !stands_still => reader.touch(clock::now()),
                 _ => {}
             }
-            if self.lasting >= patience() {
+            if self.lasting >= patience(watch.stream.lock().is_some()) {
                 if let Some(reader) = reader {
                     reader.stalled(clock::now());
                 }
@@ -202,5 +218,15 @@ impl Patience {
     }
 }
 
+/// Whether others wait for what an answer holds that nobody takes.
+fn is_short(hub: &Hub) -> bool {
+    let accounts = [Account::Connections, Account::Answers];
+    accounts
+        .into_iter()
+        .any(|account| hub.budget().is_short(account))
+}
+
+/// How long an answer may stand still that others wait for.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// How often a blocked answer is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -33,9 +33,10 @@ use super::stream_task::{StreamTask, response_head};
 use super::tls::{Tls, speaks_http_2};
 use super::watched_io::WatchedIo;
 use crate::access::authentication::ClientCertificate;
-use crate::access::budget::{Account, NoMemory};
+use crate::access::budget::{Account, NoMemory, Permit};
 use crate::access::proxy_protocol;
 use crate::access::{Busy, Peer, SocketPlace};
+use crate::clock;
 use crate::http::{HubService, OverTls, Problem, Takeover};
 use crate::hub::Hub;
 use crate::session::EventStream;
@@ -96,8 +97,7 @@ pub(super) async fn serve_tls(
     mut site: Site,
 ) -> Ended {
     let peer = client.peer;
-    let budget = site.service.hub().budget();
-    let Ok(held) = budget.try_take(Account::Connections, peer.address(), TLS_BYTES) else {
+    let Ok(held) = take_memory(site.service.hub(), peer, TLS_BYTES).await else {
         tracing::debug!(%peer, "no memory is left for a connection");
         return Ended::Done;
     };
@@ -133,12 +133,7 @@ pub(super) async fn serve_tls(
 /// Serves one socket until it is closed, or until something is asked for on it that hyper does not write.
 pub(super) async fn serve<S: Socket>(socket: S, client: Client, mut site: Site) -> Ended {
     let peer = client.peer;
-    let held =
-        site.service
-            .hub()
-            .budget()
-            .try_take(Account::Connections, peer.address(), REQUEST_BYTES);
-    let held = match held {
+    let held = match take_memory(site.service.hub(), peer, REQUEST_BYTES).await {
         Ok(held) => held,
         Err(refused) => {
             tracing::debug!(%peer, "no memory is left for a connection");
@@ -177,6 +172,20 @@ pub(super) async fn serve<S: Socket>(socket: S, client: Client, mut site: Site) 
     settle(served, parts.io.into_inner(), parts.read_buf, client, site).await
 }
 
+/// Memory for a connection. Where there is none, one that waits for a request gives way.
+async fn take_memory(hub: &Hub, peer: Peer, bytes: usize) -> Result<Permit, NoMemory> {
+    let (budget, address) = (hub.budget(), peer.address());
+    match budget.try_take(Account::Connections, address, bytes) {
+        Err(_)
+            if budget.holds_little(Account::Connections, address)
+                && hub.sockets().evict_idle(clock::now()) =>
+        {
+            budget.take(Account::Connections, address, bytes).await
+        }
+        taken => taken,
+    }
+}
+
 /// Lets hyper read requests and write answers, until the connection has ended or there is something that hyper does not write.
 async fn drive<S, H>(
     connection: &mut http1::Connection<WatchedIo<S>, H>,
@@ -210,7 +219,9 @@ where
             return Poll::Ready(Ok(taken.take()));
         }
         drop(taken);
-        patience.poll(cx, &shared.watch, hub).map(|()| Ok(None))
+        let send_timeout = || hub.config().send_timeout;
+        let given_up = patience.poll_answer(cx, &shared.watch, hub, send_timeout);
+        given_up.map(|()| Ok(None))
     })
     .await
 }

@@ -261,7 +261,7 @@ async fn write_or_reset(
         if exchange.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let given_up = patience.poll_for(cx, &watch, &hub, || exchanges.patience(send_timeout));
+        let given_up = patience.poll_answer(cx, &watch, &hub, || exchanges.patience(send_timeout));
         if given_up.is_ready() {
             exchanges.note_reset();
             tracing::debug!("stream reset: the client takes nothing of it");

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod gauges;
+mod scarce;
 mod smallest;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -327,11 +328,6 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sse-server"))
             .args(["--listen", "127.0.0.1:0"])
             .env_remove("SSE_CONFIG")
-            // What is looked at is what is held, not what the allocator keeps for a while.
-            .env(
-                "_RJEM_MALLOC_CONF",
-                "background_thread:true,dirty_decay_ms:200,muzzy_decay_ms:0",
-            )
             .args(["--heartbeat", "0", "--idle-timeout", "1h"])
             .args(args)
             .stdout(Stdio::piped())
