@@ -109,6 +109,8 @@ export class SSEConnection extends EventTarget {
   #seen = /** @type {Set<string>} */ (new Set());
   /** Done when what is being decompressed is delivered. @type {Promise<void> | null} */
   #inflating = null;
+  /** Where to go on when it is closed meanwhile. */
+  #delivered = "";
   #iterators = /** @type {Set<EventQueue>} */ (new Set());
   #unavailable = /** @type {ConnectionError | null} */ (null);
 
@@ -142,6 +144,7 @@ export class SSEConnection extends EventTarget {
 
   /** @param {string} lastEventId */
   #after(lastEventId) {
+    this.#delivered = lastEventId;
     return new Decoder(
       {
         onEvent: (event) => this.#receive(event),
@@ -526,7 +529,7 @@ export class SSEConnection extends EventTarget {
     if (this.state === "closed") return;
     this.#current = null;
     // What was read together with the last event, and is not delivered, comes again after it.
-    this.#decoder = this.#after(this.lastEventId);
+    this.#decoder = this.#after(this.#inflating ? this.#delivered : this.lastEventId);
     this.error = isWanted ? null : error;
     this.#set("closed");
     this.#interrupt();
@@ -613,6 +616,7 @@ export class SSEConnection extends EventTarget {
     const isOfHub = ["connected", "gap", "ping"].includes(type);
     if (hasId && !isOfHub && this.#isSeen(lastEventId)) return;
     if (!isOfHub) this.#proveGood();
+    this.#delivered = lastEventId;
     if (hasId) stored(this.#options.storageKey, lastEventId);
     const event = new MessageEvent(type, { data, lastEventId, origin: new URL(this.#from || this.url, base()).origin });
     this.dispatchEvent(event);

@@ -59,8 +59,8 @@ export class Decoder {
   /** A new connection begins: what was not whole is forgotten, the last event id stays. */
   begin() {
     this.#text = new TextDecoder();
-    this.#rest = this.#type = this.#data = "";
-    this.#afterCr = this.#hasId = this.#hasData = this.#isDropped = false;
+    this.#rest = this.#data = this.#type = "";
+    this.#afterCr = this.#isDropped = this.#hasId = this.#hasData = false;
     this.#id = this.lastEventId;
   }
 
@@ -75,24 +75,30 @@ export class Decoder {
       this.#afterCr = false;
       if (text.startsWith("\n")) text = text.slice(1);
     }
-    if (text.includes("\r")) {
-      // A CR ends a line at once; an LF that the next bytes begin with belongs to it.
-      this.#afterCr = text.endsWith("\r");
-      text = text.replaceAll("\r\n", "\n").replaceAll("\r", "\n");
-    }
     let start = 0;
-    let end = text.indexOf("\n");
-    if (this.#rest && end >= 0) {
-      const line = this.#rest + text.slice(0, end);
-      this.#rest = "";
-      this.#line(line, 0, line.length);
+    /** @param {string} char */
+    const next = (char) => {
+      const end = text.indexOf(char, start);
+      return end < 0 ? text.length : end;
+    };
+    let cr = next("\r");
+    let lf = next("\n");
+    for (let end; (end = Math.min(cr, lf)) < text.length; ) {
+      if (this.#rest) {
+        const line = this.#rest + text.slice(start, end);
+        this.#rest = "";
+        this.#line(line, 0, line.length);
+      } else {
+        this.#line(text, start, end);
+      }
       start = end + 1;
-      end = text.indexOf("\n", start);
-    }
-    while (end >= 0) {
-      this.#line(text, start, end);
-      start = end + 1;
-      end = text.indexOf("\n", start);
+      if (cr === end) {
+        // A CR ends a line at once; an LF behind it belongs to it.
+        this.#afterCr = start === text.length;
+        if (lf === start) start += 1;
+        cr = next("\r");
+      }
+      if (lf < start) lf = next("\n");
     }
     if (start === text.length) return;
     // Of a line that is left out only its being there counts.
@@ -120,32 +126,21 @@ export class Decoder {
     // What is left out goes on up to the blank line.
     if (this.#isDropped) return;
     if (text.startsWith("data:", start)) {
-      this.#append(text.slice(value(text, start + 5, end), end));
-    } else if (text.startsWith("id:", start)) {
-      this.#setId(text.slice(value(text, start + 3, end), end));
-    } else if (text.startsWith("event:", start)) {
-      this.#type = text.slice(value(text, start + 6, end), end);
-    } else if (text.startsWith(":", start)) {
-      this.#handlers.onComment?.(text.slice(value(text, start + 1, end), end));
-    } else {
-      const colon = text.indexOf(":", start);
-      const hasValue = colon >= 0 && colon < end;
-      const name = text.slice(start, hasValue ? colon : end);
-      this.#field(name, hasValue ? text.slice(value(text, colon + 1, end), end) : "");
+      this.#append(text.slice(start + (text.charCodeAt(start + 5) === SPACE ? 6 : 5), end));
+      return;
     }
-  }
-
-  /**
-   * @param {string} name
-   * @param {string} value
-   */
-  #field(name, value) {
-    if (name === "event") {
-      this.#type = value;
+    const line = text.slice(start, end);
+    const colon = line.indexOf(":");
+    const name = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(colon + (line.charCodeAt(colon + 1) === SPACE ? 2 : 1));
+    if (name === "data") {
+      this.#append(value);
     } else if (name === "id") {
       this.#setId(value);
-    } else if (name === "data") {
-      this.#append(value);
+    } else if (name === "event") {
+      this.#type = value;
+    } else if (!name) {
+      this.#handlers.onComment?.(value);
     } else if (name === "retry" && /^[0-9]+$/.test(value)) {
       this.#handlers.onRetry?.(Math.min(Number(value), Number.MAX_SAFE_INTEGER));
     }
@@ -169,33 +164,12 @@ export class Decoder {
   }
 
   #dispatch() {
-    if (this.#isDropped) {
-      // Its id does not count: whoever reconnects gets the event again.
-      this.#id = this.lastEventId;
-      this.#isDropped = this.#hasId = this.#hasData = false;
-      return;
-    }
-    this.lastEventId = this.#id;
-    const { lastEventId } = this;
-    if (this.#hasData) {
-      const event = { type: this.#type || "message", data: this.#data, lastEventId, hasId: this.#hasId };
-      this.#data = this.#type = "";
-      this.#hasData = this.#hasId = false;
-      this.#handlers.onEvent(event);
-    } else {
-      this.#type = "";
-      this.#hasId = false;
-    }
+    // The id of an event that is left out does not count: whoever reconnects gets it again.
+    if (this.#isDropped) this.#id = this.lastEventId;
+    const lastEventId = (this.lastEventId = this.#id);
+    const event = this.#hasData && !this.#isDropped && { type: this.#type || "message", data: this.#data, lastEventId, hasId: this.#hasId };
+    this.#data = this.#type = "";
+    this.#isDropped = this.#hasId = this.#hasData = false;
+    if (event) this.#handlers.onEvent(event);
   }
-}
-
-/**
- * Where a value begins: behind one space.
- *
- * @param {string} text
- * @param {number} start
- * @param {number} end
- */
-function value(text, start, end) {
-  return start < end && text.charCodeAt(start) === SPACE ? start + 1 : start;
 }

@@ -213,6 +213,27 @@ test("compressed messages come decompressed, in order, and what only looks like 
   });
 });
 
+test("a message that was being decompressed when it was closed comes after the next connect", () => {
+  const data = JSON.stringify({ compressed: true, encoding: "gzip", data: gzipSync("x".repeat(500)).toString("base64") });
+  const answers = [stream(`id: 1\ndata: first\n\nid: 2\ndata: ${data}\n\n`), stream(`id: 2\ndata: ${data}\n\n`)];
+  return against(answers, async (url, server) => {
+    const connection = new SSEConnection(url, { ...quick, lastEventId: "0" });
+    /** @type {string[]} */
+    const all = [];
+    connection.onmessage = ({ data }) => {
+      all.push(data);
+      // In a moment the second one has begun.
+      if (all.length === 1) queueMicrotask(() => connection.close());
+    };
+    await eventually("closed", () => connection.readyState === 2);
+    await connection.connect();
+    await eventually("the second", () => all.length === 2);
+    assert.deepEqual(all, ["first", "x".repeat(500)]);
+    assert.equal(server.requests[1]?.headers["last-event-id"], "1");
+    connection.close();
+  });
+});
+
 test("a job that fails is no failure of the connection", () =>
   against([stream('event: error\ndata: {"error":"disk full"}\n\n')], async (url) => {
     const connection = new SSEConnection(url, quick);
