@@ -49,14 +49,8 @@ import { onWake } from "./wake.js";
  * @property {() => number} [random] Used instead of `Math.random`.
  */
 
-/** A connection has proved good after so many milliseconds, or with its first event. */
-const GOOD_AFTER = 5000;
 /** As long as a poll waits, in seconds: less than the minute after which many proxies give up. */
 const POLL_WAIT = 25;
-/** Milliseconds of a day: no server is waited for longer, whatever it asks. */
-const MAX_ASKED = 864e5;
-/** An iterator that nobody reads stops the stream beyond so many events. */
-const MAX_QUEUE = 256;
 
 /**
  * One stream of events, over as many connections as it takes.
@@ -87,7 +81,7 @@ export class SSEConnection extends EventTarget {
   retryAt = null;
   /** Failed attempts in a row. */
   attempt = 0;
-  /** What went wrong last; null while all is well. @type {ConnectionError | null} */
+  /** What went wrong last; null while it is connected. @type {ConnectionError | null} */
   error = null;
 
   #options;
@@ -102,6 +96,8 @@ export class SSEConnection extends EventTarget {
   #lastByte = 0;
   #isPaused = false;
   #openSince = 0;
+  /** Events of this connection. */
+  #events = 0;
   /** Where the stream is from, after redirects; empty where `fetch` does not tell. */
   #from = "";
   #canPoll = true;
@@ -304,7 +300,7 @@ export class SSEConnection extends EventTarget {
   async #run() {
     const own = (this.#current = {});
     this.#set("connecting");
-    const forget = this.#watchPage();
+    const forget = onWake((isDead) => this.#awake(isDead), () => this.#look());
     try {
       while (this.#current === own) {
         const error = await this.#read();
@@ -317,20 +313,12 @@ export class SSEConnection extends EventTarget {
 
   /** Reads, until that ends, fails or is silent; what was wrong with it, or nothing when it was interrupted for another try. */
   async #read() {
-    const { watchdog } = this.#options;
     const abort = (this.#abort = new AbortController());
     const { signal } = abort;
     this.#unavailable = null;
     this.#openSince = Infinity;
+    this.#events = 0;
     this.#lastByte = Date.now();
-    const look = setInterval(() => {
-      if (Date.now() - this.#openSince > GOOD_AFTER) this.#proveGood();
-      if (watchdog > 0 && !this.#isPaused && Date.now() - this.#lastByte > watchdog) {
-        abort.abort(new ConnectionError(`nothing came for ${watchdog} ms`, { code: "silent" }));
-      }
-    }, 1000);
-    // A program may end while it waits.
-    /** @type {any} */ (look).unref?.();
     try {
       return await (this.#polls() ? this.#poll(signal) : this.#stream(signal));
     } catch (cause) {
@@ -338,9 +326,28 @@ export class SSEConnection extends EventTarget {
       if (this.state === "closed" || error.name === "AbortError") return null;
       return this.#broken(error);
     } finally {
-      clearInterval(look);
       abort.abort();
     }
+  }
+
+  /** Each second. */
+  #look() {
+    this.#prove();
+    if (this.#isSilent() && !this.#isPaused) {
+      this.#abort?.abort(new ConnectionError(`nothing came for ${this.#options.watchdog} ms`, { code: "silent" }));
+    }
+    // By the clock on the wall, which goes on while a machine sleeps.
+    if (this.retryAt && Date.now() >= this.retryAt) this.#wake?.();
+  }
+
+  #isSilent() {
+    const { watchdog } = this.#options;
+    return watchdog > 0 && Date.now() - this.#lastByte > watchdog;
+  }
+
+  /** Ten seconds of a stream, or sixteen events, begin the count of failures anew. */
+  #prove() {
+    if (this.#events > 15 || Date.now() - this.#openSince > 1e4) this.attempt = 0;
   }
 
   #polls() {
@@ -409,7 +416,6 @@ export class SSEConnection extends EventTarget {
       }
       const { events, position = after, gap, gap_reason: reason } = await answer.json();
       this.#set("polling");
-      this.error = null;
       if (gap) this.#receive({ type: "gap", data: JSON.stringify({ reason }), lastEventId: position, hasId: false });
       for (const { event, data, id } of events) {
         this.#receive({ type: event, data, lastEventId: id, hasId: true });
@@ -489,14 +495,13 @@ export class SSEConnection extends EventTarget {
     this.#isRefused = isRefusal(error);
     // The hub said on the stream that the credential is over: a new one may be had, once.
     const renews = this.#isRefused && this.#canRenew() && error === this.#unavailable && Date.now() - this.#openSince > 1000;
+    this.#prove();
     this.attempt += 1;
     error.isFinal ||= (this.#isRefused && !renews) || this.attempt > maxRetries;
-    if (error.isFinal) {
-      this.#end(error);
-      return;
-    }
+    if (error.isFinal) return this.#end(error);
     const longest = Math.min(maxDelay, Math.max(this.#retry, baseDelay) * 2 ** (this.attempt - 1));
-    const asked = Math.min(MAX_ASKED, Math.max(error.retryAfter, error === this.#unavailable ? this.#retry : 0));
+    // No server is waited for longer than a day.
+    const asked = Math.min(864e5, Math.max(error.retryAfter, error === this.#unavailable ? this.#retry : 0));
     // Full jitter. What the server asks for is never undercut, and spread.
     const delay = renews ? 0 : asked ? asked * (1 + random() / 2) : random() * longest;
     this.error = error;
@@ -509,15 +514,16 @@ export class SSEConnection extends EventTarget {
     if (/** @type {State} */ (this.state) !== "closed") this.#set(this.#polls() ? "waiting" : "connecting");
   }
 
-  /** Waits by the clock on the wall, which goes on while a machine sleeps. @param {number} delay */
+  /** @param {number} delay */
   #pause(delay) {
-    const until = Date.now() + delay;
     return new Promise((/** @type {(value?: unknown) => void} */ resolve) => {
-      const look = setInterval(() => Date.now() < until || this.#wake?.(), Math.min(delay, 500));
-      this.#wake = () => {
-        clearInterval(look);
-        resolve();
-      };
+      const timer = setTimeout(
+        (this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        }),
+        delay,
+      );
     });
   }
 
@@ -557,6 +563,8 @@ export class SSEConnection extends EventTarget {
     if (this.state === state) return;
     this.state = state;
     if (this.isConnected()) {
+      this.error = null;
+      this.#isRefused = false;
       this.#opened?.resolve();
       this.#opened = null;
       const event = new Event("open");
@@ -576,20 +584,11 @@ export class SSEConnection extends EventTarget {
     handler?.call(this, event);
   }
 
-  #proveGood() {
-    this.attempt = 0;
-    this.error = null;
-    this.#isRefused = false;
-  }
-
   /** @param {DecodedEvent} event */
   #receive(event) {
     const message = event.data.startsWith('{"compressed"') && parsed(event.data);
     const isCompressed = message.encoding === "gzip" && typeof message.data === "string";
-    if (!isCompressed && !this.#inflating) {
-      this.#deliver(event);
-      return;
-    }
+    if (!isCompressed && !this.#inflating) return this.#deliver(event);
     // What comes behind one that is still being decompressed waits for it.
     const work = Promise.resolve(this.#inflating)
       .then(async () => {
@@ -615,7 +614,7 @@ export class SSEConnection extends EventTarget {
     }
     const isOfHub = ["connected", "gap", "ping"].includes(type);
     if (hasId && !isOfHub && this.#isSeen(lastEventId)) return;
-    if (!isOfHub) this.#proveGood();
+    if (!isOfHub) this.#events += 1;
     this.#delivered = lastEventId;
     if (hasId) stored(this.#options.storageKey, lastEventId);
     const event = new MessageEvent(type, { data, lastEventId, origin: new URL(this.#from || this.url, base()).origin });
@@ -636,11 +635,11 @@ export class SSEConnection extends EventTarget {
     return false;
   }
 
-  /** Waits while an iterator has more than it reads. */
+  /** Waits while an iterator has 256 events that nobody reads. */
   async #room() {
     await this.#inflating;
     for (const queue of this.#iterators) {
-      while (queue.events.length > MAX_QUEUE && this.#iterators.has(queue) && this.state !== "closed") {
+      while (queue.events.length > 256 && this.#iterators.has(queue) && this.state !== "closed") {
         this.#isPaused = true;
         await new Promise((/** @type {(value?: unknown) => void} */ resolve) => (queue.release = resolve));
       }
@@ -649,15 +648,11 @@ export class SSEConnection extends EventTarget {
     this.#lastByte = Date.now();
   }
 
-  /** Tries again at once when the network is back, or when the page wakes from sleep or from the back-forward cache. */
-  #watchPage() {
-    return onWake((isDead) => {
-      const { watchdog, random } = this.#options;
-      const isOver = isDead || (watchdog > 0 && Date.now() - this.#lastByte > watchdog);
-      if (this.state === "waiting" || (this.state !== "closed" && isOver && this.#mayRepeat())) {
-        setTimeout(() => this.state !== "closed" && this.#interrupt(), 500 * random());
-      }
-    });
+  /** Tries again at once when the network is back, or when the page or the machine wakes. @param {boolean} isDead */
+  #awake(isDead) {
+    if (this.state === "waiting" || ((isDead || this.#isSilent()) && this.#mayRepeat())) {
+      setTimeout(() => this.#interrupt(), 500 * this.#options.random());
+    }
   }
 }
 

@@ -197,7 +197,7 @@ class Part {
       [window, "pageshow", wake],
     ];
     for (const [target, type, listener] of heard) target.addEventListener(type, listener);
-    const forget = onWake(() => this.#group?.demand("wake"));
+    const forget = onWake((_, isLate) => this.#group?.demand(isLate ? "reconnect" : "wake"));
     return () => {
       forget();
       for (const [target, type, listener] of heard) target.removeEventListener(type, listener);
