@@ -91,6 +91,16 @@ pub struct Gap {
     pub reason: GapReason,
 }
 
+impl Gap {
+    /// How many records lie between its ends, of whatever topics; nothing where the ends belong to different logs, or the first is
+    /// not known.
+    #[must_use]
+    pub fn missed_at_most(&self) -> Option<u64> {
+        let from = self.from.filter(|from| from.epoch == self.to.epoch)?;
+        Some(self.until.offset.saturating_sub(from.offset))
+    }
+}
+
 /// Why a reader may have missed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -46,8 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cpu: usage.system_cpu,
         latency_p95: latency.map(|latency| latency.p95),
         errors_last_minute: traffic.errors_last_minute,
-        delivered_last_minute: traffic.delivered_last_minute,
-        failed_last_minute: traffic.failed_last_minute,
+        readers_failed_last_minute: traffic.failed_last_minute,
         ..Snapshot::default()
     };
     let facts = Facts {
@@ -58,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         compression_ratio: 0.42,
         heartbeat: HeartbeatFacts {
             interval: Duration::from_secs(30),
-            failures: 0,
+            ..HeartbeatFacts::default()
         },
         usage,
         jobs: JobCounts {

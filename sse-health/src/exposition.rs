@@ -10,6 +10,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    heartbeat::HeartbeatFailure,
     latency::Distribution,
     report::{ConnectionCounts, Facts, JobCounts},
     sampler::Usage,
@@ -120,16 +121,24 @@ impl Metrics<'_> {
             traffic.delivered_total,
         )?;
         self.counter(
-            "deliveries_failed",
-            "Deliveries tried and not made",
+            "readers_failed",
+            "Readers that took nothing for the send timeout, or missed events",
             traffic.failed_total,
         )?;
         self.counter("errors", "Errors of any kind", traffic.errors_total)?;
-        self.counter(
+        let mut failures = self.0.encode_descriptor(
             "heartbeat_failures",
-            "Heartbeats that could not be written",
-            facts.heartbeat.failures,
-        )
+            "Connections that turned out to be dead",
+            None,
+            MetricType::Counter,
+        )?;
+        for cause in HeartbeatFailure::ALL {
+            let count = facts.heartbeat.failures.of(cause);
+            failures
+                .encode_family(&[("cause", cause.name())])?
+                .encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+        }
+        Ok(())
     }
 
     fn health(&mut self, facts: &Facts) -> fmt::Result {

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 /// The schedule of heartbeats on a connection that has nothing else to say.
 ///
 /// A heartbeat is due an interval after the last *write*, not the last heartbeat: events are signs of life too. The interval
@@ -110,11 +112,72 @@ fn later(at: Instant, by: Duration) -> Instant {
         .unwrap_or_else(|| at + Heartbeat::MAX_INTERVAL)
 }
 
+/// How it was found out that a connection is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HeartbeatFailure {
+    /// The system refused the write: the other side had gone.
+    WriteFailed,
+    /// The connection took nothing for the send timeout.
+    SendTimeout,
+    /// What was written was never acknowledged by the other side's system: it vanished.
+    NeverAcknowledged,
+}
+
+impl HeartbeatFailure {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [
+        Self::WriteFailed,
+        Self::SendTimeout,
+        Self::NeverAcknowledged,
+    ];
+
+    /// The name in metrics: `write_failed`, `send_timeout` or `never_acknowledged`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WriteFailed => "write_failed",
+            Self::SendTimeout => "send_timeout",
+            Self::NeverAcknowledged => "never_acknowledged",
+        }
+    }
+}
+
+/// How often connections turned out to be dead, by cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct HeartbeatFailures {
+    /// See [`HeartbeatFailure::WriteFailed`].
+    pub write_failed: u64,
+    /// See [`HeartbeatFailure::SendTimeout`].
+    pub send_timeout: u64,
+    /// See [`HeartbeatFailure::NeverAcknowledged`].
+    pub never_acknowledged: u64,
+}
+
+impl HeartbeatFailures {
+    /// For one cause.
+    #[must_use]
+    pub fn of(&self, cause: HeartbeatFailure) -> u64 {
+        match cause {
+            HeartbeatFailure::WriteFailed => self.write_failed,
+            HeartbeatFailure::SendTimeout => self.send_timeout,
+            HeartbeatFailure::NeverAcknowledged => self.never_acknowledged,
+        }
+    }
+
+    /// For all causes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let all = HeartbeatFailure::ALL.into_iter();
+        all.map(|cause| self.of(cause)).fold(0, u64::saturating_add)
+    }
+}
+
 /// Counts heartbeats. Each counter is one relaxed atomic.
 #[derive(Debug, Default)]
 pub struct HeartbeatCounters {
     sent: AtomicU64,
-    failures: AtomicU64,
+    failures: [AtomicU64; HeartbeatFailure::ALL.len()],
 }
 
 impl HeartbeatCounters {
@@ -123,9 +186,9 @@ impl HeartbeatCounters {
         self.sent.fetch_add(n, Relaxed);
     }
 
-    /// Counts heartbeats that could not be written: connections that turned out to be dead.
-    pub fn record_failed(&self, n: u64) {
-        self.failures.fetch_add(n, Relaxed);
+    /// Counts connections that turned out to be dead.
+    pub fn record_failed(&self, cause: HeartbeatFailure, n: u64) {
+        self.failures[cause as usize].fetch_add(n, Relaxed);
     }
 
     /// Heartbeats written since the start.
@@ -134,9 +197,14 @@ impl HeartbeatCounters {
         self.sent.load(Relaxed)
     }
 
-    /// Heartbeats that failed since the start.
+    /// Connections that turned out to be dead since the start.
     #[must_use]
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
+    pub fn failures(&self) -> HeartbeatFailures {
+        let of = |cause: HeartbeatFailure| self.failures[cause as usize].load(Relaxed);
+        HeartbeatFailures {
+            write_failed: of(HeartbeatFailure::WriteFailed),
+            send_timeout: of(HeartbeatFailure::SendTimeout),
+            never_acknowledged: of(HeartbeatFailure::NeverAcknowledged),
+        }
     }
 }

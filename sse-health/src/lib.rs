@@ -62,7 +62,7 @@ mod thresholds;
 pub use alerts::{Alert, Alerts, Hysteresis, Transition};
 #[cfg(feature = "prometheus")]
 pub use exposition::Exposition;
-pub use heartbeat::{Heartbeat, HeartbeatCounters};
+pub use heartbeat::{Heartbeat, HeartbeatCounters, HeartbeatFailure, HeartbeatFailures};
 pub use latency::{Distribution, LatencyMonitor, LatencySummary};
 pub use monitor::{Gauges, HealthMonitor};
 pub use phase::Phase;

@@ -15,7 +15,7 @@ use crate::{
     rates::Traffic,
     report::{ConnectionCounts, Facts, HeartbeatFacts, JobCounts},
     sampler::{Sampler, Source, SystemSource},
-    status::{Snapshot, assess},
+    status::{Assessment, Reason, Snapshot, Status, assess},
     thresholds::Thresholds,
 };
 
@@ -50,7 +50,17 @@ pub struct HealthMonitor<S = SystemSource> {
     traffic: Traffic,
     heartbeats: HeartbeatCounters,
     alerts: Mutex<Alerts>,
+    /// What reports show, once somebody checks.
+    shown: Mutex<Option<Alerts>>,
 }
+
+/// A status changes less often than what is measured, and sooner than an alert: a guess, five seconds either way.
+const SHOWN: Hysteresis = Hysteresis {
+    raise_after: Duration::from_secs(5),
+    raise_samples: 3,
+    clear_after: Duration::from_secs(5),
+    clear_samples: 3,
+};
 
 /// What the server counts itself, at the moment of a report.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,7 +69,7 @@ pub struct Gauges {
     pub phase: Phase,
     /// Connections and their limits.
     pub connections: ConnectionCounts,
-    /// How full the fullest queue is, 0 to 1, if there is one.
+    /// What half of the readers have yet to read at least, as a share of what is kept for them: 0 to 1.
     pub queue: Option<f64>,
     /// Output divided by input of message compression; 1 if nothing was compressed.
     pub compression_ratio: f64,
@@ -115,6 +125,7 @@ impl<S: Source> HealthMonitor<S> {
             traffic: Traffic::new(now),
             heartbeats: HeartbeatCounters::default(),
             alerts: Mutex::new(Alerts::new(hysteresis)),
+            shown: Mutex::new(None),
         }
     }
 
@@ -144,9 +155,21 @@ impl<S: Source> HealthMonitor<S> {
 
     /// All that is known at `now`, judged; for a report. Changes no alert, so it may be called as often as anyone asks.
     ///
+    /// Where [`check`](Self::check) is called, a signal is told of when it has been bad for five seconds, until it has been good
+    /// for as long. Where it is not, the moment decides.
+    ///
     /// Reads the machine if the last reading is too old, which may take a millisecond.
     #[must_use]
     pub fn facts(&self, gauges: &Gauges, now: Instant) -> Facts {
+        let mut facts = self.measured(gauges, now);
+        if let Some(shown) = &*self.shown.lock() {
+            facts.assessment = settled(shown, &facts, now);
+        }
+        facts
+    }
+
+    /// The facts as they are at this moment.
+    fn measured(&self, gauges: &Gauges, now: Instant) -> Facts {
         let usage = self.sampler.sample(now);
         let latency = self.latency.window(now).summary();
         let traffic = self.traffic.summary(now);
@@ -161,8 +184,7 @@ impl<S: Source> HealthMonitor<S> {
             latency_p95: latency
                 .filter(|latency| latency.count >= Snapshot::MIN_DELIVERIES)
                 .map(|latency| latency.p95),
-            delivered_last_minute: traffic.delivered_last_minute,
-            failed_last_minute: traffic.failed_last_minute,
+            readers_failed_last_minute: traffic.failed_last_minute,
         };
         Facts {
             assessment: assess(&snapshot, &self.thresholds),
@@ -187,8 +209,12 @@ impl<S: Source> HealthMonitor<S> {
     /// To be called by one timer, every few seconds: the number of samples counts in [`Hysteresis`].
     #[must_use = "the transitions are told only once"]
     pub fn check(&self, gauges: &Gauges, now: Instant) -> (Facts, Vec<Transition>) {
-        let facts = self.facts(gauges, now);
+        let mut facts = self.measured(gauges, now);
         let transitions = self.alerts.lock().observe(&facts.assessment, now);
+        let mut shown = self.shown.lock();
+        let shown = shown.get_or_insert_with(|| Alerts::new(SHOWN));
+        shown.observe(&facts.assessment, now);
+        facts.assessment = settled(shown, &facts, now);
         (facts, transitions)
     }
 
@@ -196,6 +222,27 @@ impl<S: Source> HealthMonitor<S> {
     #[must_use]
     pub fn alerts(&self) -> Vec<Alert> {
         self.alerts.lock().raised()
+    }
+}
+
+/// What is told: the signals that have been bad for a while, with their present values.
+fn settled(shown: &Alerts, measured: &Facts, now: Instant) -> Assessment {
+    let reason = |alert: Alert| {
+        let present = measured.assessment.reasons.iter();
+        let present = present.copied().find(|it| it.signal == alert.signal);
+        let lasting = now.saturating_duration_since(alert.since).as_secs();
+        Reason {
+            status: alert.status,
+            since: Some(measured.unix_seconds.saturating_sub(lasting)),
+            ..present.unwrap_or(alert.reason)
+        }
+    };
+    let reasons: Vec<_> = shown.raised().into_iter().map(reason).collect();
+    let status = reasons.first().map_or(Status::Healthy, |it| it.status);
+    Assessment {
+        status,
+        reasons,
+        faults: Vec::new(),
     }
 }
 

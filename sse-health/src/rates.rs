@@ -121,8 +121,10 @@ pub struct Traffic {
     pub published: SlidingCounter,
     /// Events that a reader's connection has taken.
     pub delivered: SlidingCounter,
-    /// Deliveries that were tried and not made: the reader was too slow, gone, or its history lost.
+    /// Readers that were let go because they took nothing, or that missed events.
     pub failed: SlidingCounter,
+    /// Events that readers missed, at most: what is between the two ends of a gap.
+    pub missed: SlidingCounter,
     /// Errors of any kind that an operator should know of.
     pub errors: SlidingCounter,
 }
@@ -135,6 +137,7 @@ impl Traffic {
             published: SlidingCounter::new(origin),
             delivered: SlidingCounter::new(origin),
             failed: SlidingCounter::new(origin),
+            missed: SlidingCounter::new(origin),
             errors: SlidingCounter::new(origin),
         }
     }
@@ -146,9 +149,11 @@ impl Traffic {
             published_total: self.published.total(),
             delivered_total: self.delivered.total(),
             failed_total: self.failed.total(),
+            missed_total: self.missed.total(),
             errors_total: self.errors.total(),
             delivered_last_minute: self.delivered.last_minute(now),
             failed_last_minute: self.failed.last_minute(now),
+            missed_last_minute: self.missed.last_minute(now),
             errors_last_minute: self.errors.last_minute(now),
             published_per_second: self.published.per_second(now),
             delivered_per_second: self.delivered.per_second(now),
@@ -163,14 +168,18 @@ pub struct TrafficSummary {
     pub published_total: u64,
     /// Deliveries since the start.
     pub delivered_total: u64,
-    /// Deliveries tried and not made since the start.
+    /// Readers that took nothing or missed events, since the start.
     pub failed_total: u64,
+    /// Events that readers missed since the start, at most.
+    pub missed_total: u64,
     /// Errors since the start.
     pub errors_total: u64,
     /// Deliveries in the last minute.
     pub delivered_last_minute: u64,
-    /// Deliveries tried and not made in the last minute.
+    /// Readers that took nothing or missed events, in the last minute.
     pub failed_last_minute: u64,
+    /// Events that readers missed in the last minute, at most.
+    pub missed_last_minute: u64,
     /// Errors in the last minute.
     pub errors_last_minute: u64,
     /// The mean rate of publishing over the last minute.
@@ -180,13 +189,14 @@ pub struct TrafficSummary {
 }
 
 impl TrafficSummary {
-    /// Deliveries made or tried in the last minute.
+    /// Deliveries made, or missed, in the last minute.
     #[must_use]
     pub fn attempted_last_minute(&self) -> u64 {
-        self.delivered_last_minute + self.failed_last_minute
+        self.delivered_last_minute
+            .saturating_add(self.missed_last_minute)
     }
 
-    /// Deliveries made, divided by deliveries tried, over the last minute; 1 if none was tried.
+    /// Deliveries made, divided by those that should have been, over the last minute; 1 if there was none.
     #[must_use]
     pub fn success_rate(&self) -> f64 {
         match self.attempted_last_minute() {

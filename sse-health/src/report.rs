@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::{
+    heartbeat::HeartbeatFailures,
     latency::LatencySummary,
     phase::Phase,
     rates::TrafficSummary,
@@ -53,13 +54,20 @@ pub struct ConnectionCounts {
 }
 
 /// Heartbeats, as reports show them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeartbeatFacts {
     /// The interval, in seconds on the wire.
-    #[serde(serialize_with = "seconds")]
     pub interval: Duration,
-    /// Heartbeats that could not be written, since the start.
-    pub failures: u64,
+    /// Connections that turned out to be dead, since the start; their sum and each cause on the wire.
+    pub failures: HeartbeatFailures,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct HeartbeatReport {
+    #[serde(serialize_with = "seconds")]
+    interval: Duration,
+    failures: u64,
+    failures_by_cause: HeartbeatFailures,
 }
 
 /// Jobs by state. The total on the wire is their sum.
@@ -103,7 +111,7 @@ impl JobCounts {
 ///     connections: ConnectionCounts { active: 45, max: 500, per_ip_limit: 10 },
 ///     latency: Some(LatencySummary { mean: Duration::from_micros(23_500), ..Default::default() }),
 ///     compression_ratio: 0.42,
-///     heartbeat: HeartbeatFacts { interval: Duration::from_secs(30), failures: 0 },
+///     heartbeat: HeartbeatFacts { interval: Duration::from_secs(30), ..Default::default() },
 ///     ..Facts::default()
 /// };
 /// let json = serde_json::to_value(SseHealthReport::new(&facts))?;
@@ -119,7 +127,7 @@ pub struct SseHealthReport<'a> {
     phase: &'static str,
     connections: ConnectionCounts,
     metrics: Metrics,
-    heartbeat: HeartbeatFacts,
+    heartbeat: HeartbeatReport,
     system: System,
     uptime_seconds: u64,
     #[serde(serialize_with = "Assessment::serialize_reasons")]
@@ -138,6 +146,7 @@ struct Metrics {
     errors_per_minute: u64,
     published_per_second: f64,
     delivered_per_second: f64,
+    missed_events: u64,
     total_messages: u64,
 }
 
@@ -170,9 +179,14 @@ impl<'a> SseHealthReport<'a> {
                 errors_per_minute: facts.traffic.errors_last_minute,
                 published_per_second: round(facts.traffic.published_per_second, 1e3),
                 delivered_per_second: round(facts.traffic.delivered_per_second, 1e3),
+                missed_events: facts.traffic.missed_total,
                 total_messages: facts.traffic.delivered_total,
             },
-            heartbeat: facts.heartbeat,
+            heartbeat: HeartbeatReport {
+                interval: facts.heartbeat.interval,
+                failures: facts.heartbeat.failures.total(),
+                failures_by_cause: facts.heartbeat.failures,
+            },
             system: System::new(&facts.usage),
             uptime_seconds: facts.uptime.as_secs(),
             reasons: &facts.assessment,

@@ -57,15 +57,15 @@ pub struct Snapshot {
     pub cpu: Option<f64>,
     /// The 95th percentile of delivery latency.
     pub latency_p95: Option<Duration>,
-    /// Deliveries made in the last minute.
-    pub delivered_last_minute: u64,
-    /// Deliveries tried and not made in the last minute.
-    pub failed_last_minute: u64,
+    /// Readers that were let go because they took nothing, or that missed events, in the last minute.
+    pub readers_failed_last_minute: u64,
 }
 
 impl Snapshot {
-    /// Below so many deliveries a success rate says nothing: 20, so that one failure alone is no warning at 95 % and less.
+    /// Below so many deliveries a percentile is just the worst of them.
     pub const MIN_DELIVERIES: u64 = 20;
+    /// So many readers must have failed before that says anything of the server: one or two have a slow line of their own.
+    pub const MIN_FAILED_READERS: u64 = 3;
 
     /// The value of a signal, in the unit that [`Signal`] says, or `None` if it is not known.
     #[must_use]
@@ -79,11 +79,13 @@ impl Snapshot {
             Signal::Cpu => self.cpu,
             Signal::LatencyP95Ms => self.latency_p95.map(|p95| p95.as_secs_f64() * 1000.0),
             Signal::SuccessRate => {
-                let attempted = self
-                    .delivered_last_minute
-                    .saturating_add(self.failed_last_minute);
-                (attempted >= Self::MIN_DELIVERIES)
-                    .then(|| self.delivered_last_minute as f64 / attempted as f64)
+                let failed = self.readers_failed_last_minute;
+                let readers = self.active_connections.saturating_add(failed);
+                match failed {
+                    _ if readers == 0 => None,
+                    0..Self::MIN_FAILED_READERS => Some(1.0),
+                    _ => Some(self.active_connections as f64 / readers as f64),
+                }
             }
         };
         value.filter(|value| !value.is_nan())
@@ -112,6 +114,7 @@ impl Assessment {
     ///     signal: "log",
     ///     status: Status::Critical,
     ///     message: "the log cannot be written".into(),
+    ///     since: None,
     /// });
     /// assert_eq!(assessment.status, Status::Critical);
     /// ```
@@ -148,6 +151,9 @@ pub struct Fault {
     pub status: Status,
     /// What is wrong and what to do about it, for people.
     pub message: String,
+    /// Since when, in seconds since 1970, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
 }
 
 /// A signal outside of its healthy range. Its text reads "memory in use is 81.5 %, healthy is below 70 %".
@@ -161,6 +167,8 @@ pub struct Reason {
     pub value: f64,
     /// Where its healthy range ends.
     pub healthy_limit: f64,
+    /// Since when it has been told, in seconds since 1970; nothing in a bare [`assess`]ment, which knows only one moment.
+    pub since: Option<u64>,
 }
 
 impl fmt::Display for Reason {
@@ -181,12 +189,17 @@ impl fmt::Display for Reason {
 
 impl Serialize for Reason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut reason = serializer.serialize_struct("Reason", 5)?;
+        let len = 5 + usize::from(self.since.is_some());
+        let mut reason = serializer.serialize_struct("Reason", len)?;
         reason.serialize_field("signal", &self.signal)?;
         reason.serialize_field("status", &self.status)?;
         reason.serialize_field("value", &self.value)?;
         reason.serialize_field("healthy_limit", &self.healthy_limit)?;
         reason.serialize_field("message", &format_args!("{self}"))?;
+        match self.since {
+            Some(since) => reason.serialize_field("since", &since)?,
+            None => reason.skip_field("since")?,
+        }
         reason.end()
     }
 }
@@ -215,6 +228,7 @@ pub fn assess(snapshot: &Snapshot, thresholds: &Thresholds) -> Assessment {
                 status,
                 value,
                 healthy_limit: limit.warning,
+                since: None,
             })
         })
         .collect();

@@ -12,7 +12,7 @@ use thiserror::Error;
 pub enum Signal {
     /// Open connections, as a share of the most allowed.
     Connections,
-    /// The fullest queue, as a share of its capacity.
+    /// What half of the readers have yet to read at least, as a share of what is kept for them.
     Queue,
     /// Errors in the last minute.
     ErrorsPerMinute,
@@ -22,7 +22,7 @@ pub enum Signal {
     Cpu,
     /// The 95th percentile of delivery latency, in milliseconds.
     LatencyP95Ms,
-    /// Deliveries made, as a share of those tried.
+    /// Readers that got everything in time in the last minute, as a share of all.
     SuccessRate,
 }
 
@@ -72,12 +72,12 @@ impl Signal {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Connections => "share of connections in use",
-            Self::Queue => "fill of the fullest queue",
+            Self::Queue => "fill of the typical reader's queue",
             Self::ErrorsPerMinute => "number of errors in the last minute",
             Self::Memory => "memory in use",
             Self::Cpu => "CPU in use",
             Self::LatencyP95Ms => "95th percentile of latency",
-            Self::SuccessRate => "success rate of deliveries",
+            Self::SuccessRate => "share of readers that got everything in time",
         }
     }
 

@@ -15,6 +15,8 @@ pub struct SweepOutcome {
     /// Beside [`window_entries`](crate::Stats::window_entries) it says how full the fullest "queue" is: when
     /// the two are equal, that reader is about to lag, or does.
     pub most_behind_entries: usize,
+    /// The same for the typical reader: half of them had as many to look at, or more. Zero below three readers.
+    pub typically_behind_entries: usize,
 }
 
 impl SweepOutcome {

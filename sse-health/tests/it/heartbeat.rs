@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use sse_health::{Heartbeat, HeartbeatCounters};
+use sse_health::{Heartbeat, HeartbeatCounters, HeartbeatFailure};
 
 proptest! {
     #[test]
@@ -77,6 +77,17 @@ fn counters_count() {
     let counters = HeartbeatCounters::default();
     counters.record_sent(100);
     counters.record_sent(1);
-    counters.record_failed(2);
-    assert_eq!((counters.sent(), counters.failures()), (101, 2));
+    counters.record_failed(HeartbeatFailure::WriteFailed, 2);
+    counters.record_failed(HeartbeatFailure::NeverAcknowledged, 1);
+    let failures = counters.failures();
+    assert_eq!((counters.sent(), failures.total()), (101, 3));
+    let causes = HeartbeatFailure::ALL.map(|cause| (cause.name(), failures.of(cause)));
+    assert_eq!(
+        causes,
+        [
+            ("write_failed", 2),
+            ("send_timeout", 0),
+            ("never_acknowledged", 1)
+        ]
+    );
 }

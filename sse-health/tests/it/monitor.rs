@@ -1,8 +1,8 @@
 use std::time::{Duration, Instant};
 
 use sse_health::{
-    ConnectionCounts, Gauges, HealthMonitor, Hysteresis, JobCounts, Sampler, Signal, Status,
-    Thresholds, Usage,
+    ConnectionCounts, Gauges, HealthMonitor, HeartbeatFailure, Hysteresis, JobCounts, Sampler,
+    Signal, Status, Thresholds, Usage,
 };
 
 const CALM: Usage = Usage {
@@ -78,7 +78,9 @@ fn what_was_counted_is_reported() {
     let monitor = monitor(start);
     monitor.traffic().published.add(3, start);
     monitor.traffic().errors.add(6, start);
-    monitor.heartbeats().record_failed(2);
+    monitor
+        .heartbeats()
+        .record_failed(HeartbeatFailure::SendTimeout, 2);
     (0..30).for_each(|_| monitor.delivered(Duration::from_millis(5), start));
     let jobs = JobCounts {
         pending: 1,
@@ -97,7 +99,7 @@ fn what_was_counted_is_reported() {
         (facts.traffic.published_total, facts.traffic.delivered_total),
         (3, 30)
     );
-    assert_eq!(facts.heartbeat.failures, 2);
+    assert_eq!(facts.heartbeat.failures.send_timeout, 2);
     assert_eq!(
         (facts.uptime, facts.unix_seconds),
         (Duration::from_secs(20), 1_704_067_200)
@@ -105,4 +107,36 @@ fn what_was_counted_is_reported() {
     assert_eq!(facts.jobs.total(), 1);
     assert_eq!(facts.assessment.reasons[0].signal, Signal::ErrorsPerMinute);
     assert!(monitor.alerts().is_empty(), "a report changes no alert");
+}
+
+#[test]
+fn a_bad_moment_is_no_status_and_a_status_says_since_when() {
+    let start = Instant::now();
+    let monitor = monitor(start);
+    let at = |second: u64, queue: f64| {
+        let gauges = Gauges {
+            queue: Some(queue),
+            unix_seconds: 1_000 + second,
+            ..Gauges::default()
+        };
+        let (facts, _) = monitor.check(&gauges, start + Duration::from_secs(second));
+        facts.assessment
+    };
+    // Three seconds, and it is over.
+    let statuses: Vec<_> = (0..10)
+        .map(|second| at(second, if second < 3 { 1.0 } else { 0.0 }).status)
+        .collect();
+    assert_eq!(statuses, [Status::Healthy; 10]);
+    // For good: told after five seconds, with the value of the moment.
+    let bad: Vec<_> = (10..20)
+        .map(|second| at(second, 0.96 + second as f64 / 1_000.0))
+        .collect();
+    assert_eq!(bad[4].status, Status::Healthy);
+    assert_eq!(bad[5].status, Status::Critical);
+    let last = bad[9].reasons[0];
+    assert_eq!((last.value, last.since), (0.96 + 0.019, Some(1_015)));
+    // Good again: told for five seconds more.
+    let good: Vec<_> = (20..30).map(|second| at(second, 0.0).status).collect();
+    assert_eq!(good[4], Status::Critical);
+    assert_eq!(good[5], Status::Healthy);
 }

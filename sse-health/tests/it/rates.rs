@@ -93,12 +93,17 @@ fn success_is_what_was_delivered_of_what_was_tried() {
     let traffic = Traffic::new(start);
     assert_eq!(traffic.summary(start).success_rate(), 1.0);
     traffic.delivered.add(998, start);
-    traffic.failed.add(2, start);
+    traffic.missed.add(2, start);
+    traffic.failed.add(1, start);
     let summary = traffic.summary(start);
     assert_eq!(summary.success_rate(), 0.998);
     assert_eq!(
-        (summary.delivered_total, summary.failed_last_minute),
-        (998, 2)
+        (
+            summary.delivered_total,
+            summary.missed_last_minute,
+            summary.failed_last_minute
+        ),
+        (998, 2, 1)
     );
 
     // Two minutes later the failures are history, and the total stays.

@@ -29,7 +29,9 @@ fn facts() -> Facts {
             failed_total: 3,
             errors_total: 4,
             delivered_last_minute: 998,
-            failed_last_minute: 2,
+            failed_last_minute: 1,
+            missed_total: 5,
+            missed_last_minute: 2,
             errors_last_minute: 1,
             published_per_second: 2.5,
             delivered_per_second: 16.63333333,
@@ -37,7 +39,7 @@ fn facts() -> Facts {
         compression_ratio: 0.42,
         heartbeat: HeartbeatFacts {
             interval: Duration::from_secs(30),
-            failures: 0,
+            ..HeartbeatFacts::default()
         },
         usage: Usage {
             process_cpu: Some(0.02),
@@ -103,9 +105,14 @@ fn the_stream_report_is_this_and_no_more() {
                 "errors_per_minute": 1,
                 "published_per_second": 2.5,
                 "delivered_per_second": 16.633,
+                "missed_events": 5,
                 "total_messages": 1500,
             },
-            "heartbeat": { "interval": 30, "failures": 0 },
+            "heartbeat": {
+                "interval": 30,
+                "failures": 0,
+                "failures_by_cause": { "write_failed": 0, "send_timeout": 0, "never_acknowledged": 0 },
+            },
             "system": {
                 "cpu_percent": 12.35,
                 "process_cpu_percent": 2.0,
@@ -190,7 +197,12 @@ fn a_server_that_has_done_nothing_yet_reports_zeros_and_full_success() {
 fn an_interval_of_part_seconds_is_a_fraction() {
     let heartbeat = HeartbeatFacts {
         interval: Duration::from_millis(1500),
-        failures: 0,
+        ..HeartbeatFacts::default()
     };
-    assert_eq!(serde_json::to_value(heartbeat).unwrap()["interval"], 1.5);
+    let facts = Facts {
+        heartbeat,
+        ..Facts::default()
+    };
+    let report = serde_json::to_value(SseHealthReport::new(&facts)).unwrap();
+    assert_eq!(report["heartbeat"]["interval"], 1.5);
 }

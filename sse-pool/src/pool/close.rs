@@ -65,6 +65,7 @@ impl<T> Pool<T> {
     pub fn sweep(&self, now: Instant) -> SweepOutcome {
         let config = &self.inner.config;
         let mut swept = SweepOutcome::default();
+        let (mut open, mut behind) = (0, Vec::new());
         for shard in &self.inner.shards {
             let mut slot = 0;
             loop {
@@ -76,8 +77,10 @@ impl<T> Pool<T> {
                     }
                     let slice = slot..shard.slots().min(slot + SLICE);
                     slot = slice.end;
-                    let behind = shard.most_behind(slice.clone());
-                    swept.most_behind_entries = swept.most_behind_entries.max(behind);
+                    for entries in shard.behind(slice.clone()) {
+                        open += 1;
+                        behind.extend((entries > 0).then_some(entries));
+                    }
                     let at = shard.compact(now);
                     let (send, idle) = (config.send_timeout, config.idle_timeout);
                     let verdicts: Vec<_> = shard
@@ -97,6 +100,21 @@ impl<T> Pool<T> {
                 self.carry_out(&mut fx);
             }
         }
+        swept.most_behind_entries = behind.iter().copied().max().unwrap_or(0);
+        swept.typically_behind_entries = typical(open, &mut behind);
         swept
     }
 }
+
+/// What half of so many have at least, given those that have anything.
+fn typical(open: usize, behind: &mut [usize]) -> usize {
+    let half = open.div_ceil(2);
+    if open < FEW || behind.len() < half {
+        return 0;
+    }
+    let at = behind.len() - half;
+    *behind.select_nth_unstable(at).1
+}
+
+/// Of fewer than these none is typical.
+const FEW: usize = 3;

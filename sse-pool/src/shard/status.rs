@@ -30,12 +30,10 @@ impl<T> Shard<T> {
         })
     }
 
-    /// The most [entries](Self::behind_entries) that one of these readers has yet to look at.
-    pub(crate) fn most_behind(&self, slots: Range<usize>) -> usize {
+    /// How many [entries](Self::behind_entries) each of these readers has yet to look at.
+    pub(crate) fn behind(&self, slots: Range<usize>) -> impl Iterator<Item = usize> {
         let open = self.keys_in(slots).filter_map(|key| self.reader(key));
         open.map(|reader| self.behind_entries(reader))
-            .max()
-            .unwrap_or(0)
     }
 
     /// The entries of the window this reader has yet to look at, for whichever topic.

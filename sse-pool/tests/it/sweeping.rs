@@ -29,6 +29,7 @@ fn a_reader_that_does_not_fetch_its_entries_is_stalled() {
             stalled: vec![id("r")],
             idle: vec![],
             most_behind_entries: 1,
+            typically_behind_entries: 0,
         }
     );
     assert_eq!(
@@ -101,6 +102,11 @@ fn a_sweep_says_how_far_the_slowest_reader_is_behind() {
         let seen = pool.sweep(now).most_behind_entries;
         assert_eq!(seen, usize::try_from(offset).unwrap());
     }
+    assert_eq!(
+        pool.sweep(now).typically_behind_entries,
+        0,
+        "one slow reader of three is not typical"
+    );
     slow.entries();
     assert_eq!(
         pool.sweep(now).most_behind_entries,

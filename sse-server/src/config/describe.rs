@@ -244,6 +244,8 @@ fn example(name: &str, option: &Arg) -> String {
         "allowed-event-type" => "progress",
         "never-compress" => "secret/*",
         "retain" => "progress/*;keep-latest=1",
+        "health-threshold" => "memory=80%,95%",
+        "ready-needs" => "log",
         "memory" => "256MiB",
         "connect-rate" | "publish-rate" => "100/s:1000",
         "publish-bytes-rate" => "1MiB:8MiB",

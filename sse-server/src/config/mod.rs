@@ -10,6 +10,7 @@ mod describe;
 mod environment;
 mod explain;
 mod file;
+mod health;
 mod http;
 mod limits;
 mod log;
@@ -36,6 +37,7 @@ pub use describe::{Effective, Origin, Profile, effective, schema, template};
 pub use environment::check_environment;
 pub use explain::explain;
 pub use file::{check_file, read_file};
+pub use health::{HealthSettings, NeedSetting, ThresholdSetting};
 pub use http::HttpSettings;
 pub use limits::LimitSettings;
 pub use log::{LogFormat, LogSettings};
@@ -174,6 +176,7 @@ impl Config {
         }
         let hub = settings.streams.build(hub)?;
         let hub = settings.compression.build(hub)?;
+        let hub = settings.health.build(hub)?;
         let hub = settings
             .rates
             .build(hub, http.max_body_bytes, memory_bytes)?;

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{
-    AuthenticationSettings, CompressionSettings, HttpSettings, LimitSettings, LogSettings,
-    MemorySettings, ProxySettings, RateSettings, RetentionSettings, ServerSettings,
+    AuthenticationSettings, CompressionSettings, HealthSettings, HttpSettings, LimitSettings,
+    LogSettings, MemorySettings, ProxySettings, RateSettings, RetentionSettings, ServerSettings,
     StorageSettings, StreamSettings, TlsSettings,
 };
 
@@ -52,6 +52,9 @@ pub struct Settings {
     /// How long events are kept.
     #[command(flatten)]
     pub retention: RetentionSettings,
+    /// From when on the hub is unwell or not ready.
+    #[command(flatten)]
+    pub health: HealthSettings,
 }
 
 /// Each field of one section, or where it says nothing the other's. A field that is left out does not compile.
@@ -67,7 +70,7 @@ impl Settings {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         or_fields!(self, other:
-            server, tls, storage, http, authentication, proxies, log, memory, limits, rates, streams, compression, retention,
+            server, tls, storage, http, authentication, proxies, log, memory, limits, rates, streams, compression, retention, health,
         )
     }
 }

@@ -85,6 +85,8 @@ fn value(option: &str) -> &'static str {
         "overflow" => "drop-oldest",
         "compression-level" => "best",
         "retain" => "a,b;max-age=1h;max-count=2",
+        "health-threshold" => "memory=80%,95%",
+        "ready-needs" => "log",
         "max-connections"
         | "max-connections-per-ip"
         | "max-connections-per-user"
@@ -585,4 +587,29 @@ fn rates_are_read_with_their_bursts_and_zero_is_none() {
     }
     assert_eq!(hub("memory = \"16MiB\"").rates_bytes, 1 << 20);
     assert_eq!(hub("memory = \"4GiB\"").rates_bytes, 64 << 20);
+}
+
+#[test]
+fn thresholds_and_needs_are_checked() {
+    let text = r#"
+        health-threshold = ["memory=80%,95%", "latency_p95_ms=50", "errors_per_minute=off"]
+        ready-needs = ["LOG"]
+    "#;
+    let config = parse(text).unwrap();
+    let limit = |signal| config.hub.thresholds.limit(signal);
+    let memory = limit(sse_health::Signal::Memory).unwrap();
+    assert_eq!((memory.warning, memory.critical), (0.8, Some(0.95)));
+    let latency = limit(sse_health::Signal::LatencyP95Ms).unwrap();
+    assert_eq!((latency.warning, latency.critical), (50.0, None));
+    assert_eq!(limit(sse_health::Signal::ErrorsPerMinute), None);
+    assert_eq!(config.hub.ready_needs, [crate::hub::Need::Log]);
+    for (text, expected) in [
+        ("health-threshold = \"heat=1\"", "is no signal"),
+        ("health-threshold = \"memory=90%,80%\"", "milder"),
+        ("health-threshold = \"memory=soon\"", "is no number"),
+        ("ready-needs = [\"none\", \"log\"]", "stands alone"),
+    ] {
+        let complaint = complaint(text);
+        assert!(complaint.contains(expected), "{text}: {complaint}");
+    }
 }

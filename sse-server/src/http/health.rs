@@ -83,19 +83,11 @@ fn register_reloads(reloads: &Reloads, registry: &mut Registry) {
     );
 }
 
-/// 200 while new connections are welcome and events can be stored.
+/// 200 while new clients are welcome; otherwise 503, which says why.
 pub(super) fn ready(request: &Request<'_>) -> Result<Response<Body>, Problem> {
-    if !request.hub.is_serving() {
-        return Err(Problem::unavailable(
-            "the hub is shutting down",
-            REFUSED_RETRY_AFTER,
-        ));
-    }
-    match request.hub.log_health().fenced {
-        None => Ok(text("ready\n")),
-        Some(reason) => Err(Problem::unavailable(
-            format!("the log cannot be written: {reason}"),
-            REFUSED_RETRY_AFTER,
-        )),
+    let lacks = request.hub.not_ready();
+    match lacks.is_empty() {
+        true => Ok(text("ready\n")),
+        false => Err(Problem::unavailable(lacks.join("; "), REFUSED_RETRY_AFTER)),
     }
 }

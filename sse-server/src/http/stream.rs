@@ -236,6 +236,7 @@ pub(super) fn refusal(hub: &Hub, error: ConnectError) -> Problem {
 
 /// The problem for a reader for which there is no place.
 pub(super) fn no_place(hub: &Hub, refused: &AdmissionError) -> Problem {
+    tracing::debug!(reason = %refused, "stream refused");
     let config = hub.config();
     let refusal = match refused {
         AdmissionError::TooManyOfUser(error) => {

@@ -236,7 +236,10 @@ impl WebSocket {
                     self.stream.progressed();
                     return Ok(());
                 }
-                Ok(Err(_)) => return Err(Stop::Broken),
+                Ok(Err(error)) => {
+                    self.hub.metrics().record_broken(&error, true);
+                    return Err(Stop::Broken);
+                }
                 Err(_) if self.counts.written() != before => {
                     self.stream.progressed();
                     looks_in_vain = 0;
@@ -275,7 +278,10 @@ impl WebSocket {
     {
         let message = match message {
             Some(Ok(message)) => message,
-            Some(Err(error)) => return Err(stop(&error)),
+            Some(Err(error)) => {
+                self.hub.metrics().record_broken(&error, false);
+                return Err(stop(&error));
+            }
             None => return Err(Stop::Broken),
         };
         match message {

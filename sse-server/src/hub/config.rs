@@ -9,6 +9,7 @@ use sse_compress::Level;
 use sse_health::{Signal, Thresholds};
 use sse_pool::{Limits, PoolConfig, WindowConfig};
 
+use super::Need;
 use crate::access::budget::{Account, STREAM_BYTES, Sizes, shares};
 use crate::access::{PlaceLimits, RateLimits};
 use crate::audit::AuditLog;
@@ -84,6 +85,8 @@ pub struct HubConfig {
     pub never_compress: Vec<Arc<Pattern>>,
     /// From when on the hub calls itself unwell.
     pub thresholds: Thresholds,
+    /// What it must have to call itself ready, beside being up.
+    pub ready_needs: Vec<Need>,
     /// The most that waiting for more events may add to an event's latency. Only a busy hub waits; zero for never.
     pub max_linger: Duration,
     /// Where it is written who did what.
@@ -184,6 +187,7 @@ impl Default for HubConfig {
             never_compress: Vec::new(),
             // A busy machine that delivers in time is not ill.
             thresholds: Thresholds::default().without(Signal::Cpu),
+            ready_needs: Need::ALL.to_vec(),
             max_linger: Duration::from_millis(5),
             audit: AuditLog::default(),
             trust_clock: false,

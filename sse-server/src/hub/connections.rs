@@ -52,12 +52,12 @@ pub(crate) struct ConnectionPlace {
 #[derive(Debug)]
 struct Kept {
     _of_user: Option<UserPlace>,
-    audited: Option<Box<Audited>>,
+    told: Option<Box<Told>>,
 }
 
-/// A connection whose end goes into the audit log.
+/// A connection whose end is told: in the audit log, where there is one, and in the hub's own at level `debug`.
 #[derive(Debug)]
-struct Audited {
+struct Told {
     audit: AuditLog,
     caller: Caller,
     id: ConnectionId,
@@ -66,14 +66,18 @@ struct Audited {
 
 impl HeldByConnection for Kept {
     fn ended(&self, reason: CloseReason) {
-        let Some(audited) = &self.audited else { return };
-        let lasted = clock::now().saturating_duration_since(audited.since);
-        audited.audit.write(&Fact::Disconnected {
-            who: (&audited.caller).into(),
-            connection: audited.id.to_string(),
-            reason: reason.as_str(),
-            milliseconds: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
-        });
+        let Some(told) = &self.told else { return };
+        let lasted = clock::now().saturating_duration_since(told.since);
+        let milliseconds = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(connection = %told.id, %reason, milliseconds, "disconnected");
+        if told.audit.is_on() {
+            told.audit.write(&Fact::Disconnected {
+                who: (&told.caller).into(),
+                connection: told.id.to_string(),
+                reason: reason.as_str(),
+                milliseconds,
+            });
+        }
     }
 }
 
@@ -391,25 +395,28 @@ impl Hub {
         now: Instant,
     ) -> Option<Arc<dyn HeldByConnection>> {
         let audit = self.audit();
-        let audited = audit.is_on().then(|| {
-            audit.write(&Fact::Connected {
-                who: caller.into(),
-                connection: id.to_string(),
-                topics: Topics(topics),
-                user_agent: user_agent.map(Cut),
-            });
-            Box::new(Audited {
+        let is_told = audit.is_on() || tracing::enabled!(tracing::Level::DEBUG);
+        let told = is_told.then(|| {
+            if audit.is_on() {
+                audit.write(&Fact::Connected {
+                    who: caller.into(),
+                    connection: id.to_string(),
+                    topics: Topics(topics),
+                    user_agent: user_agent.map(Cut),
+                });
+            }
+            Box::new(Told {
                 audit: audit.clone(),
                 caller: caller.clone(),
                 id: id.clone(),
                 since: now,
             })
         });
-        let is_needed = of_user.is_some() || audited.is_some();
+        let is_needed = of_user.is_some() || told.is_some();
         is_needed.then(|| {
             Arc::new(Kept {
                 _of_user: of_user,
-                audited,
+                told,
             }) as Arc<dyn HeldByConnection>
         })
     }

@@ -30,8 +30,8 @@ impl Hub {
         }
         inner
             .metrics
-            .record_evictions(swept.stalled.len(), swept.idle.len(), now);
-        inner.metrics.record_most_behind(swept.most_behind_entries);
+            .record_evictions(swept.stalled.len() + swept.idle.len(), now);
+        inner.metrics.record_behind(&swept);
         self.look_at_the_clock(now);
         self.tell_of_the_log();
         self.tell_of_refusals(now);
@@ -44,6 +44,8 @@ impl Hub {
         }
         self.end_rights(clock::unix_millis()).await;
         self.save_named_subscriptions().await;
+        // Noticed once a second, whoever asks.
+        let _ = self.faults();
         let (cpu, transitions) = inner.metrics.observe(self, now);
         if let Some(cpu) = cpu {
             inner
@@ -98,19 +100,28 @@ impl Hub {
         }
     }
 
-    /// What is wrong beyond what is measured, for the health reports.
+    /// What is wrong beyond what is measured, and since when, for the health reports.
     pub(super) fn faults(&self) -> Vec<Fault> {
         let log = self.log_health().fenced.map(|reason| Fault {
             signal: "log",
             status: Status::Critical,
             message: fenced_advice(&reason),
+            since: None,
         });
         let clock = self.inner.age_clock.lock().fault().map(|message| Fault {
             signal: "clock",
             status: Status::Warning,
             message,
+            since: None,
         });
-        log.into_iter().chain(clock).collect()
+        let mut faults: Vec<_> = log.into_iter().chain(clock).collect();
+        let mut since = self.inner.faults_since.lock();
+        since.retain(|signal, _| faults.iter().any(|fault| fault.signal == *signal));
+        for fault in &mut faults {
+            let now = clock::unix_millis() / 1000;
+            fault.since = Some(*since.entry(fault.signal).or_insert(now));
+        }
+        faults
     }
 
     /// Keeps house once a second until the hub is shut down.
@@ -139,7 +150,7 @@ impl Hub {
             self.wake_job_waiters();
             tracing::info!(
                 connections = self.inner.pool.stats().active,
-                ?within,
+                within_seconds = within.as_secs_f64(),
                 "serving => draining"
             );
         }

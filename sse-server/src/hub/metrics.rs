@@ -1,6 +1,7 @@
 //! The hub's metrics: latencies, rates, load, and the health that follows from them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,241 +11,35 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use serde::Serialize;
-use sse_broker::{Bounds, Position, UnixMillis};
+use sse_broker::{Gap, UnixMillis};
 use sse_health::{
-    ConnectionCounts, Exposition, Facts, Gauges, HealthMonitor, Hysteresis, JobCounts,
-    LatencySummary, Sampler, Transition,
+    ConnectionCounts, Exposition, Facts, Gauges, HealthMonitor, HeartbeatFailure, Hysteresis,
+    JobCounts, Sampler, Transition,
 };
 
-use super::{Hub, HubConfig};
-use crate::access::budget::AccountStatus;
-use crate::access::{Limited, PlaceStatus};
+use sse_pool::SweepOutcome;
+
+use super::{GapCounts, Hub, HubConfig};
 use crate::clock;
 
 /// The hub's measuring instruments.
 pub(crate) struct Metrics {
-    monitor: HealthMonitor,
-    gaps: AtomicU64,
-    takeovers: AtomicU64,
-    refused_takeovers: AtomicU64,
-    panics: AtomicU64,
+    pub(super) monitor: HealthMonitor,
+    /// By reason.
+    gaps: Mutex<BTreeMap<&'static str, GapCounts>>,
+    pub(super) takeovers: AtomicU64,
+    pub(super) refused_takeovers: AtomicU64,
+    pub(super) panics: AtomicU64,
     /// Until when what TLS needs is good, in seconds of Unix time.
     certificates: Mutex<Vec<(&'static str, u64)>>,
-    bytes_delivered: AtomicU64,
+    pub(super) bytes_delivered: AtomicU64,
     /// How many events the slowest reader was behind at the last look.
     most_behind: AtomicUsize,
-    started_at: UnixMillis,
+    /// The same for the typical one.
+    typically_behind: AtomicUsize,
+    pub(super) started_at: UnixMillis,
     sweep_interval: Duration,
     last_sweep: Mutex<Instant>,
-}
-
-/// The hub in numbers, as `GET /events/stats` shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct HubStats {
-    /// Open connections.
-    pub active_connections: usize,
-    /// The same, under the name that many dashboards look for.
-    pub total_connections: usize,
-    /// Most connections at once allowed.
-    pub max_connections: usize,
-    /// Most connections at once so far.
-    pub peak_connections: usize,
-    /// Connections taken since the start.
-    pub accepted_connections: u64,
-    /// Connections refused since the start.
-    pub refused_connections: u64,
-    /// Connections let go since the start because they were idle or stalled.
-    pub evicted_connections: u64,
-    /// Events published since the start.
-    pub events_published: u64,
-    /// The same, under another common name.
-    pub total_messages: u64,
-    /// Events delivered since the start, counted for each reader.
-    pub events_delivered: u64,
-    /// Bytes delivered since the start, counted for each reader.
-    pub bytes_delivered: u64,
-    /// Gaps that readers were told of.
-    pub gaps: u64,
-    /// Streams that were replaced by a newer one of the same named subscription.
-    pub subscription_takeovers: u64,
-    /// Streams that were refused because their named subscription is in use.
-    pub refused_takeovers: u64,
-    /// Requests whose handler panicked; they were answered with 500.
-    pub panics: u64,
-    /// Events published a second, over the last minute.
-    pub published_per_second: f64,
-    /// Events delivered a second, over the last minute.
-    pub delivered_per_second: f64,
-    /// Share of deliveries that worked, over the last minute.
-    pub success_rate: f64,
-    /// Errors in the last minute.
-    pub errors_last_minute: u64,
-    /// From commit to the writing of a reader's bytes, over the last minute.
-    pub latency_ms: LatencyMs,
-    /// Compressed messages.
-    pub compression: CompressionJson,
-    /// Events and bytes that the window holds.
-    pub window: WindowJson,
-    /// What the log covers.
-    pub log: LogJson,
-    /// Memory held for clients, by account.
-    pub memory: BTreeMap<&'static str, AccountJson>,
-    /// Places for `connections` (streams and requests that wait), `requests` and `sockets`.
-    pub places: BTreeMap<&'static str, PlacesJson>,
-    /// How fast one caller may `connect`, `publish`, and publish bytes (`publish_bytes`).
-    pub rates: BTreeMap<&'static str, RateJson>,
-    /// Sockets that wait for a request.
-    pub waiting_sockets: usize,
-    /// Sockets that waited and were closed since the start, because others needed their places.
-    pub evicted_sockets: u64,
-    /// Jobs by state.
-    pub jobs: super::JobCounts,
-    /// Since when the hub runs.
-    pub started_at: String,
-    /// For how long.
-    pub uptime_seconds: u64,
-    /// How it is all in all.
-    pub status: sse_health::Status,
-}
-
-/// Latencies in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-#[allow(missing_docs, reason = "the names are the documentation")]
-pub struct LatencyMs {
-    pub avg: f64,
-    pub p50: f64,
-    pub p95: f64,
-    pub p99: f64,
-    pub max: f64,
-}
-
-/// What message compression did.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct CompressionJson {
-    /// Messages that were compressed.
-    pub compressed: u64,
-    /// Their size before.
-    pub bytes_in: u64,
-    /// Their size after, the envelope included.
-    pub bytes_out: u64,
-    /// After over before.
-    pub ratio: f64,
-    /// What came of `Content-Encoding`: streams in gzip.
-    pub streams: StreamCompressionJson,
-}
-
-/// What stream compression did.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct StreamCompressionJson {
-    /// Sets of readers that share an encoder.
-    pub cohorts: usize,
-    /// Bytes that were encoded, each once however many readers took them.
-    pub bytes_in: u64,
-    /// What became of them.
-    pub bytes_out: u64,
-}
-
-/// What the window holds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct WindowJson {
-    /// Events.
-    pub events: usize,
-    /// Their bytes.
-    pub bytes: usize,
-}
-
-/// What the log covers.
-#[derive(Clone, Debug, Serialize)]
-pub struct LogJson {
-    /// Everything up to here may be gone.
-    pub floor: String,
-    /// The newest event.
-    pub head: String,
-    /// How safe an acknowledged event is.
-    pub durability: &'static str,
-}
-
-/// One account of the memory budget.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct AccountJson {
-    /// What it may hold.
-    pub max_bytes: usize,
-    /// What it holds.
-    pub held_bytes: usize,
-    /// How often somebody found nothing left, since the start.
-    pub refused: u64,
-}
-
-/// The places of one kind.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct PlacesJson {
-    /// How many there are.
-    pub max: usize,
-    /// How many one address may have.
-    pub max_per_ip: usize,
-    /// How many are taken.
-    pub taken: usize,
-    /// How often somebody found all of them taken, since the start.
-    pub refused: u64,
-    /// How often an address had its share, since the start.
-    pub refused_per_ip: u64,
-    /// How many one user may have, for connections.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_per_user: Option<usize>,
-    /// How often a user had its share, since the start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused_per_user: Option<u64>,
-}
-
-/// One limit of how fast a caller may be.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct RateJson {
-    /// How many a second; nothing where there is no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_second: Option<f64>,
-    /// How many at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub burst: Option<u64>,
-    /// How often somebody was refused, since the start.
-    pub refused: u64,
-}
-
-impl From<LatencySummary> for LatencyMs {
-    fn from(latency: LatencySummary) -> Self {
-        let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-        Self {
-            avg: millis(latency.mean),
-            p50: millis(latency.p50),
-            p95: millis(latency.p95),
-            p99: millis(latency.p99),
-            max: millis(latency.max),
-        }
-    }
-}
-
-impl From<PlaceStatus> for PlacesJson {
-    fn from(status: PlaceStatus) -> Self {
-        Self {
-            max: status.limits.max,
-            max_per_ip: status.limits.max_per_address,
-            taken: status.taken,
-            refused: status.refused,
-            refused_per_ip: status.refused_per_address,
-            max_per_user: None,
-            refused_per_user: None,
-        }
-    }
-}
-
-impl From<AccountStatus> for AccountJson {
-    fn from(status: AccountStatus) -> Self {
-        Self {
-            max_bytes: status.max_bytes,
-            held_bytes: status.held_bytes,
-            refused: status.refused,
-        }
-    }
 }
 
 impl Metrics {
@@ -257,13 +52,14 @@ impl Metrics {
                 Hysteresis::default(),
                 now,
             ),
-            gaps: AtomicU64::new(0),
+            gaps: Mutex::default(),
             takeovers: AtomicU64::new(0),
             refused_takeovers: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             certificates: Mutex::default(),
             bytes_delivered: AtomicU64::new(0),
             most_behind: AtomicUsize::new(0),
+            typically_behind: AtomicUsize::new(0),
             started_at: unix_now,
             sweep_interval: config.sweep_interval,
             last_sweep: Mutex::new(now),
@@ -304,9 +100,23 @@ impl Metrics {
         self.monitor.heartbeats().record_sent(1);
     }
 
-    /// A reader was told of a gap.
-    pub(crate) fn record_gap(&self) {
-        self.gaps.fetch_add(1, Ordering::Relaxed);
+    /// A reader was told of a gap as it came, or where the log had changed under it.
+    pub(crate) fn record_gap(&self, gap: &Gap) {
+        let mut gaps = self.gaps.lock();
+        let counts = gaps.entry(gap.reason.as_str()).or_default();
+        counts.gaps += 1;
+        counts.missed_events += gap.missed_at_most().unwrap_or(0);
+    }
+
+    /// A reader was told that it has missed events while it was connected.
+    pub(crate) fn record_loss(&self, gap: &Gap, now: Instant) {
+        self.record_gap(gap);
+        let traffic = self.monitor.traffic();
+        traffic.failed.add(1, now);
+        let missed = gap.missed_at_most().unwrap_or(0);
+        traffic
+            .missed
+            .add(u32::try_from(missed).unwrap_or(u32::MAX), now);
     }
 
     /// A stream was replaced by a newer one of the same named subscription.
@@ -334,18 +144,55 @@ impl Metrics {
         self.monitor.traffic().errors.add(1, now);
     }
 
-    /// A reader that stalled is a delivery that failed; one that fell idle took no heartbeat.
-    pub(crate) fn record_evictions(&self, stalled: usize, idle: usize, now: Instant) {
-        self.monitor
-            .traffic()
-            .failed
-            .add(u32::try_from(stalled).unwrap_or(u32::MAX), now);
-        self.monitor.heartbeats().record_failed(idle as u64);
+    /// So many readers were let go because they took nothing.
+    pub(crate) fn record_evictions(&self, readers: usize, now: Instant) {
+        let count = u32::try_from(readers).unwrap_or(u32::MAX);
+        self.monitor.traffic().failed.add(count, now);
+        self.record_dead(HeartbeatFailure::SendTimeout, readers as u64);
     }
 
-    /// The slowest reader is so many events behind.
-    pub(super) fn record_most_behind(&self, events: usize) {
-        self.most_behind.store(events, Ordering::Relaxed);
+    fn record_dead(&self, cause: HeartbeatFailure, connections: u64) {
+        self.monitor.heartbeats().record_failed(cause, connections);
+    }
+
+    /// The connection of a stream broke by this, as it was written to or read from. A client that resets it as it leaves is not
+    /// counted, nor is what the hub itself had enough of.
+    pub(crate) fn record_broken(&self, error: &(dyn std::error::Error + 'static), is_write: bool) {
+        let mut sources = std::iter::successors(Some(error), |error| error.source());
+        let Some(error) = sources.find_map(|error| error.downcast_ref::<io::Error>()) else {
+            return;
+        };
+        // What the system says has a number.
+        if error.raw_os_error().is_none() {
+            return;
+        }
+        match error.kind() {
+            io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => {
+                self.record_dead(HeartbeatFailure::NeverAcknowledged, 1);
+            }
+            _ if is_write => self.record_dead(HeartbeatFailure::WriteFailed, 1),
+            _ => {}
+        }
+    }
+
+    /// Gaps that readers were told of, by reason.
+    pub(super) fn gaps_by_reason(&self) -> BTreeMap<&'static str, GapCounts> {
+        self.gaps.lock().clone()
+    }
+
+    /// How many events the slowest reader has yet to look at.
+    pub(super) fn most_behind(&self) -> usize {
+        self.most_behind.load(Ordering::Relaxed)
+    }
+
+    /// How far readers are behind.
+    pub(super) fn record_behind(&self, swept: &SweepOutcome) {
+        let typically = swept.typically_behind_entries;
+        self.typically_behind.store(typically, Ordering::Relaxed);
+        let most = swept.most_behind_entries;
+        self.most_behind.store(most, Ordering::Relaxed);
     }
 
     /// Whether the sweep interval has passed; if so, it begins anew.
@@ -371,8 +218,9 @@ impl Hub {
         let config = &self.inner.config;
         let jobs = self.job_counts();
         let pool = self.inner.pool.stats();
-        // The window is the one queue there is: the slowest reader's part of it, where it is full.
-        let behind = self.inner.metrics.most_behind.load(Ordering::Relaxed);
+        // The window is the one queue there is: the typical reader's part of it, where it is full.
+        let behind = &self.inner.metrics.typically_behind;
+        let behind = behind.load(Ordering::Relaxed);
         let fill = share(pool.window_bytes, config.window_bytes)
             .max(share(pool.window_entries, config.window_events));
         Gauges {
@@ -440,6 +288,7 @@ impl Hub {
             too_fast.get_or_create(&LimitLabel { limit }).inc_by(count);
         }
         registry.register("rates_refused", "How often somebody was too fast", too_fast);
+        self.register_gaps(&mut registry);
         self.register_audit(&mut registry);
         self.register_certificates(&mut registry);
         let panics: Counter = Counter::default();
@@ -451,24 +300,29 @@ impl Hub {
         out
     }
 
-    /// The places of each kind.
-    fn places(&self) -> [(&'static str, PlacesJson); 3] {
-        let config = &self.inner.config;
-        let pool = self.inner.pool.stats();
-        let connections = PlacesJson {
-            max: config.max_connections,
-            max_per_ip: config.max_connections_per_ip,
-            taken: pool.active,
-            refused: pool.refused_full,
-            refused_per_ip: pool.refused_address,
-            max_per_user: Some(config.max_connections_per_user),
-            refused_per_user: Some(self.inner.user_places.refused()),
-        };
-        [
-            ("connections", connections),
-            ("requests", self.inner.requests.status().into()),
-            ("sockets", self.inner.sockets.status().places.into()),
-        ]
+    /// What readers have missed.
+    fn register_gaps(&self, registry: &mut Registry) {
+        let gaps = Family::<ReasonLabel, Counter>::default();
+        let missed = Family::<ReasonLabel, Counter>::default();
+        for (reason, counts) in self.inner.metrics.gaps_by_reason() {
+            let label = ReasonLabel { reason };
+            gaps.get_or_create(&label).inc_by(counts.gaps);
+            missed.get_or_create(&label).inc_by(counts.missed_events);
+        }
+        let behind = Gauge::<i64>::default();
+        let most = self.inner.metrics.most_behind();
+        behind.set(i64::try_from(most).unwrap_or(i64::MAX));
+        registry.register("gaps", "Gaps that readers were told of", gaps);
+        registry.register(
+            "events_missed",
+            "Events that readers missed by them, at most",
+            missed,
+        );
+        registry.register(
+            "reader_most_behind",
+            "Events that the slowest reader has yet to look at",
+            behind,
+        );
     }
 
     /// Until when certificates are good, if there are any.
@@ -511,21 +365,6 @@ impl Hub {
         }
     }
 
-    /// How fast callers may be, and how often they were faster.
-    fn rates_json(&self) -> BTreeMap<&'static str, RateJson> {
-        let rates = &self.inner.rates;
-        let json = |(limited, refused): (Limited, u64)| {
-            let rate = rates.limits().of(limited);
-            let json = RateJson {
-                per_second: rate.map(|rate| rate.per_second()),
-                burst: rate.map(|rate| rate.burst()),
-                refused,
-            };
-            (limited.name(), json)
-        };
-        rates.refused().map(json).into()
-    }
-
     fn register_places(&self, registry: &mut Registry) {
         let taken = Family::<PlaceLabel, Gauge>::default();
         let max = Family::<PlaceLabel, Gauge>::default();
@@ -564,83 +403,6 @@ impl Hub {
             evicted,
         );
     }
-
-    /// The hub in numbers.
-    #[must_use]
-    pub fn stats(&self) -> HubStats {
-        let metrics = &self.inner.metrics;
-        let pool = self.inner.pool.stats();
-        let facts = self.health();
-        let traffic = &facts.traffic;
-        let sockets = self.inner.sockets.status();
-        let accounts = self.memory().map(|it| (it.account.name(), it.into()));
-        HubStats {
-            active_connections: pool.active,
-            total_connections: pool.active,
-            max_connections: self.inner.config.max_connections,
-            peak_connections: pool.peak,
-            accepted_connections: pool.accepted,
-            refused_connections: pool.refused_full
-                + pool.refused_address
-                + pool.refused_draining
-                + self.inner.user_places.refused(),
-            evicted_connections: pool.evicted(),
-            events_published: traffic.published_total,
-            total_messages: traffic.published_total,
-            events_delivered: traffic.delivered_total,
-            bytes_delivered: metrics.bytes_delivered.load(Ordering::Relaxed),
-            gaps: metrics.gaps.load(Ordering::Relaxed),
-            subscription_takeovers: metrics.takeovers.load(Ordering::Relaxed),
-            refused_takeovers: metrics.refused_takeovers.load(Ordering::Relaxed),
-            panics: metrics.panics.load(Ordering::Relaxed),
-            published_per_second: traffic.published_per_second,
-            delivered_per_second: traffic.delivered_per_second,
-            success_rate: traffic.success_rate(),
-            errors_last_minute: traffic.errors_last_minute,
-            latency_ms: facts.latency.map(LatencyMs::from).unwrap_or_default(),
-            compression: self.compression(),
-            window: WindowJson {
-                events: pool.window_entries,
-                bytes: pool.window_bytes,
-            },
-            log: self.log(),
-            memory: accounts.into(),
-            places: self.places().into(),
-            rates: self.rates_json(),
-            waiting_sockets: sockets.waiting,
-            evicted_sockets: sockets.evicted,
-            jobs: self.job_counts(),
-            started_at: clock::rfc3339(metrics.started_at),
-            uptime_seconds: facts.uptime.as_secs(),
-            status: facts.assessment.status,
-        }
-    }
-
-    fn compression(&self) -> CompressionJson {
-        let messages = self.inner.compressor.stats();
-        let streams = self.inner.cohorts.stats();
-        CompressionJson {
-            compressed: messages.compressed,
-            bytes_in: messages.bytes_in,
-            bytes_out: messages.bytes_out,
-            ratio: messages.ratio(),
-            streams: StreamCompressionJson {
-                cohorts: streams.cohorts,
-                bytes_in: streams.plain_bytes,
-                bytes_out: streams.packed_bytes,
-            },
-        }
-    }
-
-    fn log(&self) -> LogJson {
-        let Bounds { epoch, floor, head } = self.inner.broker.bounds();
-        let at = |offset| Position { epoch, offset }.to_string();
-        LogJson {
-            floor: at(floor),
-            head: at(head),
-            durability: self.durability().as_str(),
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -658,6 +420,11 @@ struct RefusalLabel {
     of: &'static str,
     /// Whose limit was reached: that of `all`, or that of one `ip` or `user`.
     by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

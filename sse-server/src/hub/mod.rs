@@ -27,9 +27,12 @@ mod poll;
 mod publication;
 mod publish;
 mod reader;
+mod readiness;
 mod replay;
 mod rights;
+mod stats;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -58,10 +61,6 @@ pub use job_details::Details;
 pub use jobs::{JobCounts, JobError};
 pub use json_text::JsonText;
 pub(crate) use metrics::Metrics;
-pub use metrics::{
-    CompressionJson, HubStats, LatencyMs, LogJson, PlacesJson, RateJson, StreamCompressionJson,
-    WindowJson,
-};
 pub(crate) use named_subscriptions::SubscriptionStart;
 pub use named_subscriptions::{
     NamedSubscription, NamedSubscriptionError, NamedSubscriptionStatus, SubscriptionPlace,
@@ -71,8 +70,13 @@ pub use poll::{PollError, PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
 pub use publish::{PublishError, Published, RefusedPublication};
 pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
+pub use readiness::Need;
 pub(crate) use replay::{HeldPage, RenderRecord};
 pub use rights::{RenewError, RevokeError, Revoked};
+pub use stats::{
+    CompressionJson, GapCounts, HubStats, LatencyMs, LogJson, PlacesJson, RateJson,
+    StreamCompressionJson, WindowJson,
+};
 
 use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
 use crate::access::{Credential, Places, Rates, Sockets, UserPlaces, visibility};
@@ -125,6 +129,9 @@ struct Inner {
     age_clock: Mutex<AgeClock>,
     /// Why nothing can be stored, as it was logged last.
     told_fence: Mutex<Option<Arc<str>>>,
+    /// Since when each fault is there, in seconds of Unix time.
+    faults_since: Mutex<BTreeMap<&'static str, u64>>,
+    storage: Mutex<readiness::Storage>,
     /// The newest offset that the pool has, for those who wait without a connection.
     head: watch::Sender<Offset>,
     phase: Mutex<Phase>,
@@ -413,6 +420,8 @@ impl Inner {
             ),
             age_clock: Mutex::new(age_clock),
             told_fence: Mutex::default(),
+            faults_since: Mutex::default(),
+            storage: Mutex::default(),
             head: watch::Sender::new(bounds.head),
             phase: Mutex::new(Phase::default()),
             publishing: AtomicUsize::new(0),

@@ -150,10 +150,9 @@ impl Hub {
         for record in &mut records {
             inner.names.share(record);
         }
-        let appended = inner.broker.append(records).await.inspect_err(|error| {
-            inner.metrics.record_error(clock::now());
-            tracing::warn!(%error, "publish failed");
-        })?;
+        let appended = inner.broker.append(records).await;
+        self.note_append(appended.as_ref().err());
+        let appended = appended?;
         let durability = self.durability();
         let results = ids.into_iter().zip(appended).map(|(id, appended)| {
             let (position, duplicate) = match appended {

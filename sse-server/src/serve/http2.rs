@@ -103,7 +103,10 @@ pub(super) async fn serve<S: Socket>(socket: S, client: Client, site: Site) {
             }) => {
                 match served {
                     Some(Ok(())) => {}
-                    Some(Err(error)) => tracing::debug!(%peer, %error, "connection ended"),
+                    Some(Err(error)) => {
+                        hub.metrics().record_broken(&error, false);
+                        tracing::debug!(%peer, %error, "connection ended");
+                    }
                     None => tracing::debug!(%peer, "connection closed: the client takes nothing"),
                 }
                 return;

@@ -44,6 +44,8 @@ pub(super) struct StreamTask<S> {
     holds_since: Option<Instant>,
     /// Runs while the socket takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// What is being done with the socket: writing or reading.
+    is_writing: bool,
 }
 
 impl<S: Socket> StreamTask<S> {
@@ -70,6 +72,7 @@ impl<S: Socket> StreamTask<S> {
             send_timeout,
             holds_since: None,
             stalled: None,
+            is_writing: false,
         }
     }
 
@@ -80,6 +83,7 @@ impl<S: Socket> StreamTask<S> {
         match std::future::poll_fn(|cx| self.poll_written(cx, &hub)).await {
             Ok(()) => self.is_given_back.then_some(self.socket),
             Err(error) => {
+                hub.metrics().record_broken(&error, self.is_writing);
                 tracing::debug!(connection = %self.stream.id(), %error, "stream ended");
                 None
             }
@@ -88,9 +92,11 @@ impl<S: Socket> StreamTask<S> {
 
     fn poll_written(&mut self, cx: &mut Context<'_>, hub: &Hub) -> Poll<io::Result<()>> {
         // Behind the stream's end comes what the next one to have the socket reads.
+        self.is_writing = false;
         if !self.has_ended && self.poll_input(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
+        self.is_writing = true;
         loop {
             ready!(self.poll_flush(cx))?;
             // A request that was read and dropped would be waited for in vain, and a hub that is leaving keeps no socket.

@@ -449,7 +449,7 @@ impl Session {
             (gap, trimmed) => gap.or(trimmed),
         };
         if let Some(gap) = gap {
-            reader.hub.metrics().record_gap();
+            reader.hub.metrics().record_gap(&gap);
             let mut bytes = Vec::new();
             let message = Message::Gap(&gap, moment.unix_millis);
             reader.hub.write(self.format, message, &mut bytes);
@@ -517,7 +517,7 @@ impl Session {
         match gap {
             Some(gap) if gap.reason == GapReason::Thinned => {
                 // What else there is follows: this reader's next event is still kept.
-                hub.metrics().record_gap();
+                hub.metrics().record_gap(&gap);
                 let mut first = Vec::with_capacity(bytes.len() + 256);
                 hub.write(
                     self.format,
@@ -544,7 +544,10 @@ impl Session {
 
     /// Announces a gap, and goes on with what comes after it where the policy wants that.
     fn handle_gap(&mut self, reader: Reader<'_>, gap: Gap, after: Vec<u8>, moment: Moment) {
-        reader.hub.metrics().record_gap();
+        match gap.reason {
+            GapReason::ForeignEpoch => reader.hub.metrics().record_gap(&gap),
+            _ => reader.hub.metrics().record_loss(&gap, moment.now),
+        }
         let mut bytes = Vec::new();
         reader.hub.write(
             self.format,

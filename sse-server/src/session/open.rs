@@ -176,7 +176,8 @@ impl Hub {
         tracing::debug!(
             connection = %id,
             ip = %request.caller.address(),
-            topics = ?request.interest.topics,
+            topics = request.interest.topic_names().join(","),
+            user_agent = request.user_agent,
             "connected"
         );
         let stream = EventStream::new(self.clone(), placed.connection, session, moment.now);
@@ -375,8 +376,8 @@ impl Hub {
             at: placed.splice.position(),
             retry: jittered_retry(self.config().retry, reader.chance()),
         };
-        if placed.gap.is_some() {
-            self.metrics().record_gap();
+        if let Some(gap) = &placed.gap {
+            self.metrics().record_gap(gap);
         }
         Opening::new(
             self,

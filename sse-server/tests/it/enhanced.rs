@@ -235,11 +235,22 @@ fn five_hundred_connections_ten_from_each_address_and_no_more() {
     );
     let health = server.get("/sse/health").ok();
     assert_eq!(health["connections"]["active"], 500);
-    // A full house is worth a warning, and an address that leaves makes room for itself and for others.
-    assert_ne!(health["status"], "healthy");
+    let not_ready = server.get("/readyz").problem(503);
+    assert!(not_ready["detail"].as_str().unwrap().contains("places"));
+    // A full house that lasts is worth a warning, and an address that leaves makes room for itself and for others.
+    let reason = eventually("a warning", || {
+        let health = server.get("/sse/health").ok();
+        let reasons = health["reasons"].as_array()?.clone();
+        reasons.into_iter().find(|it| it["signal"] == "connections")
+    });
+    assert_eq!(reason["status"], "critical");
+    assert!(reason["since"].as_u64().is_some());
     streams.drain(..10);
     eventually("the place is free", || {
         server.try_open_from("/sse", &[], address(1)).ok()
+    });
+    eventually("it is ready", || {
+        (server.get("/readyz").status == 200).then_some(())
     });
 }
 

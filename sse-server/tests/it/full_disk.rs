@@ -91,6 +91,8 @@ fn a_full_disk_is_told_at_once_while_streams_live_on_and_is_over_by_itself() {
         assert_eq!(late.take(all).len(), all);
         is_alive(&mut late);
         assert_eq!(server.get("/livez").status, 200);
+        let not_ready = server.get("/readyz").problem(503);
+        assert!(not_ready["detail"].as_str().unwrap().contains("no room"));
 
         std::fs::remove_file(&filler).unwrap();
         let begun = Instant::now();
@@ -98,6 +100,7 @@ fn a_full_disk_is_told_at_once_while_streams_live_on_and_is_over_by_itself() {
             let reply = server.post("/events", &batch);
             (reply.status == 200).then_some(())
         });
+        assert_eq!(server.get("/readyz").status, 200);
         eprintln!(
             "publishing again {:?} after there was space",
             begun.elapsed()

@@ -479,7 +479,20 @@ fn a_reader_whose_next_event_is_gone_may_go_on_behind_the_gap() {
         last_id = event.id.unwrap();
     }
     assert!(gaps > 0);
-    assert_eq!(server.get("/events/stats").ok()["gaps"], gaps);
+    let stats = server.get("/events/stats").ok();
+    assert_eq!(stats["gaps"], gaps);
+    let by_reason = &stats["gaps_by_reason"]["trimmed"];
+    assert_eq!(by_reason["gaps"], gaps);
+    let missed = by_reason["missed_events"].as_u64().unwrap();
+    assert!((gaps as u64..EVENTS as u64).contains(&missed), "{stats}");
+    assert!(stats["success_rate"].as_f64().unwrap() < 1.0, "{stats}");
+    let metrics = server.get("/metrics").text();
+    for line in [
+        format!("sse_gaps_total{{reason=\"trimmed\"}} {gaps}\n"),
+        format!("sse_events_missed_total{{reason=\"trimmed\"}} {missed}\n"),
+    ] {
+        assert!(metrics.contains(&line), "{line}");
+    }
     assert_eq!(server.active(), 1);
 }
 

@@ -103,9 +103,8 @@ export class SSEConnection extends EventTarget {
   #canPoll = true;
   #isRefused = false;
   #seen = /** @type {Set<string>} */ (new Set());
-  /** Done when what is being decompressed is delivered. @type {Promise<void> | null} */
+  /** Done when what is being decompressed is delivered; whoever closes before goes on after `#delivered`. @type {Promise<void> | null} */
   #inflating = null;
-  /** Where to go on when it is closed meanwhile. */
   #delivered = "";
   #iterators = /** @type {Set<EventQueue>} */ (new Set());
   #unavailable = /** @type {ConnectionError | null} */ (null);
@@ -192,11 +191,7 @@ export class SSEConnection extends EventTarget {
     this.disconnect();
   }
 
-  /**
-   * Connects anew, after the last event, whatever the state.
-   *
-   * @returns {Promise<void>}
-   */
+  /** Connects anew, after the last event, whatever the state. @returns {Promise<void>} */
   reconnect() {
     if (this.state === "closed") return this.connect();
     const opened = this.#whenOpen();

@@ -119,7 +119,7 @@ impl Reactor {
                 Ok(true) => self.ready.push_back(key),
                 Ok(false) => {}
                 Err(error) => {
-                    self.broken(key, &error);
+                    self.broken(key, &error, true);
                 }
             }
         }

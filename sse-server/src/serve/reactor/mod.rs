@@ -444,13 +444,15 @@ impl Reactor {
         let ticks = Ticks::since(self.origin, moment.now);
         entry
             .send(self.poll.get_ref().registry(), bytes, ticks, moment.now)
-            .unwrap_or_else(|error| self.broken(key, &error))
+            .unwrap_or_else(|error| self.broken(key, &error, true))
     }
 
-    fn broken(&mut self, key: ReaderKey, error: &io::Error) -> bool {
+    /// A socket broke, as it was written to or read from.
+    fn broken(&mut self, key: ReaderKey, error: &io::Error, is_write: bool) -> bool {
+        self.hub.metrics().record_broken(error, is_write);
         if tracing::enabled!(tracing::Level::DEBUG) {
-            let id = self.shard.pool().info(key).map(|info| info.id.clone());
-            tracing::debug!(connection = ?id, %error, "stream ended");
+            let id = self.shard.pool().info(key).map(|info| info.id.to_string());
+            tracing::debug!(connection = id, %error, "stream ended");
         }
         self.remove(key);
         false
@@ -538,14 +540,15 @@ impl Reactor {
                     let more = entry.more();
                     more.ignored_bytes = more.ignored_bytes.saturating_add(read);
                     if more.ignored_bytes > MAX_IGNORED_BYTES {
-                        self.broken(key, &io::Error::other("the client keeps sending"));
+                        let error = io::Error::other("the client keeps sending");
+                        self.broken(key, &error, false);
                         return;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    self.broken(key, &error);
+                    self.broken(key, &error, false);
                     return;
                 }
             }

@@ -10,25 +10,37 @@ export default {
     const figures = element("div", { class: "figures" });
     const alerts = element("ul", { class: "alerts", "aria-live": "polite" });
     body.append(alerts, figures);
-    /** Since when each reason is there. @type {Map<string, number>} */
-    const since = new Map();
-    let shown = "";
+    /** The list item of each reason. @type {Map<string, HTMLElement>} */
+    const items = new Map();
+    /**
+     * Only a reason that comes, goes or gets worse is read out. One whose value changes stays as it was announced, and has the value of the
+     * moment as its title.
+     *
+     * @param {{signal: string, status: string, message: string, since?: number}[]} reasons
+     */
+    const show = (reasons) => {
+      const keyOf = (/** @type {{signal: string, status: string}} */ { signal, status }) => `${signal} ${status}`;
+      const keys = new Set(reasons.map(keyOf));
+      for (const [key, item] of items) {
+        if (keys.has(key)) continue;
+        item.remove();
+        items.delete(key);
+      }
+      for (const reason of reasons) {
+        const item = items.get(keyOf(reason)) ?? element("li");
+        if (!items.has(keyOf(reason))) {
+          const since = reason.since ? [" – since ", time(reason.since * 1000)] : [];
+          item.append(element("b", { class: reason.status === "critical" ? "bad" : "warn" }, reason.message), ...since);
+          items.set(keyOf(reason), item);
+          alerts.append(item);
+        }
+        item.title = reason.message;
+      }
+    };
     return {
       async stats(stats) {
         const health = await hub.ask("/health").catch(() => null);
-        /** @type {{message: string, tone: string}[]} */
-        const reasons = (health?.reasons ?? []).map((/** @type {any} */ reason) => ({
-          message: reason.message ?? reason.signal ?? JSON.stringify(reason),
-          tone: reason.status === "critical" || stats.status === "critical" ? "bad" : "warn",
-        }));
-        const messages = reasons.map(({ message }) => message);
-        for (const message of since.keys()) if (!messages.includes(message)) since.delete(message);
-        for (const message of messages) if (!since.has(message)) since.set(message, Date.now());
-        // Read out only when it is another list.
-        if (shown !== messages.join()) {
-          shown = messages.join();
-          alerts.replaceChildren(...reasons.map(({ message, tone }) => element("li", {}, element("b", { class: tone }, message), " – here since ", time(since.get(message) ?? Date.now()))));
-        }
+        if (health) show(health.reasons ?? []);
         const { system = {} } = health ?? {};
         figures.replaceChildren(
           ...[
