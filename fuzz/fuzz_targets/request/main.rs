@@ -98,6 +98,7 @@ impl Visit {
             max_body_bytes: 256 << 10,
             allowed_hosts: vec![host.parse().expect("a host")],
             allowed_origins: vec![origin.parse().expect("an origin")],
+            ..HttpConfig::default()
         };
         Self {
             streams: Vec::new(),
