@@ -426,8 +426,8 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
 }
 
 /// Somebody who finds nothing left looks again after a pause, each twice as long as the one before: half a second in all. A stated
-/// guess: a body or an answer of others is gone by then. Nobody is woken by what others give back, since then each who
-/// gives back would wake all who wait.
+/// guess: a body or an answer of others is gone by then. What others give back wakes only pages, which wait without a bound: under attack
+/// it would wake hundreds who wait, again and again.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 const LAST_PAUSE: Duration = Duration::from_millis(256);
 /// For how long a refusal says that there is too little.

@@ -17,7 +17,7 @@ use crate::hub::{HubConfig, Need};
     reason = "the help texts are the documentation, said once"
 )]
 pub struct HealthSettings {
-    /// From when on a signal is a warning, and critical: `memory=70%,90%`, `latency_p95_ms=200,1000`, or `cpu=off`. Signals are
+    /// When a health signal becomes a warning, and when critical: `memory=70%,90%`, `latency_p95_ms=200,1000`, or `cpu=off`. Signals are
     /// connections, queue, memory, cpu and success_rate (shares), errors_per_minute and latency_p95_ms. Repeatable
     /// [default: connections=80%,95%|queue=80%,95%|memory=70%,90%|success_rate=99%,90%|errors_per_minute=5,50|latency_p95_ms=200,1000|cpu=off]
     #[arg(
@@ -27,8 +27,8 @@ pub struct HealthSettings {
         value_name = "SIGNAL=WARNING,CRITICAL"
     )]
     pub health_threshold: Option<Vec<ThresholdSetting>>,
-    /// What /readyz waits for beside the hub's being up: that the log takes events (log), that its disk or memory has room
-    /// (storage), that there are places for streams (places), or none of them (none) [default: log,storage,places]
+    /// What /readyz checks besides that the hub is up: the log takes events (log), its disk or memory has room (storage), streams have
+    /// places left (places), or nothing more (none) [default: log,storage,places]
     #[arg(
         long,
         env = "SSE_READY_NEEDS",

@@ -58,10 +58,9 @@ struct Kept {
 /// A connection whose end is told: in the audit log, where there is one, and in the hub's own at level `debug`.
 #[derive(Debug)]
 struct Told {
-    audit: AuditLog,
-    caller: Caller,
     id: ConnectionId,
     since: Instant,
+    audited: Option<(AuditLog, Caller)>,
 }
 
 impl HeldByConnection for Kept {
@@ -70,9 +69,9 @@ impl HeldByConnection for Kept {
         let lasted = clock::now().saturating_duration_since(told.since);
         let milliseconds = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(connection = %told.id, %reason, milliseconds, "disconnected");
-        if told.audit.is_on() {
-            told.audit.write(&Fact::Disconnected {
-                who: (&told.caller).into(),
+        if let Some((audit, caller)) = &told.audited {
+            audit.write(&Fact::Disconnected {
+                who: caller.into(),
                 connection: told.id.to_string(),
                 reason: reason.as_str(),
                 milliseconds,
@@ -395,21 +394,21 @@ impl Hub {
         now: Instant,
     ) -> Option<Arc<dyn HeldByConnection>> {
         let audit = self.audit();
-        let is_told = audit.is_on() || tracing::enabled!(tracing::Level::DEBUG);
+        let audited = audit.is_on().then(|| {
+            audit.write(&Fact::Connected {
+                who: caller.into(),
+                connection: id.to_string(),
+                topics: Topics(topics),
+                user_agent: user_agent.map(Cut),
+            });
+            (audit.clone(), caller.clone())
+        });
+        let is_told = audited.is_some() || tracing::enabled!(tracing::Level::DEBUG);
         let told = is_told.then(|| {
-            if audit.is_on() {
-                audit.write(&Fact::Connected {
-                    who: caller.into(),
-                    connection: id.to_string(),
-                    topics: Topics(topics),
-                    user_agent: user_agent.map(Cut),
-                });
-            }
             Box::new(Told {
-                audit: audit.clone(),
-                caller: caller.clone(),
                 id: id.clone(),
                 since: now,
+                audited,
             })
         });
         let is_needed = of_user.is_some() || told.is_some();

@@ -28,9 +28,8 @@ impl Hub {
                 tracing::info!(connection = %id, %reason, "connection evicted");
             }
         }
-        inner
-            .metrics
-            .record_evictions(swept.stalled.len() + swept.idle.len(), now);
+        // Idle ones had nothing to take.
+        inner.metrics.record_stalled(swept.stalled.len(), now);
         inner.metrics.record_behind(&swept);
         self.look_at_the_clock(now);
         self.tell_of_the_log();

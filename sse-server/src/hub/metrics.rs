@@ -144,8 +144,8 @@ impl Metrics {
         self.monitor.traffic().errors.add(1, now);
     }
 
-    /// So many readers were let go because they took nothing.
-    pub(crate) fn record_evictions(&self, readers: usize, now: Instant) {
+    /// So many readers were let go because they took nothing for the send timeout.
+    pub(crate) fn record_stalled(&self, readers: usize, now: Instant) {
         let count = u32::try_from(readers).unwrap_or(u32::MAX);
         self.monitor.traffic().failed.add(count, now);
         self.record_dead(HeartbeatFailure::SendTimeout, readers as u64);

@@ -107,7 +107,7 @@ impl Reader<'_> {
     pub(crate) fn stalled(self, now: Instant) {
         let id = self.id();
         if self.hub.inner.pool.close(&id, CloseReason::Stalled) {
-            self.hub.inner.metrics.record_evictions(1, now);
+            self.hub.inner.metrics.record_stalled(1, now);
             tracing::info!(connection = %id, reason = %CloseReason::Stalled, "connection evicted");
         }
     }
