@@ -206,11 +206,6 @@ where
             is_closing = true;
             Pin::new(&mut *connection).graceful_shutdown();
         }
-        // Before anything more is read: what was begun is not cut off, nor is an answer on its way.
-        let is_evicted = shared.client.place.poll_evicted(cx).is_ready();
-        if is_evicted && !shared.watch.is_write_pending() {
-            return Poll::Ready(Ok(None));
-        }
         if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
             return Poll::Ready(result.map(|()| shared.taken.lock().take()));
         }
@@ -219,6 +214,11 @@ where
             return Poll::Ready(Ok(taken.take()));
         }
         drop(taken);
+        // A request that has come by now is answered, and keeps its place; on a busy machine it may have waited for being read.
+        let is_evicted = shared.client.place.poll_evicted(cx).is_ready();
+        if is_evicted && !shared.watch.is_write_pending() {
+            return Poll::Ready(Ok(None));
+        }
         let send_timeout = || hub.config().send_timeout;
         let given_up = patience.poll_answer(cx, &shared.watch, hub, send_timeout);
         given_up.map(|()| Ok(None))
