@@ -21,9 +21,9 @@ use crate::units::Size;
 )]
 pub struct MemorySettings {
     /// Memory for everything that the hub holds; a request that finds none left is answered with 503. The program takes some
-    /// 10MiB beside it. Defaults follow from it: --window and an ephemeral log get an eighth of it at most, --stream-compression
-    /// 3/32, --max-body a 32nd, --max-event a 128th, and --max-connections what fits into 3/64 [default: half of what the
-    /// container or the machine has; at least 8MiB]
+    /// 10MiB beside it. Defaults follow from it: --window and an ephemeral log get a tenth of it at most, --stream-compression
+    /// 3/40, --max-body a 40th, --max-event a 160th, and --max-connections what fits into 3/80 [default: half of what the
+    /// container or the machine has; at least 10MiB]
     #[arg(long, env = "SSE_MEMORY", value_name = "SIZE")]
     pub memory: Option<Size>,
 }
@@ -182,7 +182,7 @@ pub(super) fn given_connections(total_bytes: usize, streams: Option<usize>) -> O
 /// More than this is of no use: the system keeps the file in memory too.
 const MAX_CACHE_BYTES: usize = 64 << 20;
 /// Below this the smallest accounts have room for nothing: with it a body may have 256 KiB and an event 64.
-const MIN_PART_BYTES: u128 = (8 << 20) / PARTS as u128;
+const MIN_PART_BYTES: u128 = (10 << 20) / PARTS as u128;
 /// What is assumed where the machine does not tell how much memory it has.
 const DEFAULT_MACHINE_BYTES: u64 = 1 << 30;
 /// A control character is six in JSON, and a line break seven in an event stream.

@@ -23,7 +23,7 @@ pub struct RetentionSettings {
     #[arg(long, env = "SSE_RETENTION_AGE", value_name = "DURATION")]
     pub retention_age: Option<Span>,
     /// Keep at most this much event data; with --ephemeral the log takes this much of --memory [default: 1GiB; with
-    /// --ephemeral 64MiB, and no more than an eighth of --memory]
+    /// --ephemeral 64MiB, and no more than a tenth of --memory]
     #[arg(long, env = "SSE_RETENTION_SIZE", value_name = "SIZE")]
     pub retention_size: Option<Size>,
     /// Keep at most this many events [default: no limit]

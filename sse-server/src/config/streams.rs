@@ -50,8 +50,8 @@ pub struct StreamSettings {
     /// (announce the gap and go on) [default: disconnect]
     #[arg(long, env = "SSE_OVERFLOW", value_name = "POLICY")]
     pub overflow: Option<Overflow>,
-    /// Memory for the newest events, shared by all readers; it is taken off --memory [default: 16MiB, and no more than an eighth
-    /// of --memory]
+    /// Memory for the newest events, shared by all readers; it is taken off --memory [default: 16MiB, and no more than a tenth of
+    /// --memory]
     #[arg(long, env = "SSE_WINDOW", value_name = "SIZE")]
     pub window: Option<Size>,
 }

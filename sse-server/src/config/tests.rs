@@ -517,6 +517,7 @@ fn a_default_follows_what_was_given() {
     };
     let memory = "memory = \"1GiB\"\n";
     assert_eq!(sizes(memory), (4 << 20, 1 << 20));
+    let memory = "memory = \"2GiB\"\n";
     assert_eq!(sizes(&format!("{memory}max-body = 8000")), (8000, 8000));
     let large = format!("{memory}max-event = \"8MiB\"");
     assert_eq!(sizes(&large), (8 << 20, 8 << 20));
@@ -526,21 +527,21 @@ fn a_default_follows_what_was_given() {
 fn what_was_given_is_taken_off_the_memory_and_the_rest_is_shared_out() {
     let config = |text: &str| parse(text).unwrap();
     let size = |config: &Config, account: Account| config.hub.memory[account as usize];
-    let even = config("memory = \"64MiB\"\nephemeral = true");
+    let even = config("memory = \"80MiB\"\nephemeral = true");
     assert_eq!(size(&even, Account::Bodies), 6 << 20);
     assert_eq!(even.hub.window_bytes, 8 << 20);
     assert_eq!(even.retention.max_bytes, Some(8 << 20));
-    let large = config("memory = \"64MiB\"\nephemeral = true\nwindow = \"36MiB\"");
-    assert_eq!(large.hub.window_bytes, 36 << 20);
-    assert_eq!(size(&large, Account::Bodies), 3 << 20, "28 MiB in 56 parts");
+    let large = config("memory = \"80MiB\"\nephemeral = true\nwindow = \"44MiB\"");
+    assert_eq!(large.hub.window_bytes, 44 << 20);
+    assert_eq!(size(&large, Account::Bodies), 3 << 20, "36 MiB in 72 parts");
     let all: usize = large.hub.memory.iter().sum();
-    assert!(all <= 64 << 20);
-    let small = config("memory = \"64MiB\"\nephemeral = true\nwindow = \"1MiB\"");
+    assert!(all <= 80 << 20);
+    let small = config("memory = \"80MiB\"\nephemeral = true\nwindow = \"1MiB\"");
     assert_eq!(size(&small, Account::Bodies), 6 << 20);
-    let many = config("memory = \"64MiB\"\nephemeral = true\nmax-connections = 16384");
+    let many = config("memory = \"80MiB\"\nephemeral = true\nmax-connections = 16384");
     assert_eq!(many.hub.max_connections, 16_384);
     assert_eq!(size(&many, Account::Connections), 16 << 20);
-    assert_eq!(config("memory = \"8MiB\"").hub.max_connections, 768);
+    assert_eq!(config("memory = \"10MiB\"").hub.max_connections, 768);
     assert_eq!(config("memory = \"1GiB\"").hub.max_connections, 10_000);
 }
 

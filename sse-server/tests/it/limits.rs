@@ -15,7 +15,7 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 #[test]
 fn ended_jobs_make_room_for_new_ones_and_for_those_under_way() {
     // 1.5 MiB of it are for jobs.
-    let server = Server::with(&["--memory", "16MiB"]);
+    let server = Server::with(&["--memory", "20MiB"]);
     let change =
         |job_id: &str, call: &str, body| server.post(&format!("/jobs/{job_id}/{call}"), &body).ok();
     server.post("/jobs", &json!({"job_id": "long"})).ok();

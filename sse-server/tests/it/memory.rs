@@ -22,7 +22,7 @@ fn bodies(server: &Server) -> Value {
 
 #[test]
 fn one_address_gets_half_of_what_there_is_and_then_a_503_that_names_it() {
-    let server = Server::with(&["--memory", "64MiB"]);
+    let server = Server::with(&["--memory", "80MiB"]);
     // Three of 32 parts are for bodies.
     assert_eq!(bodies(&server)["max_bytes"], 6 << 20);
     let first = unfinished(&server, 2 << 20);
@@ -149,7 +149,7 @@ fn connections_are_told_in_pages() {
 
 #[test]
 fn large_jobs_are_listed_in_pages_that_always_find_memory() {
-    let server = Server::with(&["--memory", "16MiB"]);
+    let server = Server::with(&["--memory", "20MiB"]);
     let count = 12;
     for n in 0..count {
         let id = format!("{n} ä");
@@ -184,7 +184,7 @@ fn large_jobs_are_listed_in_pages_that_always_find_memory() {
 
 #[test]
 fn a_poll_of_events_that_are_long_as_json_always_finds_memory() {
-    let server = Server::with(&["--memory", "8MiB"]);
+    let server = Server::with(&["--memory", "10MiB"]);
     // Six times as long as JSON.
     let data = "\u{1}".repeat(40_000);
     for n in 0..6 {

@@ -175,7 +175,7 @@ fn every_wrong_start_is_one_clear_line() {
         ),
         (
             &["--memory", "1KiB"],
-            &["--memory 1KiB", "8MiB or more", "two of its largest items"],
+            &["--memory 1KiB", "10MiB or more", "two of its largest items"],
         ),
         (
             &["--memory", "64MiB", "--window", "63MiB"],

@@ -34,7 +34,7 @@ fn a_promise_of_much_costs_little() {
 /// What a message on its way holds is of the same account as a request's body.
 #[test]
 fn messages_that_do_not_end_find_no_memory_at_last() {
-    let server = Server::with(&["--memory", "64MiB"]);
+    let server = Server::with(&["--memory", "80MiB"]);
     let promise = [head(true, TEXT, 2_000_000, true), vec![0; 4]].concat();
     let mut sockets: Vec<WebSocket> = (0..3)
         .map(|_| {

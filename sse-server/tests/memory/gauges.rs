@@ -25,7 +25,7 @@ struct Watched {
 
 impl Watched {
     fn start(args: &[&str]) -> Self {
-        let limits = ["--memory", "512MiB"];
+        let limits = ["--memory", "640MiB"];
         Self::watch(Server::start_with(&[&limits, args].concat()))
     }
 
@@ -174,7 +174,7 @@ fn the_log_on_disk() {
     let folder = folder.path().to_str().unwrap();
     let server = Server::start_on(&[
         "--memory",
-        "512MiB",
+        "640MiB",
         "--data-dir",
         folder,
         "--durability",
@@ -396,7 +396,7 @@ fn connections_over_tls() {
     let server = Server::start_with(&[
         "--ephemeral",
         "--memory",
-        "512MiB",
+        "640MiB",
         "--tls-cert",
         certificate.to_str().unwrap(),
         "--tls-key",

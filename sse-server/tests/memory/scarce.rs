@@ -11,7 +11,7 @@ use crate::{ALONE, Server};
 const LITTLE: &[&str] = &[
     "--ephemeral",
     "--memory",
-    "8MiB",
+    "10MiB",
     "--max-connections",
     "64",
     "--send-timeout",

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{ALONE, Server};
 
 /// The least that is taken, and one less of it is refused.
-const LEAST: &str = "8MiB";
+const LEAST: &str = "10MiB";
 /// How long the storm lasts. Long enough for each client to go round some times.
 const STORM: Duration = Duration::from_secs(8);
 const CLIENTS: usize = 48;
@@ -33,11 +33,11 @@ fn the_smallest_hub_lives_through_everything_at_once() {
     let _alone = ALONE.lock();
     let mut less = Command::new(env!("CARGO_BIN_EXE_sse-server"));
     let less = less
-        .args(["--ephemeral", "--memory", "8388607"])
+        .args(["--ephemeral", "--memory", "10485759"])
         .output()
         .unwrap();
     let less = String::from_utf8_lossy(&less.stderr).into_owned();
-    assert!(less.contains("give 8MiB or more"), "{less}");
+    assert!(less.contains("give 10MiB or more"), "{less}");
     let server = Server::start_bare(&["--ephemeral", "--memory", LEAST, "--send-timeout", "1s"]);
     let memory = |server: &Server| stats(server)["memory"].clone();
     let before = memory(&server);
