@@ -115,11 +115,13 @@ pub enum GapReason {
     Trimmed,
     /// Some of what came next is no longer kept, by the retention of its topic; what else there is follows.
     Thinned,
+    /// The reader was late, and events of low priority were left out for it.
+    LowPriority,
 }
 
 impl GapReason {
     /// Its name in the `gap` event: `foreign_epoch`, `beyond_head`, `unknown_id`, `trimmed`,
-    /// `thinned`.
+    /// `thinned`, `low_priority`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -128,6 +130,7 @@ impl GapReason {
             Self::UnknownId => "unknown_id",
             Self::Trimmed => "trimmed",
             Self::Thinned => "thinned",
+            Self::LowPriority => "low_priority",
         }
     }
 }

@@ -244,6 +244,7 @@ fn example(name: &str, option: &Arg) -> String {
         "allowed-event-type" => "progress",
         "never-compress" => "secret/*",
         "retain" => "progress/*;keep-latest=1",
+        "when-late" => "price/*;latest=symbol",
         "health-threshold" => "memory=80%,95%",
         "ready-needs" => "log",
         "memory" => "256MiB",

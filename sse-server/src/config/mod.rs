@@ -12,6 +12,7 @@ mod explain;
 mod file;
 mod health;
 mod http;
+mod late_rule;
 mod limits;
 mod log;
 mod memory;

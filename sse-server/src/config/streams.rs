@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::check::{some_bytes, some_time};
+use super::late_rule::LateRuleSetting;
 use super::settings::or_fields;
 use super::{ConfigError, invalid};
-use crate::hub::HubConfig;
-use crate::hub::Overflow;
+use crate::hub::{HubConfig, LateConfig, Overflow};
 use crate::units::{Size, Span};
 use crate::wire::HeartbeatForm;
 
@@ -50,6 +50,21 @@ pub struct StreamSettings {
     /// (announce the gap and go on) [default: disconnect]
     #[arg(long, env = "SSE_OVERFLOW", value_name = "POLICY")]
     pub overflow: Option<Overflow>,
+    /// What a reader that is late is spared: patterns separated by commas, then latest (events that a newer one of the same topic and
+    /// type replaces), latest=FIELD (the same, for each value of a field of the data), sample=DURATION (all but the newest of
+    /// each interval) or drop-low (events of low priority), as in `price/*;latest=symbol`. Events of high priority are always
+    /// delivered. Repeatable; the first rule that matches a topic applies [default: nothing is left out]
+    #[arg(
+        long,
+        env = "SSE_WHEN_LATE",
+        value_delimiter = '|',
+        value_name = "RULE"
+    )]
+    pub when_late: Option<Vec<LateRuleSetting>>,
+    /// A reader is late when its next event has waited for this long, or for a quarter of it where the event is of low priority
+    /// [default: 1s]
+    #[arg(long, env = "SSE_LATE_AFTER", value_name = "DURATION")]
+    pub late_after: Option<Span>,
     /// Memory for the newest events, shared by all readers; it is taken off --memory [default: 16MiB, and no more than a tenth of
     /// --memory]
     #[arg(long, env = "SSE_WINDOW", value_name = "SIZE")]
@@ -60,7 +75,7 @@ impl StreamSettings {
     pub(super) fn or(self, other: Self) -> Self {
         or_fields!(self, other:
             heartbeat, max_heartbeat, max_linger, heartbeat_form, retry, send_timeout, idle_timeout, sweep_interval,
-            overflow, window,
+            overflow, when_late, late_after, window,
         )
     }
 
@@ -79,6 +94,13 @@ impl StreamSettings {
             idle_timeout: some_time("--idle-timeout", self.idle_timeout, hub.idle_timeout)?,
             sweep_interval: some_time("--sweep-interval", self.sweep_interval, hub.sweep_interval)?,
             overflow: self.overflow.unwrap_or(hub.overflow),
+            late: LateConfig {
+                late_after: some_time("--late-after", self.late_after, hub.late.late_after)?,
+                rules: match self.when_late {
+                    None => hub.late.rules,
+                    Some(rules) => rules.into_iter().map(LateRuleSetting::build).collect(),
+                },
+            },
             window_bytes: some_bytes("--window", self.window, hub.window_bytes)?,
             ..hub
         };

@@ -85,6 +85,8 @@ fn value(option: &str) -> &'static str {
         "overflow" => "drop-oldest",
         "compression-level" => "best",
         "retain" => "a,b;max-age=1h;max-count=2",
+        "when-late" => "a,b/*;sample=100ms,key",
+        "late-after" => "2s",
         "health-threshold" => "memory=80%,95%",
         "ready-needs" => "log",
         "max-connections"

@@ -1,5 +1,7 @@
 //! `GET /events`: a stream is opened, or refused with a reason.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use sse_compress::{AcceptEncoding, Coding};
 use sse_pool::Refusal;
@@ -14,7 +16,7 @@ use crate::access::Limited;
 use crate::clock;
 use crate::hub::{AdmissionError, Hub, InvalidInterest, NamedSubscription};
 use crate::session::{ConnectError, ConnectionRequest, EventStream};
-use crate::units::Quoted;
+use crate::units::{Quoted, Span};
 use crate::wire::{self, Format, Protocol};
 
 pub(super) async fn open(request: Request<'_>) -> Result<Response<Body>, Problem> {
@@ -83,6 +85,7 @@ fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest
     let dialect = request.dialect;
     let compressed = is_on(request, "compression", dialect.wraps_large_messages)?;
     let may_code = is_on(request, "stream_compression", true)?;
+    let batch = batch_interval(query)?;
     let mut interest = query.interest()?;
     if dialect.has_short_job_names
         && let Some(types) = &mut interest.event_types
@@ -117,13 +120,27 @@ fn wanted(request: &Request<'_>, protocol: Protocol) -> Result<ConnectionRequest
             shows_topics: shows_topics(query)?,
         },
         // Compressed messages in a compressed stream would be work for nothing.
-        coding: if compressed || !may_code || protocol == Protocol::WebSocket {
+        // Readers that collect events have none of their writes in common.
+        coding: if compressed || batch.is_some() || !may_code || protocol == Protocol::WebSocket {
             Coding::Identity
         } else {
             wanted_coding(&request.headers)
         },
+        batch,
         shard: request.shard,
     })
+}
+
+/// How long events are to be collected.
+fn batch_interval(query: &Query) -> Result<Option<Duration>, Problem> {
+    let wrong = |what: String| Err(Problem::bad_field("batch", what));
+    match query.get("batch").map(str::parse) {
+        None => Ok(None),
+        Some(Ok(Span(Duration::ZERO))) => Ok(None),
+        Some(Ok(Span(interval))) if interval <= MAX_BATCH => Ok(Some(interval)),
+        Some(Ok(_)) => wrong(format!("must be at most {} s", MAX_BATCH.as_secs())),
+        Some(Err(problem)) => wrong(problem),
+    }
 }
 
 /// Whether the topics of each event are to be told.
@@ -285,7 +302,9 @@ pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
 }
 
 /// What a stream can be told beside what every reader can.
-const STREAM_PARAMETERS: [&str; 3] = ["durable", "compression", "stream_compression"];
+const STREAM_PARAMETERS: [&str; 4] = ["durable", "compression", "stream_compression", "batch"];
+/// Events may be collected for no longer: the end of a stream may wait as long.
+const MAX_BATCH: Duration = Duration::from_secs(10);
 /// The codings of streams; of those that a client likes equally, the first is chosen.
 const OFFERED: &[Coding] = &[Coding::Gzip, Coding::Identity];
 

@@ -9,7 +9,7 @@ use sse_compress::Level;
 use sse_health::{Signal, Thresholds};
 use sse_pool::{Limits, PoolConfig, WindowConfig};
 
-use super::Need;
+use super::{LateConfig, Need};
 use crate::access::budget::{Account, STREAM_BYTES, Sizes, shares};
 use crate::access::{PlaceLimits, RateLimits};
 use crate::audit::AuditLog;
@@ -67,6 +67,8 @@ pub struct HubConfig {
     pub idle_timeout: Duration,
     /// How often idle connections and old events are looked for.
     pub sweep_interval: Duration,
+    /// What a reader that is late is spared.
+    pub late: LateConfig,
     /// What happens to a reader whose next event is no longer kept.
     pub overflow: Overflow,
     /// Memory for the newest events, which all readers share, in bytes.
@@ -178,6 +180,7 @@ impl Default for HubConfig {
             send_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(300),
             sweep_interval: Duration::from_secs(60),
+            late: LateConfig::default(),
             overflow: Overflow::Disconnect,
             window_bytes: 16 << 20,
             window_events: 65_536,

@@ -9,6 +9,7 @@ use sse_broker::{Record, RecordRef};
 use sse_compress::MessageCompressor;
 use sse_pool::Entry;
 
+use super::when_late::Class;
 use crate::access::visibility;
 use crate::wire::{Format, Message};
 
@@ -19,6 +20,8 @@ pub struct EncodedRecord {
     committed_at: Instant,
     /// Kept out of every compression context.
     is_never_compressed: bool,
+    /// What the rules for late readers make of it.
+    class: Option<Class>,
     /// As a plain event stream has it, which is what nearly all readers want.
     plain: Bytes,
     /// In the other formats, by number.
@@ -56,6 +59,7 @@ impl EncodedRecord {
     pub(crate) fn new(
         record: Arc<Record>,
         is_never_compressed: bool,
+        class: Option<Class>,
         compressor: &MessageCompressor,
         others_bytes: Arc<AtomicUsize>,
         now: Instant,
@@ -66,6 +70,7 @@ impl EncodedRecord {
             record,
             committed_at: now,
             is_never_compressed,
+            class,
             others: OnceLock::new(),
         }
     }
@@ -96,6 +101,11 @@ impl EncodedRecord {
     /// Whether it is kept out of every compression context.
     pub(crate) fn is_never_compressed(&self) -> bool {
         self.is_never_compressed
+    }
+
+    /// What the rules for late readers make of it; `None` where it is never left out.
+    pub(crate) fn class(&self) -> Option<Class> {
+        self.class
     }
 
     /// When it was committed.

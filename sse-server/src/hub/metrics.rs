@@ -19,7 +19,8 @@ use sse_health::{
 
 use sse_pool::SweepOutcome;
 
-use super::{GapCounts, Hub, HubConfig};
+use super::when_late::Reason;
+use super::{GapCounts, Hub, HubConfig, LeftOut};
 use crate::clock;
 
 /// The hub's measuring instruments.
@@ -27,6 +28,8 @@ pub(crate) struct Metrics {
     pub(super) monitor: HealthMonitor,
     /// By reason.
     gaps: Mutex<BTreeMap<&'static str, GapCounts>>,
+    /// Events that readers did not get, by [`Reason`].
+    left_out: [AtomicU64; Reason::ALL.len()],
     pub(super) takeovers: AtomicU64,
     pub(super) refused_takeovers: AtomicU64,
     pub(super) panics: AtomicU64,
@@ -53,6 +56,7 @@ impl Metrics {
                 now,
             ),
             gaps: Mutex::default(),
+            left_out: Default::default(),
             takeovers: AtomicU64::new(0),
             refused_takeovers: AtomicU64::new(0),
             panics: AtomicU64::new(0),
@@ -117,6 +121,32 @@ impl Metrics {
         traffic
             .missed
             .add(u32::try_from(missed).unwrap_or(u32::MAX), now);
+    }
+
+    /// So many readers did not get what was left out of their batch.
+    pub(super) fn record_left_out(&self, left_out: LeftOut, readers: usize) {
+        if left_out == LeftOut::default() {
+            return;
+        }
+        let readers = readers as u64;
+        for (total, count) in std::iter::zip(&self.left_out, left_out.counts) {
+            total.fetch_add(u64::from(count) * readers, Ordering::Relaxed);
+        }
+        if let Some(gap) = left_out.gap() {
+            let missed = left_out.counts[Reason::LowPriority as usize];
+            let mut gaps = self.gaps.lock();
+            let counts = gaps.entry(gap.reason.as_str()).or_default();
+            counts.gaps += readers;
+            counts.missed_events += u64::from(missed) * readers;
+        }
+    }
+
+    /// Events that were left out, counted for each reader, by reason.
+    pub(super) fn left_out(&self) -> BTreeMap<&'static str, u64> {
+        let counts = std::iter::zip(Reason::ALL, &self.left_out);
+        counts
+            .map(|(reason, count)| (reason.name(), count.load(Ordering::Relaxed)))
+            .collect()
     }
 
     /// A stream was replaced by a newer one of the same named subscription.
@@ -309,6 +339,17 @@ impl Hub {
             gaps.get_or_create(&label).inc_by(counts.gaps);
             missed.get_or_create(&label).inc_by(counts.missed_events);
         }
+        let left_out = Family::<ReasonLabel, Counter>::default();
+        for (reason, count) in self.inner.metrics.left_out() {
+            left_out
+                .get_or_create(&ReasonLabel { reason })
+                .inc_by(count);
+        }
+        registry.register(
+            "events_left_out",
+            "Events that readers did not get, because they had expired or by a rule for late readers",
+            left_out,
+        );
         let behind = Gauge::<i64>::default();
         let most = self.inner.metrics.most_behind();
         behind.set(i64::try_from(most).unwrap_or(i64::MAX));

@@ -31,6 +31,7 @@ mod readiness;
 mod replay;
 mod rights;
 mod stats;
+mod when_late;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sse_broker::{
     Bounds, Broker, Durability, LogHealth, Offset, Page, Position, ReadError, ReadRequest, Record,
-    StoredState, Tail, Topic, UnixMillis,
+    RecordRef, StoredState, Tail, Topic, UnixMillis,
 };
 use sse_compress::MessageCompressor;
 use sse_health::Phase;
@@ -69,7 +70,7 @@ pub(crate) use placement::Placement;
 pub use poll::{PollError, PollRequest, Polled};
 pub use publication::{DEFAULT_TOPIC, Publication, RESERVED_EVENT_TYPES};
 pub use publish::{PublishError, Published, RefusedPublication};
-pub(crate) use reader::{Batch, Reader, Written, leave_out_expired};
+pub(crate) use reader::{Batch, Reader, Written};
 pub use readiness::Need;
 pub(crate) use replay::{HeldPage, RenderRecord};
 pub use rights::{RenewError, RevokeError, Revoked};
@@ -77,6 +78,9 @@ pub use stats::{
     CompressionJson, GapCounts, HubStats, LatencyMs, LogJson, PlacesJson, RateJson,
     StreamCompressionJson, WindowJson,
 };
+
+pub use when_late::{LateConfig, LatePolicy, LateRule};
+pub(crate) use when_late::{LeftOut, Reason as LeftOutReason};
 
 use crate::access::budget::{Account, AccountStatus, Budget, STREAM_BYTES};
 use crate::access::{Credential, Places, Rates, Sockets, UserPlaces, visibility};
@@ -91,6 +95,7 @@ use interner::Interner;
 use jobs::Jobs;
 use load_governor::LoadGovernor;
 use names::Names;
+use when_late::WhenLate;
 
 /// A running hub. Cloning it is cheap; all clones are the same hub.
 ///
@@ -140,6 +145,7 @@ struct Inner {
     /// The shards that are served by a writer of their own.
     leased_shards: Mutex<Vec<bool>>,
     cohorts: Cohorts,
+    when_late: WhenLate,
     /// The names that records have in common.
     names: Names,
     /// What the window's events take in other formats than the plain one.
@@ -427,6 +433,7 @@ impl Inner {
             publishing: AtomicUsize::new(0),
             quiet: Notify::new(),
             cohorts: Cohorts::new(budget),
+            when_late: WhenLate::new(config.late.clone(), config.window_bytes),
             names: Names::default(),
             other_frames_bytes: Arc::default(),
             exclusions: Exclusions::default(),
@@ -442,9 +449,12 @@ impl Inner {
 
     /// A committed record as the pool has it.
     fn entry(&self, record: &Arc<Record>, now: Instant) -> Entry<Arc<EncodedRecord>> {
+        let class = self.when_late.class(&RecordRef::from(&**record));
+        self.when_late.observe(class, record.position.offset);
         let encoded = EncodedRecord::new(
             Arc::clone(record),
             self.is_never_compressed(record),
+            class,
             &self.compressor,
             Arc::clone(&self.other_frames_bytes),
             now,
@@ -522,6 +532,7 @@ impl Tail for PoolTail {
             return;
         };
         inner.jobs.forget_offsets();
+        inner.when_late.forget();
         inner.pool.reset(bounds.epoch.0, bounds.head, clock::now());
         inner.head.send_replace(bounds.head);
         tracing::warn!(

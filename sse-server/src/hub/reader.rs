@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sse_broker::{Bounds, Epoch, Offset, ReadRequest, Scope};
+use sse_broker::{Bounds, Epoch, Offset, ReadRequest, RecordRef, Scope};
 use sse_pool::{CloseReason, ConnectionId, ConnectionInfo, Entry, ReaderKey, Selector};
 
-use super::{EncodedRecord, Hub, Placement};
+use super::when_late::Reason;
+use super::{EncodedRecord, Hub, LeftOut, Placement};
 use crate::access::visibility;
 use crate::clock::Moment;
 use crate::wire::{Format, Message};
@@ -169,37 +170,67 @@ impl Hub {
         Bytes::from(bytes)
     }
 
-    /// The frames of a batch behind each other, without those that have expired; `None` when none is left.
+    /// Takes out of a batch what its readers do not get: what has expired, and what they are spared because they are late.
+    pub(crate) fn leave_out(&self, batch: &mut Batch, readers: usize, moment: Moment) -> LeftOut {
+        let left_out = self.inner.when_late.leave_out(batch, moment);
+        self.inner.metrics.record_left_out(left_out, readers);
+        left_out
+    }
+
+    /// Why a reader does not get a record that it reads from the log now, if it does not.
+    pub(crate) fn leaves_out(&self, record: &RecordRef<'_>, moment: Moment) -> Option<Reason> {
+        let when_late = &self.inner.when_late;
+        when_late.leaves_out(record, moment.unix_millis)
+    }
+
+    /// What was left out of a page of the log for one reader.
+    pub(crate) fn record_left_out(&self, left_out: LeftOut) {
+        self.inner.metrics.record_left_out(left_out, 1);
+    }
+
+    /// The frames of a batch behind each other, and what is to be told of what was left out of it; `None` when there is neither.
     pub(crate) fn join_frames(
         &self,
         format: Format,
-        batch: &mut Batch,
+        batch: &Batch,
+        left_out: LeftOut,
         moment: Moment,
     ) -> Option<Written> {
-        leave_out_expired(batch, moment);
+        let gap = self.gap_bytes(format, left_out, moment);
         let bytes = match &batch[..] {
-            [] => return None,
-            [only] => self.frame(&only.payload, format).clone(),
+            [] => Bytes::from(gap?),
+            [only] if gap.is_none() => self.frame(&only.payload, format).clone(),
             many => {
                 let size = many
                     .iter()
                     .map(|entry| self.frame(&entry.payload, format).len());
-                let mut bytes = Vec::with_capacity(size.sum());
+                let gap = gap.unwrap_or_default();
+                let mut bytes = Vec::with_capacity(size.sum::<usize>() + gap.len());
                 for entry in many {
                     bytes.extend_from_slice(self.frame(&entry.payload, format));
                 }
+                bytes.extend_from_slice(&gap);
                 Bytes::from(bytes)
             }
         };
+        let oldest = batch.first().map(|entry| entry.payload.committed_at());
         Some(Written {
             bytes,
             events: batch.len() as u64,
-            oldest: batch.first()?.payload.committed_at(),
+            oldest: oldest.unwrap_or(moment.now),
         })
     }
-}
 
-/// Leaves out events that have expired.
-pub(crate) fn leave_out_expired(batch: &mut Batch, moment: Moment) {
-    batch.retain(|entry| !entry.payload.record().is_expired(moment.unix_millis));
+    /// What a reader is told of what was left out.
+    pub(crate) fn gap_bytes(
+        &self,
+        format: Format,
+        left_out: LeftOut,
+        moment: Moment,
+    ) -> Option<Vec<u8>> {
+        let gap = left_out.gap()?;
+        let mut bytes = Vec::new();
+        self.write(format, Message::Gap(&gap, moment.unix_millis), &mut bytes);
+        Some(bytes)
+    }
 }

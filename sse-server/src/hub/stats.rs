@@ -42,6 +42,8 @@ pub struct HubStats {
     pub gaps: u64,
     /// The same by reason, with how many events they missed at most.
     pub gaps_by_reason: BTreeMap<&'static str, GapCounts>,
+    /// Events that readers did not get, counted for each reader: because they had `expired`, or by a rule for late readers.
+    pub events_left_out: BTreeMap<&'static str, u64>,
     /// How many events the slowest reader has yet to look at.
     pub most_behind: usize,
     /// Streams that were replaced by a newer one of the same named subscription.
@@ -262,6 +264,7 @@ impl Hub {
             bytes_delivered: metrics.bytes_delivered.load(Ordering::Relaxed),
             gaps: gaps.values().map(|counts| counts.gaps).sum(),
             gaps_by_reason: gaps,
+            events_left_out: metrics.left_out(),
             subscription_takeovers: metrics.takeovers.load(Ordering::Relaxed),
             refused_takeovers: metrics.refused_takeovers.load(Ordering::Relaxed),
             panics: metrics.panics.load(Ordering::Relaxed),

@@ -202,11 +202,14 @@ where
     let mut closed = pin!(reached(stage, Stage::Draining));
     let mut patience = Patience::default();
     std::future::poll_fn(|cx| {
-        if !is_closing && closed.as_mut().poll(cx).is_ready() {
+        let mut served = connection.poll_without_shutdown(cx);
+        // Only then, because a connection of which no request has been read is closed at once.
+        if served.is_pending() && !is_closing && closed.as_mut().poll(cx).is_ready() {
             is_closing = true;
             Pin::new(&mut *connection).graceful_shutdown();
+            served = connection.poll_without_shutdown(cx);
         }
-        if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+        if let Poll::Ready(result) = served {
             return Poll::Ready(result.map(|()| shared.taken.lock().take()));
         }
         let mut taken = shared.taken.lock();

@@ -17,12 +17,13 @@
 //! Two writers share it: [`EventStream`], for a task or a body per reader, and the reactor, for thousands of
 //! sockets in one task.
 
+mod batching;
 mod open;
 mod opening;
 mod pages;
 mod stream;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sse_broker::{
@@ -38,8 +39,9 @@ pub(crate) use pages::PageCall;
 pub use stream::EventStream;
 
 use crate::clock::Moment;
-use crate::hub::{Batch, HeldPage, Member, Overflow, Reader, Written, leave_out_expired};
+use crate::hub::{Batch, HeldPage, LeftOut, Member, Overflow, Reader, Written};
 use crate::wire::{Format, Message, Unavailable};
+use batching::Batching;
 use opening::Opening;
 use pages::Pages;
 
@@ -59,6 +61,8 @@ pub(crate) struct Session {
     farewell: Option<Farewell>,
     /// It has not had everything yet since it began or fell behind: what it gets is late because it asked late.
     is_behind: bool,
+    /// Its events are collected before they are written.
+    batching: Option<Batching>,
 }
 
 /// Why the hub ends a stream, and when its reader should come back.
@@ -87,6 +91,8 @@ enum Phase {
 pub(crate) enum Next {
     /// Write these bytes, then ask again.
     Write(Bytes),
+    /// Come back then: events that come until then are written together. They may be there already.
+    Wait(Instant),
     /// Read the window, and say what came of it: [`Session::handle_read`].
     Look,
     /// Read this page of the log: [`Session::handle_page`].
@@ -98,8 +104,15 @@ pub(crate) enum Next {
 }
 
 impl Session {
-    fn new(format: Format, member: Option<Member>, splice: Splice, opening: Opening) -> Self {
+    fn new(
+        format: Format,
+        member: Option<Member>,
+        splice: Splice,
+        opening: Opening,
+        batch: Option<Duration>,
+    ) -> Self {
         Self {
+            batching: batch.map(Batching::new),
             format,
             member: member.map(Box::new),
             phase: Phase::Opening(opening.bytes),
@@ -155,12 +168,16 @@ impl Session {
             reads_log_first: false,
             farewell: None,
             is_behind: true,
+            batching: None,
         }
     }
 
     /// Whether nothing but the form need be remembered: the reader is live, and all of every batch is for it.
     pub(crate) fn is_plain(&self) -> bool {
-        self.is_live() && self.snapshots.is_empty() && self.member.is_none()
+        self.is_live()
+            && self.snapshots.is_empty()
+            && self.member.is_none()
+            && self.batching.is_none()
     }
 
     /// Whether the window serves it.
@@ -171,7 +188,11 @@ impl Session {
     /// Whether nothing but its place in its cohort need be known to write what the window has: see
     /// [`compress`](Self::compress).
     pub(crate) fn is_plain_but_compressed(&self) -> bool {
-        self.member.is_some() && !self.is_behind && self.snapshots.is_empty() && self.is_live()
+        self.member.is_some()
+            && self.batching.is_none()
+            && !self.is_behind
+            && self.snapshots.is_empty()
+            && self.is_live()
     }
 
     /// A batch as the reader's cohort has it. `may_have_changed` is whether the reader may have another selector than it came
@@ -180,13 +201,22 @@ impl Session {
         &mut self,
         reader: Reader<'_>,
         batch: &Batch,
+        left_out: LeftOut,
         may_have_changed: bool,
+        moment: Moment,
     ) -> Option<Bytes> {
         let format = self.format;
         let is_same = |selector: &_| !may_have_changed || reader.has_selector(selector);
-        let bytes = self.member.as_mut()?.batch(batch, is_same, |delivery| {
-            reader.hub.frame(delivery, format)
-        });
+        let member = self.member.as_mut()?;
+        let mut bytes = match batch.is_empty() {
+            true => Bytes::new(),
+            false => member.batch(batch, is_same, |delivery| {
+                reader.hub.frame(delivery, format)
+            }),
+        };
+        if let Some(gap) = reader.hub.gap_bytes(format, left_out, moment) {
+            bytes = [&bytes[..], &member.own(&gap)].concat().into();
+        }
         Some(bytes)
     }
 
@@ -249,7 +279,14 @@ impl Session {
                 };
                 Next::Write(bytes)
             }
-            Phase::Live => Next::Look,
+            Phase::Live => {
+                let batching = self.batching.as_ref();
+                match batching.and_then(Batching::not_before) {
+                    // One that was closed hears so at once.
+                    Some(then) if then > moment.now && reader.is_open() => Next::Wait(then),
+                    _ => Next::Look,
+                }
+            }
             Phase::Fetching(after) => {
                 let after = *after;
                 self.phase = Phase::Replaying;
@@ -325,6 +362,9 @@ impl Session {
     /// It has been given everything there is, and waits.
     pub(crate) fn has_caught_up(&mut self) {
         self.is_behind = false;
+        if let Some(batching) = &mut self.batching {
+            batching.has_caught_up();
+        }
     }
 
     fn write_batch(
@@ -343,13 +383,18 @@ impl Session {
                 )
             });
         }
+        let left_out = reader.hub.leave_out(batch, 1, moment);
         let written = if self.member.is_some() {
-            self.compress_what_is_left(reader, batch, moment)
+            self.compress_what_is_left(reader, batch, left_out, moment)
         } else {
-            reader.hub.join_frames(self.format, batch, moment)
+            let hub = reader.hub;
+            hub.join_frames(self.format, batch, left_out, moment)
         };
         batch.clear();
         let written = written?;
+        if let Some(batching) = &mut self.batching {
+            batching.has_written(moment.now);
+        }
         let (metrics, events) = (reader.hub.metrics(), written.events);
         if self.is_behind {
             metrics.record_replay(events, written.bytes.len(), moment.now);
@@ -364,15 +409,18 @@ impl Session {
     fn compress_what_is_left(
         &mut self,
         reader: Reader<'_>,
-        batch: &mut Batch,
+        batch: &Batch,
+        left_out: LeftOut,
         moment: Moment,
     ) -> Option<Written> {
-        leave_out_expired(batch, moment);
-        let oldest = batch.first()?.payload.committed_at();
+        if batch.is_empty() && left_out.gap().is_none() {
+            return None;
+        }
+        let oldest = batch.first().map(|entry| entry.payload.committed_at());
         Some(Written {
-            bytes: self.compress(reader, batch, true)?,
+            bytes: self.compress(reader, batch, left_out, true, moment)?,
             events: batch.len() as u64,
-            oldest,
+            oldest: oldest.unwrap_or(moment.now),
         })
     }
 
@@ -514,6 +562,11 @@ impl Session {
             mut bytes, events, ..
         } = page;
         reader.rejoin(self.splice.position().offset);
+        let left_out = self.pages.take_left_out(self.splice.position());
+        hub.record_left_out(left_out);
+        if let Some(gap) = hub.gap_bytes(self.format, left_out, moment) {
+            bytes.extend_from_slice(&gap);
+        }
         match gap {
             Some(gap) if gap.reason == GapReason::Thinned => {
                 // What else there is follows: this reader's next event is still kept.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use sse_broker::{Gap, ReadError, ResumeFrom, Splice, Topic};
 use sse_compress::Coding;
@@ -52,6 +53,8 @@ pub struct ConnectionRequest {
     /// The content coding that its stream is to come in, where there is memory for it: [`EventStream::coding`] tells. Gzip; the
     /// stream comes as it is for any other.
     pub coding: Coding,
+    /// Its events are collected, and written at most once in this time; `None` for as soon as they come.
+    pub batch: Option<Duration>,
     /// The shard of the pool that it is to be on, below [`HubConfig::shards`](crate::hub::HubConfig::shards); `None` for the next
     /// in turn.
     pub shard: Option<usize>,
@@ -69,6 +72,7 @@ impl From<Caller> for ConnectionRequest {
             subscription: None,
             format: Format::default(),
             coding: Coding::Identity,
+            batch: None,
             shard: None,
         }
     }
@@ -163,7 +167,13 @@ impl Hub {
             self.claim_named_subscription(&subscription.name, id);
         }
         let opening = self.first_words(request, id, &placed, moment);
-        let mut session = Session::new(request.format, member, placed.splice, opening);
+        let mut session = Session::new(
+            request.format,
+            member,
+            placed.splice,
+            opening,
+            request.batch,
+        );
         if placed.reads_log_first {
             session.read_log_first();
         } else if !placed.at_hand.is_empty() {

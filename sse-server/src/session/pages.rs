@@ -12,9 +12,10 @@ use super::MAX_CHUNK_BYTES;
 use crate::access::budget::Permit;
 use crate::access::visibility::Logged;
 use crate::clock::Moment;
-use crate::hub::{HeldPage, Hub, Reader, RenderRecord};
+use crate::hub::{HeldPage, Hub, LeftOut, LeftOutReason as Reason, Reader, RenderRecord};
 use crate::wire::{Format, Message};
-use sse_broker::{BoxFuture, Offset, ReadError, ReadRequest, RecordRef};
+use parking_lot::Mutex;
+use sse_broker::{BoxFuture, Offset, Position, ReadError, ReadRequest, RecordRef};
 use sse_pool::Selector;
 
 /// A page that is to be read.
@@ -47,6 +48,8 @@ pub(super) struct Pages {
     doubled: u8,
     /// The right to the bytes of the page that is being written.
     permit: Option<Permit>,
+    /// What was left out of the page that was called for.
+    left_out: Arc<Mutex<LeftOutOfPage>>,
     /// What the reader wanted when the page was called for.
     selector: Option<Arc<Selector>>,
 }
@@ -79,6 +82,9 @@ impl Pages {
         self.selector = reader.selector();
         let (selector, info) = (self.selector.clone(), reader.info());
         let compressor = hub.message_compressor();
+        let left_out = Arc::<Mutex<LeftOutOfPage>>::default();
+        self.left_out = Arc::clone(&left_out);
+        let hub = hub.clone();
         let render: RenderRecord = Arc::new(move |record: &RecordRef<'_>, out: &mut Vec<u8>| {
             let (Some(selector), Some(info)) = (&selector, &info) else {
                 return;
@@ -87,6 +93,10 @@ impl Pages {
                 && !record.is_expired(moment.unix_millis)
                 && is_new(record)
             {
+                if let Some(reason) = hub.leaves_out(record, moment) {
+                    left_out.lock().count(reason, record.position);
+                    return;
+                }
                 format.write(Message::Event(record), &compressor, out);
             }
         });
@@ -115,9 +125,32 @@ impl Pages {
         }
     }
 
+    /// What was left out of the page that has come, which ends here.
+    pub(super) fn take_left_out(&mut self, end: Position) -> LeftOut {
+        let mut left_out = std::mem::take(&mut *self.left_out.lock()).left_out;
+        left_out.reached(end);
+        left_out
+    }
+
     /// The bytes of the last page are on their way.
     pub(super) fn are_written(&mut self) {
         self.permit = None;
+    }
+}
+
+/// What was left out of a page. The page may be rendered more than once, each time from its beginning.
+#[derive(Default)]
+struct LeftOutOfPage {
+    left_out: LeftOut,
+    upto: Offset,
+}
+
+impl LeftOutOfPage {
+    fn count(&mut self, reason: Reason, at: Position) {
+        if at.offset > self.upto {
+            self.upto = at.offset;
+            self.left_out.count(reason, at);
+        }
     }
 }
 

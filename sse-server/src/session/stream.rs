@@ -26,6 +26,8 @@ pub struct EventStream {
     page: Option<BoxFuture<'static, Result<HeldPage, ReadError>>>,
     heartbeat: Option<Heartbeat>,
     batch: Batch,
+    /// Until events that are collected are due.
+    wait: Option<Pin<Box<Sleep>>>,
 }
 
 /// Made at the first wait, so that a stream that is handed to the reactor never has one.
@@ -52,6 +54,7 @@ impl EventStream {
             page: None,
             heartbeat,
             batch: Vec::new(),
+            wait: None,
         }
     }
 
@@ -105,7 +108,7 @@ impl EventStream {
 
     /// The same as [`next_chunk`](Self::next_chunk), as a poll.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let moment = Moment::read();
+        let mut moment = Moment::read();
         loop {
             let reader = Reader {
                 hub: &self.hub,
@@ -113,6 +116,19 @@ impl EventStream {
             };
             let bytes = match self.session.next(reader, moment) {
                 Next::Write(bytes) => Some(bytes),
+                Next::Wait(then) => {
+                    let timer = self
+                        .wait
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(then.into())));
+                    if timer.deadline() != then.into() {
+                        timer.as_mut().reset(then.into());
+                    }
+                    if timer.as_mut().poll(cx).is_pending() {
+                        return self.poll_heartbeat(cx);
+                    }
+                    moment = Moment::read();
+                    None
+                }
                 Next::Look => {
                     self.batch.clear();
                     let read =

@@ -33,6 +33,7 @@ mod errors;
 mod full_disk;
 mod http2_windows;
 mod job_stream;
+mod late_readers;
 mod limits;
 #[cfg(unix)]
 mod listening;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::clock::Moment;
-use crate::hub::{Batch, Hub, Metrics};
+use crate::hub::{Batch, Hub, LeftOut, Metrics};
 use crate::serve::chunks::chunk;
 use crate::wire::Format;
 
@@ -23,6 +23,7 @@ struct Memo {
     format: Format,
     is_chunked: bool,
     offsets: Vec<u64>,
+    left_out: LeftOut,
     /// `None` when nothing of it is to be written.
     framed: Option<Framed>,
     /// Readers that have got it since that was last recorded: one counter that all cores share is then written to once
@@ -51,14 +52,16 @@ impl Frames {
         format: Format,
         is_chunked: bool,
         hub: &Hub,
-        batch: &mut Batch,
+        batch: &Batch,
+        left_out: LeftOut,
         moment: Moment,
     ) -> usize {
         let known = self.recent.iter().position(|memo| {
             memo.offsets.len() == batch.len()
                 && memo.is_chunked == is_chunked
                 && memo.format == format
-                && std::iter::zip(&memo.offsets, &*batch)
+                && memo.left_out == left_out
+                && std::iter::zip(&memo.offsets, batch)
                     .all(|(offset, entry)| *offset == entry.offset)
         });
         known.unwrap_or_else(|| {
@@ -67,10 +70,11 @@ impl Frames {
             memo.record(hub.metrics(), moment.now);
             memo.format = format;
             memo.is_chunked = is_chunked;
+            memo.left_out = left_out;
             memo.offsets.clear();
             memo.offsets.extend(batch.iter().map(|entry| entry.offset));
             memo.framed = hub
-                .join_frames(format, batch, moment)
+                .join_frames(format, batch, left_out, moment)
                 .map(|written| Framed {
                     event_bytes: written.bytes.len(),
                     events: written.events,
@@ -85,7 +89,7 @@ impl Frames {
         })
     }
 
-    /// The bytes of a batch for one reader more; `None` when all of it has expired.
+    /// The bytes of a batch for one reader more; `None` when all of it was left out.
     pub(super) fn wire(&mut self, at: usize) -> Option<&Bytes> {
         let memo = self.recent.get_mut(at)?;
         memo.readers += 1;

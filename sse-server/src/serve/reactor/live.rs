@@ -10,7 +10,7 @@ use sse_pool::{GroupRead, Read, ReaderKey};
 use super::Reactor;
 use super::table::Ticks;
 use crate::clock::Moment;
-use crate::hub::{Reader, leave_out_expired};
+use crate::hub::Reader;
 use crate::session::{MAX_CHUNK_BYTES, Session};
 
 impl Reactor {
@@ -71,7 +71,8 @@ impl Reactor {
     /// Sends the batch to readers that have got it; those for whom there may be more are served again.
     fn deliver(&mut self, keys: &[ReaderKey], taken: GroupRead, moment: Moment) {
         self.pace.found(self.batch.len());
-        leave_out_expired(&mut self.batch, moment);
+        let left_out = self.hub.leave_out(&mut self.batch, keys.len(), moment);
+        let is_silent = self.batch.is_empty() && left_out.gap().is_none();
         let ticks = Ticks::since(self.origin, moment.now);
         let mut framed = None;
         let (mut compressed_readers, mut compressed_bytes) = (0, 0);
@@ -81,14 +82,16 @@ impl Reactor {
             };
             let is_chunked = entry.is_chunked;
             let registry = self.poll.get_ref().registry();
-            let is_sent = if self.batch.is_empty() {
+            let is_sent = if is_silent {
                 Ok(true)
             } else if let Some(session) = entry.live_session() {
                 let reader = Reader {
                     hub: &self.hub,
                     key,
                 };
-                let Some(bytes) = session.compress(reader, &self.batch, taken.may_have_changed)
+                let may_have_changed = taken.may_have_changed;
+                let Some(bytes) =
+                    session.compress(reader, &self.batch, left_out, may_have_changed, moment)
                 else {
                     continue;
                 };
@@ -106,7 +109,7 @@ impl Reactor {
                     Some((known, at)) if known == kind => at,
                     _ => self
                         .frames
-                        .find(kind.0, kind.1, &self.hub, &mut self.batch, moment),
+                        .find(kind.0, kind.1, &self.hub, &self.batch, left_out, moment),
                 };
                 framed = Some((kind, at));
                 match self.frames.wire(at) {

@@ -21,6 +21,7 @@
 //!   reference to the shared frames; nothing more is read for it until they are gone.
 
 mod check;
+mod due;
 mod frames;
 mod live;
 mod pace;
@@ -48,6 +49,7 @@ use crate::access::{Peer, StreamingSocket};
 use crate::clock::{self, Moment};
 use crate::hub::{Batch, EncodedRecord, HeldPage, Hub, Reader};
 use crate::session::{EventStream, MAX_CHUNK_BYTES, Next, Session};
+use due::Due;
 use frames::Frames;
 use pace::Pace;
 use table::{Entry, Table, Ticks};
@@ -94,6 +96,8 @@ pub(crate) struct Reactor {
     has_sent_pieces: bool,
     /// Readers to be served, in the order in which there was something for them.
     ready: VecDeque<ReaderKey>,
+    /// Readers that collect events until then.
+    due: Due,
     keys: Vec<ReaderKey>,
     batch: Batch,
     frames: Frames,
@@ -144,6 +148,7 @@ impl Reactor {
             writable: VecDeque::new(),
             has_sent_pieces: false,
             ready: VecDeque::new(),
+            due: Due::default(),
             keys: Vec::new(),
             batch: Vec::new(),
             frames: Frames::default(),
@@ -200,6 +205,11 @@ impl Reactor {
         if self.shard.poll_ready(cx, &mut self.keys).is_ready() {
             self.ready.extend(self.keys.drain(..));
             has_worked = true;
+        }
+        if !self.due.is_empty() {
+            let ready = &mut self.ready;
+            let hand_on = |key| ready.push_back(key);
+            has_worked |= self.due.poll(cx, clock::now(), hand_on).is_ready();
         }
         if Future::poll(self.ticks.as_mut(), cx).is_ready() {
             self.unchecked.get_or_insert(0);
@@ -361,6 +371,11 @@ impl Reactor {
         let mut is_last = false;
         let bytes = match session.next(reader, moment) {
             Next::Write(bytes) => Some(bytes),
+            Next::Wait(then) => {
+                self.due.add(then, key);
+                is_waiting = true;
+                None
+            }
             Next::Look => {
                 let taken =
                     self.shard
