@@ -21,7 +21,7 @@ const MAX_JOB_BYTES: u64 = 64 << 10;
 /// As long as anything may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// What the process may grow by: twice the memory, which is what an allocator keeps of a storm, and code that had not run.
-const MOST_KIB: f64 = 2.0 * 8_192.0 + 8_192.0;
+const MOST_KIB: f64 = 2.0 * 10_240.0 + 8_192.0;
 /// Below this a machine's own traffic is seen: a question needs a connection.
 const RESTING_CONNECTIONS_BYTES: u64 = 64 << 10;
 
@@ -251,9 +251,12 @@ impl Client<'_> {
         let headers = [headers, &[("Connection", "close")]].concat();
         let request = self.request(method, path, &headers, body);
         // Whoever is refused early may find the connection closed while it still writes.
-        let _ = socket.write_all(&request);
+        let written = socket.write_all(&request);
         let mut answer = Vec::new();
-        let _ = socket.read_to_end(&mut answer);
+        let read = socket.read_to_end(&mut answer);
+        if answer.is_empty() {
+            panic!("{kind}: no answer; wrote {written:?}, read {read:?}");
+        }
         self.note(kind, &answer);
     }
 
