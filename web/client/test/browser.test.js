@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { createServer, request as ask } from "node:http";
 import { after, before, test } from "node:test";
 
-import { launch } from "../../testing/browser.js";
+import { launch, launchWindow } from "../../testing/browser.js";
 import { Hub } from "../../testing/hub.js";
 
 /** Within so many milliseconds a page asks again, by its own clock. */
@@ -26,6 +26,11 @@ let origin = "";
 /** What passes at the moment. @type {Set<() => void>} */
 const passing = new Set();
 
+/** How often the model was asked, and its answers that go on. */
+let posts = 0;
+/** @type {Set<import("node:http").ServerResponse>} */
+const answers = new Set();
+
 /** From now on nothing comes any more of what passes, and nothing is closed either. */
 const mute = () => passing.forEach((silence) => silence());
 
@@ -35,6 +40,12 @@ before(async () => {
     if (path === "/worker.js") return void answer.writeHead(200, { "Content-Type": "text/javascript" }).end(WORKER);
     if (path.startsWith("/client/src/")) {
       return void answer.writeHead(200, { "Content-Type": "text/javascript" }).end(await readFile(new URL(`../..${path}`, import.meta.url)));
+    }
+    if (path === "/answers") {
+      posts += 1;
+      answers.add(answer);
+      answer.on("close", () => answers.delete(answer));
+      return void answer.writeHead(200, { "Content-Type": "text/event-stream" }).write(`event: tick\ndata: ${posts}\n\n`);
     }
     if (!path.startsWith("/events")) return void answer.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>page</title>");
     const passed = ask(hub.url + path, { method: asked.method, headers: { ...asked.headers, host: new URL(hub.url).host } }, (from) => {
@@ -307,4 +318,47 @@ test("handlers that throw are reported, and the stream goes on", { timeout: 60_0
   await hub.start();
   await is(page, "open");
   await context.close();
+});
+
+test("a question is asked once, however often its tab is left and come back to", { timeout: 60_000 }, async () => {
+  const { window: seen, close } = await launchWindow();
+  try {
+    for (const repeat of [false, true]) {
+      posts = 0;
+      const page = await seen.newPage();
+      await page.goto(origin);
+      await page.evaluate(`(async () => {
+        const { SSEConnection } = await import("/client/src/index.js");
+        const connection = new SSEConnection("/answers", { method: "POST", body: "question", repeat: ${repeat} });
+        Object.assign(window, { connection, got: [], seen: [] });
+        connection.on("tick", (data) => got.push(data));
+        addEventListener("visibilitychange", () => window.seen.push(document.visibilityState));
+        await connection.connect();
+      })()`);
+      await until("the answer begins", async () => (await got(page)).length === 1);
+      const other = await seen.newPage();
+      for (let n = 0; n < 3; n += 1) {
+        await other.bringToFront();
+        await until("it is hidden", () => page.evaluate("document.hidden"));
+        await page.bringToFront();
+        await until("it is seen", () => page.evaluate("!document.hidden"));
+      }
+      // The looks that follow on a page that is seen again.
+      await page.waitForTimeout(1500);
+      for (const answer of answers) answer.write("event: tick\ndata: 99\n\n");
+      await until("the answer goes on", async () => (await got(page)).length === 2);
+      assert.deepEqual([posts, await got(page), await page.evaluate("connection.state")], [1, [1, 99], "open"]);
+      assert.deepEqual(await page.evaluate("window.seen.length"), 6);
+      // Cut in the middle: what was asked for may have been done.
+      for (const answer of answers) answer.destroy();
+      if (repeat) await until("it is asked again", () => posts === 2);
+      else await until("it ends", () => page.evaluate("connection.state === 'closed'"));
+      await page.bringToFront();
+      await page.waitForTimeout(1000);
+      assert.equal(posts, repeat ? 2 : 1);
+      await Promise.all([page.close(), other.close()]);
+    }
+  } finally {
+    await close();
+  }
 });

@@ -12,6 +12,9 @@ import { Pages } from "../../testing/pages.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
+/** Within so many milliseconds another tab has the connection, and all have what came meanwhile. On two cores it takes 20 to 170 ms. */
+const HAND_OVER = 3000;
+
 /** @type {Awaited<ReturnType<typeof launchWindow>>} */
 let browser;
 /** @type {Pages} */
@@ -174,9 +177,10 @@ async function longest(page, since) {
 }
 
 test("many tabs have one connection, and each has every event once, whoever holds it and however that ends", async (t) => {
-  let tabs = await Promise.all(Array.from({ length: 12 }, () => tab("many")));
+  let tabs = await Promise.all(Array.from({ length: 20 }, () => tab("many")));
   assert.equal(await hub.streams(), 1);
   const publisher = new Publisher("many");
+  const times = /** @type {Record<string, number[]>} */ ({ closed: [], crashed: [], frozen: [] });
 
   /** @type {Record<string, (page: Page) => Promise<unknown>>} */
   const ends = {
@@ -191,29 +195,26 @@ test("many tabs have one connection, and each has every event once, whoever hold
       await tabs[0].bringToFront();
       const session = await browser.window.newCDPSession(page);
       await session.send("Page.setWebLifecycleState", { state: "frozen" });
-      frozen.push([page, session]);
+      return () => session.send("Page.setWebLifecycleState", { state: "active" });
     },
   };
-  /** @type {[Page, import("playwright-core").CDPSession][]} */
-  const frozen = [];
-  for (const [how, end] of Object.entries(ends)) {
-    const times = [];
-    for (let i = 0; i < 2; i += 1) {
-      const leader = await leaderOf(tabs);
-      tabs = tabs.filter((page) => page !== leader);
-      const since = publisher.n;
-      await end(leader);
-      await until("events come again", async () => (await latest(tabs[0])) > since + 20);
-      times.push(await longest(tabs[0], since));
+  for (const how of ["closed", ...Array(5).fill("crashed"), ...Array(5).fill("frozen")]) {
+    const leader = await leaderOf(tabs);
+    tabs = tabs.filter((page) => page !== leader);
+    const since = publisher.n;
+    const thaw = await ends[how](leader);
+    await until("events come again", async () => (await Promise.all(tabs.map(latest))).every((n) => n > since + 20));
+    // Of all tabs, also of those in the background, the one that waited longest.
+    times[how].push(Math.max(...(await Promise.all(tabs.map((page) => longest(page, since))))));
+    if (typeof thaw === "function") {
+      await thaw();
+      tabs.push(leader);
     }
-    t.diagnostic(`${how}: events again within ${times.join(", ")} ms`);
-    assert.ok(Math.max(...times) < 10_000, `${how}: ${times}`);
-  }
-  for (const [page, session] of frozen) {
-    await session.send("Page.setWebLifecycleState", { state: "active" });
-    tabs.push(page);
   }
   await publisher.stop();
+  for (const [how, all] of Object.entries(times)) t.diagnostic(`${how}: events again within ${all.join(", ")} ms`);
+  const worst = Math.max(...Object.values(times).flat());
+  assert.ok(worst < HAND_OVER, JSON.stringify(times));
   await assertComplete(tabs, publisher.n);
   await until("one connection", async () => (await hub.streams()) === 1);
   await closed(tabs);

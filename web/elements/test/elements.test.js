@@ -138,16 +138,42 @@ test("the page of the README works as it stands there", async () => {
   await page.context().close();
 });
 
-test("the global class works as its pages use it, with and without the script for inflating", async () => {
-  const large = "x".repeat(5000);
-  for (const pako of ["", "<script>globalThis.pako = {}</script>"]) {
-    const page = await open(`<script src="${hub.url}/static/js/sse/enhanced_sse_client.js"></script>${pako}<script>
-      const seen = [], states = [];
-      const sseClient = new EnhancedSSEClient('${hub.url}/sse', { maxRetries: 10, baseDelay: 100, maxDelay: 1000, onStatusChange: (status) => states.push(status) });
-      sseClient.on('job_progress', (data) => seen.push([data.job_id, data.progress]));
-      sseClient.on('large', (data) => seen.push(data.text.length));
-    </script>`);
+/** The part of a page that its authors have, word for word. */
+const PAGE = `<script src="/static/js/sse/enhanced_sse_client.js"></script>
+<script src="https://cdnjs.cloudflare.com/ajax/libs/pako/2.1.0/pako.min.js"></script>
+
+<script>
+// Initialize enhanced SSE client
+const sseClient = new EnhancedSSEClient('/sse', {
+    maxRetries: 10,
+    baseDelay: 1000,
+    maxDelay: 30000
+});
+
+// Your existing event handlers work unchanged
+sseClient.on('job_progress', (data) => {
+    updateProgress(data.job_id, data.progress);
+});
+</script>`;
+
+for (const pako of ["loaded", "blocked", "absent"]) {
+  test(`pages of the enhanced client work unchanged on the hub's origin, with their script for inflating ${pako}`, async () => {
+    const large = "x".repeat(5000);
+    const page = await (await browser.newContext()).newPage();
+    /** @type {string[]} */
+    const wrong = [];
+    page.on("pageerror", (error) => wrong.push(String(error)));
+    await page.route("**/pako.min.js", (route) =>
+      pako === "loaded" ? route.fulfill({ contentType: "text/javascript", body: "globalThis.pako = { inflate() { throw new Error('not needed'); } }" }) : route.abort(),
+    );
+    const theirs = pako === "absent" ? PAGE.replace(/<script src="https:.*\n/, "") : PAGE;
+    assert.equal(theirs.includes("cdnjs"), pako !== "absent");
+    const body = `<!doctype html><script>const seen = [], updateProgress = (...all) => seen.push(all);</script>${theirs}
+      <script>sseClient.on("large", (data) => seen.push(data.text.length));</script>`;
+    await page.route("**/page", (route) => route.fulfill({ contentType: "text/html", body }));
+    await page.goto(`${hub.url}/page`);
     await page.waitForFunction("sseClient.isConnected()");
+    assert.equal(await page.evaluate("typeof pako"), pako === "loaded" ? "object" : "undefined");
     const job = `e${Math.random()}`;
     await hub.post("/jobs", { job_id: job });
     await hub.post(`/jobs/${job}/progress`, { progress: 30 });
@@ -158,8 +184,10 @@ test("the global class works as its pages use it, with and without the script fo
     await page.waitForFunction("sseClient.getStatus() === 'reconnecting'");
     await hub.start();
     await page.waitForFunction("sseClient.getStatus() === 'connected'");
+    await hub.post(`/jobs/${job}/progress`, { progress: 40 });
+    await page.waitForFunction("seen.length === 3");
     await page.evaluate("sseClient.disconnect()");
-    assert.equal(await page.evaluate("sseClient.getStatus()"), "disconnected");
+    assert.deepEqual([await page.evaluate("sseClient.getStatus()"), wrong], ["disconnected", []]);
     await page.context().close();
-  }
-});
+  });
+}
