@@ -1,5 +1,6 @@
 // What the connection does, against a server that misbehaves in every way that servers and proxies do.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
@@ -483,3 +484,16 @@ test("redirects without end are a failure like others", () => {
     connection.close();
   });
 });
+
+const { content_type: contentTypes } = JSON.parse(readFileSync(new URL("../../../conformance/content-type.json", import.meta.url), "utf8"));
+for (const { name, value, event_stream: isStream } of contentTypes) {
+  test(`content type: ${name}`, async () => {
+    // An answer without the header would get one of its own.
+    const fetch = async () => new Response(new TextEncoder().encode("data: a\n\n"), value ? { headers: { "Content-Type": value } } : {});
+    const connection = new SSEConnection("http://localhost/events", { ...quick, fetch, maxRetries: 1, pollAfter: 0 });
+    const seen = collected(connection);
+    await connection.connect().catch(() => {});
+    connection.close();
+    assert.deepEqual(seen, isStream ? ["a"] : []);
+  });
+}

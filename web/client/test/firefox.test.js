@@ -4,6 +4,8 @@ import { after, before, test } from "node:test";
 
 import { launchFirefox } from "../../testing/firefox.js";
 import { Hub } from "../../testing/hub.js";
+import { Pages } from "../../testing/pages.js";
+import { ReactPages } from "../../testing/react.js";
 
 /** @type {Hub} */
 let hub;
@@ -22,14 +24,15 @@ after(async () => {
  * A page of the hub, and what went wrong on it.
  *
  * @param {string} path
+ * @param {string} [origin]
  */
-async function open(path) {
+async function open(path, origin = hub.url) {
   const page = await browser.newPage();
   /** @type {string[]} */
   const wrong = [];
   page.on("console", (message) => ["error", "warn"].includes(message.type()) && wrong.push(message.text()));
   page.on("pageerror", (error) => wrong.push(String(error)));
-  await page.goto(hub.url + path);
+  await page.goto(origin + path);
   return { page, wrong };
 }
 
@@ -118,4 +121,77 @@ test("in Firefox the test page and the console work", { timeout: 60_000 }, async
   await console_.page.setViewport({ width: 360, height: 740 });
   await until(console_.page, "document.documentElement.scrollWidth <= 360");
   assert.deepEqual([test.wrong, console_.wrong], [[], []]);
+});
+
+test("in Firefox many tabs have one connection, and another tab takes it over", { timeout: 60_000 }, async () => {
+  const files = await Pages.start();
+  const hub = await Hub.start("--allowed-origin", files.url);
+  const pages = [];
+  for (let n = 0; n < 4; n += 1) {
+    const { page, wrong } = await open("/", files.url);
+    await page.evaluate(`(async () => {
+      const { SharedConnection } = await import("/client/src/shared.js");
+      window.got = [];
+      window.connection = new SharedConnection("${hub.url}/events?topic=tabs", { baseDelay: 100 });
+      connection.on("tick", (data) => got.push(data));
+      await connection.connect();
+    })()`);
+    pages.push({ page, wrong });
+  }
+  assert.equal(await hub.streams(), 1);
+  const leads = await Promise.all(pages.map(({ page }) => page.evaluate("connection.isLeading")));
+  assert.deepEqual(leads.filter(Boolean).length, 1);
+  let n = 0;
+  const publish = () => hub.publish({ topic: "tabs", event_type: "tick", data: (n += 1) });
+  const numbers = () => JSON.stringify(Array.from({ length: n }, (_, i) => i + 1));
+  await publish();
+  for (const { page } of pages) await until(page, `JSON.stringify(got) === "${numbers()}"`);
+  // Its leader leaves for good,
+  await pages.splice(leads.indexOf(true), 1)[0].page.close();
+  await publish();
+  for (const { page } of pages) await until(page, `JSON.stringify(got) === "${numbers()}"`);
+  // and the next one goes to another page. Firefox keeps no page that has an open stream: it loads anew when its user goes back.
+  const left = await Promise.all(pages.map(({ page }) => page.evaluate("connection.isLeading")));
+  const [leader] = pages.splice(left.indexOf(true), 1);
+  await leader.page.goto("about:blank");
+  await publish();
+  for (const { page } of pages) await until(page, `JSON.stringify(got) === "${numbers()}"`);
+  await leader.page.close();
+  assert.equal(await hub.streams(), 1);
+  assert.deepEqual(pages.flatMap(({ wrong }) => wrong), []);
+  for (const { page } of pages) await page.close();
+  files.stop();
+  await hub.stop();
+});
+
+test("in Firefox the React hook shows a stream and closes it", { timeout: 60_000 }, async () => {
+  const react = new ReactPages(19);
+  await react.start();
+  const open = await Hub.start("--allowed-origin", react.url);
+  try {
+    const page = await browser.newPage();
+    /** @type {string[]} */
+    const wrong = [];
+    page.on("pageerror", (error) => wrong.push(String(error)));
+    await page.goto(react.url);
+    await until(page, "Boolean(window.lab)");
+    await page.evaluate(`(() => {
+      const { React, h, render, useSSE } = lab;
+      const View = () => h("p", null, JSON.stringify([useSSE("${open.url}/events?topic=fox").isConnected, useSSE("${open.url}/events?topic=fox", { event: "tick" }).data]));
+      window.root = render(h(React.StrictMode, null, h(View)));
+    })()`);
+    await until(page, "document.body.innerText.includes('[true,null]')");
+    assert.equal(await open.streams(), 1);
+    await open.publish({ topic: "fox", event_type: "tick", data: { n: 7 } });
+    await until(page, `document.body.innerText.includes('[true,{"n":7}]')`);
+    await page.evaluate("root.unmount()");
+    const end = Date.now() + 15_000;
+    while ((await open.streams()) > 0 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(await open.streams(), 0);
+    assert.deepEqual(wrong, []);
+    await page.close();
+  } finally {
+    react.stop();
+    await open.stop();
+  }
 });
