@@ -105,6 +105,16 @@ export function number(value) {
 }
 
 /**
+ * So many of something, as in `1 event` and `1,000 events`.
+ *
+ * @param {number} count
+ * @param {string} one
+ */
+export function plural(count, one) {
+  return `${number(count)} ${one}${count === 1 ? "" : "s"}`;
+}
+
+/**
  * The class that colours what the hub says of itself.
  *
  * @param {unknown} status

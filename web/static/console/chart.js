@@ -47,6 +47,11 @@ export function chart(body, what, series, unit = "") {
       data,
       place,
     );
+    newest();
+  };
+  // Under the pointer the legend has the values there, and else the newest.
+  const newest = () => {
+    if (plot && (plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: (data[0]?.length ?? 1) - 1 });
   };
   new ResizeObserver(draw).observe(place);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
@@ -59,8 +64,7 @@ export function chart(body, what, series, unit = "") {
       for (const column of data) column.splice(0, Math.max(0, column.length - MAX_POINTS));
       if (plot) plot.setData(data);
       else draw();
-      // Under the pointer the legend has the values there, and else the newest.
-      if (plot && (plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: (data[0]?.length ?? 1) - 1 });
+      newest();
       if (!table.open) return;
       const last = data[0]?.length ?? 0;
       const shown = Array.from({ length: Math.min(30, last) }, (_, n) => last - 1 - n);

@@ -171,7 +171,7 @@ function drawn({ event, at }) {
     const frame = [type === "message" ? null : `event: ${type}`, lastEventId ? `id: ${lastEventId}` : null, ...lines].filter((line) => line !== null).join("\n");
     const bytes = new TextEncoder().encode(data).length;
     const cut = data.length > MAX_SHOWN ? "; only the beginning is shown" : "";
-    details.append(element("p", { class: "quiet" }, `${size(bytes)} of data${latency(data, at)}${cut}`), element("pre", { tabindex: "0" }, short(readable(data), MAX_SHOWN)), element("p", { class: "quiet" }, "As it stands in the stream:"), element("pre", { tabindex: "0" }, short(frame, MAX_SHOWN)));
+    details.append(element("p", { class: "quiet" }, `${size(bytes)} of data${latency(data, at)}${cut}`), element("pre", { tabindex: "0" }, short(readable(data), MAX_SHOWN)), element("p", { class: "quiet" }, "As an event of a stream:"), element("pre", { tabindex: "0" }, short(frame, MAX_SHOWN)));
   });
   return element("li", {}, details);
 }

@@ -1,6 +1,8 @@
-// The picture of the console in the README. It is taken on each run; `UPDATE_SCREENSHOT=1` also keeps it.
+// The picture of the console in the README, and others on a phone and in the dark. They are taken on each run; `UPDATE_SCREENSHOT=1` also keeps
+// the first, and `SCREENSHOTS=FOLDER` all of them.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import { launch } from "../../testing/browser.js";
@@ -35,8 +37,14 @@ test("the console of a hub at work can be looked at", async () => {
       await hub.post(`/jobs/${id}/progress`, { progress, message: "Processing" });
     }
     await hub.post("/jobs/report/complete", { result: { pages: 12 } });
-    const page = await (await browser.newContext({ viewport: { width: 1280, height: 960 }, colorScheme: "light" })).newPage();
-    await page.goto(`${hub.url}/console`);
+    const pages = [];
+    for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+      for (const viewport of [{ width: 1280, height: 960 }, { width: 390, height: 844 }]) {
+        const page = await (await browser.newContext({ viewport, colorScheme })).newPage();
+        await page.goto(`${hub.url}/console`);
+        pages.push({ page, name: `console-${viewport.width}-${colorScheme}.png` });
+      }
+    }
     const until = Date.now() + SECONDS * 1000;
     for (let n = 0; Date.now() < until; n += 1) {
       await hub.publish([
@@ -46,10 +54,16 @@ test("the console of a hub at work can be looked at", async () => {
       ]);
       await new Promise((resolve) => setTimeout(resolve, 60 + 50 * Math.sin(n / 25)));
     }
-    await page.locator("tr", { hasText: "cleo" }).first().waitFor();
-    const picture = await page.screenshot();
-    assert(picture.length > 30_000 && picture.length < 250_000, `${picture.length} bytes`);
-    if (shouldKeep) writeFileSync(PICTURE, picture);
+    for (const [n, { page, name }] of pages.entries()) {
+      await page.locator("tr", { hasText: "cleo" }).first().waitFor();
+      const picture = await page.screenshot();
+      assert(picture.length > 15_000 && picture.length < 250_000, `${name}: ${picture.length} bytes`);
+      if (process.env.SCREENSHOTS) {
+        writeFileSync(join(process.env.SCREENSHOTS, name), picture);
+        writeFileSync(join(process.env.SCREENSHOTS, `whole-${name}`), await page.screenshot({ fullPage: true }));
+      }
+      if (shouldKeep && n === 0) writeFileSync(PICTURE, picture);
+    }
   } finally {
     abort.abort();
     await browser.close();

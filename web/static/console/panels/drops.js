@@ -15,6 +15,8 @@ const REASONS = [
   ["Refused: no memory", (it) => Object.values(it.memory).reduce((/** @type {number} */ sum, /** @type {any} */ account) => sum + account.refused, 0)],
   ["Ended: too slow", (it) => it.evicted_connections],
   ["Gaps told to readers", (it) => it.gaps],
+  ["Events left out for late readers", (it) => it.events_left_out.superseded + it.events_left_out.sampled + it.events_left_out.low_priority],
+  ["Events that had expired", (it) => it.events_left_out.expired],
   ["Requests that failed inside the hub", (it) => it.panics],
 ];
 

@@ -1,6 +1,6 @@
 /** What topics there are, and what came to each: from a position, as a reader would get it. */
 
-import { element, number, short, time } from "/static/page.js";
+import { element, number, plural, short, time } from "/static/page.js";
 
 /** As many topics are counted; and as many events of one are shown. */
 const MAX_TOPICS = 500;
@@ -50,7 +50,7 @@ export default {
           isDone = page.events.length === 0;
           if (isDone) break;
         }
-        counting.textContent = isDone ? "" : `${number(counted)} events counted so far`;
+        counting.textContent = isDone ? "" : `${plural(counted, "event")} counted so far`;
         // There is more: it goes on with the next figures.
         if (!isDone) last = 0;
         show();
@@ -83,7 +83,7 @@ export default {
       const query = new URLSearchParams({ topic_exact: topic.value, after: after.value || "earliest", limit: String(MAX_EVENTS), wait: "0" });
       try {
         const page = await hub.ask(`/events/poll?${query}`);
-        note.textContent = page.events.length ? `${number(page.events.length)} events${page.gap ? `; some before them are missing: ${page.gap_reason}` : ""}` : "No event after that is kept.";
+        note.textContent = page.events.length ? `${plural(page.events.length, "event")}${page.gap ? `; some before them are missing: ${page.gap_reason}` : ""}` : "No event after that is kept.";
         events.hidden = !page.events.length;
         events.replaceChildren(
           element(
