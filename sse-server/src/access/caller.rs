@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use sse_broker::{InvalidTopic, Topic, UnixMillis};
 use sse_pool::{AddressKey, ClientInfo, ConnectionInfo, Held, Routed, Selector, Visibility};
 
@@ -235,6 +236,22 @@ impl Caller {
     #[must_use]
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
+    }
+
+    /// One word for the user and session that it has shown to be, the same for the same two, which tells neither: pages compare it,
+    /// and a session's name may be a secret. `None` for whoever has shown neither.
+    pub(crate) fn identity(&self) -> Option<String> {
+        self.credential.as_ref()?;
+        let (user, session) = (self.user(), self.session());
+        user.or(session)?;
+        let mut names = Context::new(&SHA256);
+        for name in [user, session] {
+            // The length in front keeps a user's end from being a session's beginning, and 0 from being an empty name.
+            names.update(&name.map_or(0, |name| name.len() + 1).to_le_bytes());
+            names.update(name.unwrap_or_default().as_bytes());
+        }
+        let first = *names.finish().as_ref().first_chunk()?;
+        Some(format!("{:032x}", u128::from_be_bytes(first)))
     }
 
     /// As what it is counted: the user that it has shown to be, else the session, else the token. Whoever has shown nothing

@@ -23,6 +23,9 @@ struct PolledJson<'a> {
     gap: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     gap_reason: Option<&'static str>,
+    /// Who asks, as the event `connected` tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -103,6 +106,7 @@ pub(super) async fn poll(request: Request<'_>) -> Result<Response<Body>, Problem
         position: polled.position.to_string(),
         gap: polled.gap.is_some(),
         gap_reason: polled.gap.map(|gap| gap.reason.as_str()),
+        identity: request.caller.identity(),
     })
 }
 

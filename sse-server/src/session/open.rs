@@ -375,6 +375,7 @@ impl Hub {
             topics: &topics,
             resumed: placed.is_resuming && placed.gap.is_none(),
             gap: placed.gap.is_some(),
+            identity: request.caller.identity(),
             durable: request
                 .subscription
                 .as_ref()

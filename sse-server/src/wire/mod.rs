@@ -92,6 +92,9 @@ pub(crate) struct Greeting<'a> {
     pub(crate) resumed: bool,
     /// Whether something may have been missed; the `gap` event that follows says what.
     pub(crate) gap: bool,
+    /// Whose stream it is, where its reader has shown that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<String>,
     /// The named subscription that it reads under.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) durable: Option<GreetingSubscription<'a>>,

@@ -191,7 +191,7 @@ export class Leader {
       this.#at = lastEventId;
       // Of two events in a row with one id, the second has none of its own; or else it had been dropped.
       this.#post({ kind: "event", type, data, id: lastEventId, after, hasId: lastEventId !== after, about });
-      if (type !== "connected") return;
+      if (type !== "connected" || this.#isClosed) return;
       // Before any event: whoever is not among its tabs has to ask for what it misses.
       this.beat();
       this.adjust();

@@ -6,6 +6,7 @@
  */
 
 import { SSEConnection } from "./connection.js";
+import { parsed } from "./error.js";
 import { Group } from "./group.js";
 import { isOlder, jobsOf, stateOf } from "./job.js";
 import { ask, provided } from "./request.js";
@@ -20,7 +21,7 @@ import { block } from "./wire.js";
 /**
  * @typedef {ConnectionOptions & {identity?: string}} SharedOptions
  *   `identity` says whose connection it is, for example the user's id: tabs share with tabs of the same identity only. If left out, that
- *   is whoever shows the same token and headers.
+ *   is whoever shows the same token and headers, and whose cookies are the same user's and session's to the hub.
  */
 
 /** Bytes that a tab may have before it that nobody has read; of what comes then, it asks the hub later. */
@@ -101,6 +102,8 @@ class Part {
   #isWanted;
   /** The id to begin after, where the address names one. */
   #first;
+  /** Whose cookies go along, in the hub's word: empty for nobody's. Null where they say nothing of who asks. @type {string | null} */
+  #cookies = null;
   /** How many connections had no place for this tab; those that met the same share the next one. */
   #rank = 0;
   #group = /** @type {Group | null} */ (null);
@@ -152,7 +155,7 @@ class Part {
   leave() {
     this.#forgetPage?.();
     this.#group?.leave();
-    this.#group = this.#body = this.#refusal = this.#forgetPage = null;
+    this.#group = this.#body = this.#refusal = this.#forgetPage = this.#cookies = null;
     this.#isOpen = false;
     this.#rank = 0;
   }
@@ -163,18 +166,43 @@ class Part {
   }
 
   async #meet() {
+    const { identity, token, headers } = this.#options;
+    const whose = identity === undefined ? { token: await provided(token), headers: await provided(headers) } : { identity };
+    if (mayShowCookies(this.#url, this.#options, whose)) this.#cookies ??= await this.#ownCookies();
     return new Group({
-      name: await nameOf(this.#url, this.#options, this.#rank),
+      name: await nameOf(this.#url, [whose, this.#options.withCredentials ?? false, this.#cookies, this.#rank]),
       url: this.#url,
       options: this.#options,
       wants: this.#wants,
       hooks: {
         onEvent: (delivery, isMissing) => this.#take(delivery, isMissing),
         onBeat: (beat, isIn, isMissing) => this.#follow(beat, isIn, isMissing),
-        onAway: () => this.#moveOn(),
+        onAway: () => this.#moveOn(this.#rank + 1),
         onEnd: (error) => this.#end(error),
       },
     });
+  }
+
+  /** Whose cookies go along. Where no answer tells that, the first event of the stream does. */
+  async #ownCookies() {
+    try {
+      const answer = await ask(this.#options, this.#pollUrl(), { headers: { Accept: "application/json" } });
+      return identityIn(answer.ok ? await answer.text() : "");
+    } catch {
+      return "";
+    }
+  }
+
+  /**
+   * Whether the stream is another's than the user's with whose cookies this tab came, as after a login; the tab then looks for its own.
+   *
+   * @param {string} connected What the first event of the stream says; empty where there was none yet.
+   */
+  #isAnothers(connected) {
+    if (this.#cookies === null || !connected || this.#cookies === identityIn(connected)) return false;
+    this.#cookies = identityIn(connected);
+    this.#moveOn(0);
+    return true;
   }
 
   /** A page that sleeps must hold nothing that others wait for, and cannot hear them. */
@@ -257,8 +285,9 @@ class Part {
     return /** @type {Response} */ (/** @type {unknown} */ ({ ...isFinal, body: null, text: async () => body }));
   }
 
-  #moveOn() {
-    this.#rank += 1;
+  /** @param {number} rank */
+  #moveOn(rank) {
+    this.#rank = rank;
     this.#isOpen = false;
     this.#group?.leave();
     this.#group = null;
@@ -295,6 +324,7 @@ class Part {
    * @param {boolean} isMissing
    */
   #follow({ state, connected, error }, isIn, isMissing) {
+    if (this.#isAnothers(connected)) return;
     this.#isOpen = isIn;
     this.#connected = connected || "{}";
     const body = this.#body;
@@ -313,6 +343,7 @@ class Part {
    * @param {boolean} isMissing
    */
   #take(delivery, isMissing) {
+    if (delivery.type === "connected" && this.#isAnothers(delivery.data)) return;
     const body = this.#body;
     if (!body) return;
     if (isMissing) body.isBehind = true;
@@ -402,14 +433,19 @@ class Part {
     }
   }
 
+  #pollUrl() {
+    const url = asking(new URL(this.#options.pollUrl ?? this.#url.href, this.#url), this.#wants);
+    if (!this.#options.pollUrl) url.pathname = url.pathname.replace(/\/?$/, "/poll");
+    return url;
+  }
+
   /**
    * @param {string} after
    * @returns {Promise<{events: {id: string, event: string, data: string}[], position: string, gap: boolean, gap_reason?: string}
    *   | "later" | null>} Null when it is refused for good.
    */
   async #poll(after) {
-    const url = asking(new URL(this.#options.pollUrl ?? this.#url.href, this.#url), this.#wants);
-    if (!this.#options.pollUrl) url.pathname = url.pathname.replace(/\/?$/, "/poll");
+    const url = this.#pollUrl();
     url.searchParams.set("after", after);
     try {
       const answer = await ask(this.#options, url, { headers: { Accept: "application/json" } });
@@ -430,16 +466,35 @@ function canShare({ ticket, identity, method = "GET", body }) {
 }
 
 /**
- * The name of the lock and the channel, with the version of what goes over it. A token is in it as part of a hash only.
+ * Whether a browser sends cookies along that say who asks.
  *
  * @param {URL} url
  * @param {SharedOptions} options
- * @param {number} rank
+ * @param {{token?: string, headers?: Record<string, string>}} shown
  */
-async function nameOf(url, { identity, token, headers, withCredentials = false }, rank) {
-  const whose = identity === undefined ? { token: await provided(token), headers: await provided(headers) } : { identity };
+function mayShowCookies(url, { identity, withCredentials }, { token, headers = {} }) {
+  if (identity !== undefined || token || Object.keys(headers).some((name) => /^authorization$/i.test(name))) return false;
+  return withCredentials || url.origin === location.origin;
+}
+
+/**
+ * Who the hub takes the asker for.
+ *
+ * @param {string} json
+ */
+function identityIn(json) {
+  return String(parsed(json)?.identity ?? "");
+}
+
+/**
+ * The name of the lock and the channel, with the version of what goes over it. A token is in it as part of a hash only.
+ *
+ * @param {URL} url
+ * @param {unknown[]} whose Whose stream it is, and which of theirs.
+ */
+async function nameOf(url, whose) {
   const parameters = [...url.searchParams].map((pair) => pair.join("=")).sort();
-  const bytes = new TextEncoder().encode(JSON.stringify([whose, parameters, withCredentials, rank]));
+  const bytes = new TextEncoder().encode(JSON.stringify([whose, parameters]));
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).subarray(0, 16);
   return `sse/2 ${url.origin}${url.pathname} ${Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }

@@ -1,7 +1,8 @@
 // Many tabs of a real browser, one connection at a real hub, and every way in which the tab that holds it can go away.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -12,8 +13,10 @@ import { Pages } from "../../testing/pages.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
-/** Within so many milliseconds another tab has the connection, and all have what came meanwhile. On two cores it takes 20 to 170 ms. */
+/** Within so many milliseconds another tab has the connection, and all have what came meanwhile. On two cores it takes 40 to 340 ms. */
 const HAND_OVER = 3000;
+/** The same where the tab before is silent for two seconds first. On two cores it takes 2.0 to 2.9 s; a busy machine has more. */
+const HAND_OVER_OF_SILENT = 10_000;
 
 /** @type {Awaited<ReturnType<typeof launchWindow>>} */
 let browser;
@@ -112,6 +115,28 @@ async function closed(tabs) {
   await until("no connection", async () => (await hub.streams()) === 0);
 }
 
+/**
+ * The process in which a page runs: that in which its worker has a thread.
+ *
+ * @param {Page} page
+ * @returns {Promise<number>}
+ */
+async function processOf(page) {
+  await page.evaluate("void (window.worker = new Worker('data:text/javascript,'))");
+  const session = await browser.window.browser()?.newBrowserCDPSession();
+  const { processInfo: processes = [] } = (await session?.send("SystemInfo.getProcessInfo")) ?? {};
+  let found = 0;
+  await until("its worker is there", () => {
+    for (const { id } of processes) {
+      const threads = readdirSync(`/proc/${id}/task`).map((thread) => readFileSync(`/proc/${id}/task/${thread}/comm`, "utf8"));
+      if (threads.some((name) => name.startsWith("DedicatedWorker"))) found = id;
+    }
+    return found;
+  });
+  await page.evaluate("worker.terminate()");
+  return found;
+}
+
 /** Publishes numbered events up to a stop. */
 class Publisher {
   /** The number of the next one. */
@@ -180,7 +205,7 @@ test("many tabs have one connection, and each has every event once, whoever hold
   let tabs = await Promise.all(Array.from({ length: 20 }, () => tab("many")));
   assert.equal(await hub.streams(), 1);
   const publisher = new Publisher("many");
-  const times = /** @type {Record<string, number[]>} */ ({ closed: [], crashed: [], frozen: [] });
+  const times = /** @type {Record<string, number[]>} */ ({ closed: [], crashed: [], frozen: [], stopped: [] });
 
   /** @type {Record<string, (page: Page) => Promise<unknown>>} */
   const ends = {
@@ -197,8 +222,14 @@ test("many tabs have one connection, and each has every event once, whoever hold
       await session.send("Page.setWebLifecycleState", { state: "frozen" });
       return () => session.send("Page.setWebLifecycleState", { state: "active" });
     },
+    // It holds the lock and is silent.
+    stopped: async (page) => {
+      const own = await processOf(page);
+      process.kill(own, "SIGSTOP");
+      return () => process.kill(own, "SIGCONT");
+    },
   };
-  for (const how of ["closed", ...Array(5).fill("crashed"), ...Array(5).fill("frozen")]) {
+  for (const how of ["closed", ...Array(5).fill("crashed"), ...Array(5).fill("frozen"), "stopped"]) {
     const leader = await leaderOf(tabs);
     tabs = tabs.filter((page) => page !== leader);
     const since = publisher.n;
@@ -213,8 +244,9 @@ test("many tabs have one connection, and each has every event once, whoever hold
   }
   await publisher.stop();
   for (const [how, all] of Object.entries(times)) t.diagnostic(`${how}: events again within ${all.join(", ")} ms`);
-  const worst = Math.max(...Object.values(times).flat());
-  assert.ok(worst < HAND_OVER, JSON.stringify(times));
+  const { stopped, ...others } = times;
+  assert.ok(Math.max(...Object.values(others).flat()) < HAND_OVER, JSON.stringify(times));
+  assert.ok(Math.max(...stopped) < HAND_OVER_OF_SILENT, JSON.stringify(times));
   await assertComplete(tabs, publisher.n);
   await until("one connection", async () => (await hub.streams()) === 1);
   await closed(tabs);
@@ -231,7 +263,7 @@ test("a tab that is stuck loses the connection, and gives it up when it moves ag
   await until("events come again", async () => (await latest(others[0])) > since + 50);
   const time = await longest(others[0], since);
   t.diagnostic(`stuck: events again within ${time} ms`);
-  assert.ok(time < 10_000, String(time));
+  assert.ok(time < HAND_OVER_OF_SILENT, String(time));
   await stuck;
   await until("it is back in the row", () => leader.evaluate("!connection.isLeading"));
   await publisher.stop();
@@ -258,6 +290,11 @@ test("each tab gets its own types, and the connection those of all", async () =>
   await hub.publish({ topic: "types", event_type: "b", data: { n: 5, at: 0 } });
   await until("all have it", async () => (await latest(all)) === 5 && (await latest(two)) === 5);
   await all.close();
+  // All that on one connection, which was never made anew.
+  await until("it has those of the two again", async () => {
+    const { connections } = await hub.request("/events/connections");
+    return connections.length === 1 && connections[0].subscriptions.join() === "a,b,c" && connections[0].connection_id === connection.connection_id;
+  });
   await one.close();
   await until("no longer asked for", async () => {
     const { connections } = await hub.request("/events/connections");
@@ -296,6 +333,56 @@ test("different users do not share, whatever their topics", async () => {
   const names = await tabs[0].evaluate("navigator.locks.query().then(({held}) => held.map(({name}) => name))");
   assert.doesNotMatch(JSON.stringify(names), /ann|bob|secret/);
   await closed(tabs);
+});
+
+test("after another login the tabs of the user before keep their stream while it lasts, and then have that of the new one", async () => {
+  const application = createServer((asked, answer) => {
+    const [, user] = /session=(\w+)/.exec(asked.headers.cookie ?? "") ?? [];
+    answer.writeHead(user ? 200 : 401).end(JSON.stringify({ user, grants: { subscribe: ["news"] } }));
+  });
+  await new Promise((resolve) => application.listen(0, "127.0.0.1", () => resolve(null)));
+  const { port } = /** @type {import("node:net").AddressInfo} */ (application.address());
+  const about = ["--auth-url", `http://127.0.0.1:${port}/`, "--auth-cookie", "session", "--anonymous", '{"publish": ["*"], "admin": true}'];
+  const guarded = await Hub.start("--allowed-origin", pages.url, ...about);
+  const login = (/** @type {string} */ user) => browser.window.addCookies([{ name: "session", value: user, url: pages.url }]);
+  const reads = () => tab("news", { withCredentials: true, baseDelay: 100 }, "", guarded.url);
+  const publish = (/** @type {number} */ n, /** @type {string} */ topic) => guarded.publish({ topic, event_type: "a", data: { n, at: 0 } });
+  const have = (/** @type {Page[]} */ tabs, /** @type {number[]} */ numbers) =>
+    until(`they have ${numbers}`, async () => (await Promise.all(tabs.map(got))).every((all) => all.map(([n]) => n).join() === numbers.join()));
+  try {
+    await login("ann");
+    const anns = [await reads(), await reads()];
+    assert.equal(await guarded.streams(), 1);
+    await login("bob");
+    const bobs = await reads();
+    assert.equal(await guarded.streams(), 2);
+    await publish(0, "news");
+    await publish(1, "user/ann");
+    await publish(2, "user/bob");
+    await publish(3, "news");
+    await have(anns, [0, 1, 3]);
+    await have([bobs], [0, 2, 3]);
+    // What connects anew does so with the cookies that there are.
+    await guarded.kill();
+    await guarded.start();
+    await until("one stream", async () => (await guarded.streams()) === 1);
+    const tabs = [...anns, bobs];
+    for (const page of tabs) await until("it is connected", () => page.evaluate("connection.isConnected()"));
+    await publish(4, "user/ann");
+    await publish(5, "user/bob");
+    await publish(6, "news");
+    await have(anns, [0, 1, 3, 5, 6]);
+    await have([bobs], [0, 2, 3, 5, 6]);
+    assert.equal(await guarded.streams(), 1);
+    // And a tab of its own, for whom nothing has to be made anew.
+    const last = await reads();
+    assert.equal(await guarded.streams(), 1);
+    await Promise.all([...tabs, last].map((page) => page.close()));
+  } finally {
+    await browser.window.clearCookies();
+    application.close();
+    await guarded.stop();
+  }
 });
 
 test("twenty tabs with topics of their own have one connection, and each gets its own, whoever holds it", async (t) => {

@@ -232,6 +232,39 @@ fn it_is_shown_what_decides_and_no_other_cookie_and_no_ticket() {
 }
 
 #[test]
+fn streams_and_polls_tell_whose_they_are_and_no_name() {
+    let app = App::start(|asked| match asked.header("cookie") {
+        Some("sid=1") => good(r#"{"user": "ann", "session": "secret"}"#),
+        Some("sid=2") => good(r#"{"user": "ann", "session": "other"}"#),
+        Some("sid=3") => good(r#"{"user": "anns", "session": "ecret"}"#),
+        Some("sid=4") => good(r#"{"user": "ann"}"#),
+        Some("sid=5") => good(r#"{"session": "ann"}"#),
+        _ => good("{}"),
+    });
+    let hub = app.hub(&[
+        "--auth-cookie",
+        "sid",
+        "--anonymous",
+        r#"{"subscribe": ["news"]}"#,
+    ]);
+    let told = |cookie: &str| {
+        let polled = poll(&hub, &[("Cookie", cookie)]).ok();
+        let stream = hub.open_with("/events?topic=news", &[("Cookie", cookie)]);
+        assert_eq!(stream.connected["identity"], polled["identity"]);
+        polled["identity"].as_str().map(str::to_owned)
+    };
+    let mut all: Vec<String> = (1..=5)
+        .map(|n| told(&format!("sid={n}")).unwrap())
+        .collect();
+    assert_eq!(told("sid=1").unwrap(), all[0]);
+    assert!(all.iter().all(|identity| identity.len() == 32));
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 5);
+    assert_eq!((told("sid=6"), told("a=1")), (None, None), "nobody's");
+}
+
+#[test]
 fn tokens_that_the_hub_checks_itself_do_not_go_there() {
     let app = App::start(|_| good(r#"{"user": "app"}"#));
     let folder = folder();
