@@ -22,46 +22,54 @@
  * @property {(event: DecodedEvent) => void} onEvent An event is whole.
  * @property {(milliseconds: number) => void} [onRetry] The server named a reconnection time.
  * @property {(text: string) => void} [onComment] A comment, without its colon and one space.
- * @property {() => void} [onDropped] An event was longer than the limit, and was left out.
+ * @property {() => void} [onDropped] An event, or a line of it, was longer than its limit, and the event was left out.
  */
 
 const SPACE = 32;
 
-/** Reads one stream. Nothing is kept of an event but what is not delivered yet, and of that at most `maxEventLength`. */
+/** Reads one stream. Nothing is kept of an event but what is not delivered yet, and of that no more than the limits say. */
 export class Decoder {
   /** The last event id: what a reconnect sends. */
   lastEventId = "";
 
   #handlers;
-  #max;
+  #maxEvent;
+  #maxLine;
   #text = new TextDecoder();
   /** The beginning of a line whose end has not come. */
   #rest = "";
   /** The last character was a CR, so that an LF that follows is not a line of its own. */
   #afterCr = false;
-  #id = "";
-  #hasId = false;
+  /** Of the event that is read: its own id, if it has one, its type, and its data, if there are any. */
+  #id = /** @type {string | null} */ (null);
   #type = "";
-  #data = "";
-  #hasData = false;
+  #data = /** @type {string | null} */ (null);
   #isDropped = false;
 
   /**
    * @param {DecoderHandlers} handlers
-   * @param {{lastEventId?: string, maxEventLength?: number}} [options] The id to begin with; the longest event, in UTF-16 units.
+   * @param {{lastEventId?: string, maxEventLength?: number, maxLineLength?: number}} [options] The id to begin with, and the limits in UTF-16
+   *   units: of an event's type, id and data together, with one for each data line, and of a line.
    */
-  constructor(handlers, { lastEventId = "", maxEventLength = 16 << 20 } = {}) {
+  constructor(handlers, { lastEventId = "", maxEventLength = 16 << 20, maxLineLength = maxEventLength } = {}) {
     this.#handlers = handlers;
-    this.#max = maxEventLength;
-    this.lastEventId = this.#id = lastEventId;
+    this.#maxEvent = maxEventLength;
+    this.#maxLine = maxLineLength;
+    this.lastEventId = lastEventId;
   }
 
   /** A new connection begins: what was not whole is forgotten, the last event id stays. */
   begin() {
     this.#text = new TextDecoder();
-    this.#rest = this.#data = this.#type = "";
-    this.#afterCr = this.#isDropped = this.#hasId = this.#hasData = false;
-    this.#id = this.lastEventId;
+    this.#rest = "";
+    this.#afterCr = false;
+    this.#forget();
+  }
+
+  #forget() {
+    this.#id = this.#data = null;
+    this.#type = "";
+    this.#isDropped = false;
   }
 
   /**
@@ -76,67 +84,49 @@ export class Decoder {
       if (text.startsWith("\n")) text = text.slice(1);
     }
     let start = 0;
-    /** @param {string} char */
-    const next = (char) => {
-      const end = text.indexOf(char, start);
-      return end < 0 ? text.length : end;
-    };
-    let cr = next("\r");
-    let lf = next("\n");
-    for (let end; (end = Math.min(cr, lf)) < text.length; ) {
-      if (this.#rest) {
-        const line = this.#rest + text.slice(start, end);
-        this.#rest = "";
-        this.#line(line, 0, line.length);
-      } else {
-        this.#line(text, start, end);
-      }
+    let cr = text.indexOf("\r");
+    let lf = text.indexOf("\n");
+    while (cr >= 0 || lf >= 0) {
+      const isCr = cr >= 0 && (lf < 0 || cr < lf);
+      const end = isCr ? cr : lf;
+      const line = this.#rest + text.slice(start, end);
+      this.#rest = "";
+      this.#line(line);
       start = end + 1;
-      if (cr === end) {
+      if (isCr) {
         // A CR ends a line at once; an LF behind it belongs to it.
         this.#afterCr = start === text.length;
         if (lf === start) start += 1;
-        cr = next("\r");
+        cr = text.indexOf("\r", start);
       }
-      if (lf < start) lf = next("\n");
+      if (lf >= 0 && lf < start) lf = text.indexOf("\n", start);
     }
     if (start === text.length) return;
     // Of a line that is left out only its being there counts.
     this.#rest = this.#isDropped ? ":" : this.#rest + text.slice(start);
-    if (this.#rest.length + this.#data.length > this.#max) this.#drop();
+    if (this.#rest.length > this.#maxLine) this.#drop();
   }
 
   #drop() {
+    this.#forget();
     this.#isDropped = true;
     this.#rest = this.#rest && ":";
-    this.#data = this.#type = "";
     this.#handlers.onDropped?.();
   }
 
-  /**
-   * @param {string} text
-   * @param {number} start
-   * @param {number} end
-   */
-  #line(text, start, end) {
-    if (start === end) {
-      this.#dispatch();
-      return;
-    }
+  /** @param {string} line */
+  #line(line) {
+    if (!line) return this.#dispatch();
     // What is left out goes on up to the blank line.
     if (this.#isDropped) return;
-    if (text.startsWith("data:", start)) {
-      this.#append(text.slice(start + (text.charCodeAt(start + 5) === SPACE ? 6 : 5), end));
-      return;
-    }
-    const line = text.slice(start, end);
+    if (line.length > this.#maxLine) return this.#drop();
     const colon = line.indexOf(":");
     const name = colon < 0 ? line : line.slice(0, colon);
     const value = colon < 0 ? "" : line.slice(colon + (line.charCodeAt(colon + 1) === SPACE ? 2 : 1));
     if (name === "data") {
-      this.#append(value);
+      this.#data = this.#data === null ? value : `${this.#data}\n${value}`;
     } else if (name === "id") {
-      this.#setId(value);
+      if (!value.includes("\0")) this.#id = value;
     } else if (name === "event") {
       this.#type = value;
     } else if (!name) {
@@ -144,32 +134,15 @@ export class Decoder {
     } else if (name === "retry" && /^[0-9]+$/.test(value)) {
       this.#handlers.onRetry?.(Math.min(Number(value), Number.MAX_SAFE_INTEGER));
     }
-  }
-
-  /** @param {string} id */
-  #setId(id) {
-    if (id.includes("\0")) return;
-    this.#id = id;
-    this.#hasId = true;
-  }
-
-  /** @param {string} line */
-  #append(line) {
-    if (this.#data.length + line.length > this.#max) {
-      this.#drop();
-      return;
-    }
-    this.#data = this.#hasData ? `${this.#data}\n${line}` : line;
-    this.#hasData = true;
+    const length = (this.#data?.length ?? -1) + this.#type.length + (this.#id?.length ?? 0);
+    if (length >= this.#maxEvent) this.#drop();
   }
 
   #dispatch() {
     // The id of an event that is left out does not count: whoever reconnects gets it again.
-    if (this.#isDropped) this.#id = this.lastEventId;
-    const lastEventId = (this.lastEventId = this.#id);
-    const event = this.#hasData && !this.#isDropped && { type: this.#type || "message", data: this.#data, lastEventId, hasId: this.#hasId };
-    this.#data = this.#type = "";
-    this.#isDropped = this.#hasId = this.#hasData = false;
-    if (event) this.#handlers.onEvent(event);
+    const [id, type, data] = [this.#id, this.#type || "message", this.#data];
+    this.#forget();
+    const lastEventId = (this.lastEventId = id ?? this.lastEventId);
+    if (data !== null) this.#handlers.onEvent({ type, data, lastEventId, hasId: id !== null });
   }
 }
