@@ -362,3 +362,36 @@ test("a question is asked once, however often its tab is left and come back to",
     await close();
   }
 });
+
+test("a question is not asked again by a page that comes back from the back-forward cache", { timeout: 60_000 }, async () => {
+  const { window: seen, close } = await launchWindow();
+  try {
+    for (const repeat of [false, true]) {
+      posts = 0;
+      const page = await seen.newPage();
+      await page.goto(origin);
+      await page.evaluate(`(async () => {
+        const { SSEConnection } = await import("/client/src/index.js");
+        const connection = new SSEConnection("/answers", { method: "POST", body: "question", repeat: ${repeat}, baseDelay: 100 });
+        addEventListener("pageshow", ({ persisted }) => (window.wasKept = persisted));
+        Object.assign(window, { connection, got: [] });
+        connection.on("tick", (data) => got.push(data));
+        await connection.connect();
+      })()`);
+      await until("the answer begins", async () => (await got(page)).length === 1);
+      await page.goto("about:blank");
+      await page.goBack({ waitUntil: "commit" });
+      assert.equal(await page.evaluate("wasKept"), true);
+      // A stream that was kept may be dead: one that may be repeated is asked for again, and the other goes on if it can.
+      if (repeat) await until("it is asked again", () => posts === 2);
+      await page.waitForTimeout(1500);
+      for (const answer of answers) answer.write("event: tick\ndata: 99\n\n");
+      await until("it goes on", async () => (await got(page)).at(-1) === 99);
+      assert.deepEqual(await got(page), repeat ? [1, 2, 99] : [1, 99]);
+      assert.equal(posts, repeat ? 2 : 1);
+      await page.close();
+    }
+  } finally {
+    await close();
+  }
+});

@@ -13,7 +13,7 @@ import { Pages } from "../../testing/pages.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
-/** Within so many milliseconds another tab has the connection, and all have what came meanwhile. On two cores it takes 40 to 340 ms. */
+/** Within so many milliseconds another tab has the connection, and all have what came meanwhile. On two cores it takes 20 to 340 ms. */
 const HAND_OVER = 3000;
 /** The same where the tab before is silent for two seconds first. On two cores it takes 2.0 to 2.9 s; a busy machine has more. */
 const HAND_OVER_OF_SILENT = 10_000;
