@@ -30,6 +30,8 @@ const MAX_UNREAD = 1 << 20;
 const MAX_KEPT = 4096;
 /** The hub answers a poll with no events when it has looked at so many that were not wanted. */
 const POLL_LOOKS_AT = 65_536;
+/** Milliseconds that the hub has to tell whose the cookies are. */
+const TELL_WITHIN = 5000;
 /** The longest wait in milliseconds, up to which they double, for another try to get what was missed. */
 const MAX_DELAY = 30_000;
 
@@ -186,7 +188,8 @@ class Part {
   /** Whose cookies go along. Where no answer tells that, the first event of the stream does. */
   async #ownCookies() {
     try {
-      const answer = await ask(this.#options, this.#pollUrl(), { headers: { Accept: "application/json" } });
+      const request = { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(TELL_WITHIN) };
+      const answer = await ask(this.#options, this.#pollUrl(), request);
       return identityIn(answer.ok ? await answer.text() : "");
     } catch {
       return "";
