@@ -34,6 +34,7 @@ pub mod config;
 mod dialect;
 pub mod http;
 pub mod hub;
+mod json_member;
 pub mod serve;
 pub mod session;
 mod topic_pattern;

@@ -21,7 +21,8 @@ use crate::access::budget::Account;
 use crate::access::{Caller, visibility};
 use crate::clock;
 use crate::hub::{
-    Details, Hub, Job, JobChange, JobCounts, JobError, JobState, JsonText, NewJob, Progress,
+    Details, Hub, InvalidProgress, Job, JobChange, JobCounts, JobError, JobState, JsonText, NewJob,
+    Progress,
 };
 use crate::units::Quoted;
 
@@ -268,7 +269,9 @@ async fn change(request: &Request<'_>, change: JobChange) -> Result<Response<Bod
     let Request {
         hub, id, caller, ..
     } = request;
-    let job = hub.job(id).ok_or_else(|| unknown(id))?;
+    let Some(job) = hub.job(id) else {
+        return begin(request, change).await;
+    };
     let own = own_topic(&job);
     let is_visible = may_have(caller, &job);
     let granted = caller.check_publish(topics(&own, &job), change.event_name());
@@ -290,6 +293,24 @@ async fn change(request: &Request<'_>, change: JobChange) -> Result<Response<Bod
         "status": job.status,
         "version": job.version,
     }))
+}
+
+/// A report of a job that nobody has created creates it: a worker that only reports need not ask before. Whoever may not create it
+/// hears that there is none.
+async fn begin(request: &Request<'_>, change: JobChange) -> Result<Response<Body>, Problem> {
+    let Request {
+        hub, id, caller, ..
+    } = request;
+    let own = format!("job/{id}");
+    let may = |event_type| {
+        let topics = std::iter::once(own.as_str());
+        caller.check_publish(topics, event_type).is_ok()
+    };
+    if !may(JOB_CREATED) || !may(change.event_name()) {
+        return Err(unknown(id));
+    }
+    let job = hub.change_or_begin(id, change).await.map_err(problem)?;
+    json(&*job)
 }
 
 /// The body's object; an empty body is an empty one. Its values stay text: parsed, they would take many times that.
@@ -374,7 +395,13 @@ fn problem(error: JobError) -> Problem {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
         }
         JobError::NoMemory(error) => error.into(),
-        JobError::NotANumber => Problem::bad_field("progress", error.to_string()),
+        JobError::InvalidProgress(ref reason) => Problem::bad_field(
+            match reason {
+                InvalidProgress::Negative(field) => field,
+                _ => "progress",
+            },
+            error.to_string(),
+        ),
         JobError::Exists(_) | JobError::Ended(_) => {
             Problem::new(StatusCode::CONFLICT, error.to_string())
         }

@@ -1,10 +1,11 @@
 //! `GET /events/poll`: events as JSON, for clients without a stream.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::Response;
 use serde::Serialize;
-use sse_broker::{Record, Topic};
+use sse_broker::{Record, RecordRef, Topic};
 use sse_protocol::EventType;
 
 use super::body::Body;
@@ -14,7 +15,7 @@ use super::request::Request;
 use super::{json, stream};
 use crate::clock;
 use crate::hub::{PollError, PollRequest};
-use crate::wire::About;
+use crate::wire::{About, shown_data};
 
 #[derive(Serialize)]
 struct PolledJson<'a> {
@@ -34,7 +35,7 @@ struct EventJson<'a> {
     position: String,
     event: &'a str,
     topic: &'a str,
-    data: &'a str,
+    data: Cow<'a, str>,
     published_at: String,
     /// All of its topics, where they are asked for.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -56,7 +57,7 @@ impl<'a> EventJson<'a> {
                 .as_ref()
                 .map_or("message", |event_type| event_type.as_str()),
             topic: content.topics.first().map_or("", Topic::as_str),
-            data: &content.event.data,
+            data: shown_data(&RecordRef::from(record)),
             published_at: clock::rfc3339(content.published_at),
         }
     }

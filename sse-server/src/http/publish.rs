@@ -186,6 +186,10 @@ pub(super) fn problem(error: &PublishError) -> Problem {
         PublishError::ReservedEventType(_) | PublishError::EventTypeNotAllowed { .. } => {
             Problem::bad_field("event_type", error.to_string())
         }
+        PublishError::NoSuchConnection(_) => Problem {
+            field: Some("topic".to_owned()),
+            ..Problem::not_found(error.to_string())
+        },
         PublishError::TooLarge { .. } => Problem {
             field: Some("data".to_owned()),
             ..Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())

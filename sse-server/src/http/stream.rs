@@ -295,6 +295,7 @@ pub(super) fn invalid_interest(error: &InvalidInterest) -> Problem {
                 "topic"
             }
         }
+        InvalidInterest::EventTypeNotAllowed { .. } => "subscribe",
         InvalidInterest::Topic { is_exact: true, .. } => "topic_exact",
         InvalidInterest::Topic { .. } => "topic",
     };

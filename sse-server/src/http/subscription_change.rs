@@ -172,7 +172,10 @@ pub(super) fn change_problem(error: &ChangeError) -> Problem {
             // As the fields of a message are called, and not the parameters of a query.
             let name = match (error, problem.field.as_deref()) {
                 (InvalidInterest::TooMany { .. }, Some("topic")) => "topics",
-                (InvalidInterest::TooMany { .. }, _) => "event_types",
+                (
+                    InvalidInterest::TooMany { .. } | InvalidInterest::EventTypeNotAllowed { .. },
+                    _,
+                ) => "event_types",
                 _ => return problem,
             };
             let detail = error.to_string();

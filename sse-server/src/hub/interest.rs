@@ -6,7 +6,9 @@ use std::sync::Arc;
 use sse_broker::Topic;
 use sse_pool::{Held, Selector, TopicFilter};
 
-use super::Hub;
+use sse_protocol::message::MessageEvent;
+
+use super::{Hub, RESERVED_EVENT_TYPES};
 use crate::access::budget::{Account, NoMemory, Permit};
 use crate::access::{Caller, Forbidden};
 use crate::topic_pattern::{Pattern, is_pattern};
@@ -99,6 +101,14 @@ pub enum InvalidInterest {
     /// It is not granted.
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
+    /// The hub takes only certain event types, and this is none of them.
+    #[error("no event can have the type `{event_type}` here; allowed are {allowed}")]
+    EventTypeNotAllowed {
+        /// The type.
+        event_type: String,
+        /// Those that are.
+        allowed: String,
+    },
     /// A topic or pattern is not a valid one.
     #[error("{} is not a valid topic: {reason}", Quoted(.topic))]
     Topic {
@@ -112,6 +122,31 @@ pub enum InvalidInterest {
 }
 
 impl Hub {
+    /// A reader that waits for a type that nobody may publish would wait for ever. The hub's own events need not be allowed.
+    fn check_event_types(&self, interest: &Interest) -> Result<(), InvalidInterest> {
+        let Some(allowed) = &self.inner.config.allowed_event_types else {
+            return Ok(());
+        };
+        let is_own = |name: &str| {
+            RESERVED_EVENT_TYPES.contains(&name)
+                || crate::wire::is_job_event(name)
+                || MessageEvent::ALL.iter().any(|event| event.as_str() == name)
+        };
+        let types = interest.event_types.iter().flatten();
+        let mut wrong = types.filter(|name| !allowed.contains(*name) && !is_own(name));
+        match wrong.next() {
+            None => Ok(()),
+            Some(event_type) => Err(InvalidInterest::EventTypeNotAllowed {
+                event_type: event_type.clone(),
+                allowed: allowed
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+        }
+    }
+
     /// What a caller gets of an interest; equal ones of callers that have the same rights share one.
     pub(crate) fn selector(
         &self,
@@ -119,6 +154,7 @@ impl Hub {
         caller: &Caller,
     ) -> Result<Arc<Selector>, InvalidInterest> {
         let inner = &self.inner;
+        self.check_event_types(interest)?;
         let max = inner.config.max_subscriptions;
         let key = (interest.clone(), caller.visibility().clone());
         inner.selectors.get(key, |(interest, _)| {

@@ -364,22 +364,47 @@ impl Job {
         Ok((job, event))
     }
 
+    /// Whether it can be so far: not before its beginning, and not beyond its end.
+    ///
+    /// # Errors
+    ///
+    /// When its progress or total is negative, or its progress is more than its total.
+    pub fn check_progress(&self) -> Result<(), InvalidProgress> {
+        let zero = Number::from(0);
+        if is_less(&self.progress, &zero) {
+            return Err(InvalidProgress::Negative("progress"));
+        }
+        match &self.total {
+            Some(total) if is_less(total, &zero) => Err(InvalidProgress::Negative("total")),
+            Some(total) if is_less(total, &self.progress) => Err(InvalidProgress::BeyondTotal {
+                progress: self.progress.clone(),
+                total: total.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The event that tells of a job that was created.
     #[must_use]
     pub fn created_event(&self) -> JobEvent {
         self.event(MessageEvent::Status, &self.details)
     }
 
-    /// The event that shows the whole job to a reader that has just come: `complete` or `error`
-    /// when it has ended so, that a reader who waits for the end hears of it, and else `status`.
+    /// The event that shows the whole job to a reader that has just come and wants events of these types; none named means all.
+    /// It is `complete` or `error` when the job has ended so, that a reader who waits for the end hears of it, and else `status`,
+    /// or `progress` for a reader that wants only that. `None` when the reader wants no such event.
     #[must_use]
-    pub fn snapshot_event(&self) -> JobEvent {
-        let kind = match self.status {
-            JobState::Completed => MessageEvent::Complete,
-            JobState::Error => MessageEvent::Error,
-            JobState::Pending | JobState::InProgress | JobState::Cancelled => MessageEvent::Status,
+    pub fn snapshot_event(&self, types: &[String]) -> Option<JobEvent> {
+        let kinds: &[MessageEvent] = match self.status {
+            JobState::Completed => &[MessageEvent::Complete],
+            JobState::Error => &[MessageEvent::Error],
+            JobState::InProgress => &[MessageEvent::Status, MessageEvent::Progress],
+            JobState::Pending | JobState::Cancelled => &[MessageEvent::Status],
         };
-        self.event(kind, &self.details)
+        let is_wanted =
+            |kind: &&MessageEvent| types.is_empty() || types.iter().any(|it| it == kind.as_str());
+        let kind = kinds.iter().find(is_wanted)?;
+        Some(self.event(*kind, &self.details))
     }
 
     fn event(&self, kind: MessageEvent, details: &Details) -> JobEvent {
@@ -388,6 +413,38 @@ impl Job {
             kind,
             data: serde_json::to_string(&data).expect("a job is text, numbers and JSON"),
         }
+    }
+}
+
+/// A job cannot be so far.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidProgress {
+    /// It cannot be said in JSON.
+    #[error("the progress is not a finite number")]
+    NotANumber,
+    /// One of the two is below zero.
+    #[error("{0} must not be negative")]
+    Negative(&'static str),
+    /// More is done than there is.
+    #[error("progress is {progress}, and must be at most total, which is {total}")]
+    BeyondTotal {
+        /// How much is done.
+        progress: Number,
+        /// How much there is.
+        total: Number,
+    },
+}
+
+/// Whole numbers are compared exactly, also where a fraction could not hold them.
+fn is_less(a: &Number, b: &Number) -> bool {
+    let whole = |number: &Number| match (number.as_u64(), number.as_i64()) {
+        (Some(whole), _) => Some(i128::from(whole)),
+        (_, whole) => whole.map(i128::from),
+    };
+    match (whole(a), whole(b)) {
+        (Some(a), Some(b)) => a < b,
+        _ => a.as_f64().unwrap_or(f64::NAN) < b.as_f64().unwrap_or(f64::NAN),
     }
 }
 
@@ -466,166 +523,4 @@ const OWN_KEYS: [&str; 9] = [
 ];
 
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-    use sse_protocol::message::Message;
-
-    use super::*;
-
-    fn job() -> Job {
-        Job::new(
-            "42".into(),
-            NewJob {
-                total: Some(10.into()),
-                ..NewJob::default()
-            },
-            0,
-        )
-    }
-
-    fn progress(n: u64) -> JobChange {
-        JobChange::Progress(Progress {
-            progress: Some(n.into()),
-            message: Some("working".into()),
-            ..Progress::default()
-        })
-    }
-
-    fn data(event: &JobEvent) -> Value {
-        serde_json::from_str(&event.data).unwrap()
-    }
-
-    #[test]
-    fn a_job_goes_from_pending_over_progress_to_its_end() {
-        let (job, event) = job().apply(progress(3), 1_705_314_600_000).unwrap();
-        assert_eq!(
-            (job.status, event.kind),
-            (JobState::InProgress, MessageEvent::Progress)
-        );
-        assert_eq!(
-            data(&event),
-            serde_json::json!({"job_id": "42", "status": "in_progress", "progress": 3, "total": 10,
-                "message": "working", "timestamp": "2024-01-15T10:30:00Z"})
-        );
-        let (job, event) = job
-            .apply(
-                JobChange::Complete {
-                    result: serde_json::json!({"url": "/x"}).into(),
-                    message: None,
-                },
-                0,
-            )
-            .unwrap();
-        assert_eq!(
-            (job.status, job.progress, event.kind),
-            (JobState::Completed, 10.into(), MessageEvent::Complete)
-        );
-        assert_eq!(data(&event)["result"]["url"], "/x");
-    }
-
-    #[test]
-    fn a_job_that_has_ended_takes_no_more() {
-        let (job, event) = job().apply(JobChange::Cancel { message: None }, 0).unwrap();
-        assert_eq!(
-            (event.kind, data(&event)["status"].as_str()),
-            (MessageEvent::Status, Some("cancelled"))
-        );
-        assert_eq!(
-            job.apply(progress(4), 0),
-            Err(JobEnded(JobState::Cancelled))
-        );
-    }
-
-    #[test]
-    fn the_snapshot_of_an_ended_job_is_its_last_event() {
-        let (job, _) = job()
-            .apply(
-                JobChange::Error {
-                    error: "no disk".into(),
-                    message: None,
-                },
-                0,
-            )
-            .unwrap();
-        let snapshot = job.snapshot_event();
-        assert_eq!(
-            (snapshot.kind, data(&snapshot)["error"].as_str()),
-            (MessageEvent::Error, Some("no disk"))
-        );
-    }
-
-    #[test]
-    fn educational_content_alone_is_an_educational_event() {
-        let mut details = Details::default();
-        let lesson = serde_json::json!({"title": "Did you know"});
-        details.insert("educational_content", lesson);
-        let (_, event) = job()
-            .apply(
-                JobChange::Progress(Progress {
-                    details,
-                    ..Progress::default()
-                }),
-                0,
-            )
-            .unwrap();
-        assert_eq!(event.kind, MessageEvent::Educational);
-    }
-
-    #[test]
-    fn details_never_overwrite_the_job_itself() {
-        let mut details = Details::default();
-        details.insert("job_id", Value::from("forged"));
-        let (_, event) = job()
-            .apply(
-                JobChange::Progress(Progress {
-                    details,
-                    ..Progress::default()
-                }),
-                0,
-            )
-            .unwrap();
-        assert_eq!(data(&event)["job_id"], "42");
-    }
-
-    #[test]
-    fn numbers_and_steps_are_told_as_they_were_reported() {
-        let exact = 9_007_199_254_740_993_u64;
-        let mut reported = Progress {
-            progress: Some(exact.into()),
-            ..Progress::default()
-        };
-        let step = Value::from("2 of 5");
-        reported.details.insert("step", step);
-        let (job, event) = job().apply(JobChange::Progress(reported), 0).unwrap();
-        assert_eq!(data(&event)["progress"], exact);
-        assert_eq!(data(&event)["step"], "2 of 5");
-        let stored = serde_json::to_vec(&job).unwrap();
-        assert_eq!(serde_json::from_slice::<Job>(&stored).unwrap(), job);
-    }
-
-    #[test]
-    fn the_events_data_is_that_of_the_standard_envelope() {
-        let mut reported = Progress {
-            progress: Some(3.into()),
-            message: Some("third".into()),
-            ..Progress::default()
-        };
-        for (name, json) in [
-            ("b", "[1]"),
-            ("step", "2"),
-            ("timestamp", "\"forged\""),
-            ("a", "{}"),
-        ] {
-            let json: Value = serde_json::from_str(json).unwrap();
-            reported.details.insert(name, json);
-        }
-        let (_, event) = job().apply(JobChange::Progress(reported), 0).unwrap();
-        let event = event.into_event();
-        assert_eq!(
-            &*event.data,
-            r#"{"step":2,"progress":3,"message":"third","timestamp":"1970-01-01T00:00:00Z","b":[1],"a":{},"job_id":"42","status":"in_progress","total":10}"#
-        );
-        let message = Message::parse("progress", &event.data).unwrap();
-        assert_eq!(message.data.to_json(), *event.data);
-    }
-}
+mod tests;

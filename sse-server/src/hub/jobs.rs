@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::{Number, Value};
 use sse_broker::{Audience, DataKind, NewRecord, Offset, Record, Snapshot, Topic, UnixMillis};
 use sse_protocol::message::{Message, MessageEvent};
 use tokio::sync::{Notify, Semaphore};
 
-use super::job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
+use super::job::{InvalidProgress, Job, JobChange, JobEnded, JobEvent, JobState, NewJob};
 use super::job_details::Details;
 use super::{Hub, PublishError};
 use crate::access::budget::{Account, NoMemory};
@@ -43,9 +42,9 @@ pub enum JobError {
     /// The job's own topic is not a valid one.
     #[error("the job's topic is not a valid one: {0}")]
     InvalidTopic(#[from] sse_broker::InvalidTopic),
-    /// How far it is cannot be said in JSON.
-    #[error("the progress is not a finite number")]
-    NotANumber,
+    /// It cannot be so far.
+    #[error(transparent)]
+    InvalidProgress(#[from] InvalidProgress),
     /// It has ended.
     #[error(transparent)]
     Ended(#[from] JobEnded),
@@ -291,6 +290,7 @@ impl Hub {
         check_job_id(&job_id)?;
         let now = clock::unix_millis();
         let job = Job::new(job_id.clone(), new, now);
+        job.check_progress()?;
         let (mut records, forgotten) = self.make_room(&job_id, now)?;
         let record = job_record(&job, job.created_event(), now);
         let appended = match record.and_then(|record| self.check_job_size(&job, record)) {
@@ -392,6 +392,7 @@ impl Hub {
         let job = self.job(job_id).ok_or_else(unknown)?;
         let now = clock::unix_millis();
         let (job, event) = job.apply(change, now)?;
+        job.check_progress()?;
         let record = self.check_job_size(&job, job_record(&job, event, now)?)?;
         let forgotten = self.make_room_for_state(&job)?;
         let mut records = self.forget_records(&forgotten, now);
@@ -546,94 +547,6 @@ impl Hub {
                 return self.job(job_id);
             }
         }
-    }
-
-    /// Reports a job's progress, in percent or of its total; a job nobody created begins with it.
-    ///
-    /// # Errors
-    ///
-    /// When the job has ended or it could not be published.
-    pub async fn send_progress_update(
-        &self,
-        job_id: &str,
-        progress: f64,
-        message: impl Into<String>,
-    ) -> Result<Arc<Job>, JobError> {
-        let progress = Progress {
-            progress: Some(number(progress).ok_or(JobError::NotANumber)?),
-            message: Some(message.into()),
-            ..Progress::default()
-        };
-        self.change_or_begin(job_id, JobChange::Progress(progress))
-            .await
-    }
-
-    /// Ends a job with its result; a job nobody created begins and ends with it.
-    ///
-    /// # Errors
-    ///
-    /// When the job has ended or it could not be published.
-    pub async fn send_completion_update(
-        &self,
-        job_id: &str,
-        result: Value,
-    ) -> Result<Arc<Job>, JobError> {
-        self.change_or_begin(
-            job_id,
-            JobChange::Complete {
-                result: result.into(),
-                message: None,
-            },
-        )
-        .await
-    }
-
-    /// Ends a job with an error; a job nobody created begins and ends with it.
-    ///
-    /// # Errors
-    ///
-    /// When the job has ended or it could not be published.
-    pub async fn send_error_update(
-        &self,
-        job_id: &str,
-        error: impl Into<String>,
-    ) -> Result<Arc<Job>, JobError> {
-        self.change_or_begin(
-            job_id,
-            JobChange::Error {
-                error: error.into(),
-                message: None,
-            },
-        )
-        .await
-    }
-
-    async fn change_or_begin(&self, job_id: &str, change: JobChange) -> Result<Arc<Job>, JobError> {
-        if self.job(job_id).is_none() {
-            let new = NewJob {
-                job_id: Some(job_id.to_owned()),
-                ..NewJob::default()
-            };
-            match self.create_job(new).await {
-                // Somebody else began it meanwhile: as good.
-                Ok(_) | Err(JobError::Exists(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.change_job(job_id, change).await
-    }
-}
-
-/// A whole number without a fraction, as people write it; nothing for what is not a number.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "checked to be a whole number within range"
-)]
-fn number(n: f64) -> Option<Number> {
-    if n.fract() == 0.0 && n.abs() < 9.0e15 {
-        Some(Number::from(n as i64))
-    } else {
-        Number::from_f64(n)
     }
 }
 

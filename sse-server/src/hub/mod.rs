@@ -16,6 +16,7 @@ mod interest;
 mod interner;
 mod job;
 mod job_details;
+mod job_updates;
 mod jobs;
 mod json_text;
 mod load_governor;
@@ -57,7 +58,7 @@ pub use connections::{AdmissionError, ChangeError, SendError, SubscriptionChange
 pub use encoded_record::EncodedRecord;
 pub use erase::{Erase, EraseError};
 pub use interest::{Interest, InvalidInterest};
-pub use job::{Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
+pub use job::{InvalidProgress, Job, JobChange, JobEnded, JobEvent, JobState, NewJob, Progress};
 pub use job_details::Details;
 pub use jobs::{JobCounts, JobError};
 pub use json_text::JsonText;

@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use sse_broker::{AppendError, Appended, Durability, NewRecord, Position, Topic};
+use sse_pool::ConnectionId;
 use sse_protocol::EventType;
 
 use super::{DEFAULT_TOPIC, Hub, Inner, Publication, RESERVED_EVENT_TYPES};
 use crate::access::Caller;
 use crate::audit::{Cut, Fact, Topics};
 use crate::clock;
+use crate::units::Quoted;
 
 /// What became of a published event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,9 @@ pub enum PublishError {
         /// How much it may have.
         max: usize,
     },
+    /// It is for a connection that is not open.
+    #[error("there is no connection {}", Quoted(.0))]
+    NoSuchConnection(String),
     /// Its id belongs to another event.
     #[error("the id was published with other content before, at {0}")]
     Conflict(Position),
@@ -172,6 +177,11 @@ impl Hub {
         Ok(results.collect())
     }
 
+    fn has_connection(&self, name: &str) -> bool {
+        let id = name.parse::<ConnectionId>();
+        id.is_ok_and(|id| self.connection_status(&id).is_some())
+    }
+
     fn check(&self, publication: &Publication) -> Result<(), PublishError> {
         let config = &self.inner.config;
         let event_type = publication
@@ -193,6 +203,18 @@ impl Hub {
                 event_type: event_type.to_owned(),
                 allowed,
             });
+        }
+        // What names connections is for these alone.
+        let named = || {
+            publication
+                .topics
+                .iter()
+                .filter_map(|topic| topic.under("connection"))
+        };
+        if let Some(first) = named().next()
+            && !named().any(|name| self.has_connection(name))
+        {
+            return Err(PublishError::NoSuchConnection(first.to_owned()));
         }
         if publication.data.len() > config.max_event_bytes {
             return Err(PublishError::TooLarge {

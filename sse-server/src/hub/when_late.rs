@@ -19,14 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use sse_broker::{
     AudienceRef, Gap, GapReason, Offset, Position, Priority, RecordRef, TopicPattern, UnixMillis,
 };
 
 use super::Batch;
 use crate::clock::Moment;
+use crate::json_member::member;
 
 /// When a reader is late, and what it is spared then.
 #[derive(Clone, Debug)]
@@ -233,7 +232,7 @@ impl WhenLate {
             }
         }
         if let Some(field) = field {
-            member(record.data, field)?.hash(&mut hasher);
+            member(record.data, field).ok()??.hash(&mut hasher);
         }
         if let Some(interval) = interval {
             let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
@@ -314,35 +313,6 @@ impl WhenLate {
         let waited = Duration::from_millis(now.saturating_sub(record.published_at));
         self.reason(class, record.position.offset, record.priority, waited)
     }
-}
-
-/// A member of a JSON object, as it is written there; of several with this name the last, as in JavaScript.
-fn member<'a>(data: &'a str, name: &str) -> Option<&'a str> {
-    struct Member<'n>(&'n str);
-
-    impl<'a> Visitor<'a> for Member<'_> {
-        type Value = Option<&'a RawValue>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut found = None;
-            while let Some(key) = map.next_key::<std::borrow::Cow<'a, str>>()? {
-                if key == self.0 {
-                    found = Some(map.next_value()?);
-                } else {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-            Ok(found)
-        }
-    }
-
-    let mut json = serde_json::Deserializer::from_str(data);
-    let found = json.deserialize_map(Member(name)).ok()?;
-    found.map(RawValue::get)
 }
 
 /// What a slot takes in a half's table, which may be half empty.

@@ -17,7 +17,7 @@ pub(super) struct Opening {
 
 impl Opening {
     /// The greeting, the gap where there is one, and the state of each job that the reader follows, unless it goes on
-    /// where it left off.
+    /// where it left off or wants no events of the type that tells it.
     pub(super) fn new(
         hub: &Hub,
         greeting: &Greeting<'_>,
@@ -38,7 +38,9 @@ impl Opening {
                 let job = topic.under("job").and_then(|job_id| hub.job_at(job_id));
                 let job = job.filter(|(job, _)| visibility.allows(&job.as_event(), None));
                 let Some((job, offset)) = job else { continue };
-                let event = job.snapshot_event();
+                let Some(event) = job.snapshot_event(greeting.subscriptions) else {
+                    continue;
+                };
                 let state = State {
                     topic: topic.as_str(),
                     event_type: event.kind.as_str(),

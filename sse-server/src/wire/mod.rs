@@ -9,10 +9,14 @@ mod websocket;
 
 pub(crate) use about::About;
 
+use std::borrow::Cow;
+
 use serde::Serialize;
-use sse_broker::{Gap, Position, RecordRef, UnixMillis};
+use sse_broker::{DataKind, Gap, Position, RecordRef, UnixMillis};
 use sse_compress::MessageCompressor;
 use sse_protocol::Retry;
+
+use crate::json_member::member;
 
 /// How a reader's events are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -185,12 +189,34 @@ const JOB_NAMES: [(&str, &str); 4] = [
     ("status", "job_status"),
 ];
 
+/// Whether this is the longer name of an event of a job.
+pub(crate) fn is_job_event(name: &str) -> bool {
+    JOB_NAMES.iter().any(|(_, long)| *long == name)
+}
+
 /// Asked for `job_progress`, a reader means the jobs' `progress`: the short names of the long ones among `types`.
 pub(crate) fn short_job_names(types: &[String]) -> Vec<String> {
     let short = JOB_NAMES
         .iter()
         .filter(|(_, long)| types.iter().any(|name| name == long));
     short.map(|(short, _)| (*short).to_owned()).collect()
+}
+
+/// The data as readers see it: as it was published, and in a `system` event with the time when that was, unless it has one.
+pub(crate) fn shown_data<'a>(record: &RecordRef<'a>) -> Cow<'a, str> {
+    let data = record.data;
+    if record.event_type != Some("system") || record.data_kind != DataKind::Json {
+        return Cow::Borrowed(data);
+    }
+    let inside = data.trim_end().strip_suffix('}').map(str::trim_end);
+    match (inside, member(data, "timestamp")) {
+        (Some(inside), Ok(None)) => {
+            let comma = if inside.ends_with('{') { "" } else { "," };
+            let timestamp = crate::clock::rfc3339(record.published_at);
+            Cow::Owned(format!(r#"{inside}{comma}"timestamp":"{timestamp}"}}"#))
+        }
+        _ => Cow::Borrowed(data),
+    }
 }
 
 /// The id that readers see of a record: its publisher's, or the position.

@@ -3,7 +3,9 @@
 use sse_compress::MessageCompressor;
 use sse_protocol::encoder::{self, TextEvent};
 
-use super::{About, Format, GapJson, HeartbeatForm, Message, Unavailable, public_id, to_json};
+use super::{
+    About, Format, GapJson, HeartbeatForm, Message, Unavailable, public_id, shown_data, to_json,
+};
 
 /// Appends a message's bytes.
 pub(super) fn write(
@@ -41,9 +43,10 @@ pub(super) fn write(
                     public_id(record, &position)
                 }
             };
+            let data = shown_data(record);
             let envelope = format
                 .compressed
-                .then(|| compressor.compress(record.data))
+                .then(|| compressor.compress(&data))
                 .flatten();
             if format.shows_topics {
                 about(&About::new(record.topics(), record.label), out);
@@ -52,7 +55,7 @@ pub(super) fn write(
                 TextEvent {
                     id: Some(id),
                     event_type: format.event_type(record.topics(), record.event_type),
-                    data: envelope.as_deref().unwrap_or(record.data),
+                    data: envelope.as_deref().unwrap_or(&data),
                     retry: record.retry,
                 },
                 out,

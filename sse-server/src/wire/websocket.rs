@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use sse_broker::DataKind;
 use sse_compress::MessageCompressor;
 
-use super::{Format, GapJson, Message, public_id, to_json};
+use super::{Format, GapJson, Message, public_id, shown_data, to_json};
 
 #[derive(Serialize)]
 struct EventJson<'a> {
@@ -65,14 +65,15 @@ pub(super) fn write(
         }
         Message::Event(record) => {
             let position = record.position.to_string();
+            let shown = shown_data(record);
             let envelope = format
                 .compressed
-                .then(|| compressor.compress(record.data))
+                .then(|| compressor.compress(&shown))
                 .flatten();
             let data = match &envelope {
                 Some(envelope) => json_or_text(envelope),
-                None if record.data_kind == DataKind::Json => json_or_text(record.data),
-                None => Data::Text(record.data),
+                None if record.data_kind == DataKind::Json => json_or_text(&shown),
+                None => Data::Text(&shown),
             };
             let json = EventJson {
                 event: format

@@ -23,6 +23,7 @@ mod assets;
 mod compressed;
 mod configuration;
 mod cursors;
+mod decided;
 mod draining;
 mod durable_readers;
 mod enhanced;

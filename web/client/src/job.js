@@ -29,17 +29,20 @@ export function jobsOf(url, { names }) {
  * @param {ConnectionOptions} options
  * @param {URL} job
  * @param {boolean} hasLongNames The jobs' events are called `job_progress` and so on.
+ * @param {readonly string[] | null} types What is wanted; null for everything.
  * @returns {Promise<{type: string, data: string, id: string, hasId: boolean} | null>} Null where there is no such job.
  */
-export async function stateOf(options, job, hasLongNames) {
+export async function stateOf(options, job, hasLongNames, types) {
   try {
     const answer = await ask(options, job, { headers: { Accept: "application/json" } });
     const { details, created_at: _, updated_at: timestamp, version: __, ...fields } = parsed(await answer.text());
     if (!answer.ok) return null;
     const { status } = fields;
-    const type = status === "completed" ? "complete" : status === "error" ? "error" : "status";
+    const kinds = /** @type {Record<string, string[]>} */ ({ completed: ["complete"], error: ["error"], in_progress: ["status", "progress"] })[status] ?? ["status"];
+    const names = kinds.map((kind) => (hasLongNames ? `job_${kind}` : kind));
+    const type = names.find((name) => !types || types.includes(name));
     const data = JSON.stringify({ ...details, timestamp, ...fields });
-    return { type: hasLongNames ? `job_${type}` : type, data, id: "", hasId: false };
+    return type ? { type, data, id: "", hasId: false } : null;
   } catch {
     return null; // What the job does next comes all the same.
   }

@@ -397,7 +397,7 @@ class Part {
    */
   async #begin(body, jobs) {
     const hasLongNames = /\/sse(\/events)?\/?$/.test(this.#url.pathname);
-    const states = await Promise.all(jobs.map((job) => stateOf(this.#options, job, hasLongNames)));
+    const states = await Promise.all(jobs.map((job) => stateOf(this.#options, job, hasLongNames, this.#wants.types)));
     if (this.#body !== body) return;
     for (const state of states) {
       if (!state) continue;

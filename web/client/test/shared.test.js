@@ -582,7 +582,7 @@ test("a tab that joins a job's stream begins with the job's state, as the first 
     page.evaluate(async (url) => {
       const path = "/client/src/shared.js";
       const { SharedConnection } = await import(path);
-      const connection = new SharedConnection(url, { eventTypes: ["progress"] });
+      const connection = new SharedConnection(url, { eventTypes: ["status", "progress"] });
       /** @type {any[]} */
       const events = [];
       Object.assign(window, { events });

@@ -467,12 +467,10 @@ fn every_mistake_is_told_by_status_and_field_and_publishes_nothing() {
         (
             "POST",
             "/jobs/nobody/progress",
-            r#"{"progress": 1}"#,
-            404,
-            None,
+            r#"{"progress": -1}"#,
+            400,
+            Some("progress"),
         ),
-        ("POST", "/jobs/nobody/complete", "", 404, None),
-        ("POST", "/jobs/nobody/error", r#"{"error": "x"}"#, 404, None),
         ("POST", "/jobs/nobody/cancel", "", 404, None),
         // Subscriptions.
         ("POST", "/events/subscriptions", "", 400, None),
