@@ -92,7 +92,7 @@ impl Taken {
                 let topics = self.values.min(self.objects * MAX_TOPICS);
                 self.objects * EVENT_BYTES + topics * TOPIC_BYTES
             }
-            Kind::Job if self.is_done() => JOB_COPIES * self.bytes,
+            Kind::Job if self.is_done() => EVENT_BYTES + JOB_COPIES * self.bytes,
             _ => 0,
         }
     }
@@ -121,7 +121,7 @@ const BASE_BYTES: usize = 16 << 10;
 const FIGURES_BYTES: usize = 64 << 10;
 /// An event in the body, the log, the window and the answer.
 const EVENT_BYTES: usize = 2 << 10;
-/// A job's change is held by the log as an event and as a state, by the window, and by the table of jobs.
+/// The text of a job's change is held by the log as an event and as a state, by the window, and by the table of jobs.
 const JOB_COPIES: usize = 4;
 /// A topic of an event.
 const TOPIC_BYTES: usize = 512;

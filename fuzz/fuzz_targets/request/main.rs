@@ -280,6 +280,6 @@ const MAX_CHUNKS: usize = 8;
 const MAX_WAITS: usize = 3;
 const ONCE_BYTES: i64 = 4096;
 /// Those of the contract.
-const STATUSES: [u16; 16] = [
-    200, 201, 204, 400, 403, 404, 405, 406, 408, 409, 413, 415, 421, 426, 503, 507,
+const STATUSES: [u16; 17] = [
+    200, 201, 204, 400, 403, 404, 405, 406, 408, 409, 413, 414, 415, 421, 426, 503, 507,
 ];
