@@ -116,7 +116,7 @@ impl Taken {
 /// As many times its own bytes as a request may take.
 const FACTOR: usize = 8;
 /// What any request may take, however small: the problem, the first growth of tables and of the buffers of an answer.
-const BASE_BYTES: usize = 16 << 10;
+const BASE_BYTES: usize = 24 << 10;
 /// The same for `/metrics` and the like, whose text is of this size and grows by doubling.
 const FIGURES_BYTES: usize = 64 << 10;
 /// An event in the body, the log, the window and the answer.
