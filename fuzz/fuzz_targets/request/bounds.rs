@@ -132,7 +132,7 @@ const SHOWN_BYTES: usize = 2 << 10;
 /// An encoder of compressed streams.
 const ENCODER_BYTES: usize = 640 << 10;
 /// A stream with its buffers and its first words, or a name's place.
-const STREAM_BYTES: usize = 24 << 10;
+const STREAM_BYTES: usize = 32 << 10;
 /// What tables keep that have grown.
 const TABLES_BYTES: usize = 4 << 10;
 
