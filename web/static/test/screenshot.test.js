@@ -11,7 +11,7 @@ import { Hub } from "../../testing/hub.js";
 const PICTURE = new URL("../../../docs/console.png", import.meta.url);
 const shouldKeep = process.env.UPDATE_SCREENSHOT === "1";
 /** Long enough for the charts to show something. */
-const SECONDS = shouldKeep ? 60 : 5;
+const SECONDS = shouldKeep ? 60 : 2;
 
 test("the console of a hub at work can be looked at", async () => {
   const hub = await Hub.start();
