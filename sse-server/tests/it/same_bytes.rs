@@ -331,6 +331,13 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// How many readers have found their place so far, also those that have left: one that was let in may still be looking for its own.
+fn placed(hub: &Hub) -> u64 {
+    let stats = hub.stats();
+    let has_left = stats.accepted_connections - stats.active_connections as u64;
+    hub.connections(usize::MAX).len() as u64 + has_left
+}
+
 /// Does what the script says with all writers at once, and gives what came to each reader by each of them.
 async fn play(script: &Script) -> Vec<(Reader, Vec<Vec<u8>>)> {
     let config = HubConfig {
@@ -372,13 +379,13 @@ async fn play(script: &Script) -> Vec<(Reader, Vec<Vec<u8>>)> {
     for reader in &script.readers {
         let mut reads = Vec::new();
         for address in addresses {
-            let accepted = hub.stats().accepted_connections;
+            let before = placed(&hub);
             let connecting = reader.clone();
             let socket = tokio::task::spawn_blocking(move || connecting.connect(address));
             let socket = socket.await.unwrap();
             // Each begins with what comes from now on, so all must be there.
             until(&format!("{reader:?} is connected"), || {
-                hub.stats().accepted_connections > accepted
+                placed(&hub) > before
             })
             .await;
             let reader = reader.clone();
