@@ -40,7 +40,8 @@ pub struct StreamSettings {
     /// Disconnect a reader that takes nothing for this long while events wait for it [default: 5s]
     #[arg(long, env = "SSE_SEND_TIMEOUT", value_name = "DURATION")]
     pub send_timeout: Option<Span>,
-    /// Close a connection that has had no activity for this long [default: 5m]
+    /// Close a connection that has taken nothing for this long, neither an event nor a heartbeat. A quiet reader takes heartbeats and
+    /// stays, unless --heartbeat is 0 [default: 5m]
     #[arg(long, env = "SSE_IDLE_TIMEOUT", value_name = "DURATION")]
     pub idle_timeout: Option<Span>,
     /// How often to look for idle connections and old events [default: 60s]

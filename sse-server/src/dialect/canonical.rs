@@ -57,6 +57,7 @@ pub(super) const CANONICAL: Dialect = Dialect {
             "/events/connections/{id}/token",
             Operation::RenewConnection,
         ),
+        Route::new("POST", "/events/cleanup", Operation::Cleanup),
         Route::new("POST", "/events/tickets", Operation::MakeTicket),
         Route::new("POST", "/admin/revocations", Operation::Revoke),
         Route::new("GET", "/events/stats", Operation::Stats),

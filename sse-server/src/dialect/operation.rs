@@ -24,6 +24,7 @@ pub(crate) enum Operation {
     Connections,
     Connection,
     CloseConnection,
+    Cleanup,
     RenewConnection,
     MakeTicket,
     Revoke,
@@ -100,6 +101,7 @@ impl Operation {
                 | Self::Metrics
                 | Self::Revoke
                 | Self::Erase
+                | Self::Cleanup
         )
     }
 
@@ -110,6 +112,7 @@ impl Operation {
             Self::DeleteNamedSubscription => "delete_named_subscription",
             Self::ResetNamedSubscription => "reset_named_subscription",
             Self::CloseConnection => "close_connection",
+            Self::Cleanup => "cleanup",
             Self::RenewConnection => "renew_token",
             Self::MakeTicket => "make_ticket",
             Self::Revoke => "revoke",

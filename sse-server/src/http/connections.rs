@@ -6,6 +6,7 @@ use http::Response;
 use serde::Serialize;
 use sse_pool::{ConnectionId, ConnectionStatus, ReaderKey};
 
+use super::audited::What;
 use super::body::Body;
 use super::problem::Problem;
 use super::request::Request;
@@ -161,6 +162,21 @@ pub(super) fn close(request: &Request<'_>) -> Result<Response<Body>, Problem> {
     } else {
         Err(unknown(id))
     }
+}
+
+/// Looks for idle and stalled streams now, not at the next second, and ends them.
+pub(super) fn clean_up(request: &Request<'_>) -> Result<Response<Body>, Problem> {
+    let swept = request.hub.sweep_connections(clock::now());
+    let told = format!("{} idle, {} stalled", swept.idle.len(), swept.stalled.len());
+    let mut response = json(&serde_json::json!({
+        "status": "cleaned",
+        "closed": swept.len(),
+        "idle": swept.idle.len(),
+        "stalled": swept.stalled.len(),
+        "total_connections": request.hub.active_connections(),
+    }))?;
+    response.extensions_mut().insert(What(told));
+    Ok(response)
 }
 
 /// Gives a stream the rights of whoever asks, who must be the same user and session: its token is about to expire.

@@ -426,6 +426,7 @@ async fn perform(operation: Operation, request: Request<'_>) -> Result<Response<
         Operation::Connections => connections::list(&request),
         Operation::Connection => connections::one(&request),
         Operation::CloseConnection => connections::close(&request),
+        Operation::Cleanup => connections::clean_up(&request),
         Operation::RenewConnection => connections::renew(&request),
         Operation::MakeTicket => tickets::make(&request),
         Operation::Revoke => revocations::revoke(request).await,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sse_broker::LogTime;
 use sse_health::{Fault, Phase, Status};
-use sse_pool::{CloseReason, ReaderState};
+use sse_pool::{CloseReason, ReaderState, SweepOutcome};
 
 use super::Hub;
 use super::age_clock::{AgeClock, ClockNotice};
@@ -19,18 +19,7 @@ impl Hub {
         inner.selectors.forget_unused();
         inner.clients.forget_unused();
         inner.cohorts.forget_unused();
-        let swept = inner.pool.sweep(now);
-        for (ids, reason) in [
-            (&swept.stalled, CloseReason::Stalled),
-            (&swept.idle, CloseReason::Idle),
-        ] {
-            for id in ids {
-                tracing::info!(connection = %id, %reason, "connection evicted");
-            }
-        }
-        // Idle ones had nothing to take.
-        inner.metrics.record_stalled(swept.stalled.len(), now);
-        inner.metrics.record_behind(&swept);
+        self.sweep_connections(now);
         self.look_at_the_clock(now);
         self.tell_of_the_log();
         self.tell_of_refusals(now);
@@ -59,6 +48,27 @@ impl Hub {
                 transition.reason
             );
         }
+    }
+
+    /// Ends the streams that are stalled or idle at `now`. [`housekeep`](Self::housekeep) does, once a second.
+    ///
+    /// *Stalled*: events wait for it, and it has taken none for the send timeout. *Idle*: its socket has taken nothing for the idle
+    /// timeout, neither an event nor a heartbeat. A quiet reader takes heartbeats, so it stays.
+    pub fn sweep_connections(&self, now: Instant) -> SweepOutcome {
+        let inner = &self.inner;
+        let swept = inner.pool.sweep(now);
+        for (ids, reason) in [
+            (&swept.stalled, CloseReason::Stalled),
+            (&swept.idle, CloseReason::Idle),
+        ] {
+            for id in ids {
+                tracing::info!(connection = %id, %reason, "connection evicted");
+            }
+        }
+        // Idle ones had nothing to take.
+        inner.metrics.record_stalled(swept.stalled.len(), now);
+        inner.metrics.record_behind(&swept);
+        swept
     }
 
     /// Notices whether the wall clock goes as the monotonic one does, and lets the log know the time.

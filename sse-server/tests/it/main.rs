@@ -33,6 +33,7 @@ mod erasing;
 mod errors;
 mod full_disk;
 mod http2_windows;
+mod idle;
 mod job_stream;
 mod late_readers;
 mod limits;
