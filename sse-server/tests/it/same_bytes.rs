@@ -334,8 +334,8 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// How many readers have found their place so far, also those that have left: one that was let in may still be looking for its own.
 fn placed(hub: &Hub) -> u64 {
     let stats = hub.stats();
-    let has_left = stats.accepted_connections - stats.active_connections as u64;
-    hub.connections(usize::MAX).len() as u64 + has_left
+    let open = hub.connections(usize::MAX).len() as u64;
+    open + stats.accepted_connections - stats.active_connections as u64
 }
 
 /// Does what the script says with all writers at once, and gives what came to each reader by each of them.
@@ -384,10 +384,7 @@ async fn play(script: &Script) -> Vec<(Reader, Vec<Vec<u8>>)> {
             let socket = tokio::task::spawn_blocking(move || connecting.connect(address));
             let socket = socket.await.unwrap();
             // Each begins with what comes from now on, so all must be there.
-            until(&format!("{reader:?} is connected"), || {
-                placed(&hub) > before
-            })
-            .await;
+            until("it is connected", || placed(&hub) > before).await;
             let reader = reader.clone();
             reads.push(tokio::task::spawn_blocking(move || reader.read(socket)));
         }
