@@ -147,7 +147,7 @@ struct Ledger {
     held: usize,
     by_address: HashMap<AddressKey, usize>,
     refused: u64,
-    /// When somebody was last refused while little was left.
+    /// When somebody was last refused for what others hold.
     short_at: Option<Instant>,
 }
 
@@ -248,7 +248,7 @@ impl Budget {
         })
     }
 
-    /// Whether somebody was refused in the last second while most of the account was held: what stands still can give way then.
+    /// Whether somebody was refused in the last second for what others hold: what stands still can give way then.
     #[must_use]
     pub fn is_short(&self, account: Account) -> bool {
         let short_at = self.state(account).ledger.lock().short_at;
@@ -324,7 +324,9 @@ impl Permit {
         let own_then = own.saturating_add(bytes);
         if held > state.max_bytes || own_then > state.max_bytes - held {
             ledger.refused += 1;
-            if ledger.held >= state.max_bytes / 4 * 3 {
+            // Whoever holds little and finds no room finds it taken by others, also where one large item is all that is left.
+            let is_for_others = own < state.max_bytes / LITTLE && bytes <= state.max_bytes / 2;
+            if is_for_others || ledger.held >= state.max_bytes / 4 * 3 {
                 ledger.short_at = Some(clock::now());
             }
             return Err(NoMemory {
@@ -467,6 +469,19 @@ mod tests {
         drop(bob);
         assert_eq!(held(&budget), 0);
         assert_eq!(budget.status()[Account::Bodies as usize].refused, 2);
+    }
+
+    #[test]
+    fn an_account_is_short_when_somebody_who_holds_little_finds_no_room() {
+        let budget = budget(100);
+        let _ann = budget.try_take(Account::Bodies, ANN, 50).unwrap();
+        assert!(budget.try_take(Account::Bodies, ANN, 1).is_err());
+        assert!(!budget.is_short(Account::Bodies), "it has its share");
+        assert!(budget.try_take(Account::Bodies, BOB, 60).is_err());
+        assert!(!budget.is_short(Account::Bodies), "nobody ever has so much");
+        // Only half of it is held, and the other half is too little for two large items.
+        assert!(budget.try_take(Account::Bodies, BOB, 26).is_err());
+        assert!(budget.is_short(Account::Bodies));
     }
 
     #[test]
